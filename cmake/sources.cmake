@@ -1,0 +1,17 @@
+# Sources by layer, in the order of the design: ops <- graph <- runtime <- converter <- validate <- cli.
+
+layer(ops
+	ops/base/arena.c ops/base/err.c ops/base/dtype.c ops/base/dim.c ops/base/shape.c ops/base/str.c ops/base/map.c
+	ops/base/thread.c
+	ops/table.c ops/shapes.c ops/eval.c
+	ops/unary.c ops/binary.c ops/logic.c ops/reduce.c ops/matmul.c ops/norm.c ops/layout.c ops/index.c ops/conv.c
+	ops/quant.c ops/recurrent.c ops/control.c ops/attention.c ops/linear.c ops/contrib.c)
+target_link_libraries(linnet_ops PUBLIC OpenMP::OpenMP_C PkgConfig::OPENBLAS PkgConfig::LAPACKE ${SLEEF_LIBRARY} m)
+
+layer(graph
+	graph/graph.c graph/proto.c graph/import.c graph/export.c graph/text.c graph/infer.c graph/verify.c)
+target_link_libraries(linnet_graph PUBLIC linnet_ops linnet_onnx)
+
+if(BUILD_TESTING)
+	add_subdirectory(tests)
+endif()

@@ -1,0 +1,2 @@
+/* export */
+#include "graph/graph.h"

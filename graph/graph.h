@@ -1,0 +1,164 @@
+/*
+ * The graph: two arrays, values and nodes, in the model's arena.
+ *
+ * Every value has exactly one producer (a node output, a graph input, or itself as a constant) and knows it. Ids are
+ * stable while a pass runs: nodes are appended or marked dead; graph_compact() sorts and renumbers between passes.
+ */
+#ifndef LINNET_GRAPH_H
+#define LINNET_GRAPH_H
+
+#include "ops/base/map.h"
+#include "ops/op.h"
+
+typedef uint32_t value_id; /* index into graph.value; 0 means none */
+typedef uint32_t node_id;  /* index into graph.node;  0 means none */
+
+enum value_kind { VALUE_NODE, VALUE_INPUT, VALUE_CONST };
+
+struct value {
+	const char *name;    /* unique in the graph and its outer ones; never NULL */
+	enum value_kind kind;
+	node_id producer;    /* VALUE_NODE */
+	uint32_t index;      /* which output of the producer, or which graph input */
+	struct type type;    /* VALUE_CONST: type.value is set */
+	const void *origin;  /* the file's ValueInfoProto or TensorProto, for the exporter; may be NULL */
+	bool has_default;    /* VALUE_INPUT with an initializer of the same name: type.value stays NULL, see dflt */
+	const struct tensor *dflt;
+};
+
+struct node {
+	const struct op *op;      /* the row; for an operator without one, a row made for this node: no shape, no kernel */
+	const char *name;         /* "" when the file gives none */
+	value_id *in, *out;       /* in[i] == 0: optional input left out; out[i] == 0: output not wanted */
+	uint32_t nin, nout;
+	uint32_t ncapture;        /* the last ncapture inputs are captures of the subgraphs, in attribute order */
+	bool dead;
+	bool known;               /* op is a row of the table */
+	struct attr *attr;        /* one per row attribute, in row order, defaults filled in */
+	uint32_t nattr;
+	const void *origin;       /* the file's NodeProto: doc string, metadata, unknown fields; may be NULL */
+	const char *from;         /* pass and rule that made it, NULL when imported */
+};
+
+/*
+ * A subgraph has inputs: first the formal ones, then ncapture captured ones, which stand for the last inputs of the
+ * node that owns it (graphs of one node list their captures one after the other).
+ */
+struct graph {
+	struct arena *arena;
+	struct dims *dims;
+	const char *name, *doc;
+	struct value *value;
+	uint32_t nvalue, cap_value; /* value[0] is unused */
+	struct node *node;
+	uint32_t nnode, cap_node;   /* node[0] is unused */
+	value_id *in, *out;
+	uint32_t nin, nout, ncapture;
+	struct graph *outer;
+	const void *origin;         /* the file's GraphProto */
+	uint32_t fresh;             /* counter behind new names */
+	struct map names;           /* value names in use */
+};
+
+struct opset {
+	const char *domain; /* "" for ai.onnx */
+	int64_t version;
+};
+
+/* A loaded model. */
+struct linnet_model {
+	struct arena *arena;      /* everything below lives here */
+	struct dims *dims;
+	struct graph *graph;      /* NULL when only the container was asked for */
+	void *proto;              /* Onnx__ModelProto as read; what is saved while `changed` is false */
+	bool changed;             /* the graph is newer than the proto */
+	const char *path;         /* as opened, NULL for memory */
+	struct opset *opset;
+	uint32_t nopset;
+	struct linnet_limits limits;
+};
+
+struct graph *graph_new(struct arena *a, struct dims *d, struct linnet_error *e);
+
+/* Add a value; name NULL makes a fresh one after hint ("q" gives "q", "q_1", ...). 0 without memory. */
+value_id graph_add_value(struct graph *g, enum value_kind kind, const char *name, const char *hint);
+value_id graph_add_const(struct graph *g, const struct tensor *t, const char *hint);
+value_id graph_add_input(struct graph *g, const char *name, const struct type *t);
+int graph_add_output(struct graph *g, value_id v);
+
+/* Fresh unique name after hint, in the graph's arena. */
+const char *graph_fresh_name(struct graph *g, const char *hint);
+
+/*
+ * Append a node whose inputs exist; makes its nout outputs (fresh names after the node's) when out is NULL, else takes them over: they must be
+ * VALUE_NODE values without a producer, or 0. attr: given attributes by name, defaults are filled in from the row.
+ */
+enum linnet_code graph_add_node(struct graph *g, const struct op *op, const char *name, const value_id *in, uint32_t nin,
+                                const value_id *out, uint32_t nout, const struct attr *attr, uint32_t nattr, node_id *id,
+                                struct linnet_error *e);
+
+/* Replace every use of `old` (node inputs, graph outputs) by `by`. */
+void graph_replace(struct graph *g, value_id old, value_id by);
+
+/* ---- Derived on request, in scratch memory ---- */
+
+struct use {
+	node_id node;   /* 0: a graph output */
+	uint32_t index; /* which input, or which graph output */
+};
+
+struct uses {
+	uint32_t *first; /* nvalue + 1: uses of v are use[first[v]..first[v + 1]) */
+	struct use *use;
+};
+
+enum linnet_code graph_uses(const struct graph *g, struct arena *scratch, struct uses *u, struct linnet_error *e);
+
+/* Live nodes, producers before users; LINNET_EMODEL names a node on a cycle. Stable: file order where it may be kept. */
+enum linnet_code graph_order(const struct graph *g, struct arena *scratch, node_id **order, uint32_t *n,
+                             struct linnet_error *e);
+
+/* Drop dead and unreachable nodes and unused constants, sort, renumber. */
+enum linnet_code graph_compact(struct graph *g, struct arena *scratch, struct linnet_error *e);
+
+/* The invariants, in code: ids in range, one producer, no cycle, arity, attributes and types as the row says. */
+enum linnet_code graph_verify(const struct graph *g, struct linnet_error *e);
+
+/* Types of all values, in order; subgraphs included. Idempotent. */
+enum linnet_code graph_infer(struct graph *g, struct linnet_error *e);
+
+static inline const struct attr *node_attr(const struct node *n, const char *name)
+{
+	return attr_get(n->op, n->attr, name);
+}
+bool node_is(const struct node *n, const char *name); /* operator of ai.onnx of that name */
+
+/* ---- Containers ---- */
+
+/* proto.c: file or memory to protobuf tree in m->proto, weights borrowed from the mapping. */
+enum linnet_code proto_load(struct linnet_model *m, const char *path, struct linnet_error *e);
+enum linnet_code proto_load_memory(struct linnet_model *m, const void *data, size_t n, struct linnet_error *e);
+
+/* Write m->proto atomically. Weights of more than 2 GiB in all (or when external is set) go to `<path>.data`. */
+enum linnet_code proto_save(const struct linnet_model *m, const char *path, bool external, struct linnet_error *e);
+
+/* text.c: ONNX's textual syntax to and from the protobuf tree. */
+enum linnet_code text_parse(struct linnet_model *m, const char *text, size_t n, struct linnet_error *e);
+enum linnet_code text_print(const struct linnet_model *m, struct arena *a, char **text, struct linnet_error *e);
+
+/* import.c: m->proto to m->graph, in current operators, functions inlined, defaults filled, types inferred. */
+enum linnet_code graph_import(struct linnet_model *m, struct linnet_error *e);
+
+/* export.c: m->graph to m->proto at the given opset of ai.onnx (0: the model's own). Operators newer than it are
+ * expanded by their body. */
+enum linnet_code graph_export(struct linnet_model *m, int opset, struct linnet_error *e);
+
+/* One tensor file (TensorProto, .pb) to and from memory. */
+enum linnet_code proto_load_tensor(const char *path, struct arena *a, const struct linnet_limits *l, struct tensor **t, const char **name,
+                                   struct linnet_error *e);
+enum linnet_code proto_save_tensor(const char *path, const struct tensor *t, const char *name, struct linnet_error *e);
+
+struct linnet_model *model_new(const struct linnet_limits *l, struct linnet_error *e);
+void model_free(struct linnet_model *m);
+
+#endif

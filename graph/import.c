@@ -1,0 +1,2 @@
+/* import */
+#include "graph/graph.h"

@@ -1,0 +1,2 @@
+/* infer */
+#include "graph/graph.h"

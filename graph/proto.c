@@ -1,0 +1,2 @@
+/* proto */
+#include "graph/graph.h"

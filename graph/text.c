@@ -1,0 +1,2 @@
+/* text */
+#include "graph/graph.h"

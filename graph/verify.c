@@ -1,0 +1,2 @@
+/* verify */
+#include "graph/graph.h"

@@ -1,0 +1,65 @@
+/*
+ * Lengths, known or symbolic.
+ *
+ * A dim is an int64. Any value above DIM_EXPR_MAX is that integer itself (lengths are >= 0; elements of shape
+ * tensors such as -1 or INT64_MAX are dims too); values below are indices of interned expressions in a
+ * table, in normal form, so that equal expressions are equal numbers and == is the test.
+ *
+ * Normal form: a polynomial with integer coefficients over atoms; an atom is a symbol or a floor division,
+ * remainder, maximum or minimum that did not simplify. Symbols stand for lengths, hence are >= 0.
+ */
+#ifndef LINNET_DIM_H
+#define LINNET_DIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ops/base/arena.h"
+
+typedef int64_t dim;
+
+#define DIM_NONE INT64_MIN                       /* not known, or out of memory, or overflow */
+#define DIM_EXPR_MAX (-((int64_t)1 << 62))       /* below or equal: an expression */
+
+struct dims;
+
+struct dims *dims_new(struct arena *a); /* lives in the arena; NULL when out of memory */
+
+static inline bool dim_is_int(dim d) { return d > DIM_EXPR_MAX; }
+static inline bool dim_is_expr(dim d) { return d <= DIM_EXPR_MAX && d != DIM_NONE; }
+
+/* The symbol of that name (same name, same dim), and one not used before, named after hint. */
+dim dim_symbol(struct dims *t, const char *name);
+dim dim_fresh(struct dims *t, const char *hint);
+
+/* A name as exporters write it: an identifier, or an expression over + - * / // % ( ) max min ceil floor with
+ * integers and identifiers; anything else becomes one symbol of that whole name. Empty gives a fresh symbol. */
+dim dim_parse(struct dims *t, const char *s);
+
+/*
+ * Algebra. DIM_NONE in gives DIM_NONE out, as do overflow, division by zero and lack of memory.
+ * t may be NULL when both operands are integers. Division and remainder floor.
+ */
+dim dim_add(struct dims *t, dim a, dim b);
+dim dim_sub(struct dims *t, dim a, dim b);
+dim dim_mul(struct dims *t, dim a, dim b);
+dim dim_div(struct dims *t, dim a, dim b);
+dim dim_ceil_div(struct dims *t, dim a, dim b);
+dim dim_mod(struct dims *t, dim a, dim b);
+dim dim_max(struct dims *t, dim a, dim b);
+dim dim_min(struct dims *t, dim a, dim b);
+
+/* What can be proved when every symbol is a length >= 0. */
+bool dim_ge(struct dims *t, dim a, int64_t b);  /* a >= b for all values of the symbols */
+bool dim_divides(struct dims *t, int64_t d, dim a); /* d divides a for all values of the symbols */
+
+/* Value under an assignment of symbols: get(ctx, name) gives each, or DIM_NONE. */
+dim dim_eval(struct dims *t, dim d, dim (*get)(void *ctx, const char *name), void *ctx);
+
+/* Call f for each symbol's name in d. */
+void dim_symbols(struct dims *t, dim d, void (*f)(void *ctx, const char *name), void *ctx);
+
+/* As text: "7", "batch", "past + seq", "64*heads", "(seq + 1)/2", "?" for DIM_NONE. In the arena; NULL without memory. */
+const char *dim_str(struct dims *t, dim d, struct arena *a);
+
+#endif

@@ -1,0 +1,106 @@
+/* The error record. */
+#include "ops/base/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const names[] = {
+#define X(name, text) #name,
+	LINNET_CODES(X)
+#undef X
+};
+
+static const char *const texts[] = {
+#define X(name, text) text,
+	LINNET_CODES(X)
+#undef X
+};
+
+const char *linnet_code_name(enum linnet_code code)
+{
+	return (size_t)code < sizeof names / sizeof *names ? names[code] : "?";
+}
+
+const char *linnet_code_text(enum linnet_code code)
+{
+	return (size_t)code < sizeof texts / sizeof *texts ? texts[code] : "?";
+}
+
+enum linnet_code fail(struct linnet_error *e, enum linnet_code code, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!e || e->code)
+		return code;
+	e->code = code;
+	va_start(ap, fmt);
+	vsnprintf(e->message, sizeof e->message, fmt, ap);
+	va_end(ap);
+	for (char *p = e->message; *p; p++)
+		if ((unsigned char)*p < ' ')
+			*p = ' '; /* one line, whatever a file's names hold */
+	return code;
+}
+
+enum linnet_code fail_mem(struct linnet_error *e)
+{
+	return fail(e, LINNET_EMEM, "out of memory");
+}
+
+static void set(char *dst, size_t n, const char *s)
+{
+	if (!s || *dst)
+		return;
+	snprintf(dst, n, "%s", s);
+	for (char *p = dst; *p; p++)
+		if ((unsigned char)*p < ' ')
+			*p = ' ';
+}
+
+enum linnet_code err_node(struct linnet_error *e, enum linnet_code code, const char *node, const char *op)
+{
+	if (e && code && !*e->node && !*e->op) {
+		set(e->node, sizeof e->node, node);
+		set(e->op, sizeof e->op, op);
+	}
+	return code;
+}
+
+enum linnet_code err_file(struct linnet_error *e, enum linnet_code code, const char *file)
+{
+	if (e && code)
+		set(e->file, sizeof e->file, file);
+	return code;
+}
+
+void err_clear(struct linnet_error *e)
+{
+	if (e)
+		memset(e, 0, sizeof *e);
+}
+
+char *linnet_error_line(const struct linnet_error *e, char *buf, size_t n)
+{
+	size_t at = 0;
+
+	if (!n)
+		return buf;
+	buf[0] = '\0';
+#define ADD(...)                                                                                   \
+	do {                                                                                       \
+		if (at < n)                                                                        \
+			at += (size_t)snprintf(buf + at, n - at, __VA_ARGS__);                     \
+	} while (0)
+	if (*e->file)
+		ADD("%s: ", e->file);
+	if (*e->node)
+		ADD("node \"%s\" ", e->node);
+	if (*e->op)
+		ADD(*e->node ? "(%s): " : "%s: ", e->op);
+	else if (*e->node)
+		ADD(": ");
+	ADD("%s", *e->message ? e->message : linnet_code_text(e->code));
+#undef ADD
+	return buf;
+}

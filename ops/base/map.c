@@ -1,0 +1,75 @@
+/* Names to numbers. */
+#include "ops/base/map.h"
+
+#include <string.h>
+
+static uint32_t hash_of(const char *s)
+{
+	uint32_t h = 2166136261u; /* FNV-1a, folded */
+
+	for (; *s; s++)
+		h = (h ^ (unsigned char)*s) * 16777619u;
+	return h ^ h >> 15;
+}
+
+void map_init(struct map *m, struct arena *a)
+{
+	*m = (struct map){ .a = a };
+}
+
+static struct map_slot *find(const struct map *m, const char *key, uint32_t hash)
+{
+	for (uint32_t i = hash;; i++) {
+		struct map_slot *s = &m->slot[i & (m->cap - 1)];
+
+		if (!s->key || (s->hash == hash && !strcmp(s->key, key)))
+			return s;
+	}
+}
+
+bool map_get(const struct map *m, const char *key, uint32_t *value)
+{
+	const struct map_slot *s;
+
+	if (!m->cap)
+		return false;
+	s = find(m, key, hash_of(key));
+	if (!s->key)
+		return false;
+	if (value)
+		*value = s->value;
+	return true;
+}
+
+static int grow(struct map *m)
+{
+	struct map old = *m;
+
+	m->cap = old.cap ? old.cap * 2 : 32;
+	m->slot = NEW(m->a, m->cap, struct map_slot);
+	if (!m->slot) {
+		*m = old;
+		return -1;
+	}
+	for (uint32_t i = 0; i < old.cap; i++)
+		if (old.slot[i].key)
+			*find(m, old.slot[i].key, old.slot[i].hash) = old.slot[i];
+	return 0;
+}
+
+int map_put(struct map *m, const char *key, uint32_t value)
+{
+	uint32_t hash = hash_of(key);
+	struct map_slot *s;
+
+	if (m->n * 2 >= m->cap && grow(m))
+		return -1;
+	s = find(m, key, hash);
+	if (!s->key) {
+		s->key = key;
+		s->hash = hash;
+		m->n++;
+	}
+	s->value = value;
+	return 0;
+}

@@ -1,0 +1,274 @@
+/*
+ * What an operator is: one row. Everything else about operators (importer, verifier, inference, executor,
+ * generator, documents) is read from here.
+ *
+ * ops/ never sees a graph: a shape function or a kernel sees its own inputs, outputs and attributes.
+ */
+#ifndef LINNET_OP_H
+#define LINNET_OP_H
+
+#include "ops/base/err.h"
+#include "ops/base/shape.h"
+
+/* How an output depends on an input: not through smooth arithmetic, linearly, smoothly, with kinks. */
+enum flow { FLOW_NONE, FLOW_LINEAR, FLOW_SMOOTH, FLOW_KINKED };
+
+/* How two executions of the operator agree: bit for bit, up to rounding, in distribution. */
+enum agree { AGREE_BITS, AGREE_ROUND, AGREE_RANDOM };
+
+/* ---- Attributes ---- */
+
+enum attr_kind {
+	ATTR_NONE, /* in struct attr: left out and without default */
+	ATTR_INT,
+	ATTR_FLOAT,
+	ATTR_STRING,
+	ATTR_TENSOR,
+	ATTR_GRAPH,
+	ATTR_INTS,
+	ATTR_FLOATS,
+	ATTR_STRINGS,
+	ATTR_OTHER /* kept for writing back, not interpreted (sparse tensors, type protos, lists of tensors or graphs) */
+};
+
+struct graph; /* graph/graph.h; opaque here */
+
+/* The value of one attribute. */
+struct attr {
+	const char *name; /* as in the row; for operators without a row, as in the file */
+	enum attr_kind kind;
+	bool given;       /* written in the file, not filled in from the row */
+	int64_t i;        /* INT */
+	double f;         /* FLOAT */
+	struct text s;    /* STRING */
+	size_t n;         /* INTS, FLOATS, STRINGS */
+	const int64_t *ints;
+	const float *floats;
+	const struct text *strings;
+	const struct tensor *t; /* TENSOR */
+	struct graph *g;        /* GRAPH */
+	const void *origin;     /* OTHER: for the exporter */
+};
+
+/* Flags of inputs, outputs and attributes. */
+enum {
+	OPTIONAL = 1, /* may be left out */
+	VARIADIC = 2, /* the last one, repeated any number of times, at least once unless OPTIONAL too */
+	REQUIRED = 4, /* attribute without default that must be given */
+	HETERO = 8,   /* variadic whose members may differ in type */
+	BY_NAME = 16, /* STRING attribute whose range is `oneof` */
+};
+
+struct op_attr {
+	const char *name;
+	enum attr_kind kind;
+	uint8_t flags;  /* REQUIRED; OPTIONAL: no default, absence means something */
+	uint8_t input;  /* in an old version's row: this attribute later became input number `input` (> 0). The importer
+	                 * turns it into a constant input, the exporter back */
+	uint8_t since;  /* opset that introduced it, when later than the row's */
+	int64_t i;      /* default of INT */
+	double f;       /* default of FLOAT */
+	const char *s;  /* default of STRING; of INTS and FLOATS as text, "1,1" */
+	double lo, hi;  /* admitted range of INT, FLOAT and the members of INTS, FLOATS, when lo < hi */
+	const char *oneof; /* admitted STRINGs, separated by '|', when not NULL */
+};
+
+/* ---- Inputs, outputs, types ---- */
+
+/* Type variables of a row. */
+enum tvar { T, T1, T2, T3, T4, T5, T6, NTVAR };
+
+struct op_io {
+	const char *name;
+	uint8_t type;  /* enum tvar */
+	uint8_t flow;  /* enum flow; inputs */
+	uint8_t flags; /* OPTIONAL, VARIADIC, HETERO */
+};
+
+/* ---- Shape functions ---- */
+
+/*
+ * One call of a shape function. The same function serves inference (symbolic lengths, some values known) and
+ * execution (every length a number, every value known; dims and arena may then be NULL and syms are not kept).
+ *
+ * Before the call: arity, attributes and input dtypes have been checked against the row; out[i].dt is set to the
+ * binding of its type variable when an input or a single-type set decides it, else DT_UNDEFINED; out[i].shape is
+ * unknown. The function fills what it can and fails only when the inputs break the operator's rules.
+ */
+struct shape_call {
+	const struct op *op;
+	const struct attr *attr; /* in row order */
+	struct dims *dims;
+	struct arena *arena;
+	int nin, nout;
+	const struct type *const *in; /* NULL: left out */
+	struct type *out;             /* nout of them */
+	const bool *wanted;           /* nout of them: false where the node leaves the output out */
+	struct linnet_error *e;
+};
+
+typedef enum linnet_code shape_fn(struct shape_call *c);
+
+/* ---- Kernels ---- */
+
+/*
+ * One call of a kernel. Inputs have been checked against the row, outputs are allocated with the shapes the shape
+ * function gave, attributes have defaults; the kernel computes values. Output data is not zeroed.
+ */
+struct kernel_call {
+	const struct op *op;
+	const struct attr *attr; /* in row order */
+	int nin, nout;
+	const struct tensor *const *in; /* NULL: left out */
+	struct tensor *const *out;      /* NULL: not wanted */
+	struct arena *scratch;          /* reset after the call */
+	int threads;                    /* fast kernels may use so many */
+	void *prepared;                 /* what `prepare` of the fast kernel made, else NULL */
+	uint64_t seed;                  /* for random operators */
+	struct linnet_error *e;
+};
+
+typedef enum linnet_code kernel_fn(struct kernel_call *c);
+
+/* A fast kernel: another way to compute the same, never the definition. */
+struct fast {
+	const char *name; /* as `linnet run --explain` says it */
+	/* Whether this call is one it can do: dtypes, shapes, attributes. Inputs' data must not be read, except of
+	 * constants a `prepare` has seen. */
+	bool (*ok)(const struct kernel_call *c);
+	/* Once a plan, optional: pack constants. constant[i] is NULL where input i is not constant. *prepared stays NULL when
+	 * there is nothing to pack. Memory from the arena lives as long as the plan. */
+	enum linnet_code (*prepare)(const struct op *op, const struct attr *attr, int nin, const struct tensor *const *constant,
+	                            struct arena *a, void **prepared, struct linnet_error *e);
+	kernel_fn *run;
+	bool inplace; /* out[0] may be the memory of an input with the same dtype and shape */
+};
+
+/* Instruction sets the fast sources are compiled for; LEVEL_BASE is x86-64-v2 or plain aarch64. */
+enum fast_level { LEVEL_BASE, LEVEL_AVX2, LEVEL_AVX512, NLEVEL };
+
+/* One fast kernel at every level; made by FAST_LIST in ops/fast/table.c. */
+struct fast_set {
+	const struct fast *at[NLEVEL];
+};
+
+/* The best level this processor has (or LINNET_LEVEL=base|avx2|avx512 in the environment asks for, if it has it). */
+enum fast_level fast_level(void);
+
+/* ---- Generator hints ---- */
+
+enum fuzz_shapes { FUZZ_NONE, FUZZ_SAME, FUZZ_BROADCAST, FUZZ_MATMUL, FUZZ_REDUCE, FUZZ_CUSTOM };
+
+struct fuzz {
+	enum fuzz_shapes shapes;
+	double lo, hi; /* sensible range of float inputs; both 0: [-1, 1] */
+};
+
+/* ---- The row ---- */
+
+enum {
+	OP_VIEW = 1,    /* out[0] is in[0]'s data with another shape */
+	OP_CONTROL = 2, /* has subgraphs: run by the executor */
+	OP_SHAPE_ONLY = 4, /* reads only the shapes of its inputs, not their data */
+};
+
+struct op {
+	const char *domain; /* NULL means ai.onnx */
+	const char *name;
+	int since;                 /* first opset with these semantics; element types are the newest version's */
+	const char *doc;           /* one sentence or two */
+	const struct op_io *in, *out;     /* IN(...), OUT(...) */
+	const struct op_attr *attr;       /* ATTRS(...) or NULL */
+	dtype_set types[NTVAR];
+	uint8_t agree;
+	uint8_t flags;
+	shape_fn *shape;
+	kernel_fn *kernel;
+	const struct fast_set *const *fast; /* FAST(...): asked in order */
+	const char *body;  /* the same function in other operators, in the text form: { ... } over the row's input and output names */
+	const char *lower; /* old version: the same as `body` but in current operators, used by the importer instead of a kernel.
+	                    * "?name { ... } { ... }": the first block when attribute or input `name` is given, else the second */
+	const char *grad;
+	struct fuzz fuzz;
+	const void *param; /* for kernels shared by several rows: which one */
+};
+
+#define IN(...) (const struct op_io[]){ __VA_ARGS__, { .name = NULL } }
+#define OUT(...) (const struct op_io[]){ __VA_ARGS__, { .name = NULL } }
+#define ATTRS(...) (const struct op_attr[]){ __VA_ARGS__, { .name = NULL } }
+#define FAST(...) (const struct fast_set *const[]){ __VA_ARGS__, NULL }
+
+struct op_family {
+	const char *name; /* of the file */
+	const struct op *op;
+	int n;
+};
+
+#define FAMILY(title, rows) { .name = title, .op = (rows), .n = (int)(sizeof(rows) / sizeof *(rows)) }
+
+/* All families, ended by NULL. */
+extern const struct op_family *const op_families[];
+
+/* The row with the greatest `since` not above the opset; NULL when there is none. domain: NULL, "" and "ai.onnx" are the same. */
+const struct op *op_find(const char *domain, const char *name, int opset);
+
+/* The row current in this build (op_find at the newest opset). */
+const struct op *op_newest(const char *domain, const char *name);
+
+enum { OPSET_NEWEST = 28 };
+
+/* An old version's row, which the importer replaces by current operators. */
+bool op_is_old(const struct op *op);
+
+int op_nin(const struct op *op, bool *variadic);  /* declared inputs */
+int op_nout(const struct op *op, bool *variadic);
+int op_nattr(const struct op *op);
+int op_attr_index(const struct op *op, const char *name); /* -1 when it has none of that name */
+
+/* Declaration of input or output i, counting a variadic one's repetitions; NULL beyond. */
+const struct op_io *op_in(const struct op *op, int i);
+const struct op_io *op_out(const struct op *op, int i);
+
+/* The attribute of a call by name; never NULL for a name the row has. */
+const struct attr *attr_get(const struct op *op, const struct attr *attr, const char *name);
+static inline bool attr_given(const struct attr *a) { return a->kind != ATTR_NONE; }
+
+/*
+ * Types of a call's outputs: check arity and dtypes against the row, preset out dtypes, call the row's shape
+ * function. Rows without one leave shapes unknown.
+ */
+enum linnet_code op_infer(struct shape_call *c);
+
+/*
+ * Evaluate one node by its reference kernel: infer, allocate the outputs in the arena, run. For constant folding and
+ * tests. out[i] is set where wanted[i]. Not for OP_CONTROL.
+ */
+enum linnet_code op_eval(const struct op *op, const struct attr *attr, int nin, const struct tensor *const *in, int nout,
+                         const bool *wanted, struct arena *a, struct tensor **out, struct linnet_error *e);
+
+/* Fill defaults: every row attribute gets its entry in `full` (row order) from the given ones; checks kinds, ranges,
+ * required ones and unknown names. */
+enum linnet_code op_attrs(const struct op *op, const struct attr *given, size_t ngiven, struct arena *a, struct attr **full,
+                          struct linnet_error *e);
+
+/* ---- Shape functions and helpers shared by families (shapes.c) ---- */
+
+shape_fn shape_same;      /* every output has the shape of input 0 */
+shape_fn shape_broadcast; /* all inputs broadcast together, NumPy style; carries symbolic values of + - * / etc. is the family's job */
+
+/* Broadcast two shapes. Lengths that may be equal or 1 but are not provably so: the known one, else DIM_NONE. */
+enum linnet_code broadcast(struct dims *t, const struct shape *a, const struct shape *b, struct shape *out, struct linnet_error *e);
+
+/* axis in [-rank, rank) to [0, rank). */
+enum linnet_code axis_check(int64_t axis, int rank, int *out, struct linnet_error *e);
+
+/* The elements of a 0- or 1-D integer input as dims, from value or sym. *n = -1 when not known. */
+enum linnet_code type_ints(const struct type *t, dim *out, int max, int *n, struct linnet_error *e);
+
+/* Record symbolic elements for an output (copied; ignored when c->arena is NULL or n > MAX_SYM). */
+void type_set_sym(struct shape_call *c, int out, const dim *elements, int n);
+
+/* Strides in elements of a tensor seen through a broadcast to `shape` of rank r: 0 along broadcast axes. */
+void broadcast_strides(const struct tensor *t, int r, int64_t *stride);
+
+#endif

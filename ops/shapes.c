@@ -1,0 +1,121 @@
+/* Shape functions and helpers shared by several families. */
+#include <string.h>
+
+#include "ops/op.h"
+
+enum linnet_code shape_same(struct shape_call *c)
+{
+	for (int i = 0; i < c->nout; i++)
+		if (c->in[0])
+			c->out[i].shape = c->in[0]->shape;
+	return LINNET_OK;
+}
+
+/* One axis of a broadcast. */
+static enum linnet_code broadcast_dim(struct dims *t, dim a, dim b, dim *out, struct linnet_error *e)
+{
+	if (a == b || b == 1)
+		*out = a;
+	else if (a == 1)
+		*out = b;
+	else if (dim_is_int(a) && dim_is_int(b))
+		return fail(e, LINNET_ESHAPE, "lengths %lld and %lld do not broadcast", (long long)a, (long long)b);
+	else if (dim_is_int(a))
+		*out = a; /* b is 1 or a */
+	else if (dim_is_int(b))
+		*out = b;
+	else if (t && dim_is_expr(a) && dim_ge(t, a, 2))
+		*out = a;
+	else if (t && dim_is_expr(b) && dim_ge(t, b, 2))
+		*out = b;
+	else
+		*out = DIM_NONE;
+	return LINNET_OK;
+}
+
+enum linnet_code broadcast(struct dims *t, const struct shape *a, const struct shape *b, struct shape *out,
+                           struct linnet_error *e)
+{
+	struct shape r = { .rank = a->rank > b->rank ? a->rank : b->rank };
+
+	if (a->rank < 0 || b->rank < 0) {
+		*out = shape_unknown();
+		return LINNET_OK;
+	}
+	for (int i = 0; i < r.rank; i++) {
+		int ia = i - (r.rank - a->rank), ib = i - (r.rank - b->rank);
+
+		TRY(broadcast_dim(t, ia < 0 ? 1 : a->d[ia], ib < 0 ? 1 : b->d[ib], &r.d[i], e));
+	}
+	*out = r;
+	return LINNET_OK;
+}
+
+enum linnet_code shape_broadcast(struct shape_call *c)
+{
+	struct shape s = { .rank = 0 };
+
+	for (int i = 0; i < c->nin; i++)
+		if (c->in[i])
+			TRY(broadcast(c->dims, &s, &c->in[i]->shape, &s, c->e));
+	c->out[0].shape = s;
+	return LINNET_OK;
+}
+
+enum linnet_code axis_check(int64_t axis, int rank, int *out, struct linnet_error *e)
+{
+	if (axis < -rank || axis >= rank)
+		return fail(e, LINNET_ESHAPE, "axis %lld is not in [%d, %d]", (long long)axis, -rank, rank - 1);
+	*out = (int)(axis < 0 ? axis + rank : axis);
+	return LINNET_OK;
+}
+
+enum linnet_code type_ints(const struct type *t, dim *out, int max, int *n, struct linnet_error *e)
+{
+	int64_t count = -1;
+
+	*n = -1;
+	if (!t)
+		return LINNET_OK;
+	if (t->shape.rank > 1)
+		return fail(e, LINNET_ESHAPE, "expected at most one dimension, found %d", t->shape.rank);
+	if (t->value)
+		count = t->value->n;
+	else if (t->sym)
+		count = t->shape.rank ? t->shape.d[0] : 1;
+	if (count < 0)
+		return LINNET_OK;
+	if (count > max)
+		return fail(e, LINNET_ESHAPE, "expected at most %d elements, found %lld", max, (long long)count);
+	for (int i = 0; i < count; i++) {
+		int64_t v = t->value ? tensor_get_int(t->value, i) : 0;
+
+		/* the far negative integers, which dims use for expressions, mean "from the start" wherever they occur */
+		out[i] = t->value ? (v <= DIM_EXPR_MAX ? DIM_EXPR_MAX + 1 : v) : t->sym[i];
+	}
+	*n = (int)count;
+	return LINNET_OK;
+}
+
+void type_set_sym(struct shape_call *c, int out, const dim *elements, int n)
+{
+	dim *p;
+
+	if (!c->arena || n > MAX_SYM)
+		return;
+	p = arena_dup(c->arena, elements, (size_t)n * sizeof *elements);
+	c->out[out].sym = p; /* without memory: not known, which is always allowed */
+}
+
+void broadcast_strides(const struct tensor *t, int r, int64_t *stride)
+{
+	int64_t s = 1;
+
+	for (int i = r - 1; i >= 0; i--) {
+		int j = i - (r - t->rank);
+
+		stride[i] = j < 0 || t->d[j] == 1 ? 0 : s;
+		if (j >= 0)
+			s *= t->d[j];
+	}
+}

@@ -1,0 +1,121 @@
+/* The list of families, and looking rows up. */
+#include <string.h>
+
+#include "ops/op.h"
+
+#define FAMILIES(X)                                                                                \
+	X(unary)                                                                                   \
+	X(binary)                                                                                  \
+	X(logic)                                                                                   \
+	X(reduce)                                                                                  \
+	X(matmul)                                                                                  \
+	X(norm)                                                                                    \
+	X(layout)                                                                                  \
+	X(index)                                                                                   \
+	X(conv)                                                                                    \
+	X(quant)                                                                                   \
+	X(recurrent)                                                                               \
+	X(control)                                                                                 \
+	X(attention)                                                                               \
+	X(linear)                                                                                  \
+	X(contrib)
+
+#define X(name) extern const struct op_family name##_ops;
+FAMILIES(X)
+#undef X
+
+const struct op_family *const op_families[] = {
+#define X(name) &name##_ops,
+	FAMILIES(X)
+#undef X
+	NULL,
+};
+
+static const char *canonical(const char *domain)
+{
+	return !domain || !strcmp(domain, "ai.onnx") ? "" : domain;
+}
+
+const struct op *op_find(const char *domain, const char *name, int opset)
+{
+	const struct op *best = NULL;
+
+	domain = canonical(domain);
+	for (const struct op_family *const *f = op_families; *f; f++)
+		for (int i = 0; i < (*f)->n; i++) {
+			const struct op *op = &(*f)->op[i];
+
+			if (op->since <= opset && (!best || op->since > best->since) && !strcmp(op->name, name) &&
+			    !strcmp(canonical(op->domain), domain))
+				best = op;
+		}
+	return best;
+}
+
+const struct op *op_newest(const char *domain, const char *name)
+{
+	return op_find(domain, name, OPSET_NEWEST);
+}
+
+bool op_is_old(const struct op *op)
+{
+	if (op->lower)
+		return true;
+	for (const struct op_attr *a = op->attr; a && a->name; a++)
+		if (a->input)
+			return true;
+	return false;
+}
+
+static int count(const struct op_io *io, bool *variadic)
+{
+	int n = 0;
+
+	if (variadic)
+		*variadic = false;
+	for (; io && io[n].name; n++)
+		if (variadic && io[n].flags & VARIADIC)
+			*variadic = true;
+	return n;
+}
+
+int op_nin(const struct op *op, bool *variadic) { return count(op->in, variadic); }
+int op_nout(const struct op *op, bool *variadic) { return count(op->out, variadic); }
+
+int op_nattr(const struct op *op)
+{
+	int n = 0;
+
+	while (op->attr && op->attr[n].name)
+		n++;
+	return n;
+}
+
+int op_attr_index(const struct op *op, const char *name)
+{
+	for (int i = 0; op->attr && op->attr[i].name; i++)
+		if (!strcmp(op->attr[i].name, name))
+			return i;
+	return -1;
+}
+
+static const struct op_io *io_at(const struct op_io *io, int i)
+{
+	bool variadic;
+	int n = count(io, &variadic);
+
+	if (i < n)
+		return &io[i];
+	return variadic ? &io[n - 1] : NULL;
+}
+
+const struct op_io *op_in(const struct op *op, int i) { return io_at(op->in, i); }
+const struct op_io *op_out(const struct op *op, int i) { return io_at(op->out, i); }
+
+const struct attr *attr_get(const struct op *op, const struct attr *attr, const char *name)
+{
+	static const struct attr none = { .kind = ATTR_NONE };
+	int i = op_attr_index(op, name);
+
+	return i < 0 || !attr ? &none : &attr[i];
+}

@@ -1,0 +1,13 @@
+/* cmocka, and what it needs included before it. Include this first. */
+#ifndef LINNET_UNIT_H
+#define LINNET_UNIT_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#undef fail /* cmocka's word for failing a test; ours for making an error */
+
+#endif
