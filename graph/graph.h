@@ -75,7 +75,9 @@ struct linnet_model {
 	const char *path;         /* as opened, NULL for memory */
 	struct opset *opset;
 	uint32_t nopset;
-	struct linnet_limits limits;
+	struct linnet_limits limits; /* no zeros: defaults are filled in */
+	bool checksums;           /* verify those of external data; reads every byte of it */
+	struct proto_file *files; /* external data mapped so far */
 };
 
 struct graph *graph_new(struct arena *a, struct dims *d, struct linnet_error *e);
@@ -135,12 +137,19 @@ bool node_is(const struct node *n, const char *name); /* operator of ai.onnx of 
 
 /* ---- Containers ---- */
 
-/* proto.c: file or memory to protobuf tree in m->proto, weights borrowed from the mapping. */
+/* proto.c: file ("-": stdin) or memory to protobuf tree in m->proto, weights borrowed from the mapping; memory must outlive
+ * the model. Files in the textual syntax are recognised by name (.onnxtxt, .txt) or content. */
 enum linnet_code proto_load(struct linnet_model *m, const char *path, struct linnet_error *e);
 enum linnet_code proto_load_memory(struct linnet_model *m, const void *data, size_t n, struct linnet_error *e);
 
-/* Write m->proto atomically. Weights of more than 2 GiB in all (or when external is set) go to `<path>.data`. */
+/*
+ * Write m->proto atomically ("-": to stdout). Same model, same bytes. External data the model was read with is embedded again;
+ * when that makes more than 2 GiB, or external is set, tensors over 1 KiB go to `<path>.data`.
+ */
 enum linnet_code proto_save(const struct linnet_model *m, const char *path, bool external, struct linnet_error *e);
+
+/* The same into the arena. */
+enum linnet_code proto_save_memory(const struct linnet_model *m, struct arena *a, void **data, size_t *n, struct linnet_error *e);
 
 /* text.c: ONNX's textual syntax to and from the protobuf tree. */
 enum linnet_code text_parse(struct linnet_model *m, const char *text, size_t n, struct linnet_error *e);
@@ -158,7 +167,9 @@ enum linnet_code proto_load_tensor(const char *path, struct arena *a, const stru
                                    struct linnet_error *e);
 enum linnet_code proto_save_tensor(const char *path, const struct tensor *t, const char *name, struct linnet_error *e);
 
+/* model.c. l: NULL or zero fields for the defaults. */
 struct linnet_model *model_new(const struct linnet_limits *l, struct linnet_error *e);
+void limits_fill(struct linnet_limits *out, const struct linnet_limits *l);
 void model_free(struct linnet_model *m);
 
 #endif

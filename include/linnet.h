@@ -59,10 +59,10 @@ struct linnet_error {
 struct linnet_limits {
 	size_t size;          /* sizeof(struct linnet_limits) */
 	int64_t max_bytes;    /* bytes of one file; default 2^46 */
-	int64_t max_nodes;    /* nodes over all graphs; default 16 million */
+	int64_t max_nodes;    /* nodes over all graphs; default 2^24 */
 	int64_t max_elements; /* elements of one tensor; default 2^40 */
 	int64_t max_memory;   /* bytes of activations while running; default 2^40 */
-	int max_depth;        /* nesting of messages and subgraphs; default 64 */
+	int max_depth;        /* nesting of messages and subgraphs; default 64, at most 500 */
 };
 
 /* The code's name without prefix ("ESHAPE") and its meaning. Never NULL. */

@@ -1,0 +1,33 @@
+/*
+ * The protobuf tree of a model and the tensors in it. Only for the files that read or write that tree: proto*.c,
+ * text.c, import.c, export.c.
+ */
+#ifndef LINNET_PROTO_H
+#define LINNET_PROTO_H
+
+#include "graph/graph.h"
+#include "graph/onnx.pb-c.h"
+
+static inline Onnx__ModelProto *proto_model(const struct linnet_model *m)
+{
+	return m->proto;
+}
+
+/*
+ * The tensor a TensorProto describes, whatever way it keeps its data: raw, typed or external. The data is borrowed from the
+ * tree or the mapped file where it lies aligned for its element type, else copied to the model's arena; so the
+ * tensor lives as long as the model and must not be written to. External files are looked for in the folder of m->path.
+ *
+ * Errors: LINNET_EFORMAT data and shape disagree; LINNET_ETYPE unknown element type; LINNET_ESHAPE negative length;
+ * LINNET_ELIMIT; LINNET_EIO external data missing or not allowed; LINNET_EUNSUPPORTED rank, segments; LINNET_EMEM.
+ */
+enum linnet_code proto_tensor(struct linnet_model *m, const Onnx__TensorProto *p, struct tensor **out, struct linnet_error *e);
+
+/* The dense tensor a SparseTensorProto describes; its name is p->values->name. */
+enum linnet_code proto_sparse(struct linnet_model *m, const Onnx__SparseTensorProto *p, struct tensor **out, struct linnet_error *e);
+
+/* The converse: a TensorProto with raw data (strings: string_data) borrowed from t. name may be NULL. */
+enum linnet_code proto_from_tensor(struct arena *a, const struct tensor *t, const char *name, Onnx__TensorProto **out,
+                                   struct linnet_error *e);
+
+#endif
