@@ -1,6 +1,203 @@
-/* Operators of the matmul family: reference kernels, then rows. */
+/* Sums of products: MatMul, Gemm, Einsum. Reference kernels, then rows. */
+#include <string.h>
+
 #include "ops/op.h"
 
-static const struct op rows[1];
+/* The matrices of a MatMul operand: a vector counts as one row (first operand) or one column (second). */
+struct matrices {
+	struct shape batch;
+	dim rows, columns;
+};
 
-const struct op_family matmul_ops = { .name = "matmul", .op = rows, .n = 0 };
+static struct matrices matrices(const struct shape *s, bool second)
+{
+	struct matrices m = { .batch = *s };
+
+	m.batch.rank = s->rank == 1 ? 0 : s->rank - 2;
+	m.rows = s->rank > 1 ? s->d[s->rank - 2] : second ? s->d[0] : 1;
+	m.columns = s->rank > 1 ? s->d[s->rank - 1] : second ? 1 : s->d[0];
+	return m;
+}
+
+/* a: [..., n, k]  b: [..., k, m]  gives [..., n, m], without n where a is a vector, without m where b is. */
+static enum linnet_code shape_matmul(struct shape_call *c)
+{
+	const struct shape *sa = &c->in[0]->shape, *sb = &c->in[1]->shape;
+	struct matrices a, b;
+	struct shape s;
+
+	TRY(rank_check(c, 0, 1, MAX_RANK));
+	TRY(rank_check(c, 1, 1, MAX_RANK));
+	if (sa->rank < 0 || sb->rank < 0)
+		return LINNET_OK;
+	a = matrices(sa, false);
+	b = matrices(sb, true);
+	TRY(length_join(c, "inner lengths", a.columns, b.rows, NULL));
+	TRY(broadcast(c->dims, &a.batch, &b.batch, &s, c->e));
+	if (sa->rank > 1)
+		s.d[s.rank++] = a.rows;
+	if (sb->rank > 1)
+		s.d[s.rank++] = b.columns;
+	c->out[0].shape = s;
+	return LINNET_OK;
+}
+
+/* The batch axes of a tensor as a tensor of its own, for walking them under broadcasting. */
+static struct tensor batch_of(const struct tensor *t, const struct matrices *m)
+{
+	struct tensor b = { .rank = m->batch.rank };
+
+	memcpy(b.d, t->d, sizeof b.d);
+	return b;
+}
+
+/* y[.., i, j] = sum over k of a[.., i, k] b[.., k, j] */
+static enum linnet_code matmul(struct kernel_call *c)
+{
+	const struct tensor *a = c->in[0], *b = c->in[1];
+	struct shape sa = shape_of(a), sb = shape_of(b);
+	struct matrices ma = matrices(&sa, false), mb = matrices(&sb, true);
+	struct tensor ba = batch_of(a, &ma), bb = batch_of(b, &mb), *y = c->out[0];
+	int64_t n = ma.rows, k = ma.columns, m = mb.columns;
+	int64_t stride_a[MAX_RANK], stride_b[MAX_RANK], index[MAX_RANK] = { 0 };
+	int r = ba.rank > bb.rank ? ba.rank : bb.rank;
+	bool exact = dtype_class(y->dt) != CLASS_FLOAT;
+	const double *da = NULL, *db = NULL;
+
+	broadcast_strides(&ba, r, stride_a);
+	broadcast_strides(&bb, r, stride_b);
+	if (!exact) {
+		TRY(kernel_doubles(c, 0, &da));
+		TRY(kernel_doubles(c, 1, &db));
+	}
+	for (int64_t at = 0; at < y->n; at += n * m) {
+		int64_t oa = 0, ob = 0;
+
+		for (int i = 0; i < r; i++) {
+			oa += index[i] * stride_a[i] * n * k;
+			ob += index[i] * stride_b[i] * k * m;
+		}
+		for (int64_t i = 0; i < n; i++)
+			for (int64_t j = 0; j < m; j++) {
+				uint64_t whole = 0;
+				double sum = 0;
+
+				for (int64_t l = 0; l < k; l++) {
+					int64_t pa = oa + i * k + l, pb = ob + l * m + j;
+
+					if (exact)
+						whole += (uint64_t)tensor_get_int(a, pa) * (uint64_t)tensor_get_int(b, pb);
+					else
+						sum += da[pa] * db[pb];
+				}
+				if (exact)
+					tensor_put_int(y, at + i * m + j, (int64_t)whole);
+				else
+					tensor_put(y, at + i * m + j, sum);
+			}
+		for (int i = r - 1; i >= 0 && ++index[i] == y->d[i]; i--)
+			index[i] = 0;
+	}
+	return LINNET_OK;
+}
+
+/* A: [n, k] or [k, n] as transA says, B: [k, m] or [m, k] as transB says, C broadcast to Y: [n, m] */
+static enum linnet_code shape_gemm(struct shape_call *c)
+{
+	bool ta = c->attr[0].i != 0, tb = c->attr[1].i != 0;
+	const struct shape *a = &c->in[0]->shape, *b = &c->in[1]->shape;
+	struct shape s = { .rank = 2, .d = { DIM_NONE, DIM_NONE } }, with_c;
+
+	TRY(rank_check(c, 0, 2, 2));
+	TRY(rank_check(c, 1, 2, 2));
+	if (a->rank == 2 && b->rank == 2)
+		TRY(length_join(c, "inner lengths", a->d[!ta], b->d[tb], NULL));
+	if (a->rank == 2)
+		s.d[0] = a->d[ta];
+	if (b->rank == 2)
+		s.d[1] = b->d[!tb];
+	if (c->nin > 2 && c->in[2]) {
+		TRY(rank_check(c, 2, 0, 2));
+		TRY(broadcast(c->dims, &s, &c->in[2]->shape, &with_c, c->e));
+		for (int i = 0; i < 2 && with_c.rank == 2; i++)
+			if (s.d[i] == 1 && with_c.d[i] != 1 && dim_is_int(with_c.d[i]))
+				return fail(c->e, LINNET_ESHAPE, "C has %lld %s; the product has 1", (long long)with_c.d[i],
+				            i ? "columns" : "rows");
+	}
+	c->out[0].shape = s;
+	return LINNET_OK;
+}
+
+/* Y[i, j] = alpha sum over k of A[i, k] B[k, j] + beta C[i, j] */
+static enum linnet_code gemm(struct kernel_call *c)
+{
+	const struct tensor *a = c->in[0], *b = c->in[1], *plus = c->nin > 2 ? c->in[2] : NULL;
+	struct tensor *y = c->out[0];
+	bool ta = c->attr[0].i != 0, tb = c->attr[1].i != 0, exact = dtype_class(y->dt) != CLASS_FLOAT;
+	double alpha = c->attr[2].f, beta = c->attr[3].f;
+	int64_t n = y->d[0], m = y->d[1], k = a->d[!ta], stride[2] = { 0, 0 };
+	const double *da = NULL, *db = NULL;
+
+	if (plus)
+		broadcast_strides(plus, 2, stride);
+	if (!exact) {
+		TRY(kernel_doubles(c, 0, &da));
+		TRY(kernel_doubles(c, 1, &db));
+	}
+	for (int64_t i = 0; i < n; i++)
+		for (int64_t j = 0; j < m; j++) {
+			int64_t pc = i * stride[0] + j * stride[1];
+			uint64_t whole = 0;
+			double sum = 0;
+
+			for (int64_t l = 0; l < k; l++) {
+				int64_t pa = ta ? l * n + i : i * k + l, pb = tb ? j * k + l : l * m + j;
+
+				if (exact)
+					whole += (uint64_t)tensor_get_int(a, pa) * (uint64_t)tensor_get_int(b, pb);
+				else
+					sum += da[pa] * db[pb];
+			}
+			if (exact && alpha == 1 && (beta == 1 || !plus)) {
+				whole += plus ? (uint64_t)tensor_get_int(plus, pc) : 0;
+				tensor_put_int(y, i * m + j, (int64_t)whole);
+				continue;
+			}
+			sum = alpha * (exact ? (double)(int64_t)whole : sum);
+			if (plus && beta != 0)
+				sum += beta * tensor_get(plus, pc);
+			tensor_put(y, i * m + j, sum);
+		}
+	return LINNET_OK;
+}
+
+#define PRODUCTS (FLOATS | INDICES | SET(UINT32) | SET(UINT64))
+
+static const struct op rows[] = {
+	{
+		.name = "MatMul", .since = 1,
+		.doc = "Matrix product over the last two axes, the others broadcast; a vector is one row or one column.",
+		.in = IN({ "A", T, FLOW_LINEAR }, { "B", T, FLOW_LINEAR }),
+		.out = OUT({ "Y", T }),
+		.types = { [T] = PRODUCTS },
+		.agree = AGREE_ROUND,
+		.shape = shape_matmul,
+		.kernel = matmul,
+		.fuzz = { .shapes = FUZZ_MATMUL },
+	},
+	{
+		.name = "Gemm", .since = 7,
+		.doc = "alpha A B + beta C, with A and B transposed on request and C broadcast to the product.",
+		.in = IN({ "A", T, FLOW_LINEAR }, { "B", T, FLOW_LINEAR }, { "C", T, FLOW_LINEAR, OPTIONAL }),
+		.out = OUT({ "Y", T }),
+		.attr = ATTRS({ .name = "transA", .kind = ATTR_INT }, { .name = "transB", .kind = ATTR_INT },
+		              { .name = "alpha", .kind = ATTR_FLOAT, .f = 1 }, { .name = "beta", .kind = ATTR_FLOAT, .f = 1 }),
+		.types = { [T] = PRODUCTS },
+		.agree = AGREE_ROUND,
+		.shape = shape_gemm,
+		.kernel = gemm,
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+};
+
+const struct op_family matmul_ops = FAMILY("matmul", rows);

@@ -259,6 +259,13 @@ shape_fn shape_broadcast; /* all inputs broadcast together, NumPy style; carries
 /* Broadcast two shapes. Lengths that may be equal or 1 but are not provably so: the known one, else DIM_NONE. */
 enum linnet_code broadcast(struct dims *t, const struct shape *a, const struct shape *b, struct shape *out, struct linnet_error *e);
 
+/* Lengths that must be equal: fails when they surely differ ("inner lengths differ: 64 and 32"), else *out (may be NULL)
+ * is the one that says more. */
+enum linnet_code length_join(struct shape_call *c, const char *what, dim a, dim b, dim *out);
+
+/* Fails when input i's rank is known and not in [lo, hi]. */
+enum linnet_code rank_check(const struct shape_call *c, int i, int lo, int hi);
+
 /* axis in [-rank, rank) to [0, rank). */
 enum linnet_code axis_check(int64_t axis, int rank, int *out, struct linnet_error *e);
 
@@ -267,6 +274,9 @@ enum linnet_code type_ints(const struct type *t, dim *out, int max, int *n, stru
 
 /* Record symbolic elements for an output (copied; ignored when c->arena is NULL or n > MAX_SYM). */
 void type_set_sym(struct shape_call *c, int out, const dim *elements, int n);
+
+/* Input i as doubles in scratch memory, NULL when left out. */
+enum linnet_code kernel_doubles(struct kernel_call *c, int i, const double **out);
 
 /* Strides in elements of a tensor seen through a broadcast to `shape` of rank r: 0 along broadcast axes. */
 void broadcast_strides(const struct tensor *t, int r, int64_t *stride);

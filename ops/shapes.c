@@ -62,6 +62,33 @@ enum linnet_code shape_broadcast(struct shape_call *c)
 	return LINNET_OK;
 }
 
+enum linnet_code length_join(struct shape_call *c, const char *what, dim a, dim b, dim *out)
+{
+	dim d = dim_sub(c->dims, a, b);
+
+	if (dim_is_int(a) && dim_is_int(b) && a != b)
+		return fail(c->e, LINNET_ESHAPE, "%s differ: %lld and %lld", what, (long long)a, (long long)b);
+	if (dim_is_int(d) && d != 0 && c->arena) {
+		const char *x = dim_str(c->dims, a, c->arena), *y = dim_str(c->dims, b, c->arena);
+
+		return fail(c->e, LINNET_ESHAPE, "%s differ: %s and %s", what, x ? x : "?", y ? y : "?");
+	}
+	if (out)
+		*out = dim_is_int(a) || b == DIM_NONE ? a : b;
+	return LINNET_OK;
+}
+
+enum linnet_code rank_check(const struct shape_call *c, int i, int lo, int hi)
+{
+	int r = c->in[i] ? c->in[i]->shape.rank : -1;
+
+	if (r < 0 || (r >= lo && r <= hi))
+		return LINNET_OK;
+	if (lo == hi)
+		return fail(c->e, LINNET_ESHAPE, "input \"%s\" has rank %d; expected %d", op_in(c->op, i)->name, r, lo);
+	return fail(c->e, LINNET_ESHAPE, "input \"%s\" has rank %d; expected %d to %d", op_in(c->op, i)->name, r, lo, hi);
+}
+
 enum linnet_code axis_check(int64_t axis, int rank, int *out, struct linnet_error *e)
 {
 	if (axis < -rank || axis >= rank)
@@ -105,6 +132,21 @@ void type_set_sym(struct shape_call *c, int out, const dim *elements, int n)
 		return;
 	p = arena_dup(c->arena, elements, (size_t)n * sizeof *elements);
 	c->out[out].sym = p; /* without memory: not known, which is always allowed */
+}
+
+enum linnet_code kernel_doubles(struct kernel_call *c, int i, const double **out)
+{
+	struct linnet_error *e = c->e;
+	double *p;
+
+	*out = NULL;
+	if (i >= c->nin || !c->in[i])
+		return LINNET_OK;
+	TRY_NEW(p, c->scratch, c->in[i]->n);
+	for (int64_t k = 0; k < c->in[i]->n; k++)
+		p[k] = tensor_get(c->in[i], k);
+	*out = p;
+	return LINNET_OK;
 }
 
 void broadcast_strides(const struct tensor *t, int r, int64_t *stride)
