@@ -38,7 +38,7 @@ static void *grown(struct arena *a, void *p, uint32_t n, uint32_t *cap, size_t s
 	return q;
 }
 
-static bool name_used(const struct graph *g, const char *name)
+bool graph_name_used(const struct graph *g, const char *name)
 {
 	for (; g; g = g->outer)
 		if (map_get(&g->names, name, NULL))
@@ -50,7 +50,7 @@ const char *graph_fresh_name(struct graph *g, const char *hint)
 {
 	const char *name = hint && *hint ? hint : "v";
 
-	while (name && name_used(g, name))
+	while (name && graph_name_used(g, name))
 		name = arena_fmt(g->arena, "%s_%u", hint && *hint ? hint : "v", ++g->fresh);
 	return name;
 }
@@ -80,14 +80,18 @@ value_id graph_add_const(struct graph *g, const struct tensor *t, const char *hi
 	return id;
 }
 
+/* Lists grow to the next power of two, so adding one by one stays linear. */
 static int append(struct arena *a, value_id **list, uint32_t *n, value_id v)
 {
-	value_id *p = NEW(a, *n + 1, value_id);
+	value_id *p = *list;
 
-	if (!p)
-		return -1;
-	if (*n)
-		memcpy(p, *list, *n * sizeof *p);
+	if (!(*n & (*n - 1))) {
+		p = NEW(a, *n ? (size_t)*n * 2 : 1, value_id);
+		if (!p)
+			return -1;
+		if (*n)
+			memcpy(p, *list, *n * sizeof *p);
+	}
 	p[(*n)++] = v;
 	*list = p;
 	return 0;
@@ -155,15 +159,63 @@ enum linnet_code graph_add_node(struct graph *g, const struct op *op, const char
 	return LINNET_OK;
 }
 
-void graph_replace(struct graph *g, value_id old, value_id by)
+static int exchange_names(struct graph *g, value_id a, value_id b)
+{
+	struct value *x = &g->value[a], *y = &g->value[b];
+	const char *name = x->name;
+	const void *origin = x->origin;
+
+	x->name = y->name;
+	y->name = name;
+	if (x->kind == y->kind) {
+		x->origin = y->origin;
+		y->origin = origin;
+	}
+	return map_put(&g->names, x->name, a) || map_put(&g->names, y->name, b) ? -1 : 0;
+}
+
+static bool is_output(const struct graph *g, value_id v)
+{
+	for (uint32_t i = 0; i < g->nout; i++)
+		if (g->out[i] == v)
+			return true;
+	return false;
+}
+
+/* The main graph's output `old` becomes `by` under the name of `old`. */
+static enum linnet_code replace_output(struct graph *g, value_id old, value_id by, struct linnet_error *e)
+{
+	value_id carry = by;
+
+	if (g->value[old].kind == VALUE_INPUT)
+		return LINNET_OK; /* the output is the input of that name */
+	if (g->value[by].kind == VALUE_INPUT || is_output(g, by)) {
+		carry = graph_add_value(g, VALUE_NODE, NULL, g->value[old].name);
+		if (!carry)
+			return fail_mem(e);
+		g->value[carry].type = g->value[by].type;
+		TRY(graph_add_node(g, op_newest(NULL, "Identity"), NULL, &by, 1, &carry, 1, NULL, 0, NULL, e));
+	}
+	if (exchange_names(g, old, carry))
+		return fail_mem(e);
+	for (uint32_t i = 0; i < g->nout; i++)
+		if (g->out[i] == old)
+			g->out[i] = carry;
+	return LINNET_OK;
+}
+
+enum linnet_code graph_replace(struct graph *g, value_id old, value_id by, struct linnet_error *e)
 {
 	for (uint32_t i = 1; i < g->nnode; i++)
 		for (uint32_t j = 0; !g->node[i].dead && j < g->node[i].nin; j++)
 			if (g->node[i].in[j] == old)
 				g->node[i].in[j] = by;
+	if (!g->outer && is_output(g, old))
+		return replace_output(g, old, by, e);
 	for (uint32_t i = 0; i < g->nout; i++)
 		if (g->out[i] == old)
 			g->out[i] = by;
+	return LINNET_OK;
 }
 
 bool node_is(const struct node *n, const char *name)
@@ -244,4 +296,162 @@ enum linnet_code graph_order(const struct graph *g, struct arena *scratch, node_
 		}
 	}
 	return LINNET_OK;
+}
+
+/* ---- graph_compact ---- */
+
+struct compaction {
+	struct graph *g;
+	struct arena *scratch;
+	bool *live;     /* by value: a graph output or an input of a live node */
+	bool *visited;  /* by node */
+	node_id *stack; /* live nodes whose inputs have not been looked at */
+	uint32_t top;
+};
+
+static enum linnet_code compact(struct graph *g, struct arena *scratch, bool **kept, struct linnet_error *e);
+
+/* Compact the subgraphs of a node; captures they do not read are no inputs of it any more. */
+static enum linnet_code compact_subgraphs(struct node *n, struct arena *scratch, struct linnet_error *e)
+{
+	uint32_t from = n->nin - n->ncapture, to = from;
+
+	for (uint32_t i = 0; i < n->nattr; i++) {
+		struct graph *sub = n->attr[i].kind == ATTR_GRAPH ? n->attr[i].g : NULL;
+		uint32_t ncapture = sub ? sub->ncapture : 0;
+		bool *kept;
+
+		if (!sub)
+			continue;
+		TRY(compact(sub, scratch, &kept, e));
+		for (uint32_t j = 0; j < ncapture; j++, from++)
+			if (kept[j])
+				n->in[to++] = n->in[from];
+	}
+	n->ncapture -= from - to;
+	n->nin = to;
+	return LINNET_OK;
+}
+
+static void mark(struct compaction *c, value_id v)
+{
+	struct graph *g = c->g;
+
+	if (!v || c->live[v])
+		return;
+	c->live[v] = true;
+	if (g->value[v].kind == VALUE_NODE && !c->visited[g->value[v].producer]) {
+		c->visited[g->value[v].producer] = true;
+		c->stack[c->top++] = g->value[v].producer;
+	}
+}
+
+/* What the outputs need; the rest dies. */
+static enum linnet_code mark_live(struct compaction *c, struct linnet_error *e)
+{
+	struct graph *g = c->g;
+
+	TRY_NEW(c->live, c->scratch, g->nvalue);
+	TRY_NEW(c->visited, c->scratch, g->nnode);
+	TRY_NEW(c->stack, c->scratch, g->nnode);
+	for (uint32_t i = 0; i < g->nout; i++)
+		mark(c, g->out[i]);
+	while (c->top) {
+		struct node *n = &g->node[c->stack[--c->top]];
+
+		TRY(compact_subgraphs(n, c->scratch, e));
+		for (uint32_t i = 0; i < n->nin; i++)
+			mark(c, n->in[i]);
+	}
+	for (uint32_t i = 1; i < g->nnode; i++)
+		if (!c->visited[i])
+			g->node[i].dead = true;
+	return LINNET_OK;
+}
+
+/* Optional outputs that nobody reads are not wanted. */
+static void drop_outputs(const struct compaction *c, struct node *n)
+{
+	for (uint32_t i = 0; i < n->nout && n->known; i++) {
+		const struct op_io *io = op_out(n->op, (int)i);
+
+		if (n->out[i] && !c->live[n->out[i]] && io && io->flags & OPTIONAL)
+			n->out[i] = 0;
+	}
+	while (n->known && n->nout > 1 && !n->out[n->nout - 1])
+		n->nout--;
+}
+
+static enum linnet_code compact(struct graph *g, struct arena *scratch, bool **kept, struct linnet_error *e)
+{
+	struct compaction c = { .g = g, .scratch = scratch };
+	uint32_t nformal = g->nin - g->ncapture, nin = 0, nvalue = 1, n;
+	struct value *value;
+	struct node *node;
+	node_id *order;
+	value_id *to;
+
+	TRY(mark_live(&c, e));
+	TRY(graph_order(g, scratch, &order, &n, e));
+	TRY_NEW(value, scratch, g->nvalue);
+	TRY_NEW(to, scratch, g->nvalue);
+	TRY_NEW(node, scratch, n + 1);
+	TRY_NEW(*kept, scratch, g->ncapture);
+	for (uint32_t i = 0; i < g->nin; i++) {
+		if (i >= nformal) {
+			(*kept)[i - nformal] = c.live[g->in[i]];
+			if (!c.live[g->in[i]])
+				continue;
+		}
+		value[nvalue] = g->value[g->in[i]];
+		value[nvalue].index = nin;
+		to[g->in[i]] = nvalue;
+		g->in[nin++] = nvalue++;
+	}
+	for (value_id v = 1; v < g->nvalue; v++)
+		if (g->value[v].kind == VALUE_CONST && c.live[v]) {
+			value[nvalue] = g->value[v];
+			to[v] = nvalue++;
+		}
+	for (uint32_t i = 0; i < n; i++) {
+		node[i + 1] = g->node[order[i]];
+		drop_outputs(&c, &node[i + 1]);
+		for (uint32_t j = 0; j < node[i + 1].nout; j++) {
+			value_id v = node[i + 1].out[j];
+
+			if (!v)
+				continue;
+			value[nvalue] = g->value[v];
+			value[nvalue].producer = i + 1;
+			to[v] = nvalue++;
+		}
+	}
+	for (uint32_t i = 1; i <= n; i++) {
+		for (uint32_t j = 0; j < node[i].nin; j++)
+			node[i].in[j] = to[node[i].in[j]];
+		for (uint32_t j = 0; j < node[i].nout; j++)
+			node[i].out[j] = to[node[i].out[j]];
+	}
+	for (uint32_t i = 0; i < g->nout; i++)
+		g->out[i] = to[g->out[i]];
+	g->ncapture = nin - nformal;
+	g->nin = nin;
+	if (g->value)
+		memcpy(g->value, value, nvalue * sizeof *value);
+	g->nvalue = nvalue;
+	if (g->node)
+		memcpy(g->node, node, (n + 1) * sizeof *node);
+	g->nnode = n + 1;
+	map_clear(&g->names);
+	for (value_id v = 1; v < g->nvalue; v++)
+		if (map_put(&g->names, g->value[v].name, v))
+			return fail_mem(e);
+	return LINNET_OK;
+}
+
+enum linnet_code graph_compact(struct graph *g, struct arena *scratch, struct linnet_error *e)
+{
+	bool *kept;
+
+	return compact(g, scratch, &kept, e);
 }

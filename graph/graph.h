@@ -21,7 +21,7 @@ struct value {
 	node_id producer;    /* VALUE_NODE */
 	uint32_t index;      /* which output of the producer, or which graph input */
 	struct type type;    /* VALUE_CONST: type.value is set */
-	const void *origin;  /* the file's ValueInfoProto or TensorProto, for the exporter; may be NULL */
+	const void *origin;  /* the file's ValueInfoProto (VALUE_CONST: TensorProto), for the exporter; may be NULL */
 	bool has_default;    /* VALUE_INPUT with an initializer of the same name: type.value stays NULL, see dflt */
 	const struct tensor *dflt;
 };
@@ -52,8 +52,8 @@ struct graph {
 	uint32_t nvalue, cap_value; /* value[0] is unused */
 	struct node *node;
 	uint32_t nnode, cap_node;   /* node[0] is unused */
-	value_id *in, *out;
-	uint32_t nin, nout, ncapture;
+	value_id *in, *out;         /* grown by graph_add_input() and graph_add_output() only */
+	uint32_t nin, nout, ncapture; /* nin counts the captures too */
 	struct graph *outer;
 	const void *origin;         /* the file's GraphProto */
 	uint32_t fresh;             /* counter behind new names */
@@ -99,8 +99,17 @@ enum linnet_code graph_add_node(struct graph *g, const struct op *op, const char
                                 const value_id *out, uint32_t nout, const struct attr *attr, uint32_t nattr, node_id *id,
                                 struct linnet_error *e);
 
-/* Replace every use of `old` (node inputs, graph outputs) by `by`. */
-void graph_replace(struct graph *g, value_id old, value_id by);
+/*
+ * Replace every use of `old` (node inputs, graph outputs) by `by`. The main graph's outputs keep their names: `by` exchanges
+ * names with `old` when it is a node's value and no output yet, else an Identity node carries it to the output.
+ */
+enum linnet_code graph_replace(struct graph *g, value_id old, value_id by, struct linnet_error *e);
+
+/* Whether a value of the graph or of one around it has that name. */
+bool graph_name_used(const struct graph *g, const char *name);
+
+/* import.c: put the nodes of the row's `body` in place of node n. The node dies, its outputs live on. */
+enum linnet_code graph_expand(struct graph *g, node_id n, struct linnet_error *e);
 
 /* ---- Derived on request, in scratch memory ---- */
 
@@ -157,6 +166,12 @@ enum linnet_code text_print(const struct linnet_model *m, struct arena *a, char 
 
 /* import.c: m->proto to m->graph, in current operators, functions inlined, defaults filled, types inferred. */
 enum linnet_code graph_import(struct linnet_model *m, struct linnet_error *e);
+
+/*
+ * import.c: what the file says of the type of a value (graph input or output, value_info), to compare with what inference
+ * finds. dt is DT_UNDEFINED and the rank -1 where it says nothing; lengths without a name are DIM_NONE.
+ */
+enum linnet_code graph_annotation(const struct graph *g, value_id v, struct type *t, struct linnet_error *e);
 
 /* export.c: m->graph to m->proto at the given opset of ai.onnx (0: the model's own). Operators newer than it are
  * expanded by their body. */

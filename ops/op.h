@@ -83,6 +83,7 @@ struct op_io {
 	uint8_t type;  /* enum tvar */
 	uint8_t flow;  /* enum flow; inputs */
 	uint8_t flags; /* OPTIONAL, VARIADIC, HETERO */
+	uint8_t since; /* opset that introduced it, when later than the row's */
 };
 
 /* ---- Shape functions ---- */

@@ -17,6 +17,13 @@ void map_init(struct map *m, struct arena *a)
 	*m = (struct map){ .a = a };
 }
 
+void map_clear(struct map *m)
+{
+	if (m->cap)
+		memset(m->slot, 0, m->cap * sizeof *m->slot);
+	m->n = 0;
+}
+
 static struct map_slot *find(const struct map *m, const char *key, uint32_t hash)
 {
 	for (uint32_t i = hash;; i++) {

@@ -20,6 +20,7 @@ struct map {
 
 void map_init(struct map *m, struct arena *a);
 bool map_get(const struct map *m, const char *key, uint32_t *value);
+void map_clear(struct map *m); /* forgets the names, keeps the memory */
 int map_put(struct map *m, const char *key, uint32_t value); /* adds or replaces; -1 without memory */
 
 #endif
