@@ -5,6 +5,7 @@
 #ifndef LINNET_PROTO_H
 #define LINNET_PROTO_H
 
+#include "graph/file.h"
 #include "graph/graph.h"
 #include "graph/onnx.pb-c.h"
 
@@ -16,12 +17,16 @@ static inline Onnx__ModelProto *proto_model(const struct linnet_model *m)
 /*
  * The tensor a TensorProto describes, whatever way it keeps its data: raw, typed or external. The data is borrowed from the
  * tree or the mapped file where it lies aligned for its element type, else copied to the model's arena; so the
- * tensor lives as long as the model and must not be written to. External files are looked for in the folder of m->path.
+ * tensor lives as long as the model and must not be written to. Messages do not name the tensor: callers do. External files are looked for in the folder of m->path.
  *
  * Errors: LINNET_EFORMAT data and shape disagree; LINNET_ETYPE unknown element type; LINNET_ESHAPE negative length;
  * LINNET_ELIMIT; LINNET_EIO external data missing or not allowed; LINNET_EUNSUPPORTED rank, segments; LINNET_EMEM.
  */
 enum linnet_code proto_tensor(struct linnet_model *m, const Onnx__TensorProto *p, struct tensor **out, struct linnet_error *e);
+
+/* The bytes of a tensor whose data_location is EXTERNAL; `need` of them when the file does not say how many. */
+enum linnet_code proto_external(struct linnet_model *m, const Onnx__TensorProto *p, size_t need, struct bytes *out,
+                                struct linnet_error *e);
 
 /* The dense tensor a SparseTensorProto describes; its name is p->values->name. */
 enum linnet_code proto_sparse(struct linnet_model *m, const Onnx__SparseTensorProto *p, struct tensor **out, struct linnet_error *e);
