@@ -5,8 +5,10 @@
  * tensors such as -1 or INT64_MAX are dims too); values below are indices of interned expressions in a
  * table, in normal form, so that equal expressions are equal numbers and == is the test.
  *
- * Normal form: a polynomial with integer coefficients over atoms; an atom is a symbol or a floor division,
- * remainder, maximum or minimum that did not simplify. Symbols stand for lengths, hence are >= 0.
+ * Normal form: a polynomial with integer coefficients over atoms; an atom is a symbol, a floor division that did
+ * not simplify, or max(x, 0) that is not decided. The rest is said by these: a mod b = a - b*(a // b),
+ * max(a, b) = b + max(a - b, 0), min(a, b) = a - max(a - b, 0). Symbols stand for lengths, hence are >= 0. Expressions
+ * are bounded in terms, degree and nesting; what would be larger is DIM_NONE.
  */
 #ifndef LINNET_DIM_H
 #define LINNET_DIM_H
@@ -28,12 +30,19 @@ struct dims *dims_new(struct arena *a); /* lives in the arena; NULL when out of 
 static inline bool dim_is_int(dim d) { return d > DIM_EXPR_MAX; }
 static inline bool dim_is_expr(dim d) { return d <= DIM_EXPR_MAX && d != DIM_NONE; }
 
-/* The symbol of that name (same name, same dim), and one not used before, named after hint. */
+/* The symbol of that name (same name, same dim), and one not used before, named after hint (made an identifier). */
 dim dim_symbol(struct dims *t, const char *name);
 dim dim_fresh(struct dims *t, const char *hint);
 
-/* A name as exporters write it: an identifier, or an expression over + - * / // % ( ) max min ceil floor with
- * integers and identifiers; anything else becomes one symbol of that whole name. Empty gives a fresh symbol. */
+/* Let it be known that a symbol is at least lo. Bounds only grow. Ignored for anything but a symbol. */
+void dim_at_least(struct dims *t, dim symbol, int64_t lo);
+
+/*
+ * A name as exporters write it: an identifier, or an expression over + - * / // % ** ( ) max min mod ceil floor with
+ * integers and identifiers; anything else becomes one symbol of that whole name. "/" is exact inside floor() and
+ * ceil(), a result that is no integer is floored. A symbol with any name can be written in single quotes (a quote in
+ * it is doubled). Empty and "?" give a fresh symbol.
+ */
 dim dim_parse(struct dims *t, const char *s);
 
 /*
@@ -56,10 +65,11 @@ bool dim_divides(struct dims *t, int64_t d, dim a); /* d divides a for all value
 /* Value under an assignment of symbols: get(ctx, name) gives each, or DIM_NONE. */
 dim dim_eval(struct dims *t, dim d, dim (*get)(void *ctx, const char *name), void *ctx);
 
-/* Call f for each symbol's name in d. */
+/* Call f for each symbol's name in d, once or more. */
 void dim_symbols(struct dims *t, dim d, void (*f)(void *ctx, const char *name), void *ctx);
 
-/* As text: "7", "batch", "past + seq", "64*heads", "(seq + 1)/2", "?" for DIM_NONE. In the arena; NULL without memory. */
+/* As text that dim_parse() reads back to the same dim: "7", "batch", "past + seq", "64*heads", "(seq + 1)//2"; "?" for
+ * DIM_NONE. In the arena; NULL without memory. */
 const char *dim_str(struct dims *t, dim d, struct arena *a);
 
 #endif
