@@ -171,6 +171,216 @@ static enum linnet_code gemm(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* Labels of an Einsum: letters, then ellipsis axes counted from the right so that they broadcast. */
+enum { LETTERS = 52, NLABEL = LETTERS + MAX_RANK };
+
+struct labels {
+	int n;
+	int at[MAX_RANK];
+};
+
+static int letter(char ch)
+{
+	if (ch >= 'A' && ch <= 'Z')
+		return ch - 'A';
+	return ch >= 'a' && ch <= 'z' ? 26 + ch - 'a' : -1;
+}
+
+/* The labels of one term of the equation; its ellipsis, if any, stands for as many axes as make up the rank, or when
+ * rank < 0 for `ellipsis` of them. */
+static enum linnet_code read_term(struct text term, int rank, int ellipsis, struct labels *out, struct linnet_error *e)
+{
+	int letters = 0;
+
+	out->n = 0;
+	for (size_t i = 0; i < term.n; i++)
+		letters += letter(term.p[i]) >= 0;
+	for (size_t i = 0; i < term.n; i++) {
+		int first = letter(term.p[i]), n = 1;
+
+		if (term.p[i] == ' ')
+			continue;
+		if (first < 0) {
+			if (term.n - i < 3 || memcmp(term.p + i, "...", 3) != 0)
+				return fail(e, LINNET_EATTR, "equation has '%c'; expected letters, \"...\", \",\" and \"->\"", term.p[i]);
+			n = rank < 0 ? ellipsis : rank - letters;
+			if (n < 0)
+				break;
+			first = NLABEL - n;
+			i += 2;
+		}
+		if (out->n + n > MAX_RANK)
+			return fail(e, LINNET_EUNSUPPORTED, "a term of the equation has more than %d axes", MAX_RANK);
+		while (n-- > 0)
+			out->at[out->n++] = first++;
+	}
+	if (rank >= 0 && out->n != rank)
+		return fail(e, LINNET_ESHAPE, "term \"%.*s\" does not name the %d axes of its operand", (int)term.n, term.p, rank);
+	return LINNET_OK;
+}
+
+/* Cut the next term of the left side off: up to a comma, "->" or the end. */
+static struct text next_term(struct text *rest)
+{
+	struct text t = { rest->p, 0 };
+
+	while (t.n < rest->n && rest->p[t.n] != ',' && rest->p[t.n] != '-')
+		t.n++;
+	rest->p += t.n;
+	rest->n -= t.n;
+	if (rest->n && *rest->p == ',') {
+		rest->p++;
+		rest->n--;
+	}
+	return t;
+}
+
+/* The right side: what follows "->", or the labels that occur once on the left in order, after the ellipsis. */
+static enum linnet_code read_output(struct text rest, const int *count, int ellipsis, struct labels *out, struct linnet_error *e)
+{
+	bool seen[NLABEL] = { false };
+
+	if (rest.n) {
+		if (rest.n < 2 || memcmp(rest.p, "->", 2) != 0)
+			return fail(e, LINNET_EATTR, "equation has a '-' that is not \"->\"");
+		TRY(read_term((struct text){ rest.p + 2, rest.n - 2 }, -1, ellipsis, out, e));
+		for (int i = 0; i < out->n; i++) {
+			if (!count[out->at[i]] || seen[out->at[i]])
+				return fail(e, LINNET_EATTR, "equation's right side names an axis %s",
+				            seen[out->at[i]] ? "twice" : "the left side does not");
+			seen[out->at[i]] = true;
+		}
+		return LINNET_OK;
+	}
+	out->n = 0;
+	for (int i = 0; i < NLABEL; i++) {
+		int label = i < MAX_RANK ? LETTERS + i : i - MAX_RANK;
+
+		if (!(label < LETTERS ? count[label] == 1 : label >= NLABEL - ellipsis))
+			continue;
+		if (out->n == MAX_RANK)
+			return fail(e, LINNET_EUNSUPPORTED, "the output would have more than %d axes", MAX_RANK);
+		out->at[out->n++] = label;
+	}
+	return LINNET_OK;
+}
+
+static enum linnet_code shape_einsum(struct shape_call *c)
+{
+	struct text rest = c->attr[0].s;
+	struct shape length[NLABEL];
+	int count[NLABEL] = { 0 }, ellipsis = 0;
+	struct labels term;
+
+	for (int i = 0; i < NLABEL; i++)
+		length[i] = (struct shape){ .rank = 1, .d = { 1 } };
+	for (int i = 0; i < c->nin; i++) {
+		const struct shape *s = &c->in[i]->shape;
+
+		if (s->rank < 0)
+			return LINNET_OK;
+		if (i && (rest.p == c->attr[0].s.p || rest.p[-1] != ','))
+			return fail(c->e, LINNET_EATTR, "equation has fewer terms than the %d inputs", c->nin);
+		TRY(read_term(next_term(&rest), s->rank, 0, &term, c->e));
+		for (int k = 0; k < s->rank; k++) {
+			int label = term.at[k];
+			struct shape one = { .rank = 1, .d = { s->d[k] } };
+
+			TRY(broadcast(c->dims, &length[label], &one, &length[label], c->e));
+			count[label]++;
+			if (NLABEL - label > ellipsis && label >= LETTERS)
+				ellipsis = NLABEL - label;
+		}
+	}
+	if (rest.n && *rest.p != '-')
+		return fail(c->e, LINNET_EATTR, "equation has more terms than the %d inputs", c->nin);
+	TRY(read_output(rest, count, ellipsis, &term, c->e));
+	c->out[0].shape.rank = term.n;
+	for (int i = 0; i < term.n; i++)
+		c->out[0].shape.d[i] = length[term.at[i]].d[0];
+	return LINNET_OK;
+}
+
+/* Output[output labels] = sum over the other labels of the product of the operands, each at its own labels. */
+static enum linnet_code einsum(struct kernel_call *c)
+{
+	struct text rest = c->attr[0].s;
+	struct tensor *y = c->out[0];
+	bool exact = dtype_class(y->dt) != CLASS_FLOAT;
+	int64_t length[NLABEL], index[NLABEL] = { 0 }, (*stride)[NLABEL], *at, inner = 1;
+	int count[NLABEL] = { 0 }, loop[NLABEL], nloop = 0, ellipsis = 0;
+	struct linnet_error *e = c->e;
+	struct labels term;
+	const double **x;
+
+	TRY_NEW(stride, c->scratch, c->nin);
+	TRY_NEW(at, c->scratch, c->nin);
+	TRY_NEW(x, c->scratch, c->nin);
+	for (int i = 0; i < NLABEL; i++)
+		length[i] = 1;
+	for (int i = 0; i < c->nin; i++) {
+		const struct tensor *t = c->in[i];
+		int64_t step = 1;
+
+		if (!exact)
+			TRY(kernel_doubles(c, i, &x[i]));
+		TRY(read_term(next_term(&rest), t->rank, 0, &term, e));
+		for (int k = t->rank - 1; k >= 0; k--) {
+			int label = term.at[k];
+
+			if (t->d[k] != 1) {
+				stride[i][label] += step;
+				length[label] = t->d[k];
+			}
+			step *= t->d[k];
+			count[label]++;
+			if (NLABEL - label > ellipsis && label >= LETTERS)
+				ellipsis = NLABEL - label;
+		}
+	}
+	TRY(read_output(rest, count, ellipsis, &term, e));
+	for (int i = 0; i < term.n; i++) {
+		loop[nloop++] = term.at[i];
+		count[term.at[i]] = 0;
+	}
+	for (int i = 0; i < NLABEL; i++)
+		if (count[i]) {
+			loop[nloop++] = i;
+			inner *= length[i];
+		}
+	for (int64_t o = 0; o < y->n; o++) {
+		uint64_t whole = 0;
+		double sum = 0;
+
+		for (int64_t s = 0; s < inner; s++) {
+			uint64_t pi = 1;
+			double p = 1;
+
+			for (int i = 0; i < c->nin; i++)
+				if (exact)
+					pi *= (uint64_t)tensor_get_int(c->in[i], at[i]);
+				else
+					p *= x[i][at[i]];
+			whole += pi;
+			sum += p;
+			for (int k = nloop - 1; k >= 0; k--) {
+				bool wrap = ++index[k] == length[loop[k]];
+
+				for (int i = 0; i < c->nin; i++)
+					at[i] += stride[i][loop[k]] * (wrap ? 1 - length[loop[k]] : 1);
+				if (!wrap)
+					break;
+				index[k] = 0;
+			}
+		}
+		if (exact)
+			tensor_put_int(y, o, (int64_t)whole);
+		else
+			tensor_put(y, o, sum);
+	}
+	return LINNET_OK;
+}
+
 #define PRODUCTS (FLOATS | INDICES | SET(UINT32) | SET(UINT64))
 
 static const struct op rows[] = {
@@ -196,6 +406,18 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_gemm,
 		.kernel = gemm,
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		.name = "Einsum", .since = 12,
+		.doc = "Sum of products over labelled axes, as the equation says.",
+		.in = IN({ "Inputs", T, FLOW_LINEAR, VARIADIC }),
+		.out = OUT({ "Output", T }),
+		.attr = ATTRS({ .name = "equation", .kind = ATTR_STRING, .flags = REQUIRED }),
+		.types = { [T] = NUMBERS },
+		.agree = AGREE_ROUND,
+		.shape = shape_einsum,
+		.kernel = einsum,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 };

@@ -246,9 +246,252 @@ static enum linnet_code rms_norm(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* X: [N, C, ...]; the input is a vector of C. */
+static enum linnet_code per_channel(struct shape_call *c, int i, dim *channels)
+{
+	if (c->in[i]->shape.rank < 0)
+		return LINNET_OK;
+	TRY(rank_check(c, i, 1, 1));
+	return length_join(c, "numbers of channels", *channels, c->in[i]->shape.d[0], channels);
+}
+
+static enum linnet_code shape_instance_norm(struct shape_call *c)
+{
+	struct shape *s = &c->out[0].shape;
+
+	*s = c->in[0]->shape;
+	TRY(rank_check(c, 0, 2, MAX_RANK));
+	if (s->rank < 0)
+		return LINNET_OK;
+	TRY(per_channel(c, 1, &s->d[1]));
+	return per_channel(c, 2, &s->d[1]);
+}
+
+/* InstanceNormalization has one channel a group, GroupNormalization `num_groups` groups a sample:
+ * Y = (X - mean) / sqrt(variance + epsilon) scale + bias, statistics over a group, scale and bias of the channel. */
+static enum linnet_code group_norm(struct kernel_call *c)
+{
+	const double *x, *scale, *bias, eps = attr_get(c->op, c->attr, "epsilon")->f;
+	const struct attr *num_groups = attr_get(c->op, c->attr, "num_groups");
+	int64_t channels = c->in[0]->d[1], groups = attr_given(num_groups) ? num_groups->i : channels;
+	int64_t per_channel = product(c->in[0], 2, c->in[0]->rank), n;
+
+	if (c->in[0]->n == 0)
+		return LINNET_OK;
+	n = channels / groups * per_channel;
+	TRY(kernel_doubles(c, 0, &x));
+	TRY(kernel_doubles(c, 1, &scale));
+	TRY(kernel_doubles(c, 2, &bias));
+	for (int64_t i = 0; i < c->in[0]->n; i += n) {
+		struct moments m = moments(x + i, n);
+
+		for (int64_t k = i; k < i + n; k++) {
+			int64_t ch = k / per_channel % channels;
+
+			tensor_put(c->out[0], k, (x[k] - m.mean) / sqrt(m.var + eps) * scale[ch] + bias[ch]);
+		}
+	}
+	return LINNET_OK;
+}
+
+static enum linnet_code shape_group_norm(struct shape_call *c)
+{
+	int64_t groups = attr_get(c->op, c->attr, "num_groups")->i;
+	enum dtype stash;
+	dim left;
+
+	TRY(stash_type(c, FLOATS, &stash));
+	TRY(shape_instance_norm(c));
+	if (c->out[0].shape.rank < 0)
+		return LINNET_OK;
+	left = dim_mod(c->dims, c->out[0].shape.d[1], groups);
+	if (dim_is_int(left) && left != 0)
+		return fail(c->e, LINNET_ESHAPE, "%lld channels do not make %lld groups", (long long)c->out[0].shape.d[1],
+		            (long long)groups);
+	return LINNET_OK;
+}
+
+/* Statistics are vectors of C; a vector X counts as one channel. */
+static enum linnet_code shape_batch_norm(struct shape_call *c)
+{
+	struct shape *s = &c->out[0].shape;
+	dim one = 1, *channels = &one;
+
+	*s = c->in[0]->shape;
+	TRY(rank_check(c, 0, 1, MAX_RANK));
+	for (int i = 1; i < c->nout; i++) {
+		if (c->wanted[i] && !attr_get(c->op, c->attr, "training_mode")->i)
+			return fail(c->e, LINNET_EMODEL, "output \"%s\" exists only in training mode", op_out(c->op, i)->name);
+		c->out[i].shape = c->in[i + 2]->shape;
+	}
+	if (s->rank < 0)
+		return LINNET_OK;
+	if (s->rank > 1)
+		channels = &s->d[1];
+	for (int i = 1; i < 5; i++)
+		TRY(per_channel(c, i, channels));
+	return LINNET_OK;
+}
+
+/*
+ * Y = (X - mean) / sqrt(var + epsilon) scale + B by channel. Mean and variance are the inputs; in training mode they are
+ * those of X over the channel, and running = input momentum + those (1 - momentum).
+ */
+static enum linnet_code batch_norm(struct kernel_call *c)
+{
+	const struct tensor *t = c->in[0];
+	bool training = attr_get(c->op, c->attr, "training_mode")->i != 0;
+	const double *x, *scale, *bias, *mean, *var, eps = attr_get(c->op, c->attr, "epsilon")->f;
+	double momentum = attr_get(c->op, c->attr, "momentum")->f;
+	int64_t channels = t->rank > 1 ? t->d[1] : 1, n = product(t, 2, t->rank), batch = t->d[0];
+
+	TRY(kernel_doubles(c, 0, &x));
+	TRY(kernel_doubles(c, 1, &scale));
+	TRY(kernel_doubles(c, 2, &bias));
+	TRY(kernel_doubles(c, 3, &mean));
+	TRY(kernel_doubles(c, 4, &var));
+	for (int64_t ch = 0; ch < channels; ch++) {
+		struct moments m = { mean[ch], var[ch] };
+
+		if (training) {
+			m = (struct moments){ 0, 0 };
+			for (int64_t b = 0; b < batch; b++)
+				for (int64_t k = 0; k < n; k++)
+					m.mean += x[(b * channels + ch) * n + k] / (double)(batch * n);
+			for (int64_t b = 0; b < batch; b++)
+				for (int64_t k = 0; k < n; k++)
+					m.var += pow(x[(b * channels + ch) * n + k] - m.mean, 2) / (double)(batch * n);
+			if (c->nout > 1 && c->out[1])
+				tensor_put(c->out[1], ch, mean[ch] * momentum + m.mean * (1 - momentum));
+			if (c->nout > 2 && c->out[2])
+				tensor_put(c->out[2], ch, var[ch] * momentum + m.var * (1 - momentum));
+		}
+		for (int64_t b = 0; b < batch && c->out[0]; b++)
+			for (int64_t k = 0; k < n; k++) {
+				int64_t i = (b * channels + ch) * n + k;
+
+				tensor_put(c->out[0], i, (x[i] - m.mean) / sqrt(m.var + eps) * scale[ch] + bias[ch]);
+			}
+	}
+	return LINNET_OK;
+}
+
+/* y = x / (sum of |x|), y = x / sqrt(sum of x^2); 0 where the norm is 0 */
+static void l1_line(const double *x, struct tensor *y, int64_t at, int64_t n, int64_t stride)
+{
+	double sum = 0;
+
+	for (int64_t i = 0; i < n; i++)
+		sum += fabs(x[at + i * stride]);
+	for (int64_t i = 0; i < n; i++)
+		tensor_put(y, at + i * stride, sum == 0 ? 0 : x[at + i * stride] / sum);
+}
+
+static void l2_line(const double *x, struct tensor *y, int64_t at, int64_t n, int64_t stride)
+{
+	double sum = 0;
+
+	for (int64_t i = 0; i < n; i++)
+		sum += x[at + i * stride] * x[at + i * stride];
+	for (int64_t i = 0; i < n; i++)
+		tensor_put(y, at + i * stride, sum == 0 ? 0 : x[at + i * stride] / sqrt(sum));
+}
+
+static enum linnet_code lp_norm(struct kernel_call *c)
+{
+	return each_line(c, attr_get(c->op, c->attr, "p")->i == 1 ? l1_line : l2_line);
+}
+
+static enum linnet_code shape_lrn(struct shape_call *c)
+{
+	TRY(rank_check(c, 0, 2, MAX_RANK));
+	return shape_same(c);
+}
+
+/* Y[c] = X[c] / (bias + alpha / size (sum of X[i]^2, floor((size - 1) / 2) before c to ceil((size - 1) / 2) after))^beta */
+static enum linnet_code lrn(struct kernel_call *c)
+{
+	double alpha = attr_get(c->op, c->attr, "alpha")->f, beta = attr_get(c->op, c->attr, "beta")->f;
+	double bias = attr_get(c->op, c->attr, "bias")->f;
+	int64_t size = attr_get(c->op, c->attr, "size")->i, channels = c->in[0]->d[1];
+	int64_t n = product(c->in[0], 2, c->in[0]->rank);
+	const double *x;
+
+	TRY(kernel_doubles(c, 0, &x));
+	for (int64_t at = 0; at < c->in[0]->n; at++) {
+		int64_t ch = at / n % channels;
+		int64_t first = ch < (size - 1) / 2 ? 0 : ch - (size - 1) / 2;
+		int64_t last = channels - 1 - ch < size / 2 ? channels - 1 : ch + size / 2;
+		double sum = 0;
+
+		for (int64_t i = first; i <= last; i++)
+			sum += pow(x[at + (i - ch) * n], 2);
+		tensor_put(c->out[0], at, x[at] / pow(bias + alpha / (double)size * sum, beta));
+	}
+	return LINNET_OK;
+}
+
+/* The axes of an attribute as flags. */
+static enum linnet_code axis_flags(const struct attr *a, int rank, bool *flag, struct linnet_error *e)
+{
+	for (int i = 0; i < rank; i++)
+		flag[i] = false;
+	for (size_t i = 0; i < a->n; i++) {
+		int axis;
+
+		TRY(axis_check(a->ints[i], rank, &axis, e));
+		flag[axis] = true;
+	}
+	return LINNET_OK;
+}
+
+static enum linnet_code shape_mvn(struct shape_call *c)
+{
+	bool flag[MAX_RANK];
+
+	c->out[0].shape = c->in[0]->shape;
+	return c->in[0]->shape.rank < 0 ? LINNET_OK : axis_flags(&c->attr[0], c->in[0]->shape.rank, flag, c->e);
+}
+
+/* Y = (X - mean) / (standard deviation + 1e-9), both over the axes. */
+static enum linnet_code mvn(struct kernel_call *c)
+{
+	const struct tensor *t = c->in[0];
+	int64_t index[MAX_RANK] = { 0 }, stride[MAX_RANK] = { 0 }, groups = 1, *of;
+	struct linnet_error *e = c->e;
+	double *mean, *var, count;
+	bool over[MAX_RANK];
+	const double *x;
+
+	TRY(axis_flags(&c->attr[0], t->rank, over, e));
+	for (int i = t->rank - 1; i >= 0; i--)
+		if (!over[i]) {
+			stride[i] = groups;
+			groups *= t->d[i];
+		}
+	TRY(kernel_doubles(c, 0, &x));
+	TRY_NEW(of, c->scratch, t->n);
+	TRY_NEW(mean, c->scratch, groups);
+	TRY_NEW(var, c->scratch, groups);
+	count = (double)t->n / (double)groups;
+	for (int64_t i = 0; i < t->n; i++) {
+		for (int k = 0; k < t->rank; k++)
+			of[i] += index[k] * stride[k];
+		for (int k = t->rank - 1; k >= 0 && ++index[k] == t->d[k]; k--)
+			index[k] = 0;
+		mean[of[i]] += x[i] / count;
+	}
+	for (int64_t i = 0; i < t->n; i++)
+		var[of[i]] += (x[i] - mean[of[i]]) * (x[i] - mean[of[i]]) / count;
+	for (int64_t i = 0; i < t->n; i++)
+		tensor_put(c->out[0], i, (x[i] - mean[of[i]]) / (sqrt(var[of[i]]) + 1e-9));
+	return LINNET_OK;
+}
+
 #define AXIS(default) { .name = "axis", .kind = ATTR_INT, .i = (default) }
 #define EPSILON { .name = "epsilon", .kind = ATTR_FLOAT, .f = 1e-5f }
 
+#define MOMENTUM { .name = "momentum", .kind = ATTR_FLOAT, .f = 0.9f }
 #define STASH_TYPE { .name = "stash_type", .kind = ATTR_INT, .i = DT_FLOAT }
 
 /* Before opset 13 the axes before `axis` were one axis of rows and the others one of columns. */
@@ -263,6 +506,36 @@ static enum linnet_code rms_norm(struct kernel_call *c)
 		         "  y = " title " <axis = 1> (f)\n"                                        \
 		         "  output = Reshape <allowzero = 1> (y, s) }",                            \
 	}
+
+/* x2: [n, m] in stash_type, its mean and 1 / inv = sqrt(variance + epsilon) along m; normed: X's type and shape. */
+#define LAYER_NORM_STAGE_1                                                                         \
+	"  shape = Shape (X)\n"                                                                        \
+	"  flat = Flatten <axis: int = @axis> (X)\n"                                                  \
+	"  x2 = Cast <to: int = @stash_type> (flat)\n"                                                \
+	"  one = Constant <value_ints = [1]> ()\n"                                                    \
+	"  mean2 = ReduceMean (x2, one)\n"                                                            \
+	"  d = Sub (x2, mean2)\n"                                                                     \
+	"  dd = Mul (d, d)\n"                                                                         \
+	"  var = ReduceMean (dd, one)\n"                                                              \
+	"  eps = Constant <value_float: float = @epsilon> ()\n"                                       \
+	"  epst = Cast <to: int = @stash_type> (eps)\n"                                               \
+	"  vareps = Add (var, epst)\n"                                                                \
+	"  std = Sqrt (vareps)\n"                                                                     \
+	"  norm2 = Div (d, std)\n"                                                                    \
+	"  normt = CastLike (norm2, X)\n"                                                             \
+	"  normed = Reshape <allowzero = 1> (normt, shape)\n"                                         \
+	"  inv2 = Reciprocal (std)\n"                                                                 \
+	"  zero = Constant <value_ints = [0]> ()\n"                                                   \
+	"  axis = Constant <value_int: int = @axis> ()\n"                                             \
+	"  axis1 = Reshape (axis, one)\n"                                                             \
+	"  before = Slice (shape, zero, axis1)\n"                                                     \
+	"  rank = Shape (shape)\n"                                                                     \
+	"  from = Slice (shape, axis1, rank)\n"                                                       \
+	"  count = Shape (from)\n"                                                                    \
+	"  ones = Expand (one, count)\n"                                                              \
+	"  reduced = Concat <axis = 0> (before, ones)\n"                                              \
+	"  Mean = Reshape <allowzero = 1> (mean2, reduced)\n"                                         \
+	"  InvStdDev = Reshape <allowzero = 1> (inv2, reduced)\n"
 
 #define AXIS_LIST                                                                                  \
 	"  axis = Constant <value_int: int = @axis> ()\n"                                              \
@@ -332,6 +605,11 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_layer_norm,
 		.kernel = layer_norm,
+		.body = "?B {" LAYER_NORM_STAGE_1
+		        "  scaled = Mul (normed, Scale)\n"
+		        "  Y = Add (scaled, B) }\n"
+		        "{" LAYER_NORM_STAGE_1
+		        "  Y = Mul (normed, Scale) }",
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
@@ -344,6 +622,199 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_rms_norm,
 		.kernel = rms_norm,
+		.body = "{ shape = Shape (X)\n"
+		        "  flat = Flatten <axis: int = @axis> (X)\n"
+		        "  x2 = Cast <to: int = @stash_type> (flat)\n"
+		        "  one = Constant <value_ints = [1]> ()\n"
+		        "  xx = Mul (x2, x2)\n"
+		        "  mean = ReduceMean (xx, one)\n"
+		        "  eps = Constant <value_float: float = @epsilon> ()\n"
+		        "  epst = Cast <to: int = @stash_type> (eps)\n"
+		        "  meaneps = Add (mean, epst)\n"
+		        "  rms = Sqrt (meaneps)\n"
+		        "  norm2 = Div (x2, rms)\n"
+		        "  normt = CastLike (norm2, scale)\n"
+		        "  normed = Reshape <allowzero = 1> (normt, shape)\n"
+		        "  Y = Mul (normed, scale) }",
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		.name = "InstanceNormalization", .since = 6,
+		.doc = "Mean 0 and variance 1 in every channel of every sample, then scaled and shifted by channel.",
+		.in = IN({ "input", T, FLOW_SMOOTH }, { "scale", T, FLOW_LINEAR }, { "B", T, FLOW_LINEAR }),
+		.out = OUT({ "output", T }),
+		.attr = ATTRS(EPSILON),
+		.types = { [T] = FLOATS },
+		.agree = AGREE_ROUND,
+		.shape = shape_instance_norm,
+		.kernel = group_norm,
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		.name = "GroupNormalization", .since = 21,
+		.doc = "Mean 0 and variance 1 in every group of channels of every sample, then scaled and shifted by channel.",
+		.in = IN({ "X", T, FLOW_SMOOTH }, { "scale", T, FLOW_LINEAR }, { "bias", T, FLOW_LINEAR }),
+		.out = OUT({ "Y", T }),
+		.attr = ATTRS({ .name = "num_groups", .kind = ATTR_INT, .flags = REQUIRED, .lo = 1, .hi = INT32_MAX }, EPSILON,
+		              STASH_TYPE),
+		.types = { [T] = FLOATS },
+		.agree = AGREE_ROUND,
+		.shape = shape_group_norm,
+		.kernel = group_norm,
+		.body = "{ shape = Shape (X)\n"
+		        "  xs = Cast <to: int = @stash_type> (X)\n"
+		        "  one = Constant <value_ints = [1]> ()\n"
+		        "  zero = Constant <value_ints = [0]> ()\n"
+		        "  rest = Constant <value_ints = [-1]> ()\n"
+		        "  groups = Constant <value_int: int = @num_groups> ()\n"
+		        "  groups1 = Reshape (groups, one)\n"
+		        "  grouped = Concat <axis = 0> (zero, groups1, rest)\n"
+		        "  x3 = Reshape (xs, grouped)\n"
+		        "  two = Constant <value_ints = [2]> ()\n"
+		        "  mean = ReduceMean (x3, two)\n"
+		        "  d = Sub (x3, mean)\n"
+		        "  dd = Mul (d, d)\n"
+		        "  var = ReduceMean (dd, two)\n"
+		        "  eps = Constant <value_float: float = @epsilon> ()\n"
+		        "  epst = Cast <to: int = @stash_type> (eps)\n"
+		        "  vareps = Add (var, epst)\n"
+		        "  std = Sqrt (vareps)\n"
+		        "  norm3 = Div (d, std)\n"
+		        "  normt = CastLike (norm3, X)\n"
+		        "  normed = Reshape (normt, shape)\n"
+		        "  flat = Constant <value_ints = [0, 0, -1]> ()\n"
+		        "  y3 = Reshape (normed, flat)\n"
+		        "  column = Constant <value_ints = [-1, 1]> ()\n"
+		        "  scale2 = Reshape (scale, column)\n"
+		        "  bias2 = Reshape (bias, column)\n"
+		        "  scaled = Mul (y3, scale2)\n"
+		        "  shifted = Add (scaled, bias2)\n"
+		        "  Y = Reshape (shifted, shape) }",
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		.name = "GroupNormalization", .since = 18,
+		.doc = "The same with one scale and bias a group.",
+		.in = IN({ "X", T, FLOW_SMOOTH }, { "scale", T, FLOW_LINEAR }, { "bias", T, FLOW_LINEAR }),
+		.out = OUT({ "Y", T }),
+		.attr = ATTRS({ .name = "num_groups", .kind = ATTR_INT, .flags = REQUIRED, .lo = 1, .hi = INT32_MAX }, EPSILON),
+		.types = { [T] = FLOATS },
+		.agree = AGREE_ROUND,
+		.shape = shape_same,
+		.lower = "{ one = Constant <value_ints = [1]> ()\n"
+		         "  rest = Constant <value_ints = [-1]> ()\n"
+		         "  groups = Constant <value_int: int = @num_groups> ()\n"
+		         "  groups1 = Reshape (groups, one)\n"
+		         "  channels = Shape <start = 1, end = 2> (X)\n"
+		         "  each = Div (channels, groups1)\n"
+		         "  both = Concat <axis = 0> (groups1, each)\n"
+		         "  column = Constant <value_ints = [-1, 1]> ()\n"
+		         "  scale2 = Reshape (scale, column)\n"
+		         "  bias2 = Reshape (bias, column)\n"
+		         "  scales = Expand (scale2, both)\n"
+		         "  biases = Expand (bias2, both)\n"
+		         "  scale1 = Reshape (scales, rest)\n"
+		         "  bias1 = Reshape (biases, rest)\n"
+		         "  Y = GroupNormalization <num_groups: int = @num_groups, epsilon: float = @epsilon> (X, scale1, bias1) }",
+	},
+	{
+		.name = "BatchNormalization", .since = 14,
+		.doc = "Every channel shifted and scaled by given statistics, in training mode by its own.",
+		.in = IN({ "X", T, FLOW_SMOOTH }, { "scale", T1, FLOW_LINEAR }, { "B", T1, FLOW_LINEAR },
+		         { "input_mean", T2, FLOW_LINEAR }, { "input_var", T2, FLOW_SMOOTH }),
+		.out = OUT({ "Y", T }, { "running_mean", T2, .flags = OPTIONAL }, { "running_var", T2, .flags = OPTIONAL }),
+		.attr = ATTRS(EPSILON, MOMENTUM, { .name = "training_mode", .kind = ATTR_INT }),
+		.types = { [T] = FLOATS, [T1] = FLOATS, [T2] = FLOATS },
+		.agree = AGREE_ROUND,
+		.shape = shape_batch_norm,
+		.kernel = batch_norm,
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		.name = "BatchNormalization", .since = 9,
+		.doc = "The same without training mode.",
+		.in = IN({ "X", T, FLOW_SMOOTH }, { "scale", T, FLOW_LINEAR }, { "B", T, FLOW_LINEAR },
+		         { "mean", T, FLOW_LINEAR }, { "var", T, FLOW_SMOOTH }),
+		.out = OUT({ "Y", T }),
+		.attr = ATTRS(EPSILON, MOMENTUM),
+		.types = { [T] = FLOATS },
+		.agree = AGREE_ROUND,
+		.shape = shape_same,
+		.lower = "{ Y = BatchNormalization <epsilon: float = @epsilon> (X, scale, B, mean, var) }",
+	},
+	{
+		/* Not spatial: statistics for every element of a sample. [N, C, rest] with C as many as there are
+		 * statistics serves both. */
+		.name = "BatchNormalization", .since = 7,
+		.doc = "The same, with statistics by channel (spatial) or by element.",
+		.in = IN({ "X", T, FLOW_SMOOTH }, { "scale", T, FLOW_LINEAR }, { "B", T, FLOW_LINEAR },
+		         { "mean", T, FLOW_LINEAR }, { "var", T, FLOW_SMOOTH }),
+		.out = OUT({ "Y", T }),
+		.attr = ATTRS(EPSILON, MOMENTUM, { .name = "spatial", .kind = ATTR_INT, .i = 1, .hi = 1 }),
+		.types = { [T] = FLOATS },
+		.agree = AGREE_ROUND,
+		.shape = shape_same,
+		.lower = "?spatial\n"
+		         "{ shape = Shape (X)\n"
+		         "  rest = Constant <value_ints = [-1]> ()\n"
+		         "  zero = Constant <value_ints = [0]> ()\n"
+		         "  scale1 = Reshape (scale, rest)\n"
+		         "  B1 = Reshape (B, rest)\n"
+		         "  mean1 = Reshape (mean, rest)\n"
+		         "  var1 = Reshape (var, rest)\n"
+		         "  c = Shape (scale1)\n"
+		         "  s3 = Concat <axis = 0> (zero, c, rest)\n"
+		         "  x3 = Reshape (X, s3)\n"
+		         "  y3 = BatchNormalization <epsilon: float = @epsilon> (x3, scale1, B1, mean1, var1)\n"
+		         "  Y = Reshape (y3, shape) }\n"
+		         "{ Y = BatchNormalization <epsilon: float = @epsilon> (X, scale, B, mean, var) }",
+	},
+	{
+		.name = "LpNormalization", .since = 1,
+		.doc = "Divided by the sum of absolute values (p = 1) or the length (p = 2) along one axis.",
+		.in = IN({ "input", T, FLOW_SMOOTH }),
+		.out = OUT({ "output", T }),
+		.attr = ATTRS(AXIS(-1), { .name = "p", .kind = ATTR_INT, .i = 2, .lo = 1, .hi = 2 }),
+		.types = { [T] = FLOATS },
+		.agree = AGREE_ROUND,
+		.shape = shape_axis,
+		.kernel = lp_norm,
+		.fuzz = { .shapes = FUZZ_SAME },
+	},
+	{
+		.name = "LRN", .since = 1,
+		.doc = "Divided by a power of the sum of squares over neighbouring channels.",
+		.in = IN({ "X", T, FLOW_SMOOTH }),
+		.out = OUT({ "Y", T }),
+		.attr = ATTRS({ .name = "alpha", .kind = ATTR_FLOAT, .f = 1e-4f }, { .name = "beta", .kind = ATTR_FLOAT, .f = 0.75 },
+		              { .name = "bias", .kind = ATTR_FLOAT, .f = 1 },
+		              { .name = "size", .kind = ATTR_INT, .flags = REQUIRED, .lo = 1, .hi = INT32_MAX }),
+		.types = { [T] = FLOATS },
+		.agree = AGREE_ROUND,
+		.shape = shape_lrn,
+		.kernel = lrn,
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		.name = "MeanVarianceNormalization", .since = 9,
+		.doc = "Mean 0 and variance 1 over the axes.",
+		.in = IN({ "X", T, FLOW_SMOOTH }),
+		.out = OUT({ "Y", T }),
+		.attr = ATTRS({ .name = "axes", .kind = ATTR_INTS, .s = "0,2,3" }),
+		.types = { [T] = FLOATS },
+		.agree = AGREE_ROUND,
+		.shape = shape_mvn,
+		.kernel = mvn,
+		.body = "{ axes = Constant <value_ints: ints = @axes> ()\n"
+		        "  mean = ReduceMean (X, axes)\n"
+		        "  d = Sub (X, mean)\n"
+		        "  dd = Mul (d, d)\n"
+		        "  var = ReduceMean (dd, axes)\n"
+		        "  std = Sqrt (var)\n"
+		        "  eps = Constant <value_float = 1e-9> ()\n"
+		        "  epst = CastLike (eps, std)\n"
+		        "  stdeps = Add (std, epst)\n"
+		        "  Y = Div (d, stdeps) }",
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 };
