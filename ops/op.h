@@ -273,7 +273,26 @@ enum linnet_code axis_check(int64_t axis, int rank, int *out, struct linnet_erro
 /* The elements of a 0- or 1-D integer input as dims, from value or sym. *n = -1 when not known. */
 enum linnet_code type_ints(const struct type *t, dim *out, int max, int *n, struct linnet_error *e);
 
-/* Record symbolic elements for an output (copied; ignored when c->arena is NULL or n > MAX_SYM). */
+/* The same, but when only their number is known they are DIM_NONE, *n of them. */
+enum linnet_code type_dims(const struct type *t, dim *out, int max, int *n, struct linnet_error *e);
+
+/*
+ * The elements of a value that takes part in shape arithmetic: integers or bools, rank 0 or 1, at most MAX_SYM of
+ * them, from value or sym; single ones may be DIM_NONE. Their number, or -1 when none is known. Never an error.
+ */
+int type_elements(const struct type *t, dim out[MAX_SYM]);
+
+/* Element i of a 0- or 1-D integer input, DIM_NONE when it is not known. */
+dim type_element(const struct type *t, int64_t i);
+
+/* An input whose elements are lengths, as a shape: d[i] may be DIM_NONE, the rank may be unknown. Whether the lengths are
+ * admissible (-1, say) is the operator's affair. */
+enum linnet_code type_shape(const struct type *t, struct shape *out, struct linnet_error *e);
+
+/* Rank within MAX_RANK, else LINNET_EUNSUPPORTED. */
+enum linnet_code rank_limit(int64_t rank, struct linnet_error *e);
+
+/* Record symbolic elements for an output (copied; ignored when c->arena is NULL, n > MAX_SYM or none is known). */
 void type_set_sym(struct shape_call *c, int out, const dim *elements, int n);
 
 /* Input i as doubles in scratch memory, NULL when left out. */

@@ -124,11 +124,79 @@ enum linnet_code type_ints(const struct type *t, dim *out, int max, int *n, stru
 	return LINNET_OK;
 }
 
+enum linnet_code type_dims(const struct type *t, dim *out, int max, int *n, struct linnet_error *e)
+{
+	TRY(type_ints(t, out, max, n, e));
+	if (*n >= 0 || !t || t->shape.rank < 0)
+		return LINNET_OK;
+	if (t->shape.rank && !dim_is_int(t->shape.d[0]))
+		return LINNET_OK;
+	if (t->shape.rank && t->shape.d[0] > max)
+		return fail(e, LINNET_ESHAPE, "expected at most %d elements, found %lld", max, (long long)t->shape.d[0]);
+	*n = t->shape.rank ? (int)t->shape.d[0] : 1;
+	for (int i = 0; i < *n; i++)
+		out[i] = DIM_NONE;
+	return LINNET_OK;
+}
+
+int type_elements(const struct type *t, dim out[MAX_SYM])
+{
+	dtype_set set = INTS | SET(BOOL);
+
+	if (!t || t->shape.rank < 0 || t->shape.rank > 1 || !dtype_in(t->dt, set))
+		return -1;
+	if (t->value) {
+		if (t->value->n > MAX_SYM)
+			return -1;
+		for (int64_t i = 0; i < t->value->n; i++) {
+			int64_t v = tensor_get_int(t->value, i);
+
+			out[i] = dim_is_int(v) && !(t->dt == DT_UINT64 && v < 0) ? v : DIM_NONE;
+		}
+		return (int)t->value->n;
+	}
+	if (!t->sym || (t->shape.rank && (!dim_is_int(t->shape.d[0]) || t->shape.d[0] > MAX_SYM)))
+		return -1;
+	int n = t->shape.rank ? (int)t->shape.d[0] : 1;
+
+	memcpy(out, t->sym, (size_t)n * sizeof *out);
+	return n;
+}
+
+dim type_element(const struct type *t, int64_t i)
+{
+	if (t->value && i < t->value->n)
+		return tensor_get_int(t->value, i);
+	if (!t->value && t->sym && i < (t->shape.rank ? t->shape.d[0] : 1))
+		return t->sym[i];
+	return DIM_NONE;
+}
+
+enum linnet_code type_shape(const struct type *t, struct shape *out, struct linnet_error *e)
+{
+	int64_t n = t->shape.rank == 1 ? t->shape.d[0] : t->shape.rank == 0 ? 1 : DIM_NONE;
+
+	*out = shape_unknown();
+	if (dim_is_int(n))
+		TRY(rank_limit(n, e));
+	return type_dims(t, out->d, MAX_RANK, &out->rank, e);
+}
+
+enum linnet_code rank_limit(int64_t rank, struct linnet_error *e)
+{
+	if (rank > MAX_RANK)
+		return fail(e, LINNET_EUNSUPPORTED, "rank is %lld; at most %d is supported", (long long)rank, MAX_RANK);
+	return LINNET_OK;
+}
+
 void type_set_sym(struct shape_call *c, int out, const dim *elements, int n)
 {
+	bool known = n == 0;
 	dim *p;
 
-	if (!c->arena || n > MAX_SYM)
+	for (int i = 0; i < n; i++)
+		known |= elements[i] != DIM_NONE;
+	if (!c->arena || n > MAX_SYM || !known)
 		return;
 	p = arena_dup(c->arena, elements, (size_t)n * sizeof *elements);
 	c->out[out].sym = p; /* without memory: not known, which is always allowed */

@@ -35,8 +35,8 @@ struct type {
 	enum dtype dt; /* DT_UNDEFINED when not known; of the elements when kind is not KIND_TENSOR */
 	struct shape shape;
 	const struct tensor *value; /* when it is constant, else NULL */
-	const dim *sym;             /* when its elements are known integers or expressions: one a element,
-	                             * row-major, rank 0 or 1, at most MAX_SYM; else NULL */
+	const dim *sym;             /* when its elements are known integers or expressions: one a element (DIM_NONE for
+	                             * single unknown ones), rank 0 or 1, at most MAX_SYM; else NULL */
 };
 
 enum { MAX_SYM = 256 };
