@@ -145,3 +145,96 @@ void copy_box(struct tensor *dst, int64_t to, const int64_t *to_stride, const st
 		copy_run(dst, t, ts[n], src, f, fs[n], len[n]);
 	} while (next_position(n, len, at));
 }
+
+/* Whether axis k of the output continues the walk's last axis, for every input. */
+static bool joins(const struct walk *w, int64_t stride[][MAX_RANK], int k, int64_t d)
+{
+	for (int i = 0; i < w->nin; i++)
+		if (w->stride[i][w->rank - 1] != stride[i][k] * d)
+			return false;
+	return true;
+}
+
+void walk_init(struct walk *w, const struct tensor *out, int nin, const struct tensor *const *in)
+{
+	int64_t stride[WALK_MAX][MAX_RANK] = { { 0 } };
+
+	*w = (struct walk){ .n = 1, .nin = nin, .lines = 1 };
+	for (int i = 0; i < nin; i++)
+		if (in[i])
+			broadcast_strides(in[i], out->rank, stride[i]);
+	for (int k = 0; k < out->rank; k++) {
+		if (out->d[k] == 1)
+			continue;
+		if (w->rank && joins(w, stride, k, out->d[k]))
+			w->d[w->rank - 1] *= out->d[k];
+		else
+			w->d[w->rank++] = out->d[k];
+		for (int i = 0; i < nin; i++)
+			w->stride[i][w->rank - 1] = stride[i][k];
+	}
+	if (w->rank) {
+		w->n = w->d[--w->rank];
+		for (int i = 0; i < nin; i++)
+			w->step[i] = w->stride[i][w->rank];
+	}
+	for (int k = 0; k < w->rank; k++)
+		w->lines *= w->d[k];
+	if (w->n == 0)
+		w->lines = 0;
+	w->out = -w->n;
+}
+
+bool walk_next(struct walk *w)
+{
+	if (w->lines == 0)
+		return false;
+	w->lines--;
+	w->out += w->n;
+	for (int k = w->rank - 1; k >= 0 && w->out; k--) {
+		for (int i = 0; i < w->nin; i++)
+			w->at[i] += w->stride[i][k];
+		if (++w->index[k] < w->d[k])
+			break;
+		for (int i = 0; i < w->nin; i++)
+			w->at[i] -= w->stride[i][k] * w->d[k];
+		w->index[k] = 0;
+	}
+	return true;
+}
+
+enum linnet_code map_unary(struct kernel_call *c, double (*f)(double))
+{
+	const struct tensor *x = c->in[0];
+	struct tensor *y = c->out[0];
+
+	for (int64_t i = 0; i < y->n; i++)
+		tensor_put(y, i, f(tensor_get(x, i)));
+	return LINNET_OK;
+}
+
+enum linnet_code map_binary(struct kernel_call *c, double (*f)(double, double))
+{
+	const struct tensor *a = c->in[0], *b = c->in[1];
+	struct tensor *y = c->out[0];
+	struct walk w;
+
+	for (walk_init(&w, y, 2, c->in); walk_next(&w);)
+		for (int64_t i = 0; i < w.n; i++)
+			tensor_put(y, w.out + i,
+			           f(tensor_get(a, w.at[0] + i * w.step[0]), tensor_get(b, w.at[1] + i * w.step[1])));
+	return LINNET_OK;
+}
+
+enum linnet_code map_binary_int(struct kernel_call *c, int64_t (*f)(int64_t, int64_t))
+{
+	const struct tensor *a = c->in[0], *b = c->in[1];
+	struct tensor *y = c->out[0];
+	struct walk w;
+
+	for (walk_init(&w, y, 2, c->in); walk_next(&w);)
+		for (int64_t i = 0; i < w.n; i++)
+			tensor_put_int(y, w.out + i, f(tensor_get_int(a, w.at[0] + i * w.step[0]),
+			                               tensor_get_int(b, w.at[1] + i * w.step[1])));
+	return LINNET_OK;
+}

@@ -32,6 +32,35 @@ bool next_position(int rank, const int64_t *d, int64_t *at);
 void copy_box(struct tensor *dst, int64_t to, const int64_t *to_stride, const struct tensor *src, int64_t from,
               const int64_t *from_stride, int rank, const int64_t *d);
 
+/*
+ * A walk over an output and up to WALK_MAX inputs that broadcast to it, one line at a time: a stretch of the output, in
+ * row-major order, along which every input advances by a constant step (0 or more).
+ *
+ *	for (walk_init(&w, y, 2, c->in); walk_next(&w);)
+ *		for (int64_t i = 0; i < w.n; i++)
+ *			put(y, w.out + i, f(get(a, w.at[0] + i * w.step[0]), get(b, w.at[1] + i * w.step[1])));
+ */
+enum { WALK_MAX = 3 };
+
+struct walk {
+	int64_t n;   /* length of every line */
+	int64_t out; /* where the line starts in the output */
+	int64_t at[WALK_MAX], step[WALK_MAX]; /* and in the inputs */
+	int nin, rank; /* axes over which lines repeat */
+	int64_t lines; /* to come */
+	int64_t d[MAX_RANK], index[MAX_RANK], stride[WALK_MAX][MAX_RANK];
+};
+
+void walk_init(struct walk *w, const struct tensor *out, int nin, const struct tensor *const *in);
+bool walk_next(struct walk *w);
+
+/* out[0][i] = f(in[0][i]), in double, rounded once. */
+enum linnet_code map_unary(struct kernel_call *c, double (*f)(double));
+
+/* out[0] = f(in[0], in[1]), broadcast; in double, rounded once, or on integers, wrapping to the type. */
+enum linnet_code map_binary(struct kernel_call *c, double (*f)(double, double));
+enum linnet_code map_binary_int(struct kernel_call *c, int64_t (*f)(int64_t, int64_t));
+
 /* What is known of a tensor: everything. */
 static inline struct type type_of(const struct tensor *t)
 {

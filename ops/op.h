@@ -122,7 +122,8 @@ struct kernel_call {
 	int nin, nout;
 	const struct tensor *const *in; /* NULL: left out */
 	struct tensor *const *out;      /* NULL: not wanted */
-	struct arena *scratch;          /* reset after the call */
+	struct arena *scratch;          /* reset after the call; kept for the run when an output is of strings, whose
+	                                 * bytes may be here */
 	int threads;                    /* fast kernels may use so many */
 	void *prepared;                 /* what `prepare` of the fast kernel made, else NULL */
 	uint64_t seed;                  /* for random operators */
@@ -186,9 +187,10 @@ struct op {
 	shape_fn *shape;
 	kernel_fn *kernel;
 	const struct fast_set *const *fast; /* FAST(...): asked in order */
-	const char *body;  /* the same function in other operators, in the text form: { ... } over the row's input and output names */
-	const char *lower; /* old version: the same as `body` but in current operators, used by the importer instead of a kernel.
-	                    * "?name { ... } { ... }": the first block when attribute or input `name` is given, else the second */
+	const char *body;  /* the same function in other operators, in the text form: { ... } over the row's input and output names.
+	                    * "?name { ... } { ... }": the first block when attribute or input `name` is given, else the second;
+	                    * "?name=word { ... } { ... }": the first when STRING attribute `name` (or its default) is that word */
+	const char *lower; /* old version: the same as `body` but in current operators, used by the importer instead of a kernel */
 	const char *grad;
 	struct fuzz fuzz;
 	const void *param; /* for kernels shared by several rows: which one */
