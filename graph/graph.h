@@ -138,6 +138,9 @@ enum linnet_code graph_verify(const struct graph *g, struct linnet_error *e);
 /* Types of all values, in order; subgraphs included. Idempotent. */
 enum linnet_code graph_infer(struct graph *g, struct linnet_error *e);
 
+/* The same for one node whose inputs have types, as when a patch adds it. */
+enum linnet_code graph_infer_node(struct graph *g, node_id n, struct linnet_error *e);
+
 static inline const struct attr *node_attr(const struct node *n, const char *name)
 {
 	return attr_get(n->op, n->attr, name);

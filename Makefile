@@ -1,0 +1,46 @@
+# A thin front to CMake. `make test` and `make demo` install what is missing from Debian first.
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc)
+
+.PHONY: all .deps demo test bench install fuzz format tidy docs clean
+
+all: .deps
+	cmake --preset release
+	cmake --build --preset release -j $(JOBS)
+
+.deps:
+	@sh cmake/deps.sh
+
+demo: all
+	sh bench/demo.sh build/release
+
+test: .deps
+	cmake --preset dev
+	cmake --build --preset dev -j $(JOBS)
+	ctest --preset dev -j $(JOBS)
+
+bench: all
+	sh bench/bench.sh build/release
+
+install: all
+	cmake --install build/release --prefix $(PREFIX)
+
+fuzz: .deps
+	cmake --preset fuzz
+	cmake --build --preset fuzz -j $(JOBS)
+	sh tests/fuzz/run.sh build/fuzz
+
+# The pages that the program prints.
+docs: all
+	build/release/linnet ops --markdown > docs/ops.md
+	build/release/linnet passes --markdown > docs/passes.md
+	build/release/linnet help --markdown > docs/cli.md
+
+format:
+	git ls-files '*.c' '*.h' | xargs clang-format -i
+
+tidy: all
+	git ls-files '*.c' | grep -v '^tests/' | xargs clang-tidy -p build/release --quiet
+
+clean:
+	rm -rf build

@@ -1,0 +1,216 @@
+/* linnet ops: the operator table, as text, JSON and docs/ops.md. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "ops/op.h"
+
+struct ops_opt {
+	bool markdown;
+};
+
+static const char *domain_of(const struct op *op)
+{
+	return op->domain && *op->domain ? op->domain : "ai.onnx";
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct op *p = *(const struct op *const *)a, *q = *(const struct op *const *)b;
+	int d = strcmp(domain_of(p), domain_of(q)), n = strcmp(p->name, q->name);
+
+	return d ? d : n ? n : p->since - q->since;
+}
+
+/* All rows, sorted; freed by the caller. */
+static const struct op **sorted(int *n)
+{
+	const struct op **row;
+
+	*n = 0;
+	for (const struct op_family *const *f = op_families; *f; f++)
+		*n += (*f)->n;
+	row = calloc((size_t)*n + 1, sizeof *row);
+	*n = 0;
+	for (const struct op_family *const *f = op_families; row && *f; f++)
+		for (int i = 0; i < (*f)->n; i++)
+			row[(*n)++] = &(*f)->op[i];
+	if (row)
+		qsort(row, (size_t)*n, sizeof *row, by_name);
+	return row;
+}
+
+/* "float double ..." of a set. */
+static void type_names(dtype_set s, char *buf, size_t n)
+{
+	size_t at = 0;
+
+	buf[0] = '\0';
+	if (s == ANY_DTYPE) {
+		snprintf(buf, n, "any");
+		return;
+	}
+	for (int t = 1; t < DT_COUNT && at < n; t++)
+		if (dtype_in((enum dtype)t, s))
+			at += (size_t)snprintf(buf + at, n - at, "%s%s", at ? " " : "", dtype_name((enum dtype)t));
+}
+
+static const char *kernels_of(const struct op *op)
+{
+	if (op_is_old(op))
+		return "lowered";
+	if (op->flags & OP_CONTROL)
+		return "control flow";
+	if (!op->kernel)
+		return "types only";
+	return op->fast ? "reference, fast" : "reference";
+}
+
+static void attr_default(const struct op_attr *a, char *buf, size_t n)
+{
+	if (a->flags & REQUIRED)
+		snprintf(buf, n, "required");
+	else if (a->flags & OPTIONAL || a->kind == ATTR_TENSOR || a->kind == ATTR_GRAPH || a->kind == ATTR_STRINGS)
+		snprintf(buf, n, "optional");
+	else if (a->kind == ATTR_INT)
+		snprintf(buf, n, "%lld", (long long)a->i);
+	else if (a->kind == ATTR_FLOAT)
+		snprintf(buf, n, "%g", a->f);
+	else
+		snprintf(buf, n, "%s", a->s ? a->s : "empty");
+}
+
+static const char *kind_name(enum attr_kind k)
+{
+	static const char *const name[] = {
+		[ATTR_NONE] = "none",     [ATTR_INT] = "int",     [ATTR_FLOAT] = "float",     [ATTR_STRING] = "string",
+		[ATTR_TENSOR] = "tensor", [ATTR_GRAPH] = "graph", [ATTR_INTS] = "ints",       [ATTR_FLOATS] = "floats",
+		[ATTR_STRINGS] = "strings", [ATTR_OTHER] = "other",
+	};
+
+	return name[k];
+}
+
+static void print_io(const char *title, const struct op_io *io, const struct op *op)
+{
+	for (; io && io->name; io++) {
+		char types[512];
+
+		type_names(op->types[io->type], types, sizeof types);
+		printf("  %-9s %s%s%s%s%s%s: %s\n", title, style(stdout, CYAN), io->name, style(stdout, RESET),
+		       io->flags & OPTIONAL ? " (optional)" : "", io->flags & VARIADIC ? " (variadic)" : "", "", types);
+	}
+}
+
+static void print_row(const struct op *op)
+{
+	printf("%s%s%s  %s, since opset %d, %s\n", style(stdout, BOLD), op->name, style(stdout, RESET), domain_of(op),
+	       op->since, kernels_of(op));
+	printf("  %s\n", op->doc ? op->doc : "");
+	print_io("input", op->in, op);
+	print_io("output", op->out, op);
+	for (const struct op_attr *a = op->attr; a && a->name; a++) {
+		char dflt[64];
+
+		attr_default(a, dflt, sizeof dflt);
+		printf("  attribute %s%s%s: %s, %s", style(stdout, CYAN), a->name, style(stdout, RESET), kind_name(a->kind), dflt);
+		if (a->oneof)
+			printf(", one of %s", a->oneof);
+		if (a->input)
+			printf(", later input %d", a->input);
+		putchar('\n');
+	}
+	if (op->body)
+		printf("  the same in other operators:\n%s\n", op->body);
+}
+
+static json_t *io_json(const struct op_io *io, const struct op *op)
+{
+	json_t *list = json_array();
+
+	for (; io && io->name; io++) {
+		char types[512];
+
+		type_names(op->types[io->type], types, sizeof types);
+		json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:b}", "name", io->name, "types", types, "optional",
+		                                      io->flags & OPTIONAL, "variadic", io->flags & VARIADIC));
+	}
+	return list;
+}
+
+static void row_json(const struct op *op)
+{
+	json_t *attrs = json_array();
+
+	for (const struct op_attr *a = op->attr; a && a->name; a++) {
+		char dflt[64];
+
+		attr_default(a, dflt, sizeof dflt);
+		json_array_append_new(attrs, json_pack("{s:s, s:s, s:s}", "name", a->name, "kind", kind_name(a->kind), "default", dflt));
+	}
+	json_line(json_pack("{s:s, s:s, s:i, s:s, s:s, s:o, s:o, s:o}", "name", op->name, "domain", domain_of(op), "since",
+	                    op->since, "kernels", kernels_of(op), "doc", op->doc ? op->doc : "", "inputs",
+	                    io_json(op->in, op), "outputs", io_json(op->out, op), "attributes", attrs),
+	          "op");
+}
+
+static void markdown(const struct op **row, int n)
+{
+	printf("# Operators\n\nPrinted by `linnet ops --markdown` from the operator table. `since` is the first opset with the row's\n"
+	       "semantics; \"lowered\" rows are old versions that the importer rewrites into the current ones.\n");
+	for (int i = 0; i < n; i++) {
+		if (!i || strcmp(domain_of(row[i]), domain_of(row[i - 1])))
+			printf("\n## %s\n\n| operator | since | kernels | what it computes |\n| --- | --- | --- | --- |\n", domain_of(row[i]));
+		printf("| %s | %d | %s | %s |\n", row[i]->name, row[i]->since, kernels_of(row[i]), row[i]->doc ? row[i]->doc : "");
+	}
+}
+
+static int ops_run(void *opt, int argc, char **argv)
+{
+	const struct ops_opt *o = opt;
+	int n, shown = 0;
+	const struct op **row = sorted(&n);
+	struct table t;
+
+	if (!row)
+		return EXIT_RESOURCES;
+	table_init(&t, 4, "lrll");
+	for (int i = 0; i < n && !o->markdown; i++) {
+		if (argc && strcmp(row[i]->name, argv[0]))
+			continue;
+		shown++;
+		if (globals.json) {
+			row_json(row[i]);
+		} else if (argc) {
+			print_row(row[i]);
+		} else {
+			bool other = row[i]->domain && *row[i]->domain;
+
+			table_add(&t, "%s%s%s", other ? row[i]->domain : "", other ? "." : "", row[i]->name);
+			table_add(&t, "%d", row[i]->since);
+			table_add(&t, "%s", kernels_of(row[i]));
+			table_add(&t, "%s", row[i]->doc ? row[i]->doc : "");
+		}
+	}
+	if (o->markdown)
+		markdown(row, n);
+	table_print(&t, stdout, false);
+	free(row);
+	if (argc && !shown)
+		fprintf(stderr, "linnet: there is no operator \"%s\"\n", argv[0]);
+	return argc && !shown ? EXIT_NO : EXIT_YES;
+}
+
+const struct command ops_command = {
+	.name = "ops",
+	.summary = "List the operators, or describe one",
+	.operands = "[NAME]",
+	.examples = "linnet ops\nlinnet ops Softmax",
+	.opt = (const struct opt[]){
+		{ "markdown", 0, OPT_FLAG, OPT(struct ops_opt, markdown), NULL, "as docs/ops.md", NULL },
+		{ .name = NULL },
+	},
+	.max = 1,
+	.size = sizeof(struct ops_opt),
+	.run = ops_run,
+};

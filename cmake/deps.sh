@@ -1,0 +1,15 @@
+#!/bin/sh
+# Install from Debian what is missing to build and test. Needs root (or sudo) only when something is missing.
+set -e
+need="gcc clang libclang-rt-14-dev cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev libopenblas-dev liblapacke-dev
+libsleef-dev libjansson-dev zlib1g-dev libcmocka-dev libgomp1 libc6-dev xz-utils tar python3 python3-venv ca-certificates git"
+missing=
+for p in $need; do
+	dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
+done
+[ -n "$missing" ] || exit 0
+echo "installing:$missing"
+sudo=
+[ "$(id -u)" = 0 ] || sudo=sudo
+$sudo apt-get update -q
+DEBIAN_FRONTEND=noninteractive $sudo apt-get install -q -y --no-install-recommends $missing

@@ -1,0 +1,222 @@
+/* Running passes: the list, and applying rules until none applies. */
+#include "graph/pass.h"
+
+#include <string.h>
+
+#define PASSES(X)                                                                                  \
+	X(tidy)                                                                                    \
+	X(fold)                                                                                    \
+	X(norm)                                                                                    \
+	X(rope)                                                                                    \
+	X(attend)                                                                                  \
+	X(glu)
+
+#define X(name) extern const struct pass name##_pass;
+PASSES(X)
+#undef X
+
+const struct pass *const passes[] = {
+#define X(name) &name##_pass,
+	PASSES(X)
+#undef X
+	NULL,
+};
+
+const struct pass *pass_find(const char *name)
+{
+	for (const struct pass *const *p = passes; *p; p++)
+		if (!strcmp((*p)->name, name))
+			return *p;
+	return NULL;
+}
+
+/* ---- Reading graphs ---- */
+
+bool value_is_output(const struct view *w, value_id v)
+{
+	for (uint32_t i = w->uses.first[v]; i < w->uses.first[v + 1]; i++)
+		if (!w->uses.use[i].node)
+			return true;
+	return false;
+}
+
+const struct node *value_node(const struct graph *g, value_id v)
+{
+	return v && g->value[v].kind == VALUE_NODE && g->value[v].producer ? &g->node[g->value[v].producer] : NULL;
+}
+
+const struct node *value_from(const struct graph *g, value_id v, const char *op)
+{
+	const struct node *n = value_node(g, v);
+
+	return n && node_is(n, op) ? n : NULL;
+}
+
+const struct node *value_user(const struct view *w, value_id v, uint32_t *index)
+{
+	const struct use *u;
+
+	if (value_uses(w, v) != 1)
+		return NULL;
+	u = &w->uses.use[w->uses.first[v]];
+	if (index)
+		*index = u->index;
+	return u->node ? &w->g->node[u->node] : NULL;
+}
+
+const struct tensor *value_const(const struct graph *g, value_id v)
+{
+	return v ? g->value[v].type.value : NULL;
+}
+
+bool value_scalar(const struct graph *g, value_id v, double *x)
+{
+	const struct tensor *t = value_const(g, v);
+	enum dtype_class c;
+
+	if (!t || t->n < 1)
+		return false;
+	c = dtype_class(t->dt);
+	if (c == CLASS_STRING || c == CLASS_COMPLEX)
+		return false;
+	*x = tensor_get(t, 0);
+	for (int64_t i = 1; i < t->n; i++) {
+		double y = tensor_get(t, i);
+
+		if (!(y == *x))
+			return false;
+	}
+	return true;
+}
+
+bool value_ints(const struct graph *g, value_id v, int64_t *out, int max, int *n)
+{
+	const struct tensor *t = value_const(g, v);
+
+	if (!t || t->rank > 1 || t->n > max || !dtype_in(t->dt, INTS))
+		return false;
+	*n = (int)t->n;
+	for (int i = 0; i < *n; i++)
+		out[i] = tensor_get_int(t, i);
+	return true;
+}
+
+/* ---- Running ---- */
+
+struct runner {
+	const struct pass *pass;
+	struct pattern **pattern; /* of each rule, NULL where it has `apply` */
+	uint32_t count, *left;
+};
+
+static enum linnet_code try_node(struct runner *r, struct graph *g, struct view *w, node_id id, bool *changed, struct linnet_error *e)
+{
+	for (int i = 0; i < r->pass->nrule; i++) {
+		const struct rule *rule = &r->pass->rule[i];
+		const struct node *n = &g->node[id];
+		const char *anchor = r->pattern[i] ? pattern_anchor(r->pattern[i]) : rule->anchor;
+		struct patch p;
+
+		if (anchor && !node_is(n, anchor))
+			continue;
+		patch_init(&p, g, e);
+		if (r->pattern[i])
+			TRY(pattern_try(r->pattern[i], w, n, &p, e));
+		else
+			TRY(err_node(e, rule->apply(w, n, &p, e), n->name, n->op->name));
+		if (p.code)
+			return p.code;
+		if (patch_empty(&p))
+			continue;
+		TRY(patch_apply(g, &p, rule->name, e));
+		r->count++;
+		if (r->left)
+			--*r->left;
+		*changed = true;
+		return LINNET_OK;
+	}
+	return LINNET_OK;
+}
+
+static enum linnet_code run_graph(struct runner *r, struct graph *g, struct arena *s, struct linnet_error *e)
+{
+	struct view w = { .g = g, .scratch = s };
+	bool again = r->pass->rule != NULL;
+	uint32_t before = r->count;
+
+	if (r->pass->run) {
+		uint32_t n = 0;
+
+		if (!r->left || *r->left)
+			TRY(r->pass->run(g, &n, e));
+		r->count += n;
+	}
+	while (again && !(r->left && !*r->left)) {
+		again = false;
+		arena_reset(s);
+		TRY(graph_uses(g, s, &w.uses, e));
+		for (node_id id = 1; id < g->nnode && !(r->left && !*r->left); id++) {
+			bool changed = false;
+
+			if (g->node[id].dead)
+				continue;
+			TRY(try_node(r, g, &w, id, &changed, e));
+			if (changed) {
+				again = true;
+				arena_reset(s);
+				TRY(graph_uses(g, s, &w.uses, e));
+			}
+		}
+	}
+	for (node_id id = 1; id < g->nnode; id++)
+		for (uint32_t i = 0; !g->node[id].dead && i < g->node[id].nattr; i++)
+			if (g->node[id].attr[i].kind == ATTR_GRAPH)
+				TRY(run_graph(r, g->node[id].attr[i].g, s, e));
+	if (r->count != before && !g->outer) {
+		arena_reset(s);
+		TRY(graph_compact(g, s, e));
+		TRY(graph_infer(g, e));
+	}
+	return LINNET_OK;
+}
+
+enum linnet_code pass_run(const struct pass *pass, struct graph *g, uint32_t *count, uint32_t *left, struct linnet_error *e)
+{
+	struct arena *s = arena_new(), *keep = arena_new();
+	struct runner r = { .pass = pass, .left = left };
+	enum linnet_code code = s && keep ? LINNET_OK : fail_mem(e);
+
+	if (!code && pass->nrule) {
+		r.pattern = NEW(keep, (size_t)pass->nrule, struct pattern *);
+		if (!r.pattern)
+			code = fail_mem(e);
+	}
+	for (int i = 0; !code && i < pass->nrule; i++)
+		if (pass->rule[i].from)
+			code = pattern_new(&pass->rule[i], keep, &r.pattern[i], e);
+	if (!code)
+		code = run_graph(&r, g, s, e);
+	if (count)
+		*count = r.count;
+	arena_free(s);
+	arena_free(keep);
+	return code;
+}
+
+enum linnet_code pass_run_all(struct graph *g, uint32_t *left, struct linnet_error *e)
+{
+	uint32_t total = 0;
+
+	for (int round = 0; round < 8; round++) { /* one pass may open the way for an earlier one */
+		total = 0;
+		for (const struct pass *const *p = passes; *p; p++) {
+			uint32_t n;
+
+			TRY(pass_run(*p, g, &n, left, e));
+			total += n;
+		}
+		if (!total)
+			break;
+	}
+	return LINNET_OK;
+}

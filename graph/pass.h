@@ -1,0 +1,143 @@
+/*
+ * Changing graphs: rules find and describe a change, patches carry it out, passes are lists of rules.
+ *
+ * A rule reads a const graph and fills a patch; only patch_apply() changes the graph.
+ */
+#ifndef LINNET_PASS_H
+#define LINNET_PASS_H
+
+#include "graph/graph.h"
+
+/* ---- Patches ---- */
+
+/*
+ * New values have ids above the graph's own until the patch is applied; both kinds may be used as
+ * inputs of new nodes. All functions remember failure (memory, bad attributes): patch_apply() returns it.
+ */
+struct patch {
+	const struct graph *g;
+	struct arena *arena; /* the graph's: what is made may stay */
+	struct patch_node *node;
+	uint32_t nnode, cap_node;
+	struct patch_value *value;
+	uint32_t nvalue, cap_value;
+	struct patch_replace *replace;
+	uint32_t nreplace, cap_replace;
+	struct linnet_error *e;
+	enum linnet_code code;
+};
+
+/* scratch of nothing: everything a patch makes is in the graph's arena. */
+void patch_init(struct patch *p, const struct graph *g, struct linnet_error *e);
+
+/* A node of the newest row of ai.onnx operator `op`; returns its first output, the others follow (v + 1, ...). 0 inputs are left out.
+ * attr: terminated by a NULL name; NULL for none. hint names node and outputs. */
+value_id patch_node(struct patch *p, const char *op, const char *hint, const value_id *in, uint32_t nin, uint32_t nout,
+                    const struct attr *attr);
+value_id patch_op(struct patch *p, const struct op *op, const char *hint, const value_id *in, uint32_t nin, uint32_t nout,
+                  const struct attr *attr);
+
+#define PATCH_IN(...) (const value_id[]){ __VA_ARGS__ }, (uint32_t)(sizeof((value_id[]){ __VA_ARGS__ }) / sizeof(value_id))
+
+/* Constants. */
+value_id patch_const(struct patch *p, const struct tensor *t, const char *hint);
+value_id patch_ints(struct patch *p, const int64_t *v, int n, const char *hint); /* int64 [n] */
+value_id patch_int(struct patch *p, int64_t v, const char *hint);                /* int64 scalar */
+value_id patch_float(struct patch *p, enum dtype dt, double v, const char *hint); /* scalar of that type */
+
+/* Attribute values for the lists above. */
+struct attr attr_int(const char *name, int64_t i);
+struct attr attr_float(const char *name, double f);
+struct attr attr_ints(const char *name, const int64_t *v, size_t n);
+struct attr attr_string(const char *name, const char *s);
+
+/* Uses of `old` become uses of `by`, which has the same type. A replaced graph output keeps its name. */
+void patch_replace(struct patch *p, value_id old, value_id by);
+
+static inline bool patch_empty(const struct patch *p) { return !p->nreplace && !p->code; }
+
+/*
+ * Carry the change out: new nodes get types by inference and `from` as origin; a replaced value must keep its element
+ * type and, where both are known, its shape (LINNET_EINTERNAL otherwise, and the graph is as before). Nodes left without
+ * use are marked dead.
+ */
+enum linnet_code patch_apply(struct graph *g, struct patch *p, const char *from, struct linnet_error *e);
+
+/* ---- Reading graphs in rules ---- */
+
+/* What rules need to know of a graph, made anew after each applied patch. */
+struct view {
+	const struct graph *g;
+	struct uses uses;
+	struct arena *scratch;
+};
+
+static inline uint32_t value_uses(const struct view *w, value_id v) { return w->uses.first[v + 1] - w->uses.first[v]; }
+bool value_is_output(const struct view *w, value_id v);
+
+/* The node computing v, NULL for inputs and constants. */
+const struct node *value_node(const struct graph *g, value_id v);
+/* The node computing v when it is operator `op`, else NULL. */
+const struct node *value_from(const struct graph *g, value_id v, const char *op);
+/* The only user of v when it has one and is no graph output, else NULL; *index: which input. */
+const struct node *value_user(const struct view *w, value_id v, uint32_t *index);
+/* The constant of v (VALUE_CONST, or known to inference), else NULL. */
+const struct tensor *value_const(const struct graph *g, value_id v);
+/* v is constant with one element, or all its elements equal: that number. */
+bool value_scalar(const struct graph *g, value_id v, double *x);
+/* v is a constant list of integers. */
+bool value_ints(const struct graph *g, value_id v, int64_t *out, int max, int *n);
+
+/* ---- Rules and passes ---- */
+
+struct match;
+
+struct rule {
+	const char *name; /* "pass/what" */
+	const char *doc;
+	/* A pattern and its replacement in the text form, with the same inputs and outputs: `(float[B,L,D] x, ...) => (y) { ... }`, `{ ... }`. */
+	const char *from, *to;
+	bool (*guard)(const struct view *w, const struct match *m);
+	/* Instead of from/to: look at node n (of type `anchor`); fill the patch or leave it empty. */
+	const char *anchor; /* operator that triggers `apply`; NULL: every node */
+	enum linnet_code (*apply)(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e);
+};
+
+enum { PASS_EXACT, PASS_APPROX };
+
+struct pass {
+	const char *name, *doc;
+	int kind;
+	const struct rule *rule;
+	int nrule;
+	/* Instead of rules: change the graph by patches of its own. count: changes made. */
+	enum linnet_code (*run)(struct graph *g, uint32_t *count, struct linnet_error *e);
+};
+
+#define PASS_RULES(rules) .rule = (rules), .nrule = (int)(sizeof(rules) / sizeof *(rules))
+
+/* All exact passes, in the order they run; ended by NULL. */
+extern const struct pass *const passes[];
+const struct pass *pass_find(const char *name);
+
+/*
+ * Apply a pass's rules until none applies (each node is looked at in order; rules in order), in subgraphs too; then compact and infer.
+ * left: when not NULL, at most *left changes are made, and it is decreased (for bisection).
+ */
+enum linnet_code pass_run(const struct pass *pass, struct graph *g, uint32_t *count, uint32_t *left, struct linnet_error *e);
+
+/* The standard list: tidy, fold, recognisers. */
+enum linnet_code pass_run_all(struct graph *g, uint32_t *left, struct linnet_error *e);
+
+/* ---- Patterns (match.c) ---- */
+
+/* The binding of a pattern: values of its inputs and inner values by name. */
+value_id match_value(const struct match *m, const char *name);
+
+struct pattern; /* parsed once */
+enum linnet_code pattern_new(const struct rule *r, struct arena *a, struct pattern **out, struct linnet_error *e);
+/* Try at node n; fills the patch when it matches and the guard agrees. */
+enum linnet_code pattern_try(const struct pattern *pat, const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e);
+const char *pattern_anchor(const struct pattern *pat); /* operator of the node producing the pattern's first output */
+
+#endif

@@ -1,0 +1,609 @@
+/*
+ * Recognising softmax attention: softmax(scale q k^T + mask) v becomes one Attention node.
+ *
+ * Anchored on the softmax and the two matrix products around it; what lies between them is read as arithmetic on scores, what
+ * lies outside (projections, layouts) is not looked at. Needs types. Leaves Attention with 4-D inputs
+ * [B, H, L, D], [B, Hkv, S, D], [B, Hkv, S, E].
+ *
+ * Rows whose every key is hidden are outside the agreement: exporters spell them as NaN, as a mean of all values or as
+ * zeros, Attention says zeros.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "graph/mask.h"
+#include "graph/pass.h"
+
+enum { MAX_BIAS = 6, MAX_STEPS = 24 };
+
+/* A term added to the scores: times * value, or the hiding of entries by a condition. */
+struct term {
+	value_id value;
+	double times;   /* of an additive term */
+	bool condition; /* value is boolean: entries are hidden where it is `hides` */
+	bool hides;
+	double fill;
+};
+
+/* Scores as read back from the softmax: softcap * tanh(scale q k^T / softcap) + terms. */
+struct scores {
+	value_id q, kt;    /* of the product: [..., L, D], [..., D, S] */
+	value_id product;  /* its result */
+	double scale, softcap;
+	struct term term[MAX_BIAS];
+	int nterm;
+	bool capped;
+	int steps;
+};
+
+static bool is_float(const struct graph *g, value_id v)
+{
+	return dtype_in(g->value[v].type.dt, FLOATS);
+}
+
+static bool add_term(struct scores *s, struct term t)
+{
+	if (s->nterm == MAX_BIAS || s->capped) /* inside a soft cap nothing may be added */
+		return false;
+	s->term[s->nterm++] = t;
+	return true;
+}
+
+static bool read_scores(const struct view *w, value_id v, double mul, struct scores *s);
+
+/* x is the scores, y a term: try that reading, leaving s as it was when it fails. */
+static bool read_sum(const struct view *w, value_id x, struct term y, double mul, struct scores *s)
+{
+	struct scores keep = *s;
+
+	if (add_term(s, y) && read_scores(w, x, mul, s))
+		return true;
+	*s = keep;
+	return false;
+}
+
+static bool read_where(const struct view *w, const struct node *n, double mul, struct scores *s)
+{
+	for (int i = 1; i <= 2; i++) {
+		struct term t = { .value = n->in[0], .condition = true, .hides = i == 1 };
+
+		if (!value_scalar(w->g, n->in[i], &t.fill) || !(t.fill <= MASK_HIDDEN))
+			continue;
+		t.fill *= mul;
+		if (read_sum(w, n->in[3 - i], t, mul, s))
+			return true;
+	}
+	return false;
+}
+
+/* Read v as scores that are multiplied by mul before the softmax sees them. */
+static bool read_scores(const struct view *w, value_id v, double mul, struct scores *s)
+{
+	const struct graph *g = w->g;
+	const struct node *n = value_node(g, v);
+	double c;
+
+	if (!n || !n->known || n->op->domain || value_uses(w, v) != 1 || ++s->steps > MAX_STEPS)
+		return false;
+	if (node_is(n, "MatMul")) {
+		s->q = n->in[0];
+		s->kt = n->in[1];
+		s->product = v;
+		s->scale = mul;
+		return true;
+	}
+	if (node_is(n, "Cast") || node_is(n, "Reshape") || node_is(n, "Identity"))
+		return is_float(g, n->in[0]) && read_scores(w, n->in[0], mul, s);
+	if (node_is(n, "Mul"))
+		for (int i = 0; i < 2; i++)
+			if (value_scalar(g, n->in[i], &c))
+				return read_scores(w, n->in[1 - i], mul * c, s);
+	if (node_is(n, "Div") && value_scalar(g, n->in[1], &c) && c != 0)
+		return read_scores(w, n->in[0], mul / c, s);
+	if (node_is(n, "Add"))
+		return read_sum(w, n->in[0], (struct term){ .value = n->in[1], .times = mul }, mul, s) ||
+		       read_sum(w, n->in[1], (struct term){ .value = n->in[0], .times = mul }, mul, s);
+	if (node_is(n, "Sub"))
+		return read_sum(w, n->in[0], (struct term){ .value = n->in[1], .times = -mul }, mul, s);
+	if (node_is(n, "Where"))
+		return read_where(w, n, mul, s);
+	if (node_is(n, "Tanh") && !s->capped && mul > 0) {
+		s->capped = true;
+		if (!read_scores(w, n->in[0], 1, s))
+			return false;
+		s->softcap = mul;
+		s->scale *= mul;
+		return true;
+	}
+	return false;
+}
+
+/* ---- After the softmax ---- */
+
+struct weighted {
+	value_id v;      /* [..., S, E] */
+	value_id y;      /* the product's result */
+	value_id p;      /* what it multiplies v by */
+	bool transposed; /* y is v^T p^T */
+};
+
+/* Where(IsNaN(p), 0, p): rows that are all hidden give zeros. */
+static const struct node *guarded(const struct view *w, value_id p)
+{
+	const struct node *where = NULL;
+
+	for (uint32_t i = w->uses.first[p]; i < w->uses.first[p + 1]; i++) {
+		const struct use *u = &w->uses.use[i];
+		const struct node *n = u->node ? &w->g->node[u->node] : NULL, *isnan;
+		double zero;
+
+		if (!n)
+			return NULL;
+		if (node_is(n, "IsNaN"))
+			continue;
+		if (!node_is(n, "Where") || u->index != 2 || where || !value_scalar(w->g, n->in[1], &zero) || zero != 0)
+			return NULL;
+		isnan = value_from(w->g, n->in[0], "IsNaN");
+		if (!isnan || isnan->in[0] != p || value_uses(w, n->in[0]) != 1)
+			return NULL;
+		where = n;
+	}
+	return where && value_uses(w, p) == 2 ? where : NULL;
+}
+
+static bool swaps_last_two(const struct node *n, int rank)
+{
+	const struct attr *perm = node_attr(n, "perm");
+
+	if (rank < 2 || (perm->kind != ATTR_INTS ? rank != 2 : perm->n != (size_t)rank))
+		return false;
+	for (int i = 0; perm->kind == ATTR_INTS && i < rank; i++)
+		if (perm->ints[i] != (i < rank - 2 ? i : 2 * rank - 3 - i))
+			return false;
+	return true;
+}
+
+static bool read_weighted(const struct view *w, value_id p, struct weighted *out)
+{
+	const struct graph *g = w->g;
+	bool turned = false;
+
+	for (int step = 0; step < MAX_STEPS; step++) {
+		uint32_t index;
+		const struct node *n = value_user(w, p, &index);
+		double one;
+
+		if (!n)
+			n = guarded(w, p);
+		if (!n)
+			return false;
+		if (node_is(n, "MatMul") && index == (turned ? 1 : 0)) {
+			*out = (struct weighted){ .v = n->in[turned ? 0 : 1], .y = n->out[0], .p = p, .transposed = turned };
+			return true;
+		}
+		if (node_is(n, "Transpose") && !turned && swaps_last_two(n, g->value[p].type.shape.rank))
+			turned = true;
+		else if (node_is(n, "Mul") && value_scalar(g, n->in[1 - index], &one) && one == 1)
+			;
+		else if (!node_is(n, "Where") && !node_is(n, "Identity") && !node_is(n, "Reshape") &&
+		         !(node_is(n, "Cast") && is_float(g, n->out[0])))
+			return false;
+		p = n->out[0];
+	}
+	return false;
+}
+
+/* ---- Building the node ---- */
+
+static value_id transpose_last(struct patch *p, value_id v, int rank, const char *hint)
+{
+	int64_t perm[MAX_RANK] = { 0 };
+	struct attr attr[] = { attr_ints("perm", perm, (size_t)rank), { .name = NULL } };
+
+	for (int i = 0; i < rank; i++)
+		perm[i] = i < rank - 2 ? i : 2 * rank - 3 - i;
+	return patch_node(p, "Transpose", hint, PATCH_IN(v), 1, attr);
+}
+
+/* Shape(v)[from..to) as an int64 vector. */
+static value_id dims_of(struct patch *p, value_id v, int64_t from, int64_t to, bool to_end)
+{
+	struct attr attr[] = { attr_int("start", from), attr_int("end", to), { .name = NULL } };
+
+	if (to_end)
+		attr[1].name = NULL;
+	return patch_node(p, "Shape", "shape", PATCH_IN(v), 1, attr);
+}
+
+/*
+ * v [lead(v)..., a, b] with the leading lengths of `ref` instead, made 4-D: rank 3 gets one head, rank 5 and more merge their first.
+ * full: v may be smaller than ref by broadcasting and is expanded first.
+ */
+static value_id as_heads(struct patch *p, value_id v, const struct shape *have, value_id ref, const struct shape *want,
+                         const char *hint)
+{
+	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
+	bool same = have->rank == want->rank;
+
+	for (int i = 0; same && i < want->rank - 2; i++)
+		same = have->d[i] == want->d[i] || (want->rank == 4 && i == 1); /* fewer key heads may broadcast */
+	if (!same || want->rank > 4) {
+		value_id lead = want->rank > 4 ? 0 : dims_of(p, ref, 0, -2, false), tail = dims_of(p, v, -2, 0, true), shape;
+
+		if (want->rank > 4) {
+			lead = patch_node(p, "Concat", "shape",
+			                  PATCH_IN(patch_ints(p, (int64_t[]){ -1 }, 1, "rest"), dims_of(p, ref, -3, -2, false)), 1, axis0);
+		} else if (want->rank == 2) {
+			lead = patch_ints(p, (int64_t[]){ 1, 1 }, 2, "lead");
+		}
+		shape = patch_node(p, "Concat", "shape", PATCH_IN(lead, tail), 1, axis0);
+		v = patch_node(p, "Reshape", hint, PATCH_IN(v, shape), 1, NULL);
+		if (want->rank != 3)
+			return v;
+	} else if (want->rank == 2) {
+		return patch_node(p, "Unsqueeze", hint, PATCH_IN(v, patch_ints(p, (int64_t[]){ 0, 1 }, 2, "axes")), 1, NULL);
+	}
+	if (want->rank == 3)
+		v = patch_node(p, "Unsqueeze", hint, PATCH_IN(v, patch_ints(p, (int64_t[]){ 1 }, 1, "axes")), 1, NULL);
+	return v;
+}
+
+/* One term as an additive mask of type dt, or a boolean one (true: visible) when `boolean`. */
+static value_id make_term(struct patch *p, const struct term *t, enum dtype dt, bool boolean)
+{
+	value_id v = t->value;
+
+	if (t->condition && boolean)
+		return t->hides ? patch_node(p, "Not", "visible", PATCH_IN(v), 1, NULL) : v;
+	if (t->condition) {
+		value_id fill = patch_float(p, dt, t->fill, "hidden"), zero = patch_float(p, dt, 0, "visible");
+
+		return patch_node(p, "Where", "mask", PATCH_IN(v, t->hides ? fill : zero, t->hides ? zero : fill), 1, NULL);
+	}
+	if (p->g->value[v].type.dt != dt) {
+		struct attr to[] = { attr_int("to", dt), { .name = NULL } };
+
+		v = patch_node(p, "Cast", "mask", PATCH_IN(v), 1, to);
+	}
+	return t->times == 1 ? v : patch_node(p, "Mul", "mask", PATCH_IN(v, patch_float(p, dt, t->times, "times")), 1, NULL);
+}
+
+/* All terms as one mask [B or 1, H or 1, L or 1, S] for 4-D scores; 0 when there is none. */
+static value_id make_mask(struct patch *p, const struct scores *s, value_id softmax_in, enum dtype dt)
+{
+	const struct graph *g = p->g;
+	int rank = g->value[softmax_in].type.shape.rank, widest = 0;
+	value_id mask = 0;
+	bool boolean = s->nterm == 1 && s->term[0].condition;
+
+	for (int i = 0; i < s->nterm; i++) {
+		value_id t = make_term(p, &s->term[i], dt, boolean);
+		int r = g->value[s->term[i].value].type.shape.rank;
+
+		widest = r > widest ? r : widest;
+		mask = mask ? patch_node(p, "Add", "mask", PATCH_IN(mask, t), 1, NULL) : t;
+	}
+	if (!mask || (rank == 4 && widest <= 4) || (rank <= 3 && widest <= 2))
+		return mask;
+	if (rank == 3)
+		return patch_node(p, "Unsqueeze", "mask", PATCH_IN(mask, patch_ints(p, (int64_t[]){ 1 }, 1, "axes")), 1, NULL);
+	return 0;
+}
+
+static bool ranks_known(const struct graph *g, const value_id *v, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (g->value[v[i]].type.shape.rank < 2 || !is_float(g, v[i]))
+			return false;
+	return true;
+}
+
+/* Masks of 5-D scores, and terms wider than the scores, are left alone. */
+static bool masks_fit(const struct graph *g, const struct scores *s, int rank)
+{
+	for (int i = 0; i < s->nterm; i++) {
+		int r = g->value[s->term[i].value].type.shape.rank;
+
+		if (r < 0 || r > rank || (rank > 4 && r > 2))
+			return false;
+	}
+	return true;
+}
+
+/* Attention repeats heads, never batches: k and v need q's batch, and heads that divide q's. */
+static bool leads_fit(const struct graph *g, value_id q, value_id k, value_id v)
+{
+	const struct shape *a = &g->value[q].type.shape;
+
+	for (int i = 0; i < 2; i++) {
+		const struct shape *b = &g->value[i ? v : k].type.shape;
+
+		if (a->rank != b->rank)
+			return false;
+		for (int j = 0; j < a->rank - 2; j++)
+			if (a->d[j] != b->d[j] && !(a->rank == 4 && j == 1 && b->d[1] == 1 && g->value[k].type.shape.d[1] == g->value[v].type.shape.d[1]))
+				return false;
+	}
+	return true;
+}
+
+static enum linnet_code attend_softmax(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	value_id x = n->in[0], q, k, v, y, mask, in[4];
+	const struct shape *shape = &g->value[x].type.shape, *ys;
+	struct scores s = { .softcap = 0 };
+	struct weighted o;
+	int64_t axis = node_attr(n, "axis")->i;
+	enum dtype dt;
+	struct attr attr[4];
+	int na = 0;
+
+	(void)e;
+	if (shape->rank < 2 || (axis != -1 && axis != shape->rank - 1) || !read_scores(w, x, 1, &s) || !read_weighted(w, n->out[0], &o))
+		return LINNET_OK;
+	if (!ranks_known(g, (value_id[]){ s.q, s.kt, o.v, o.y }, 4) || !masks_fit(g, &s, shape->rank))
+		return LINNET_OK;
+	ys = &g->value[o.y].type.shape;
+	dt = g->value[s.q].type.dt;
+	if (g->value[s.kt].type.dt != dt || g->value[o.v].type.dt != dt || !(s.scale > 0) || !isfinite(s.scale))
+		return LINNET_OK;
+	if (shape->rank == g->value[s.q].type.shape.rank && ys->rank == shape->rank && !leads_fit(g, s.q, s.kt, o.v))
+		return LINNET_OK;
+	k = transpose_last(p, s.kt, g->value[s.kt].type.shape.rank, "k");
+	v = o.transposed ? transpose_last(p, o.v, g->value[o.v].type.shape.rank, "v") : o.v;
+	q = as_heads(p, s.q, &g->value[s.q].type.shape, x, shape, "q");
+	k = as_heads(p, k, &g->value[s.kt].type.shape, x, shape, "k");
+	v = as_heads(p, v, &g->value[o.v].type.shape, x, shape, "v");
+	mask = make_mask(p, &s, x, dt);
+	attr[na++] = attr_float("scale", s.scale);
+	if (s.softcap > 0)
+		attr[na++] = attr_float("softcap", s.softcap);
+	if (g->value[x].type.dt != dt)
+		attr[na++] = attr_int("softmax_precision", g->value[x].type.dt);
+	attr[na] = (struct attr){ .name = NULL };
+	in[0] = q, in[1] = k, in[2] = v, in[3] = mask;
+	y = patch_node(p, "Attention", *n->name ? n->name : "attention", in, mask ? 4 : 3, 1, attr);
+	if (ys->rank == 3 && shape->rank == 3)
+		y = patch_node(p, "Squeeze", "y", PATCH_IN(y, patch_ints(p, (int64_t[]){ 1 }, 1, "axes")), 1, NULL);
+	else if (ys->rank == 2 && shape->rank == 2)
+		y = patch_node(p, "Squeeze", "y", PATCH_IN(y, patch_ints(p, (int64_t[]){ 0, 1 }, 2, "axes")), 1, NULL);
+	else if (ys->rank != 4 || shape->rank != 4) {
+		static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
+		value_id to = patch_node(p, "Concat", "shape", PATCH_IN(dims_of(p, o.p, 0, -2, false), dims_of(p, y, -2, 0, true)), 1, axis0);
+
+		y = patch_node(p, "Reshape", "y", PATCH_IN(y, to), 1, NULL);
+	}
+	if (o.transposed)
+		y = transpose_last(p, y, ys->rank, "y");
+	patch_replace(p, o.y, y);
+	return LINNET_OK;
+}
+
+/* ---- Attention already found: its scale, its heads, its mask, its cache ---- */
+
+enum { Q, K, V, MASK, PAST_K, PAST_V, NINPUT };
+
+/* The node again with other inputs and, for the named attributes in `change`, other values. */
+static void attention_again(struct patch *p, const struct node *n, const value_id *in, const struct attr *change)
+{
+	const struct graph *g = p->g;
+	struct attr attr[16];
+	uint32_t na = 0, nin = n->nin > NINPUT ? n->nin : NINPUT;
+	value_id all[16] = { 0 }, out;
+
+	for (uint32_t i = 0; i < nin && i < 16; i++)
+		all[i] = i < NINPUT ? in[i] : n->in[i];
+	while (nin && !all[nin - 1])
+		nin--;
+	for (uint32_t i = 0; i < n->nattr && na < 15; i++) {
+		bool changed = false;
+
+		for (const struct attr *c = change; c->name; c++)
+			changed = changed || !strcmp(c->name, n->attr[i].name);
+		if (n->attr[i].given && !changed)
+			attr[na++] = n->attr[i];
+	}
+	for (; change->name && na < 15; change++)
+		attr[na++] = *change;
+	attr[na] = (struct attr){ .name = NULL };
+	out = patch_op(p, n->op, *n->name ? n->name : "attention", all, nin, n->nout, attr);
+	for (uint32_t i = 0; i < n->nout; i++)
+		if (n->out[i] && g->value[n->out[i]].kind == VALUE_NODE)
+			patch_replace(p, n->out[i], out + i);
+}
+
+static void inputs_of(const struct node *n, value_id *in)
+{
+	for (uint32_t i = 0; i < NINPUT; i++)
+		in[i] = i < n->nin ? n->in[i] : 0;
+}
+
+/* The scale the node works with: its attribute or 1/sqrt(D). */
+static bool scale_of(const struct graph *g, const struct node *n, double *scale)
+{
+	const struct attr *a = node_attr(n, "scale");
+	const struct shape *q = &g->value[n->in[Q]].type.shape;
+
+	if (a->given) {
+		*scale = a->f;
+		return true;
+	}
+	if (q->rank != 4 || !dim_is_int(q->d[3]) || q->d[3] <= 0)
+		return false;
+	*scale = 1 / sqrt((double)q->d[3]);
+	return true;
+}
+
+/* q or k = x * c: the factor moves into `scale`. Through a Transpose of the last axes or of the heads it is looked for once. */
+static enum linnet_code attend_scale(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	value_id in[NINPUT];
+	double scale, c;
+
+	(void)e;
+	inputs_of(n, in);
+	if (in[PAST_K] || !scale_of(g, n, &scale))
+		return LINNET_OK;
+	for (int i = Q; i <= K; i++) {
+		const struct node *m = value_node(g, in[i]), *turn = NULL;
+		int at;
+
+		if (m && node_is(m, "Transpose")) {
+			turn = m;
+			m = value_node(g, m->in[0]);
+		}
+		if (!m || !(node_is(m, "Mul") || node_is(m, "Div")))
+			continue;
+		at = node_is(m, "Mul") && value_scalar(g, m->in[0], &c) ? 1 : 0;
+		if (!at && !value_scalar(g, m->in[1], &c))
+			continue;
+		if (node_is(m, "Div"))
+			c = 1 / c;
+		if (!(c > 0) || !isfinite(c) || g->value[m->in[at]].type.shape.rank != g->value[m->out[0]].type.shape.rank)
+			continue;
+		in[i] = m->in[at];
+		if (turn) {
+			struct attr perm[] = { *node_attr(turn, "perm"), { .name = NULL } };
+
+			in[i] = patch_node(p, "Transpose", i == Q ? "q" : "k", PATCH_IN(in[i]), 1, perm);
+		}
+		attention_again(p, n, in, (struct attr[]){ attr_float("scale", scale * c), { .name = NULL } });
+		return LINNET_OK;
+	}
+	return LINNET_OK;
+}
+
+/* x [B, Hkv, S, D] when v [B, H, S, D] is each of its heads repeated in place (h0 h0 h1 h1); else 0. */
+static value_id before_repeat(const struct graph *g, value_id v)
+{
+	const struct node *reshape = value_from(g, v, "Reshape"), *expand, *unsqueeze;
+	const struct shape *s, *t;
+	int64_t axis;
+	int n;
+
+	if (!reshape)
+		return 0;
+	expand = value_node(g, reshape->in[0]);
+	if (!expand || !(node_is(expand, "Expand") || node_is(expand, "Tile")))
+		return 0;
+	unsqueeze = value_from(g, expand->in[0], "Unsqueeze");
+	if (!unsqueeze || !value_ints(g, unsqueeze->in[1], &axis, 1, &n) || n != 1)
+		return 0;
+	s = &g->value[unsqueeze->in[0]].type.shape;
+	t = &g->value[reshape->in[0]].type.shape;
+	if (s->rank != 4 || t->rank != 5 || (axis != 2 && axis != -3) || g->value[v].type.shape.rank != 4)
+		return 0;
+	/* [B, Hkv, G, S, D] to [B, Hkv G, S, D]: all but the heads as they were */
+	if (t->d[0] != s->d[0] || t->d[1] != s->d[1] || t->d[3] != s->d[2] || t->d[4] != s->d[3] ||
+	    g->value[v].type.shape.d[0] != s->d[0] || g->value[v].type.shape.d[2] != s->d[2] ||
+	    g->value[v].type.shape.d[3] != s->d[3])
+		return 0;
+	return unsqueeze->in[0];
+}
+
+static enum linnet_code attend_group(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	static const struct attr none[] = { { .name = NULL } };
+	value_id in[NINPUT], k, v;
+
+	(void)e;
+	inputs_of(n, in);
+	k = before_repeat(w->g, in[K]);
+	v = before_repeat(w->g, in[V]);
+	if (!k || !v || in[PAST_K] || w->g->value[k].type.shape.d[1] != w->g->value[v].type.shape.d[1])
+		return LINNET_OK;
+	in[K] = k;
+	in[V] = v;
+	attention_again(p, n, in, none);
+	return LINNET_OK;
+}
+
+/* Queries and keys of one length, provably. */
+static bool square(const struct graph *g, const value_id *in)
+{
+	const struct shape *q = &g->value[in[Q]].type.shape, *k = &g->value[in[K]].type.shape;
+
+	return !in[PAST_K] && q->rank == 4 && k->rank == 4 && q->d[2] == k->d[2];
+}
+
+/* The mask turned into what it says: nothing, causality, a window; what is left stays a mask. */
+static enum linnet_code attend_mask(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	value_id in[NINPUT];
+	struct mask m;
+	struct attr change[4];
+	int nc = 0;
+	bool causal, within;
+
+	inputs_of(n, in);
+	if (!in[MASK] || node_attr(n, "is_causal")->i)
+		return LINNET_OK;
+	TRY(mask_classify(w->g, in[MASK], &m, e));
+	if (!m.known)
+		return LINNET_OK;
+	/* counted from the last key where the node knows of a past, from the first where it does not */
+	causal = in[PAST_K] ? m.causal_past : m.causal;
+	within = in[PAST_K] ? m.within_past : m.within && square(w->g, in);
+	if (m.zero && !m.data) {
+		in[MASK] = 0;
+	} else if (causal && m.plain && !m.data) {
+		in[MASK] = 0;
+		change[nc++] = attr_int("is_causal", 1);
+	} else if (m.left >= 0 && m.plain && !m.data && (in[PAST_K] || square(w->g, in))) {
+		in[MASK] = 0;
+		change[nc++] = attr_int("is_causal", 1);
+		change[nc++] = attr_int("left_window_size", m.left);
+	} else if (within) {
+		change[nc++] = attr_int("is_causal", 1); /* the mask hides more: it stays */
+	} else {
+		return LINNET_OK;
+	}
+	change[nc] = (struct attr){ .name = NULL };
+	attention_again(p, n, in, change);
+	return LINNET_OK;
+}
+
+/* k and v = Concat(past, new) over the length: past_key and past_value, so that causality counts from the last key. */
+static enum linnet_code attend_cache(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	value_id in[NINPUT];
+	const struct node *c[2];
+	struct attr attr[16];
+	uint32_t na = 0;
+	value_id out;
+
+	(void)e;
+	inputs_of(n, in);
+	if (in[PAST_K] || n->nout != 1 || node_attr(n, "is_causal")->i)
+		return LINNET_OK;
+	for (int i = 0; i < 2; i++) {
+		c[i] = value_from(g, in[K + i], "Concat");
+		if (!c[i] || c[i]->nin != 2 || g->value[c[i]->out[0]].type.shape.rank != 4 ||
+		    (node_attr(c[i], "axis")->i != 2 && node_attr(c[i], "axis")->i != -2) ||
+		    g->value[c[i]->in[0]].kind != VALUE_INPUT)
+			return LINNET_OK;
+	}
+	for (uint32_t i = 0; i < n->nattr && na < 15; i++)
+		if (n->attr[i].given)
+			attr[na++] = n->attr[i];
+	attr[na] = (struct attr){ .name = NULL };
+	out = patch_op(p, n->op, *n->name ? n->name : "attention",
+	               PATCH_IN(in[Q], c[0]->in[1], c[1]->in[1], in[MASK], c[0]->in[0], c[1]->in[0]), 3, attr);
+	patch_replace(p, n->out[0], out);
+	patch_replace(p, c[0]->out[0], out + 1);
+	patch_replace(p, c[1]->out[0], out + 2);
+	return LINNET_OK;
+}
+
+static const struct rule rules[] = {
+	{ .name = "attend/softmax", .doc = "softmax(scale q k^T + mask) v becomes Attention", .anchor = "Softmax", .apply = attend_softmax },
+	{ .name = "attend/scale", .doc = "a constant factor of q or k moves into scale", .anchor = "Attention", .apply = attend_scale },
+	{ .name = "attend/group", .doc = "keys and values repeated in place become grouped heads", .anchor = "Attention", .apply = attend_group },
+	{ .name = "attend/cache", .doc = "keys and values appended to an input become past_key and past_value", .anchor = "Attention", .apply = attend_cache },
+	{ .name = "attend/mask", .doc = "a mask whose values are causal, a window or nothing becomes an attribute", .anchor = "Attention", .apply = attend_mask },
+};
+
+const struct pass attend_pass = { .name = "attend", .doc = "Recognise softmax attention", .kind = PASS_EXACT, PASS_RULES(rules) };

@@ -1,0 +1,105 @@
+/* Constants computed once: nodes whose outputs are known become constants. Needs types. */
+#include "graph/pass.h"
+
+/* Results of more elements than this are folded only when they are no larger than the constants they come from. */
+enum { SMALL = 1 << 16 };
+
+/* A tensor of known elements. */
+static enum linnet_code from_sym(struct graph *g, const struct type *t, const struct tensor **out, struct linnet_error *e)
+{
+	int64_t n = t->shape.rank ? t->shape.d[0] : 1;
+	struct tensor *x;
+
+	*out = NULL;
+	if (t->shape.rank < 0 || t->shape.rank > 1 || !dim_is_int(n) || !dtype_in(t->dt, INTS))
+		return LINNET_OK;
+	for (int64_t i = 0; i < n; i++)
+		if (!dim_is_int(t->sym[i]))
+			return LINNET_OK;
+	TRY(tensor_new(g->arena, t->dt, t->shape.rank, &n, &x, e));
+	for (int64_t i = 0; i < n; i++)
+		tensor_put_int(x, i, t->sym[i]);
+	*out = x;
+	return LINNET_OK;
+}
+
+/* Evaluate a node of constants unless its result would be large. */
+static enum linnet_code evaluate(struct graph *g, const struct node *n, struct tensor **out, bool *done, struct linnet_error *e)
+{
+	const struct tensor **in;
+	struct linnet_error quiet = { 0 };
+	int64_t total = 0;
+	bool *wanted;
+	enum linnet_code code;
+
+	*done = false;
+	if (!n->known || !n->op->kernel || n->op->flags & OP_CONTROL || n->op->agree == AGREE_RANDOM)
+		return LINNET_OK;
+	TRY_NEW(in, g->arena, n->nin);
+	TRY_NEW(wanted, g->arena, n->nout);
+	for (uint32_t i = 0; i < n->nin; i++) {
+		if (!n->in[i])
+			continue;
+		in[i] = value_const(g, n->in[i]);
+		if (!in[i])
+			return LINNET_OK;
+		total += in[i]->n;
+	}
+	for (uint32_t i = 0; i < n->nout; i++) {
+		const struct shape *s = &g->value[n->out[i]].type.shape;
+		dim size = shape_count(g->dims, s, 0, MAX_RANK);
+
+		wanted[i] = n->out[i] != 0;
+		if (wanted[i] && (!shape_known(s) || !dim_is_int(size) || (size > SMALL && size > total)))
+			return LINNET_OK;
+	}
+	code = op_eval(n->op, n->attr, (int)n->nin, in, (int)n->nout, wanted, g->arena, out, &quiet);
+	*done = code == LINNET_OK;
+	return code == LINNET_EMEM ? fail_mem(e) : LINNET_OK; /* other failures are the run's to report */
+}
+
+static enum linnet_code fold_run(struct graph *g, uint32_t *count, struct linnet_error *e)
+{
+	struct arena *s = arena_new();
+	node_id *order;
+	uint32_t n;
+	enum linnet_code code = s ? graph_order(g, s, &order, &n, e) : fail_mem(e);
+
+	for (uint32_t i = 0; !code && i < n; i++) {
+		struct node *node = &g->node[order[i]];
+		struct tensor *out[8] = { NULL };
+		bool all = node->nout <= 8, done = false, some = false;
+
+		for (uint32_t k = 0; all && k < node->nout && !code; k++) {
+			const struct type *t = node->out[k] ? &g->value[node->out[k]].type : NULL;
+			const struct tensor *known = t ? t->value : NULL;
+
+			if (t && !known && t->sym)
+				code = from_sym(g, t, &known, e);
+			some = some || known;
+			all = !t || known;
+			out[k] = (struct tensor *)(uintptr_t)known;
+		}
+		if (!code && !(all && some) && node->nout <= 8) {
+			code = evaluate(g, node, out, &done, e);
+			all = some = done;
+		}
+		if (code || !all || !some)
+			continue;
+		node->dead = true;
+		++*count;
+		for (uint32_t k = 0; k < node->nout; k++) {
+			struct value *v = node->out[k] ? &g->value[node->out[k]] : NULL;
+
+			if (!v)
+				continue;
+			v->kind = VALUE_CONST;
+			v->producer = 0;
+			v->type = (struct type){ .dt = out[k]->dt, .shape = shape_of(out[k]), .value = out[k] };
+		}
+	}
+	arena_free(s);
+	return code;
+}
+
+const struct pass fold_pass = { .name = "fold", .doc = "Compute constants once", .kind = PASS_EXACT, .run = fold_run };

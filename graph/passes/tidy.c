@@ -1,0 +1,140 @@
+/*
+ * Saying the same more plainly, so that patterns stay few: no identities, no steps that cancel. Needs types. Every rule gives the
+ * same bits.
+ */
+#include <string.h>
+
+#include "graph/pass.h"
+
+/* An operator whose output is its first input here. */
+static bool is_identity(const struct view *w, const struct node *n)
+{
+	const struct graph *g = w->g;
+	const struct type *in, *out = &g->value[n->out[0]].type;
+	double c;
+
+	if (!n->nin || !n->in[0])
+		return false;
+	in = &g->value[n->in[0]].type;
+	if (node_is(n, "Identity"))
+		return true;
+	if (node_is(n, "Dropout")) {
+		bool training = n->nin > 2 && n->in[2] && !(value_scalar(g, n->in[2], &c) && c == 0);
+
+		return !training && (n->nout < 2 || !n->out[1] || !value_uses(w, n->out[1]));
+	}
+	if (node_is(n, "Cast"))
+		return in->dt == out->dt && in->dt != DT_UNDEFINED;
+	if (node_is(n, "Concat"))
+		return n->nin == 1;
+	if (in->dt != out->dt || !shape_equal(&in->shape, &out->shape))
+		return false;
+	if (node_is(n, "Reshape") || node_is(n, "Expand") || node_is(n, "Squeeze") || node_is(n, "Unsqueeze") || node_is(n, "Flatten"))
+		return true;
+	if (node_is(n, "Slice") && n->nin > 4 && n->in[4]) /* equal lengths: whole unless it steps backwards */
+		return value_scalar(g, n->in[4], &c) && c == 1;
+	if (node_is(n, "Slice"))
+		return true;
+	if (node_is(n, "Add") || node_is(n, "Sub"))
+		return value_scalar(g, n->in[1], &c) && c == 0 && dtype_class(in->dt) != CLASS_FLOAT;
+	if (node_is(n, "Mul") || node_is(n, "Div"))
+		return value_scalar(g, n->in[1], &c) && c == 1;
+	return false;
+}
+
+static enum linnet_code tidy_identity(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	(void)e;
+	if (!n->known || n->op->domain || !n->nout || !n->out[0] || !is_identity(w, n))
+		return LINNET_OK;
+	if (value_is_output(w, n->out[0]) && (w->g->value[n->in[0]].kind != VALUE_NODE || value_is_output(w, n->in[0])))
+		return LINNET_OK; /* what gives an output its name stays */
+	patch_replace(p, n->out[0], n->in[0]);
+	return LINNET_OK;
+}
+
+/* The permutation a Transpose of that rank makes. */
+static bool perm_of(const struct node *n, int rank, int64_t *perm)
+{
+	const struct attr *a = node_attr(n, "perm");
+
+	if (rank < 0 || (a->kind == ATTR_INTS && a->n != (size_t)rank))
+		return false;
+	for (int i = 0; i < rank; i++) {
+		perm[i] = a->kind == ATTR_INTS ? a->ints[i] : rank - 1 - i;
+		if (perm[i] < 0 || perm[i] >= rank)
+			return false;
+	}
+	return true;
+}
+
+static enum linnet_code tidy_transpose(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	int rank = g->value[n->in[0]].type.shape.rank;
+	const struct node *before = value_from(g, n->in[0], "Transpose");
+	int64_t outer[MAX_RANK], inner[MAX_RANK], both[MAX_RANK] = { 0 };
+	struct attr attr[] = { attr_ints("perm", both, 0), { .name = NULL } };
+	bool same = true;
+
+	(void)e;
+	if (!perm_of(n, rank, outer))
+		return LINNET_OK;
+	for (int i = 0; i < rank; i++)
+		inner[i] = i;
+	if (before && !perm_of(before, rank, inner))
+		return LINNET_OK;
+	for (int i = 0; i < rank; i++) {
+		both[i] = inner[outer[i]];
+		same = same && both[i] == i;
+	}
+	attr[0].n = (size_t)rank;
+	if (same && !value_is_output(w, n->out[0]))
+		patch_replace(p, n->out[0], before ? before->in[0] : n->in[0]);
+	else if (before && !same)
+		patch_replace(p, n->out[0], patch_node(p, "Transpose", n->name, PATCH_IN(before->in[0]), 1, attr));
+	return LINNET_OK;
+}
+
+/* Reshape of a Reshape (or of another view): only the last shape matters, unless it copies lengths by 0. */
+static enum linnet_code tidy_reshape(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct node *before = value_node(w->g, n->in[0]);
+	int64_t to[MAX_RANK];
+	struct attr attr[] = { attr_int("allowzero", node_attr(n, "allowzero")->i), { .name = NULL } };
+	int rank;
+
+	(void)e;
+	if (!before || !(node_is(before, "Reshape") || node_is(before, "Squeeze") || node_is(before, "Unsqueeze") || node_is(before, "Flatten")) ||
+	    !value_ints(w->g, n->in[1], to, MAX_RANK, &rank))
+		return LINNET_OK;
+	for (int i = 0; i < rank; i++)
+		if (to[i] == 0)
+			return LINNET_OK;
+	patch_replace(p, n->out[0], patch_node(p, "Reshape", n->name, PATCH_IN(before->in[0], n->in[1]), 1, attr));
+	return LINNET_OK;
+}
+
+/* Where with a constant condition that is the same everywhere. */
+static enum linnet_code tidy_where(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	value_id taken;
+	double c;
+
+	(void)e;
+	if (!value_scalar(w->g, n->in[0], &c))
+		return LINNET_OK;
+	taken = n->in[c != 0 ? 1 : 2];
+	if (shape_equal(&w->g->value[taken].type.shape, &w->g->value[n->out[0]].type.shape) && !value_is_output(w, n->out[0]))
+		patch_replace(p, n->out[0], taken);
+	return LINNET_OK;
+}
+
+static const struct rule rules[] = {
+	{ .name = "tidy/identity", .doc = "nodes that change nothing are dropped", .apply = tidy_identity },
+	{ .name = "tidy/transpose", .doc = "transposes in a row become one or none", .anchor = "Transpose", .apply = tidy_transpose },
+	{ .name = "tidy/reshape", .doc = "reshapes in a row become one", .anchor = "Reshape", .apply = tidy_reshape },
+	{ .name = "tidy/where", .doc = "a choice that is known is made", .anchor = "Where", .apply = tidy_where },
+};
+
+const struct pass tidy_pass = { .name = "tidy", .doc = "Drop what changes nothing", .kind = PASS_EXACT, PASS_RULES(rules) };

@@ -1,0 +1,297 @@
+/* Patches: a described change, and carrying it out. */
+#include "graph/pass.h"
+
+#include <string.h>
+
+struct patch_node {
+	const struct op *op;
+	const char *hint;
+	const value_id *in;
+	uint32_t nin, nout;
+	const struct attr *attr;
+	uint32_t nattr;
+	value_id out; /* first output, as the patch numbers it */
+};
+
+struct patch_value {
+	const struct tensor *constant; /* NULL: output of a node */
+	const char *hint;
+	value_id real; /* once applied */
+};
+
+struct patch_replace {
+	value_id old, by;
+};
+
+void patch_init(struct patch *p, const struct graph *g, struct linnet_error *e)
+{
+	*p = (struct patch){ .g = g, .arena = g->arena, .e = e };
+}
+
+/* Room for one more; NULL and p->code set without memory. */
+static void *grown(struct patch *p, void *list, uint32_t n, uint32_t *cap, size_t size)
+{
+	uint32_t more = *cap ? *cap * 2 : 8;
+	void *q;
+
+	if (n < *cap)
+		return list;
+	q = arena_get(p->arena, more, size);
+	if (!q) {
+		p->code = fail_mem(p->e);
+		return NULL;
+	}
+	if (n)
+		memcpy(q, list, n * size);
+	*cap = more;
+	return q;
+}
+
+static value_id add_value(struct patch *p, const struct tensor *constant, const char *hint)
+{
+	struct patch_value *v = grown(p, p->value, p->nvalue, &p->cap_value, sizeof *v);
+
+	if (!v)
+		return 0;
+	p->value = v;
+	v[p->nvalue] = (struct patch_value){ .constant = constant, .hint = hint };
+	return p->g->nvalue + p->nvalue++;
+}
+
+static struct attr *copy_attrs(struct patch *p, const struct attr *attr, uint32_t *n)
+{
+	struct attr *copy;
+
+	for (*n = 0; attr && attr[*n].name;)
+		++*n;
+	copy = arena_dup(p->arena, attr, *n * sizeof *attr);
+	if (!copy)
+		p->code = fail_mem(p->e);
+	for (uint32_t i = 0; copy && i < *n; i++) {
+		struct attr *a = &copy[i];
+
+		if (a->kind == ATTR_INTS && !(a->ints = arena_dup(p->arena, a->ints, a->n * sizeof *a->ints)))
+			p->code = fail_mem(p->e);
+	}
+	return copy;
+}
+
+value_id patch_op(struct patch *p, const struct op *op, const char *hint, const value_id *in, uint32_t nin, uint32_t nout,
+                  const struct attr *attr)
+{
+	struct patch_node *n;
+	value_id first = 0;
+
+	if (p->code)
+		return 0;
+	n = grown(p, p->node, p->nnode, &p->cap_node, sizeof *n);
+	if (!n)
+		return 0;
+	p->node = n;
+	n += p->nnode++;
+	*n = (struct patch_node){ .op = op, .hint = hint, .nin = nin, .nout = nout };
+	n->in = arena_dup(p->arena, in, nin * sizeof *in);
+	if (!n->in)
+		p->code = fail_mem(p->e);
+	n->attr = copy_attrs(p, attr, &n->nattr);
+	for (uint32_t i = 0; i < nout && !p->code; i++) {
+		value_id v = add_value(p, NULL, hint);
+
+		first = i ? first : v;
+	}
+	n->out = first;
+	return first;
+}
+
+value_id patch_node(struct patch *p, const char *op, const char *hint, const value_id *in, uint32_t nin, uint32_t nout,
+                    const struct attr *attr)
+{
+	const struct op *row = op_newest(NULL, op);
+
+	if (!row && !p->code)
+		p->code = fail(p->e, LINNET_EINTERNAL, "there is no operator %s", op);
+	return row ? patch_op(p, row, hint, in, nin, nout, attr) : 0;
+}
+
+value_id patch_const(struct patch *p, const struct tensor *t, const char *hint)
+{
+	return p->code ? 0 : add_value(p, t, hint);
+}
+
+static value_id small_const(struct patch *p, enum dtype dt, int rank, int64_t n, const int64_t *v, double x, const char *hint)
+{
+	struct tensor *t;
+
+	if (p->code)
+		return 0;
+	p->code = tensor_new(p->arena, dt, rank, &n, &t, p->e);
+	if (p->code)
+		return 0;
+	for (int64_t i = 0; i < t->n; i++)
+		if (v)
+			tensor_put_int(t, i, v[i]);
+		else
+			tensor_put(t, i, x);
+	return patch_const(p, t, hint);
+}
+
+value_id patch_ints(struct patch *p, const int64_t *v, int n, const char *hint)
+{
+	return small_const(p, DT_INT64, 1, n, v, 0, hint);
+}
+
+value_id patch_int(struct patch *p, int64_t v, const char *hint)
+{
+	return small_const(p, DT_INT64, 0, 1, &v, 0, hint);
+}
+
+value_id patch_float(struct patch *p, enum dtype dt, double v, const char *hint)
+{
+	return small_const(p, dt, 0, 1, NULL, v, hint);
+}
+
+struct attr attr_int(const char *name, int64_t i)
+{
+	return (struct attr){ .name = name, .kind = ATTR_INT, .i = i };
+}
+
+struct attr attr_float(const char *name, double f)
+{
+	return (struct attr){ .name = name, .kind = ATTR_FLOAT, .f = f };
+}
+
+struct attr attr_ints(const char *name, const int64_t *v, size_t n)
+{
+	return (struct attr){ .name = name, .kind = ATTR_INTS, .ints = v, .n = n };
+}
+
+struct attr attr_string(const char *name, const char *s)
+{
+	return (struct attr){ .name = name, .kind = ATTR_STRING, .s = { s, strlen(s) } };
+}
+
+void patch_replace(struct patch *p, value_id old, value_id by)
+{
+	struct patch_replace *r;
+
+	if (p->code || !by)
+		return;
+	r = grown(p, p->replace, p->nreplace, &p->cap_replace, sizeof *r);
+	if (!r)
+		return;
+	p->replace = r;
+	r[p->nreplace++] = (struct patch_replace){ old, by };
+}
+
+/* ---- Applying ---- */
+
+static value_id real(const struct patch *p, uint32_t base, value_id v)
+{
+	return v < base ? v : p->value[v - base].real;
+}
+
+static enum linnet_code make_nodes(struct graph *g, struct patch *p, uint32_t base, const char *from, struct linnet_error *e)
+{
+	for (uint32_t i = 0; i < p->nvalue; i++)
+		if (p->value[i].constant && !(p->value[i].real = graph_add_const(g, p->value[i].constant, p->value[i].hint)))
+			return fail_mem(e);
+	for (uint32_t i = 0; i < p->nnode; i++) {
+		struct patch_node *n = &p->node[i];
+		value_id *in;
+		const char *name = graph_fresh_name(g, n->hint);
+		node_id id;
+
+		TRY_NEW(in, g->arena, n->nin);
+		if (!name)
+			return fail_mem(e);
+		for (uint32_t j = 0; j < n->nin; j++)
+			in[j] = real(p, base, n->in[j]);
+		TRY(graph_add_node(g, n->op, name, in, n->nin, NULL, n->nout, n->attr, n->nattr, &id, e));
+		g->node[id].from = from;
+		for (uint32_t j = 0; j < n->nout; j++)
+			p->value[n->out - base + j].real = g->node[id].out[j];
+		TRY(graph_infer_node(g, id, e));
+	}
+	return LINNET_OK;
+}
+
+/* A replacement must say the same of the value as was known. */
+static enum linnet_code check_type(const struct graph *g, value_id old, value_id by, const char *from, struct linnet_error *e)
+{
+	const struct type *a = &g->value[old].type, *b = &g->value[by].type;
+	struct arena *s;
+	enum linnet_code code = LINNET_OK;
+	bool same = a->dt == b->dt || a->dt == DT_UNDEFINED;
+
+	if (a->shape.rank >= 0 && b->shape.rank >= 0) {
+		same = same && a->shape.rank == b->shape.rank;
+		for (int i = 0; same && i < a->shape.rank; i++)
+			same = a->shape.d[i] == b->shape.d[i] || !dim_is_int(a->shape.d[i]) || !dim_is_int(b->shape.d[i]);
+	}
+	if (same)
+		return LINNET_OK;
+	s = arena_new();
+	if (!s)
+		return fail_mem(e);
+	code = fail(e, LINNET_EINTERNAL, "rule %s gives %s%s for value \"%s\", which is %s%s", from, dtype_name(b->dt),
+	            shape_str(g->dims, &b->shape, s), g->value[old].name, dtype_name(a->dt), shape_str(g->dims, &a->shape, s));
+	arena_free(s);
+	return code;
+}
+
+/* Nodes none of whose outputs is used, back from those given. */
+static enum linnet_code sweep(struct graph *g, struct linnet_error *e)
+{
+	struct arena *s = arena_new();
+	uint32_t *uses;
+	enum linnet_code code = LINNET_OK;
+	bool again = true;
+
+	if (!s)
+		return fail_mem(e);
+	uses = NEW(s, g->nvalue, uint32_t);
+	if (!uses)
+		code = fail_mem(e);
+	for (uint32_t i = 1; !code && i < g->nnode; i++)
+		for (uint32_t j = 0; !g->node[i].dead && j < g->node[i].nin; j++)
+			uses[g->node[i].in[j]]++;
+	for (uint32_t i = 0; !code && i < g->nout; i++)
+		uses[g->out[i]]++;
+	while (!code && again) {
+		again = false;
+		for (uint32_t i = g->nnode - 1; i > 0; i--) {
+			struct node *n = &g->node[i];
+			bool used = n->dead;
+
+			for (uint32_t j = 0; j < n->nout && !used; j++)
+				used = n->out[j] && uses[n->out[j]];
+			if (used)
+				continue;
+			n->dead = true;
+			again = true;
+			for (uint32_t j = 0; j < n->nin; j++)
+				uses[n->in[j]]--;
+		}
+	}
+	arena_free(s);
+	return code;
+}
+
+enum linnet_code patch_apply(struct graph *g, struct patch *p, const char *from, struct linnet_error *e)
+{
+	uint32_t base = g->nvalue, first = g->nnode;
+	enum linnet_code code = p->code;
+
+	if (!code)
+		code = make_nodes(g, p, base, from, e);
+	for (uint32_t i = 0; !code && i < p->nreplace; i++)
+		code = check_type(g, p->replace[i].old, real(p, base, p->replace[i].by), from, e);
+	if (code) { /* as before: the new nodes go again */
+		for (uint32_t i = first; i < g->nnode; i++)
+			g->node[i].dead = true;
+		return code;
+	}
+	for (uint32_t i = 0; i < p->nreplace; i++)
+		TRY(graph_replace(g, p->replace[i].old, real(p, base, p->replace[i].by), e));
+	return sweep(g, e);
+}
