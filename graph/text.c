@@ -1,2 +1,0 @@
-/* text */
-#include "graph/graph.h"
