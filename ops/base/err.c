@@ -94,12 +94,12 @@ char *linnet_error_line(const struct linnet_error *e, char *buf, size_t n)
 	} while (0)
 	if (*e->file)
 		ADD("%s: ", e->file);
-	if (*e->node)
-		ADD("node \"%s\" ", e->node);
-	if (*e->op)
-		ADD(*e->node ? "(%s): " : "%s: ", e->op);
+	if (*e->node && *e->op)
+		ADD("node \"%s\" (%s): ", e->node, e->op);
 	else if (*e->node)
-		ADD(": ");
+		ADD("value \"%s\": ", e->node);
+	else if (*e->op)
+		ADD("%s: ", e->op);
 	ADD("%s", *e->message ? e->message : linnet_code_text(e->code));
 #undef ADD
 	return buf;
