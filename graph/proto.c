@@ -48,3 +48,346 @@ enum linnet_code proto_load(struct linnet_model *m, const char *path, struct lin
 		return fail_mem(e);
 	return err_file(e, load_binary(m, b, e), path);
 }
+
+/* ---- Saving ---- */
+
+enum {
+	MESSAGE_MAX = INT32_MAX, /* bytes of one protobuf message, by its own rule */
+	DETACH_MIN = 1024,       /* tensors with more bytes are worth a place in the data file */
+	DETACH_ALIGN = 4096,     /* a page, so that a tensor can be mapped by itself */
+};
+
+/* A tensor in the data file. */
+struct piece {
+	struct bytes data;
+	uint64_t offset;
+};
+
+/* What is being saved, and where its tensors are to be. */
+struct saver {
+	struct linnet_model m; /* shares the tree; maps files for as long as saving takes */
+	const char *location;  /* of the data file; NULL: everything is kept inside */
+	struct piece *piece;
+	size_t npiece, cap;
+	uint64_t end;          /* of the data file so far */
+};
+
+static bool is_external(const Onnx__TensorProto *p)
+{
+	return p->has_data_location && p->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
+}
+
+/* All of a TensorProto but its data. NULL without memory. */
+static Onnx__TensorProto *without_data(struct arena *a, const Onnx__TensorProto *p)
+{
+	Onnx__TensorProto *q = arena_dup(a, p, sizeof *p);
+
+	if (!q)
+		return NULL;
+	q->n_float_data = q->n_int32_data = q->n_int64_data = q->n_uint64_data = q->n_double_data = 0;
+	q->n_external_data = 0;
+	q->has_raw_data = q->has_data_location = 0;
+	return q;
+}
+
+static enum linnet_code embed(struct saver *s, const ProtobufCMessage **msg, struct linnet_error *e)
+{
+	const Onnx__TensorProto *p = (const Onnx__TensorProto *)*msg;
+	Onnx__TensorProto *q = without_data(s->m.arena, p);
+	struct bytes b;
+
+	if (!q)
+		return fail_mem(e);
+	TRY(err_node(e, proto_external(&s->m, p, &b, e), p->name, NULL));
+	q->has_raw_data = 1;
+	q->raw_data = (ProtobufCBinaryData){ b.n, (uint8_t *)(uintptr_t)b.p };
+	*msg = &q->base;
+	return LINNET_OK;
+}
+
+/* The bytes a tensor has as raw data; none for strings and for typed data that breaks the rules: those stay as they are. */
+static enum linnet_code tensor_bytes(struct saver *s, const Onnx__TensorProto *p, struct bytes *out, struct linnet_error *e)
+{
+	struct linnet_error ignored = { 0 };
+	Onnx__TensorProto *raw;
+	struct tensor *t;
+	enum linnet_code code;
+
+	*out = (struct bytes){ NULL, 0 };
+	if (is_external(p))
+		return err_node(e, proto_external(&s->m, p, out, e), p->name, NULL);
+	if (p->has_raw_data && p->raw_data.len) {
+		*out = (struct bytes){ p->raw_data.data, p->raw_data.len };
+		return LINNET_OK;
+	}
+	if (p->n_string_data)
+		return LINNET_OK;
+	code = proto_tensor(&s->m, p, &t, &ignored);
+	if (!code)
+		code = proto_from_tensor(s->m.arena, t, NULL, &raw, &ignored);
+	if (code == LINNET_EMEM)
+		return fail_mem(e);
+	if (!code)
+		*out = (struct bytes){ raw->raw_data.data, raw->raw_data.len };
+	return LINNET_OK;
+}
+
+static Onnx__StringStringEntryProto *entry(struct arena *a, const char *key, const char *value)
+{
+	Onnx__StringStringEntryProto *x = value ? NEW(a, 1, Onnx__StringStringEntryProto) : NULL;
+
+	if (!x)
+		return NULL;
+	onnx__string_string_entry_proto__init(x);
+	x->key = (char *)(uintptr_t)key;
+	x->value = (char *)(uintptr_t)value;
+	return x;
+}
+
+/* Give data a place in the data file, and make the TensorProto that says so. */
+static enum linnet_code detach(struct saver *s, const Onnx__TensorProto *p, struct bytes data, Onnx__TensorProto **out,
+                               struct linnet_error *e)
+{
+	Onnx__TensorProto *q = without_data(s->m.arena, p);
+	struct arena *a = s->m.arena;
+
+	if (s->npiece == s->cap) {
+		size_t more = s->cap ? s->cap * 2 : 64;
+		struct piece *piece = NEW(a, more, struct piece);
+
+		if (!piece)
+			return fail_mem(e);
+		if (s->npiece)
+			memcpy(piece, s->piece, s->npiece * sizeof *piece);
+		s->piece = piece;
+		s->cap = more;
+	}
+	s->end = (s->end + DETACH_ALIGN - 1) / DETACH_ALIGN * DETACH_ALIGN;
+	s->piece[s->npiece++] = (struct piece){ data, s->end };
+	if (!q)
+		return fail_mem(e);
+	q->n_external_data = 3;
+	TRY_NEW(q->external_data, a, q->n_external_data);
+	q->external_data[0] = entry(a, "location", s->location);
+	q->external_data[1] = entry(a, "offset", arena_fmt(a, "%llu", (unsigned long long)s->end));
+	q->external_data[2] = entry(a, "length", arena_fmt(a, "%zu", data.n));
+	for (size_t i = 0; i < q->n_external_data; i++)
+		if (!q->external_data[i])
+			return fail_mem(e);
+	q->has_data_location = 1;
+	q->data_location = ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
+	s->end += data.n;
+	*out = q;
+	return LINNET_OK;
+}
+
+static enum linnet_code detach_initializers(struct saver *s, const ProtobufCMessage **msg, struct linnet_error *e)
+{
+	Onnx__GraphProto *g = arena_dup(s->m.arena, *msg, sizeof *g);
+
+	if (!g)
+		return fail_mem(e);
+	*msg = &g->base;
+	g->initializer = arena_dup(s->m.arena, g->initializer, g->n_initializer * sizeof *g->initializer);
+	if (!g->initializer)
+		return fail_mem(e);
+	for (size_t i = 0; i < g->n_initializer; i++) {
+		struct bytes b;
+
+		TRY(tensor_bytes(s, g->initializer[i], &b, e));
+		if (b.n > DETACH_MIN)
+			TRY(detach(s, g->initializer[i], b, &g->initializer[i], e));
+	}
+	return LINNET_OK;
+}
+
+static enum linnet_code swap(void *ctx, const ProtobufCMessage **msg, struct linnet_error *e)
+{
+	struct saver *s = ctx;
+
+	if (s->location && (*msg)->descriptor == &onnx__graph_proto__descriptor)
+		return detach_initializers(s, msg, e);
+	if ((*msg)->descriptor == &onnx__tensor_proto__descriptor) {
+		const Onnx__TensorProto *p = (const Onnx__TensorProto *)*msg;
+
+		if (is_external(p) && !(s->location && p->n_external_data && p->external_data[0]->value == s->location))
+			return embed(s, msg, e);
+	}
+	return LINNET_OK;
+}
+
+static enum linnet_code to_file(void *ctx, const void *p, size_t n, struct linnet_error *e)
+{
+	return file_write(ctx, p, n, e);
+}
+
+static enum linnet_code write_pieces(const struct saver *s, struct file_out *f, struct linnet_error *e)
+{
+	static const char zeros[DETACH_ALIGN];
+
+	for (size_t i = 0; i < s->npiece; i++) {
+		TRY(file_write(f, zeros, (size_t)(s->piece[i].offset - f->size), e));
+		TRY(file_write(f, s->piece[i].data.p, s->piece[i].data.n, e));
+	}
+	return LINNET_OK;
+}
+
+/* Both files are complete on the disk before either takes its name. */
+static enum linnet_code write_files(const struct saver *s, const struct wire_plan *plan, const char *path,
+                                    struct file_out *out, struct file_out *data, struct linnet_error *e)
+{
+	if (s->npiece) {
+		const char *data_path = arena_fmt(s->m.arena, "%s.data", path);
+
+		if (!data_path)
+			return fail_mem(e);
+		TRY(file_create(data, data_path, s->m.arena, e));
+		TRY(write_pieces(s, data, e));
+		TRY(file_finish(data, e));
+	}
+	TRY(file_create(out, path, s->m.arena, e));
+	TRY(wire_write(plan, to_file, out, e));
+	TRY(file_finish(out, e));
+	if (s->npiece)
+		TRY(file_publish(data, e));
+	return file_publish(out, e);
+}
+
+static enum linnet_code save_plan(const struct saver *s, const struct wire_plan *plan, const char *path,
+                                  struct linnet_error *e)
+{
+	struct file_out out = { .fd = -1 }, data = { .fd = -1 };
+	enum linnet_code code = write_files(s, plan, path, &out, &data, e);
+
+	if (code) {
+		file_drop(&data);
+		file_drop(&out);
+	}
+	return err_file(e, code, path);
+}
+
+static enum linnet_code too_big(uint64_t n, struct linnet_error *e)
+{
+	return fail(e, LINNET_ELIMIT, "%llu bytes to be written; protobuf admits %d", (unsigned long long)n, MESSAGE_MAX);
+}
+
+static enum linnet_code save(struct saver *s, const char *path, bool external, struct linnet_error *e)
+{
+	const char *slash = strrchr(path, '/');
+	struct wire_plan plan;
+
+	if (!external) {
+		TRY(wire_measure(s->m.arena, s->m.proto, swap, s, &plan, e));
+		if (plan.item->size <= MESSAGE_MAX)
+			return save_plan(s, &plan, path, e);
+	}
+	if (!strcmp(path, "-"))
+		return fail(e, LINNET_EUSAGE, "a model with external data cannot be written to stdout");
+	s->location = arena_fmt(s->m.arena, "%s.data", slash ? slash + 1 : path);
+	if (!s->location)
+		return fail_mem(e);
+	TRY(wire_measure(s->m.arena, s->m.proto, swap, s, &plan, e));
+	if (plan.item->size > MESSAGE_MAX)
+		return too_big(plan.item->size, e);
+	return save_plan(s, &plan, path, e);
+}
+
+enum linnet_code proto_save(const struct linnet_model *m, const char *path, bool external, struct linnet_error *e)
+{
+	struct saver s = { .m = *m };
+	enum linnet_code code;
+
+	s.m.arena = arena_new();
+	if (!s.m.arena)
+		return fail_mem(e);
+	code = save(&s, path, external, e);
+	arena_free(s.m.arena);
+	return code;
+}
+
+struct memory {
+	uint8_t *p;
+	size_t n;
+};
+
+static enum linnet_code to_memory(void *ctx, const void *p, size_t n, struct linnet_error *e)
+{
+	struct memory *out = ctx;
+
+	(void)e;
+	if (n)
+		memcpy(out->p + out->n, p, n);
+	out->n += n;
+	return LINNET_OK;
+}
+
+static enum linnet_code save_memory(struct saver *s, struct arena *a, struct memory *out, struct linnet_error *e)
+{
+	struct wire_plan plan;
+
+	TRY(wire_measure(s->m.arena, s->m.proto, swap, s, &plan, e));
+	if (plan.item->size > MESSAGE_MAX)
+		return too_big(plan.item->size, e);
+	TRY_NEW(out->p, a, plan.item->size);
+	return wire_write(&plan, to_memory, out, e);
+}
+
+enum linnet_code proto_save_memory(const struct linnet_model *m, struct arena *a, void **data, size_t *n, struct linnet_error *e)
+{
+	struct saver s = { .m = *m };
+	struct memory out = { 0 };
+	enum linnet_code code;
+
+	s.m.arena = arena_new();
+	if (!s.m.arena)
+		return fail_mem(e);
+	code = save_memory(&s, a, &out, e);
+	arena_free(s.m.arena);
+	*data = out.p;
+	*n = out.n;
+	return code;
+}
+
+/* ---- Files of one tensor ---- */
+
+static enum linnet_code load_tensor(struct linnet_model *m, struct tensor **t, const char **name, struct linnet_error *e)
+{
+	struct wire_limits l = wire_limits(&m->limits);
+	const Onnx__TensorProto *p;
+	ProtobufCMessage *msg;
+	struct bytes b;
+
+	TRY(file_load(m->arena, m->path, m->limits.max_bytes, &b, e));
+	TRY(wire_read(m->arena, &onnx__tensor_proto__descriptor, b.p, b.n, &l, &msg, e));
+	p = (const Onnx__TensorProto *)msg;
+	if (name)
+		*name = p->name ? p->name : "";
+	return proto_tensor(m, p, t, e);
+}
+
+enum linnet_code proto_load_tensor(const char *path, struct arena *a, const struct linnet_limits *l, struct tensor **t,
+                                   const char **name, struct linnet_error *e)
+{
+	struct linnet_model m = { .arena = a, .path = path };
+
+	limits_fill(&m.limits, l);
+	return err_file(e, load_tensor(&m, t, name, e), path);
+}
+
+enum linnet_code proto_save_tensor(const char *path, const struct tensor *t, const char *name, struct linnet_error *e)
+{
+	struct saver s = { .m.arena = arena_new() };
+	Onnx__TensorProto *p;
+	struct wire_plan plan;
+	enum linnet_code code;
+
+	if (!s.m.arena)
+		return fail_mem(e);
+	code = proto_from_tensor(s.m.arena, t, name, &p, e);
+	if (!code)
+		code = wire_measure(s.m.arena, &p->base, NULL, NULL, &plan, e);
+	if (!code)
+		code = plan.item->size > MESSAGE_MAX ? too_big(plan.item->size, e) : save_plan(&s, &plan, path, e);
+	arena_free(s.m.arena);
+	return code;
+}

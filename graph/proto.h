@@ -24,9 +24,8 @@ static inline Onnx__ModelProto *proto_model(const struct linnet_model *m)
  */
 enum linnet_code proto_tensor(struct linnet_model *m, const Onnx__TensorProto *p, struct tensor **out, struct linnet_error *e);
 
-/* The bytes of a tensor whose data_location is EXTERNAL; `need` of them when the file does not say how many. */
-enum linnet_code proto_external(struct linnet_model *m, const Onnx__TensorProto *p, size_t need, struct bytes *out,
-                                struct linnet_error *e);
+/* The bytes of a tensor whose data_location is EXTERNAL, as they lie in their file. */
+enum linnet_code proto_external(struct linnet_model *m, const Onnx__TensorProto *p, struct bytes *out, struct linnet_error *e);
 
 /* The dense tensor a SparseTensorProto describes; its name is p->values->name. */
 enum linnet_code proto_sparse(struct linnet_model *m, const Onnx__SparseTensorProto *p, struct tensor **out, struct linnet_error *e);

@@ -103,8 +103,8 @@ static enum linnet_code verify_checksum(struct proto_file *f, const char *expect
 	return LINNET_OK;
 }
 
-enum linnet_code proto_external(struct linnet_model *m, const Onnx__TensorProto *p, size_t need, struct bytes *out,
-                                struct linnet_error *e)
+static enum linnet_code external_bytes(struct linnet_model *m, const Onnx__TensorProto *p, size_t need, struct bytes *out,
+                                       struct linnet_error *e)
 {
 	struct external x;
 	struct proto_file *f;
@@ -332,6 +332,17 @@ static enum linnet_code header(struct linnet_model *m, int32_t number, size_t nd
 	return LINNET_OK;
 }
 
+enum linnet_code proto_external(struct linnet_model *m, const Onnx__TensorProto *p, struct bytes *out, struct linnet_error *e)
+{
+	struct tensor *t;
+
+	for (size_t i = 0; i < p->n_external_data; i++)
+		if (p->external_data[i]->key && !strcmp(p->external_data[i]->key, "length"))
+			return external_bytes(m, p, 0, out, e);
+	TRY(header(m, p->data_type, p->n_dims, p->dims, &t, e));
+	return external_bytes(m, p, raw_need(t), out, e);
+}
+
 enum linnet_code proto_tensor(struct linnet_model *m, const Onnx__TensorProto *p, struct tensor **out, struct linnet_error *e)
 {
 	enum field found = NFIELD;
@@ -353,7 +364,7 @@ enum linnet_code proto_tensor(struct linnet_model *m, const Onnx__TensorProto *p
 	if (p->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL) {
 		if (found != NFIELD)
 			return fail(e, LINNET_EFORMAT, "data in both %s and a file", field_name[found]);
-		TRY(proto_external(m, p, raw_need(t), &raw, e));
+		TRY(external_bytes(m, p, raw_need(t), &raw, e));
 		return from_raw(m->arena, t, "external data", raw, e);
 	}
 	if (found == RAW) {
