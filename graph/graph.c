@@ -21,21 +21,38 @@ struct graph *graph_new(struct arena *a, struct dims *d, struct linnet_error *e)
 	return g;
 }
 
-/* Room for one more element in a growing array in the arena. */
-static void *grown(struct arena *a, void *p, uint32_t n, uint32_t *cap, size_t size)
+/* Room for `more` elements behind the n of a growing array in the arena. */
+static void *grown(struct arena *a, void *p, uint32_t n, size_t more, uint32_t *cap, size_t size)
 {
-	uint32_t more = *cap ? *cap * 2 : 16;
+	size_t want = *cap ? (size_t)*cap * 2 : 16;
 	void *q;
 
-	if (n < *cap)
+	if (n + more <= *cap)
 		return p;
-	q = arena_get(a, more, size);
+	if (want < n + more)
+		want = n + more;
+	q = want < UINT32_MAX ? arena_get(a, want, size) : NULL;
 	if (!q)
 		return NULL;
 	if (p)
 		memcpy(q, p, n * size);
-	*cap = more;
+	*cap = (uint32_t)want;
 	return q;
+}
+
+enum linnet_code graph_reserve(struct graph *g, size_t nvalue, size_t nnode, struct linnet_error *e)
+{
+	struct value *v = grown(g->arena, g->value, g->nvalue, nvalue, &g->cap_value, sizeof *v);
+	struct node *n;
+
+	if (!v)
+		return fail_mem(e);
+	g->value = v;
+	n = grown(g->arena, g->node, g->nnode, nnode, &g->cap_node, sizeof *n);
+	if (!n)
+		return fail_mem(e);
+	g->node = n;
+	return LINNET_OK;
 }
 
 bool graph_name_used(const struct graph *g, const char *name)
@@ -57,7 +74,7 @@ const char *graph_fresh_name(struct graph *g, const char *hint)
 
 value_id graph_add_value(struct graph *g, enum value_kind kind, const char *name, const char *hint)
 {
-	struct value *v = grown(g->arena, g->value, g->nvalue, &g->cap_value, sizeof *v);
+	struct value *v = grown(g->arena, g->value, g->nvalue, 1, &g->cap_value, sizeof *v);
 
 	if (!v)
 		return 0;
@@ -118,7 +135,7 @@ enum linnet_code graph_add_node(struct graph *g, const struct op *op, const char
                                 const value_id *out, uint32_t nout, const struct attr *attr, uint32_t nattr, node_id *id,
                                 struct linnet_error *e)
 {
-	struct node *n = grown(g->arena, g->node, g->nnode, &g->cap_node, sizeof *n), node = { 0 };
+	struct node *n = grown(g->arena, g->node, g->nnode, 1, &g->cap_node, sizeof *n), node = { 0 };
 
 	if (!n)
 		return fail_mem(e);

@@ -82,6 +82,9 @@ struct linnet_model {
 
 struct graph *graph_new(struct arena *a, struct dims *d, struct linnet_error *e);
 
+/* Room for so many more values and nodes; spares the growing of big graphs. */
+enum linnet_code graph_reserve(struct graph *g, size_t nvalue, size_t nnode, struct linnet_error *e);
+
 /* Add a value; name NULL makes a fresh one after hint ("q" gives "q", "q_1", ...). 0 without memory. */
 value_id graph_add_value(struct graph *g, enum value_kind kind, const char *name, const char *hint);
 value_id graph_add_const(struct graph *g, const struct tensor *t, const char *hint);

@@ -936,16 +936,16 @@ static enum linnet_code check_version(struct import *im, const Onnx__NodeProto *
 }
 
 /* The node itself, with the captures of its subgraphs as last inputs. */
-static enum linnet_code add_node(struct scope *s, const struct callee *c, const struct call *call, const struct captures *captures,
-                                 struct linnet_error *e)
+static enum linnet_code add_node(struct scope *s, const struct op *row, bool known, const struct call *call,
+                                 const struct captures *captures, struct linnet_error *e)
 {
 	uint32_t nin = call->nin, ncapture = 0;
 	struct node *n;
 	node_id id;
 
-	TRY(graph_add_node(s->g, c->op, call->name, call->in, call->nin, call->out, call->nout, call->attr, (uint32_t)call->nattr, &id,
-	                   e));
+	TRY(graph_add_node(s->g, row, call->name, call->in, call->nin, call->out, call->nout, call->attr, (uint32_t)call->nattr, &id, e));
 	n = &s->g->node[id];
+	n->known = known;
 	n->origin = call->origin;
 	n->from = call->from;
 	for (const struct captures *i = captures; i; i = i->next)
@@ -1024,7 +1024,7 @@ static enum linnet_code import_node(struct import *im, struct scope *s, const On
 		call.nattr = (size_t)op_nattr(row);
 		return row->lower ? inline_block(im, s, row, row->lower, &call, e) : modernize(im, s, row, &call, e);
 	}
-	return add_node(s, &(struct callee){ .op = row, .version = c.version }, &call, captures, e);
+	return add_node(s, row, row == c.op, &call, captures, e);
 }
 
 /*
@@ -1193,6 +1193,7 @@ static enum linnet_code import_graph(struct import *im, const Onnx__GraphProto *
 	s->g->doc = p->doc_string;
 	s->g->origin = p;
 	map_init(&s->names, im->scratch);
+	TRY(graph_reserve(s->g, p->n_input + p->n_initializer + p->n_node, p->n_node, e));
 	TRY(import_interface(im, s, p, e));
 	TRY(import_nodes(im, s, p->node, p->n_node, e));
 	TRY(import_outputs(im, s, p, e));
