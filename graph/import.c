@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "graph/proto.h"
+#include "graph/text.h"
 
 /* What the importer remembers of one operator as a file calls it: a function of the file, a row, or neither. */
 struct callee {
@@ -32,6 +33,7 @@ struct active {
 	const struct active *next;
 };
 
+/* A block without choices, parsed once for all nodes of its row. */
 struct block {
 	const char *text;
 	Onnx__FunctionProto *f;
@@ -45,7 +47,7 @@ struct import {
 	struct map function;        /* functions of the file by key() */
 	struct opsets *function_opsets; /* by function; known only where used */
 	struct opsets newest;
-	struct block *block;        /* parsed so far */
+	struct block *block;
 	int64_t nnode;
 	int depth;
 	struct cast *cast;          /* CastLike nodes to be folded once types are known */
@@ -732,88 +734,46 @@ static enum linnet_code inline_function(struct import *im, struct scope *s, cons
 	return inline_body(im, s, f, opsets, c, e);
 }
 
-static const char *skip_space(const char *s) { return s + strspn(s, " \t\n\r"); }
+struct question {
+	const struct op *op;
+	const struct call *c;
+};
 
-/* Past the brace that closes the one s starts with; strings may hold braces. */
-static const char *block_end(const char *s)
+/* Whether an attribute or input is given; with a word, whether the attribute is that word. */
+static bool given(void *ctx, const char *name, const char *word)
 {
-	int depth = 0;
-	bool quoted = false;
+	const struct question *q = ctx;
 
-	for (; *s; s++) {
-		if (*s == '\\' && quoted && s[1])
-			s++;
-		else if (*s == '"')
-			quoted = !quoted;
-		else if (!quoted && *s == '{')
-			depth++;
-		else if (!quoted && *s == '}' && !--depth)
-			return s + 1;
-	}
-	return s;
-}
+	for (size_t i = 0; i < q->c->nattr; i++) {
+		const struct attr *v = &q->c->attr[i];
 
-/* Past a block or a choice of blocks. */
-static const char *choice_end(const char *s)
-{
-	s = skip_space(s);
-	if (*s != '?')
-		return block_end(s);
-	return choice_end(choice_end(s + 1 + strcspn(s + 1, " \t\n\r{?")));
-}
-
-/* Whether "name" is given, or for "name=word" is that word. */
-static bool holds(const struct op *op, const struct call *c, const char *test, size_t n)
-{
-	const char *eq = memchr(test, '=', n);
-	size_t len = eq ? (size_t)(eq - test) : n;
-
-	for (size_t i = 0; i < c->nattr; i++) {
-		const struct attr *v = &c->attr[i];
-
-		if (strlen(v->name) != len || memcmp(v->name, test, len))
+		if (strcmp(v->name, name))
 			continue;
-		if (!eq)
-			return v->kind != ATTR_NONE;
-		return v->kind == ATTR_STRING && v->s.n == n - len - 1 && !memcmp(v->s.p, eq + 1, v->s.n);
+		if (!word)
+			return attr_given(v);
+		return v->kind == ATTR_STRING && v->s.n == strlen(word) && !memcmp(v->s.p, word, v->s.n);
 	}
-	for (uint32_t i = 0; i < c->nin && op->in[i].name && !eq; i++)
-		if (strlen(op->in[i].name) == len && !memcmp(op->in[i].name, test, len))
-			return c->in[i] != 0;
+	for (uint32_t i = 0; i < q->c->nin && q->op->in[i].name && !word; i++)
+		if (!strcmp(q->op->in[i].name, name))
+			return q->c->in[i] != 0;
 	return false;
-}
-
-/* The block that applies: "?test A B" is A when the test holds, else B. */
-static const char *choose_block(const char *s, const struct op *op, const struct call *c)
-{
-	for (s = skip_space(s); *s == '?'; s = skip_space(s)) {
-		size_t n = strcspn(s + 1, " \t\n\r{?");
-		bool first = holds(op, c, s + 1, n);
-
-		s += 1 + n;
-		if (!first)
-			s = choice_end(s);
-	}
-	return s;
 }
 
 static enum linnet_code inline_block(struct import *im, struct scope *s, const struct op *op, const char *text,
                                      const struct call *c, struct linnet_error *e)
 {
-	const char *begin = choose_block(text, op, c);
+	struct question q = { .op = op, .c = c };
+	bool choice = text[strspn(text, " \t\n")] == '?';
 	struct block *b = im->block;
 
-	while (b && b->text != begin)
+	while (b && b->text != text)
 		b = b->next;
 	if (!b) {
 		TRY_NEW(b, im->scratch, 1);
-		text = arena_strn(im->m->arena, begin, (size_t)(block_end(begin) - begin));
-		if (!text)
-			return fail_mem(e);
-		TRY(text_parse_block(text, op, NULL, NULL, im->m->arena, &b->f, e));
-		b->text = begin;
+		TRY(text_parse_block(text, op, given, &q, im->m->arena, &b->f, e));
+		b->text = text;
 		b->next = im->block;
-		im->block = b;
+		im->block = choice ? im->block : b;
 	}
 	return inline_body(im, s, b->f, &im->newest, c, e);
 }

@@ -34,8 +34,4 @@ enum linnet_code proto_sparse(struct linnet_model *m, const Onnx__SparseTensorPr
 enum linnet_code proto_from_tensor(struct arena *a, const struct tensor *t, const char *name, Onnx__TensorProto **out,
                                    struct linnet_error *e);
 
-/* text_parse.c: a row's block `{ nodes }` as a function in the arena, whose inputs, outputs and attributes have the row's names. */
-enum linnet_code text_parse_block(const char *text, const struct op *op, bool (*given)(void *ctx, const char *name), void *ctx,
-                                  struct arena *a, Onnx__FunctionProto **out, struct linnet_error *e);
-
 #endif
