@@ -29,24 +29,77 @@ static enum linnet_code load_binary(struct linnet_model *m, struct bytes b, stru
 	return LINNET_OK;
 }
 
+static bool is_word(unsigned char c)
+{
+	return c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+static size_t skip_space(struct bytes b, size_t i)
+{
+	while (i < b.n) {
+		if (b.p[i] == '#') {
+			while (i < b.n && b.p[i] != '\n')
+				i++;
+		} else if (b.p[i] == ' ' || (b.p[i] >= '\t' && b.p[i] <= '\r')) {
+			i++;
+		} else {
+			break;
+		}
+	}
+	return i;
+}
+
+/*
+ * Whether a model is text: "<" (a model's properties), or a name followed by "(" or "<" (a graph). As protobuf "<" would
+ * end a group that never began, and the tags that look like letters open fields that stand late in a model.
+ */
+static bool looks_like_text(struct bytes b)
+{
+	size_t i = skip_space(b, 0), word = i;
+
+	if (i < b.n && b.p[i] == '<')
+		return true;
+	while (i < b.n && is_word(b.p[i]))
+		i++;
+	if (i == word)
+		return false;
+	i = skip_space(b, i);
+	return i < b.n && (b.p[i] == '(' || b.p[i] == '<');
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+	size_t n = strlen(s), k = strlen(end);
+
+	return n >= k && !strcmp(s + n - k, end);
+}
+
+static enum linnet_code load(struct linnet_model *m, struct bytes b, bool text, struct linnet_error *e)
+{
+	if (text || looks_like_text(b))
+		return text_parse(m, (const char *)b.p, b.n, e);
+	return load_binary(m, b, e);
+}
+
 enum linnet_code proto_load_memory(struct linnet_model *m, const void *data, size_t n, struct linnet_error *e)
 {
 	struct bytes b = { data, n };
 
 	if (n > (uint64_t)m->limits.max_bytes)
 		return fail(e, LINNET_ELIMIT, "the model has more than %lld bytes", (long long)m->limits.max_bytes);
-	return load_binary(m, b, e);
+	return load(m, b, false, e);
 }
 
 enum linnet_code proto_load(struct linnet_model *m, const char *path, struct linnet_error *e)
 {
+	bool text = ends_with(path, ".onnxtxt") || ends_with(path, ".txt");
 	struct bytes b;
 
 	TRY(file_load(m->arena, path, m->limits.max_bytes, &b, e));
 	m->path = arena_str(m->arena, path);
 	if (!m->path)
 		return fail_mem(e);
-	return err_file(e, load_binary(m, b, e), path);
+	return err_file(e, load(m, b, text, e), strcmp(path, "-") ? path : "stdin");
 }
 
 /* ---- Saving ---- */

@@ -221,6 +221,38 @@ static void packed_or_not(void **state)
 	check_saved("in pieces", &mixed, &single);
 }
 
+/* Text is known by its first characters; binary models are not mistaken for it. */
+static void text_is_recognised(void **state)
+{
+	static const struct {
+		const char *text;
+		bool good;
+	} cases[] = {
+		{ "<ir_version: 10, opset_import: [\"\": 21]> g (float[N] x) => (float[N] y) { y = Relu (x) }", true },
+		{ "# a comment\n\n  my_graph (float[N] x) => (float[N] y) { y = Relu (x) }", true },
+		{ "my graph", false },
+		{ "(float[N] x)", false },
+		{ "#", false },
+		{ ":", false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct wire w = { 0 };
+		enum linnet_code code;
+		struct linnet_model *m;
+		char line[512];
+
+		w_bytes(&w, cases[i].text, strlen(cases[i].text));
+		m = load(&w, &code, line);
+		if (cases[i].good != !code)
+			fail_msg("%s: %s", cases[i].text, line);
+		if (!code)
+			assert_string_equal(proto_model(m)->graph->node[0]->op_type, "Relu");
+		model_free(m);
+	}
+}
+
 /* ---- Tensors ---- */
 
 /* A model with one initializer. */
@@ -573,7 +605,7 @@ int main(void)
 		cmocka_unit_test(broken_wire),      cmocka_unit_test(limits_hold),     cmocka_unit_test(bytes_are_kept),
 		cmocka_unit_test(repeated_singles), cmocka_unit_test(packed_or_not),   cmocka_unit_test(typed_integers),
 		cmocka_unit_test(other_fields),     cmocka_unit_test(raw_is_borrowed), cmocka_unit_test(broken_tensors),
-		cmocka_unit_test(broken_entries),   cmocka_unit_test(sparse_tensors),
+		cmocka_unit_test(broken_entries),   cmocka_unit_test(sparse_tensors),  cmocka_unit_test(text_is_recognised),
 	};
 
 	return cmocka_run_group_tests_name("proto", tests, NULL, NULL);
