@@ -61,6 +61,12 @@ enum linnet_code map_unary(struct kernel_call *c, double (*f)(double));
 enum linnet_code map_binary(struct kernel_call *c, double (*f)(double, double));
 enum linnet_code map_binary_int(struct kernel_call *c, int64_t (*f)(int64_t, int64_t));
 
+/* A number whose order as int64 is the order of t's integers, which uint64 beyond 2^63 read as negative. Its own inverse. */
+static inline int64_t int_order(enum dtype t, int64_t v)
+{
+	return t == DT_UINT64 ? (int64_t)((uint64_t)v ^ (uint64_t)1 << 63) : v;
+}
+
 /* What is known of a tensor: everything. */
 static inline struct type type_of(const struct tensor *t)
 {

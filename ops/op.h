@@ -297,6 +297,10 @@ enum linnet_code rank_limit(int64_t rank, struct linnet_error *e);
 /* Record symbolic elements for an output (copied; ignored when c->arena is NULL, n > MAX_SYM or none is known). */
 void type_set_sym(struct shape_call *c, int out, const dim *elements, int n);
 
+/* Symbolic elements of output 0 as f of known elements of the inputs, folded from the left; one element goes with all of
+ * another's. */
+void join_sym(struct shape_call *c, dim (*f)(struct dims *t, dim a, dim b));
+
 /* Input i as doubles in scratch memory, NULL when left out. */
 enum linnet_code kernel_doubles(struct kernel_call *c, int i, const double **out);
 

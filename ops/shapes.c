@@ -202,6 +202,26 @@ void type_set_sym(struct shape_call *c, int out, const dim *elements, int n)
 	c->out[out].sym = p; /* without memory: not known, which is always allowed */
 }
 
+void join_sym(struct shape_call *c, dim (*f)(struct dims *t, dim a, dim b))
+{
+	dim y[MAX_SYM], x[MAX_SYM];
+	int n = c->arena ? type_elements(c->in[0], y) : -1;
+
+	for (int k = 1; k < c->nin && n >= 0; k++) {
+		int m = type_elements(c->in[k], x);
+
+		if (m < 0 || (n != m && n != 1 && m != 1))
+			return;
+		for (int i = 1; i < m && n == 1; i++)
+			y[i] = y[0];
+		n = n == 1 ? m : n;
+		for (int i = 0; i < n; i++)
+			y[i] = f(c->dims, y[i], x[m == 1 ? 0 : i]);
+	}
+	if (n >= 0)
+		type_set_sym(c, 0, y, n);
+}
+
 enum linnet_code kernel_doubles(struct kernel_call *c, int i, const double **out)
 {
 	struct linnet_error *e = c->e;
