@@ -138,7 +138,11 @@ enum linnet_code graph_compact(struct graph *g, struct arena *scratch, struct li
 /* The invariants, in code: ids in range, one producer, no cycle, arity, attributes and types as the row says. */
 enum linnet_code graph_verify(const struct graph *g, struct linnet_error *e);
 
-/* Types of all values, in order; subgraphs included. Idempotent. */
+/*
+ * Types of all values, in order; subgraphs included. Lengths that depend on data become symbols named after the value. Values
+ * whose type cannot be found take what the file says of them. Small results of constants are evaluated: type.value
+ * is then set though the kind is VALUE_NODE. The graph itself stays as it is. Idempotent.
+ */
 enum linnet_code graph_infer(struct graph *g, struct linnet_error *e);
 
 /* The same for one node whose inputs have types, as when a patch adds it. */

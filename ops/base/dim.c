@@ -53,7 +53,7 @@ struct dims {
 	struct atom *atom; /* atom[0] is unused */
 	uint32_t nexpr, cap_expr, natom, cap_atom;
 	struct index by_expr, by_atom;
-	struct map symbols;
+	struct map symbols, unknowns; /* atoms by name, by dim_unknown()'s key */
 	uint32_t fresh;
 };
 
@@ -66,6 +66,7 @@ struct dims *dims_new(struct arena *a)
 	t->a = a;
 	t->nexpr = t->natom = 1;
 	map_init(&t->symbols, a);
+	map_init(&t->unknowns, a);
 	return t;
 }
 
@@ -266,6 +267,21 @@ dim dim_fresh(struct dims *t, const char *hint)
 	while (name && map_get(&t->symbols, name, NULL))
 		name = arena_fmt(t->a, "%s_%u", clean, ++t->fresh);
 	return name ? dim_symbol(t, name) : DIM_NONE;
+}
+
+dim dim_unknown(struct dims *t, const char *key, const char *hint)
+{
+	uint32_t i;
+	char *copy;
+	dim d;
+
+	if (!t)
+		return DIM_NONE;
+	if (map_get(&t->unknowns, key, &i))
+		return t->atom[i].self;
+	copy = arena_str(t->a, key);
+	d = copy ? dim_fresh(t, hint) : DIM_NONE;
+	return d == DIM_NONE || map_put(&t->unknowns, copy, t->natom - 1) ? DIM_NONE : d;
 }
 
 /* The atom that d is alone, or NULL. */

@@ -34,6 +34,9 @@ static inline bool dim_is_expr(dim d) { return d <= DIM_EXPR_MAX && d != DIM_NON
 dim dim_symbol(struct dims *t, const char *name);
 dim dim_fresh(struct dims *t, const char *hint);
 
+/* The symbol for the unknown length that key tells from all others: fresh at the first call, the same later. */
+dim dim_unknown(struct dims *t, const char *key, const char *hint);
+
 /* Let it be known that a symbol is at least lo. Bounds only grow. Ignored for anything but a symbol. */
 void dim_at_least(struct dims *t, dim symbol, int64_t lo);
 

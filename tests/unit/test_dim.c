@@ -224,6 +224,13 @@ static void fresh_symbols_are_new_identifiers(void **state)
 	assert_string_equal(text(a), "d_model_NonZero_0");
 	assert_string_equal(text(b), "d_model_NonZero_0_1");
 	assert_int_equal(read(text(b)), b);
+	a = dim_unknown(dims, "x 0", "x_d0");
+	assert_int_equal(dim_unknown(dims, "x 0", "x_d0"), a);
+	assert_true(dim_unknown(dims, "x 1", "x_d1") != a);
+	read("y_d0");
+	b = dim_unknown(dims, "y 0", "y_d0");
+	assert_string_equal(text(b), "y_d0_2");
+	assert_int_equal(dim_unknown(dims, "y 0", "y_d0"), b);
 }
 
 static void integers_need_no_table(void **state)
