@@ -1,0 +1,718 @@
+/*
+ * The operator table and the cases of tests/ops: every row is complete, and every case computes what it says.
+ *
+ * A case file is named after its operator and holds cases of
+ *
+ *	## title
+ *	opset 11                                  optional: the model's opset, to test old versions
+ *	tolerance 1e-5                            optional: largest relative difference, else as the rows' `agree` says
+ *	y = Softmax <axis = -1> (x)               one node or more, in the text form
+ *	x = float[1,3] {1, 2, 3}                  a tensor for each input the nodes leave open
+ *	y = float[1,3] {0.09, 0.24, 0.67}         what each output is; {...} for type and shape alone
+ *	! LINNET_ESHAPE axis 2 is not in          instead of outputs: the error, and a part of its message
+ *
+ * Integers in tensors of narrow floats are numbers here, not bits. `test_ops Softmax ...` runs the files of these operators alone.
+ */
+#include "tests/unit/unit.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/proto.h"
+#include "graph/text.h"
+#include "ops/base/str.h"
+
+#define FOLDER "tests/ops"
+
+static char **only; /* operators asked for on the command line */
+static int nonly;
+
+static int complaints;
+
+static void __attribute__((format(printf, 1, 2))) complain(const char *fmt, ...)
+{
+	char text[1200];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	print_error("%s\n", text);
+	complaints++;
+}
+
+/* ---- The table ---- */
+
+static const char *row_title(const struct op *op)
+{
+	static char t[200];
+
+	snprintf(t, sizeof t, "%s%s%s, version %d", op->domain ? op->domain : "", op->domain ? "." : "", op->name, op->since);
+	return t;
+}
+
+static void check_ios(const struct op *op, const struct op_io *io, const char *what)
+{
+	for (; io && io->name; io++) {
+		if (io->type >= NTVAR || !op->types[io->type])
+			complain("%s: %s \"%s\" has a type variable without types", row_title(op), what, io->name);
+		if (io->flags & VARIADIC && io[1].name)
+			complain("%s: variadic %s \"%s\" is not the last", row_title(op), what, io->name);
+	}
+}
+
+static bool listed(char *const *list, size_t n, const char *s)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(list[i], s))
+			return true;
+	return false;
+}
+
+/* Whether the nodes use what exists: values of formals or nodes before, operators with rows, attributes of the row. */
+static void check_block(const struct op *op, const char *what, const Onnx__FunctionProto *f)
+{
+	char *known[512];
+	size_t n = 0;
+
+	for (size_t i = 0; i < f->n_input; i++)
+		known[n++] = f->input[i];
+	for (size_t i = 0; i < f->n_node; i++) {
+		const Onnx__NodeProto *x = f->node[i];
+
+		if (!op_newest(x->domain, x->op_type))
+			print_message("%s: %s uses %s, which has no row\n", row_title(op), what, x->op_type);
+		for (size_t k = 0; k < x->n_input; k++)
+			if (*x->input[k] && !listed(known, n, x->input[k]))
+				complain("%s: %s uses \"%s\", which is no value", row_title(op), what, x->input[k]);
+		for (size_t k = 0; k < x->n_attribute; k++)
+			if (x->attribute[k]->ref_attr_name && op_attr_index(op, x->attribute[k]->ref_attr_name) < 0)
+				complain("%s: %s refers to \"%s\", which is no attribute", row_title(op), what, x->attribute[k]->ref_attr_name);
+		for (size_t k = 0; k < x->n_output && n < 512; k++)
+			known[n++] = x->output[k];
+	}
+	for (size_t i = 0; i < f->n_output; i++)
+		if (!(op->out[i].flags & OPTIONAL) && !listed(known, n, f->output[i]))
+			complain("%s: %s does not give \"%s\"", row_title(op), what, f->output[i]);
+}
+
+/* The choices of a block are walked by answering the k-th question with bit k. */
+struct answers {
+	unsigned bits, asked;
+	const struct op *op;
+};
+
+static bool answer(void *ctx, const char *name, const char *word)
+{
+	struct answers *a = ctx;
+	int attr = op_attr_index(a->op, name);
+	bool known = attr >= 0 && (!word || a->op->attr[attr].kind == ATTR_STRING);
+
+	for (const struct op_io *io = a->op->in; io && io->name && !word; io++)
+		known |= !strcmp(io->name, name);
+	if (!known)
+		complain("%s: ?%s%s%s asks for what it has not", row_title(a->op), name, word ? "=" : "", word ? word : "");
+	return a->bits >> a->asked++ & 1;
+}
+
+static void check_text(const struct op *op, const char *what, const char *text)
+{
+	struct answers a = { .op = op };
+
+	do {
+		struct arena *arena = arena_new();
+		struct linnet_error e = { 0 };
+		Onnx__FunctionProto *f;
+
+		a.asked = 0;
+		if (text_parse_block(text, op, answer, &a, arena, &f, &e))
+			complain("%s: %s: %s", row_title(op), what, e.message);
+		else
+			check_block(op, what, f);
+		arena_free(arena);
+	} while (++a.bits < 1u << a.asked && a.bits < 256);
+}
+
+static void check_row(const struct op *op)
+{
+	if (op_newest(op->domain, op->name) == op && (!op->doc || !*op->doc))
+		complain("%s: no doc", row_title(op));
+	if (!op->out || !op->out[0].name)
+		complain("%s: no outputs", row_title(op));
+	check_ios(op, op->in, "input");
+	check_ios(op, op->out, "output");
+	for (const struct op_attr *a = op->attr; a && a->name; a++)
+		if (a->kind == ATTR_NONE || op_attr_index(op, a->name) != a - op->attr)
+			complain("%s: attribute \"%s\" has no kind or occurs twice", row_title(op), a->name);
+	if (op->body)
+		check_text(op, "body", op->body);
+	if (op->lower)
+		check_text(op, "lower", op->lower);
+	if (!op_is_old(op) && !op->kernel && !(op->flags & OP_CONTROL) && !op->body)
+		complain("%s: neither kernel, body nor lower", row_title(op));
+	if (op->kernel && !op->shape)
+		complain("%s: a kernel without a shape function", row_title(op));
+}
+
+static void rows_are_complete(void **state)
+{
+	(void)state;
+	complaints = 0;
+	for (const struct op_family *const *f = op_families; *f; f++)
+		for (int i = 0; i < (*f)->n; i++) {
+			const struct op *op = &(*f)->op[i];
+
+			check_row(op);
+			for (const struct op_family *const *g = op_families; *g; g++)
+				for (int k = 0; k < (*g)->n; k++) {
+					const struct op *other = &(*g)->op[k];
+
+					if (other != op && other->since == op->since && !strcmp(other->name, op->name) &&
+					    !strcmp(other->domain ? other->domain : "", op->domain ? op->domain : ""))
+						complain("%s: two rows", row_title(op));
+				}
+		}
+	assert_int_equal(complaints, 0);
+}
+
+static void rows_have_cases(void **state)
+{
+	int missing = 0;
+
+	(void)state;
+	for (const struct op_family *const *f = op_families; *f; f++)
+		for (int i = 0; i < (*f)->n; i++) {
+			const struct op *op = &(*f)->op[i];
+			char path[300];
+			FILE *file;
+
+			if (!op->kernel || op_newest(op->domain, op->name) != op)
+				continue;
+			snprintf(path, sizeof path, FOLDER "/%s.txt", op->name);
+			file = fopen(path, "r");
+			if (file)
+				fclose(file);
+			else
+				print_message("%s%s", missing++ ? " " : "operators without cases: ", op->name);
+		}
+	print_message("%s", missing ? "\n" : "");
+}
+
+/* ---- Cases ---- */
+
+enum { MAX_CASE = 64 };
+
+struct value_line {
+	char *name;
+	const struct tensor *t; /* without data when only type and shape are told */
+	bool any;
+};
+
+struct test_case {
+	const char *file, *title;
+	int line;
+	struct arena *a;
+	int opset;
+	double tolerance; /* negative: as the rows say */
+	char *node[MAX_CASE];
+	int nnode;
+	struct value_line value[MAX_CASE];
+	int nvalue;
+	const char *code, *message; /* of the error */
+};
+
+static const struct value_line *find_value(const struct test_case *c, const char *name)
+{
+	for (int i = 0; i < c->nvalue; i++)
+		if (!strcmp(c->value[i].name, name))
+			return &c->value[i];
+	return NULL;
+}
+
+#define CASE_FAILS(c, fmt, ...) complain("%s:%d: %s: " fmt, (c)->file, (c)->line, (c)->title, __VA_ARGS__)
+
+/* How far two executions may be apart, relatively. body: one of them by way of other operators, each of which rounds. */
+static double tolerance_of(const struct test_case *c, const struct graph *g, enum dtype dt, bool body)
+{
+	double unit = dt == DT_FLOAT16 ? 0x1p-10 : dt == DT_BFLOAT16 ? 0x1p-7 : 1e-6;
+	bool exact = true;
+
+	if (c->tolerance >= 0)
+		return c->tolerance;
+	for (node_id n = 1; n < g->nnode; n++)
+		exact &= g->node[n].dead || g->node[n].op->agree == AGREE_BITS;
+	if (exact || dtype_class(dt) != CLASS_FLOAT || dtype_bits(dt) < 16)
+		return 0;
+	return body ? 16 * unit : unit;
+}
+
+static bool close_to(double got, double want, double tolerance)
+{
+	if (isnan(got) || isnan(want))
+		return isnan(got) && isnan(want);
+	if (got == want || isinf(got) || isinf(want))
+		return got == want;
+	return fabs(got - want) <= tolerance * fmax(fabs(want), 1e-3);
+}
+
+static const char *shape_text(const struct tensor *t, struct arena *a)
+{
+	struct str s;
+
+	str_init(&s, a);
+	str_add(&s, dtype_name(t->dt));
+	for (int i = 0; i < t->rank; i++)
+		str_addf(&s, "%s%lld", i ? "," : "[", (long long)t->d[i]);
+	str_add(&s, t->rank ? "]" : "");
+	return str_done(&s);
+}
+
+static void compare(const struct test_case *c, const char *how, const char *name, const struct tensor *got, const struct tensor *want,
+                    bool shape_only, double tolerance)
+{
+	bool same = got && got->dt == want->dt && got->rank == want->rank;
+
+	for (int i = 0; same && i < want->rank; i++)
+		same = got->d[i] == want->d[i];
+	if (!same) {
+		CASE_FAILS(c, "%s%s is %s, expected %s", how, name, got ? shape_text(got, c->a) : "not computed", shape_text(want, c->a));
+		return;
+	}
+	if (shape_only)
+		return;
+	if (want->dt == DT_STRING) {
+		for (int64_t i = 0; i < want->n; i++) {
+			const struct text *x = (const struct text *)got->data + i, *y = (const struct text *)want->data + i;
+
+			if (x->n != y->n || (x->n && memcmp(x->p, y->p, x->n)))
+				CASE_FAILS(c, "%s%s[%lld] is \"%.*s\", expected \"%.*s\"", how, name, (long long)i, (int)x->n, x->p,
+				           (int)y->n, y->p);
+		}
+		return;
+	}
+	for (int64_t i = 0; i < want->n; i++) {
+		if (dtype_in(want->dt, INTS | SET(BOOL))) {
+			int64_t x = tensor_get_int(got, i), y = tensor_get_int(want, i);
+
+			if (x != y) {
+				CASE_FAILS(c, "%s%s[%lld] is %lld, expected %lld", how, name, (long long)i, (long long)x, (long long)y);
+				return;
+			}
+		} else {
+			double x = tensor_get(got, i), y = tensor_get(want, i);
+
+			if (!close_to(x, y, tolerance)) {
+				CASE_FAILS(c, "%s%s[%lld] is %.9g, expected %.9g", how, name, (long long)i, x, y);
+				return;
+			}
+		}
+	}
+}
+
+/* What inference knows of a value agrees with what it is. */
+static void compare_inferred(const struct test_case *c, const char *how, const struct value *v, const struct tensor *t)
+{
+	if (v->type.dt != DT_UNDEFINED && v->type.dt != t->dt)
+		CASE_FAILS(c, "%s\"%s\" is inferred as %s and computed as %s", how, v->name, dtype_name(v->type.dt), dtype_name(t->dt));
+	if (v->type.shape.rank < 0)
+		return;
+	if (v->type.shape.rank != t->rank) {
+		CASE_FAILS(c, "%s\"%s\" is inferred with rank %d and computed with %d", how, v->name, v->type.shape.rank, t->rank);
+		return;
+	}
+	for (int i = 0; i < t->rank; i++)
+		if (dim_is_int(v->type.shape.d[i]) && v->type.shape.d[i] != t->d[i])
+			CASE_FAILS(c, "%slength %d of \"%s\" is inferred as %lld and computed as %lld", how, i, v->name,
+			           (long long)v->type.shape.d[i], (long long)t->d[i]);
+}
+
+/* What the model says of its inputs. */
+enum knowledge { KNOW_LENGTHS, KNOW_RANKS, KNOW_TYPES };
+
+/* The case as a model: open names are graph inputs, all others outputs. */
+static char *model_text(const struct test_case *c, enum knowledge k, const Onnx__GraphProto *nodes)
+{
+	char *open[MAX_CASE], *made[MAX_CASE];
+	size_t nopen = 0, nmade = 0;
+	struct str s;
+
+	for (size_t i = 0; i < nodes->n_node; i++) {
+		const Onnx__NodeProto *n = nodes->node[i];
+
+		for (size_t j = 0; j < n->n_input; j++)
+			if (*n->input[j] && !listed(made, nmade, n->input[j]) && !listed(open, nopen, n->input[j]) && nopen < MAX_CASE)
+				open[nopen++] = n->input[j];
+		for (size_t j = 0; j < n->n_output; j++)
+			if (*n->output[j] && nmade < MAX_CASE)
+				made[nmade++] = n->output[j];
+	}
+	str_init(&s, c->a);
+	str_addf(&s, "<ir_version: 13, opset_import: [\"\" : %d, \"com.microsoft\" : 1, \"ai.onnx.ml\" : 5]>\n\"case\" (", c->opset);
+	for (size_t i = 0; i < nopen; i++) {
+		const struct value_line *v = find_value(c, open[i]);
+
+		if (!v) {
+			CASE_FAILS(c, "no tensor is given for input %s", open[i]);
+			return NULL;
+		}
+		str_addf(&s, "%s%s", i ? ", " : "", dtype_name(v->t->dt));
+		for (int d = 0; d < v->t->rank && k == KNOW_LENGTHS; d++)
+			str_addf(&s, "%s%lld", d ? "," : "[", (long long)v->t->d[d]);
+		for (int d = 0; d < v->t->rank && k == KNOW_RANKS; d++)
+			str_addf(&s, "%s%s_%d", d ? "," : "[", open[i], d);
+		str_addf(&s, "%s \"%s\"", k == KNOW_TYPES ? "[]" : v->t->rank ? "]" : "", open[i]);
+	}
+	str_add(&s, ") => (");
+	for (size_t i = 0; i < nmade; i++)
+		str_addf(&s, "%s\"%s\"", i ? ", " : "", made[i]);
+	str_add(&s, ") {\n");
+	for (int i = 0; i < c->nnode; i++)
+		str_addf(&s, "%s\n", c->node[i]);
+	str_add(&s, "}\n");
+	return str_done(&s);
+}
+
+/* All values by the reference kernels, in order; value[v] for each. */
+static enum linnet_code evaluate(const struct test_case *c, const struct graph *g, const struct tensor **value, struct linnet_error *e)
+{
+	node_id *order;
+	uint32_t n;
+
+	for (value_id v = 1; v < g->nvalue; v++) {
+		if (g->value[v].kind == VALUE_CONST)
+			value[v] = g->value[v].type.value;
+		else if (g->value[v].kind == VALUE_INPUT)
+			value[v] = find_value(c, g->value[v].name)->t;
+	}
+	TRY(graph_order(g, c->a, &order, &n, e));
+	for (uint32_t i = 0; i < n; i++) {
+		const struct node *x = &g->node[order[i]];
+		const struct tensor *in[MAX_CASE] = { NULL };
+		struct tensor *out[MAX_CASE] = { NULL };
+		bool wanted[MAX_CASE] = { false };
+
+		if (x->nin > MAX_CASE || x->nout > MAX_CASE)
+			return fail(e, LINNET_ELIMIT, "too many inputs or outputs for a case");
+		for (uint32_t k = 0; k < x->nin; k++)
+			in[k] = x->in[k] ? value[x->in[k]] : NULL;
+		for (uint32_t k = 0; k < x->nout; k++)
+			wanted[k] = x->out[k] != 0;
+		TRY(op_eval(x->op, x->attr, (int)x->nin, in, (int)x->nout, wanted, c->a, out, e));
+		for (uint32_t k = 0; k < x->nout; k++)
+			if (wanted[k])
+				value[x->out[k]] = out[k];
+	}
+	return LINNET_OK;
+}
+
+/* Parse, import, evaluate. bodies: with every node that has a body expanded. */
+static enum linnet_code run_model(const struct test_case *c, struct linnet_model *m, const char *text, bool bodies,
+                                  const struct tensor ***value, bool *expanded, struct linnet_error *e)
+{
+	TRY(text_parse(m, text, strlen(text), e));
+	TRY(graph_import(m, e));
+	*expanded = false;
+	for (node_id n = 1, last = m->graph->nnode; bodies && n < last; n++)
+		if (!m->graph->node[n].dead && m->graph->node[n].op->body) {
+			TRY(graph_expand(m->graph, n, e));
+			*expanded = true;
+		}
+	TRY_NEW(*value, c->a, m->graph->nvalue);
+	return evaluate(c, m->graph, *value, e);
+}
+
+static void check_error(const struct test_case *c, const char *how, enum linnet_code code, const struct linnet_error *e)
+{
+	if (!code)
+		CASE_FAILS(c, "%ssucceeds, expected LINNET_%s %s", how, c->code, c->message);
+	else if (strcmp(linnet_code_name(code), c->code) || !strstr(e->message, c->message))
+		CASE_FAILS(c, "%sfails with LINNET_%s %s, expected LINNET_%s %s", how, linnet_code_name(code), e->message, c->code, c->message);
+}
+
+static void run_once(const struct test_case *c, const Onnx__GraphProto *nodes, enum knowledge k, bool bodies)
+{
+	static const char *const title[] = { "", "with lengths not known before: ", "with ranks not known before: " };
+	const char *how = bodies ? "by its body: " : title[k];
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	const char *text = model_text(c, k, nodes);
+	const struct tensor **value;
+	enum linnet_code code;
+	bool expanded = false;
+	double tolerance[DT_COUNT];
+
+	assert_non_null(m);
+	if (!text) {
+		model_free(m);
+		return;
+	}
+	code = run_model(c, m, text, bodies, &value, &expanded, &e);
+	if (bodies && ((!code && !expanded) || (code == LINNET_EUNSUPPORTED && strstr(e.message, "has no kernel")))) {
+		model_free(m);
+		return;
+	}
+	if (c->code) {
+		check_error(c, how, code, &e);
+	} else if (code) {
+		CASE_FAILS(c, "%sLINNET_%s %s", how, linnet_code_name(code), e.message);
+	} else {
+		for (int t = 0; t < DT_COUNT; t++)
+			tolerance[t] = tolerance_of(c, m->graph, (enum dtype)t, bodies);
+		for (uint32_t i = 0; i < m->graph->nout; i++) {
+			value_id v = m->graph->out[i];
+			const struct value_line *want = find_value(c, m->graph->value[v].name);
+
+			if (want)
+				compare(c, how, want->name, value[v], want->t, want->any, tolerance[want->t->dt]);
+		}
+		for (value_id v = 1; v < m->graph->nvalue; v++)
+			if (value[v])
+				compare_inferred(c, how, &m->graph->value[v], value[v]);
+	}
+	model_free(m);
+}
+
+static void run_case(const struct test_case *c)
+{
+	struct linnet_error e = { 0 };
+	Onnx__GraphProto *nodes;
+	struct str s;
+	const char *text;
+
+	str_init(&s, c->a);
+	str_add(&s, "{\n");
+	for (int i = 0; i < c->nnode; i++)
+		str_addf(&s, "%s\n", c->node[i]);
+	str_add(&s, "}");
+	text = str_done(&s);
+	assert_non_null(text);
+	if (text_parse_graph(text, c->a, &nodes, &e)) {
+		CASE_FAILS(c, "%s", e.message);
+		return;
+	}
+	for (int i = 0; i < c->nvalue; i++) {
+		bool used = false;
+
+		for (size_t n = 0; n < nodes->n_node; n++)
+			used |= listed(nodes->node[n]->input, nodes->node[n]->n_input, c->value[i].name) ||
+			        listed(nodes->node[n]->output, nodes->node[n]->n_output, c->value[i].name);
+		if (!used)
+			CASE_FAILS(c, "%s is no input or output of the nodes", c->value[i].name);
+	}
+	run_once(c, nodes, KNOW_LENGTHS, false);
+	run_once(c, nodes, KNOW_RANKS, false);
+	run_once(c, nodes, KNOW_TYPES, false);
+	if (!c->code)
+		run_once(c, nodes, KNOW_LENGTHS, true);
+}
+
+/* ---- Case files ---- */
+
+/* Brackets opened and not closed, outside quotes: such a line goes on on the next one. */
+static int open_brackets(const char *s)
+{
+	bool quoted = false;
+	int depth = 0;
+
+	for (; *s; s++) {
+		if (quoted && *s == '\\' && s[1])
+			s++;
+		else if (*s == '"')
+			quoted = !quoted;
+		else if (!quoted)
+			depth += (strchr("([{", *s) != NULL) - (strchr(")]}", *s) != NULL);
+	}
+	return depth;
+}
+
+static size_t word_length(const char *s)
+{
+	return strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
+}
+
+/* name = type ... */
+static bool is_value(const char *s)
+{
+	size_t n = word_length(s);
+
+	if (!n)
+		return false;
+	s += n;
+	s += strspn(s, " \t");
+	if (*s++ != '=')
+		return false;
+	s += strspn(s, " \t");
+	return dtype_parse(s, word_length(s)) != DT_UNDEFINED;
+}
+
+static bool add_value(struct test_case *c, struct linnet_model *m, char *s)
+{
+	struct value_line *v = &c->value[c->nvalue];
+	struct linnet_error e = { 0 };
+	Onnx__TensorProto *p;
+	struct tensor *t;
+	const char *text = strchr(s, '=') + 1;
+
+	if (c->nvalue == MAX_CASE) {
+		CASE_FAILS(c, "more than %d tensors", MAX_CASE);
+		return false;
+	}
+	v->name = arena_strn(c->a, s, word_length(s));
+	if (text_parse_tensor(text, strlen(text), true, c->a, &p, &e)) {
+		CASE_FAILS(c, "%s: %s", v->name, e.message);
+		return false;
+	}
+	v->any = !p->has_raw_data && !p->n_string_data && strstr(text, "...");
+	if (v->any)
+		assert_int_equal(tensor_new(c->a, (enum dtype)p->data_type, (int)p->n_dims, p->dims, &t, &e), LINNET_OK);
+	else if (proto_tensor(m, p, &t, &e)) {
+		CASE_FAILS(c, "%s: %s", v->name, e.message);
+		return false;
+	}
+	v->t = t;
+	c->nvalue++;
+	return true;
+}
+
+static bool add_line(struct test_case *c, struct linnet_model *m, char *s)
+{
+	char *end;
+
+	if (*s == '!') {
+		s += 1 + strspn(s + 1, " ");
+		end = s + strcspn(s, " ");
+		c->code = arena_strn(c->a, s, (size_t)(end - s));
+		c->message = end + strspn(end, " ");
+		if (strncmp(c->code, "LINNET_", 7)) {
+			CASE_FAILS(c, "an error is written as ! LINNET_CODE message, not %s", s);
+			return false;
+		}
+		c->code += 7;
+	} else if (!strncmp(s, "opset ", 6)) {
+		c->opset = atoi(s + 6);
+	} else if (!strncmp(s, "tolerance ", 10)) {
+		c->tolerance = strtod(s + 10, NULL);
+	} else if (is_value(s)) {
+		return add_value(c, m, s);
+	} else if (c->nnode == MAX_CASE) {
+		CASE_FAILS(c, "more than %d nodes", MAX_CASE);
+		return false;
+	} else {
+		c->node[c->nnode++] = s;
+	}
+	return true;
+}
+
+/* One case: the lines from its title to the next. */
+static char *run_lines(const char *path, char *p, int *line)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	struct test_case c = { .file = path, .line = *line, .opset = OPSET_NEWEST, .tolerance = -1 };
+	bool ok = true;
+
+	assert_non_null(m);
+	c.a = m->arena;
+	while (*p) {
+		char *s = p, *end = p + strcspn(p, "\n");
+
+		if (!strncmp(p, "##", 2) && c.title)
+			break;
+		while (*s != '#' && *s != '!' && *end && ((void)(*end = '\0'), open_brackets(s) > 0)) {
+			*end = '\n';
+			end += 1 + strcspn(end + 1, "\n");
+			++*line;
+		}
+		p = *end || end[1] ? end + 1 : end;
+		if (*end)
+			*end = '\0';
+		++*line;
+		if (!strncmp(s, "##", 2)) {
+			c.title = s + 2 + strspn(s + 2, " ");
+			c.line = *line - 1;
+		} else if (*s && *s != '#') {
+			ok = ok && add_line(&c, m, s);
+		}
+	}
+	if (ok && c.title && c.nnode)
+		run_case(&c);
+	else if (ok)
+		CASE_FAILS(&c, "%s", c.title ? "no node" : "no title");
+	model_free(m);
+	return p;
+}
+
+static void run_file(const char *path)
+{
+	FILE *f = fopen(path, "rb");
+	char *text, *p;
+	long size;
+	int line = 1;
+
+	assert_non_null(f);
+	assert_int_equal(fseek(f, 0, SEEK_END), 0);
+	size = ftell(f);
+	rewind(f);
+	text = calloc((size_t)size + 2, 1); /* two zeros: the end of the last line, and of the text */
+	assert_non_null(text);
+	assert_int_equal(fread(text, 1, (size_t)size, f), size);
+	fclose(f);
+	for (p = text; *p;)
+		p = run_lines(path, p, &line);
+	free(text);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void cases_hold(void **state)
+{
+	DIR *dir = opendir(FOLDER);
+	char *path[1000];
+	size_t n = 0;
+	const struct dirent *entry;
+
+	(void)state;
+	assert_non_null(dir);
+	complaints = 0;
+	while ((entry = readdir(dir)) != NULL && n < 1000) {
+		size_t len = strlen(entry->d_name);
+		bool wanted = !nonly;
+
+		if (len < 4 || strcmp(entry->d_name + len - 4, ".txt"))
+			continue;
+		for (int i = 0; i < nonly; i++)
+			wanted |= strlen(only[i]) == len - 4 && !strncmp(only[i], entry->d_name, len - 4);
+		if (!wanted)
+			continue;
+		path[n] = malloc(sizeof FOLDER + 1 + len);
+		assert_non_null(path[n]);
+		snprintf(path[n++], sizeof FOLDER + 1 + len, FOLDER "/%s", entry->d_name);
+	}
+	closedir(dir);
+	qsort(path, n, sizeof *path, by_name);
+	for (size_t i = 0; i < n; i++) {
+		run_file(path[i]);
+		free(path[i]);
+	}
+	assert_true(n > 0);
+	assert_int_equal(complaints, 0);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(rows_are_complete),
+		cmocka_unit_test(rows_have_cases),
+		cmocka_unit_test(cases_hold),
+	};
+
+	only = argv + 1;
+	nonly = argc - 1;
+	return cmocka_run_group_tests_name("ops", tests, NULL, NULL);
+}
