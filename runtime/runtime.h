@@ -11,7 +11,7 @@ enum kernels { KERNELS_FAST, KERNELS_REFERENCE };
 struct run_opt {
 	enum kernels kernels;
 	int threads;        /* 0: all processors */
-	int64_t max_memory; /* bytes of activations; 0: no bound */
+	int64_t max_memory; /* bytes of activations at a time; 0: 2^40 */
 	uint64_t seed;      /* of random operators */
 	/* Called with every value a top-level node computes, in order, before it may be freed. Return nonzero to stop the run
 	 * (the run then ends with LINNET_OK and without outputs). */
@@ -31,7 +31,8 @@ void plan_free(struct plan *p);
  */
 enum linnet_code plan_run(struct plan *p, const struct tensor *const *in, struct tensor **out, struct linnet_error *e);
 
-/* Storage the executor owns: one block for header and data, counted. */
+/* A zeroed tensor to be released. One that a plan handed out goes back to the plan's cache, so release it where the plan is
+ * used, not in another thread at the same time; it may outlive the plan. NULL is allowed. */
 enum linnet_code tensor_make(enum dtype dt, int rank, const int64_t *d, struct tensor **out, struct linnet_error *e);
 void tensor_release(struct tensor *t);
 

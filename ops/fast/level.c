@@ -1,0 +1,30 @@
+/* Which instruction set the fast kernels use. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "ops/op.h"
+
+static enum fast_level processor_level(void)
+{
+#if defined(__x86_64__) && defined(__GNUC__)
+	__builtin_cpu_init();
+	if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+	    __builtin_cpu_supports("avx512dq"))
+		return LEVEL_AVX512;
+	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+		return LEVEL_AVX2;
+#endif
+	return LEVEL_BASE;
+}
+
+enum fast_level fast_level(void)
+{
+	static const char *const name[NLEVEL] = { "base", "avx2", "avx512" };
+	const char *wish = getenv("LINNET_LEVEL");
+	enum fast_level best = processor_level();
+
+	for (int i = 0; wish && i < (int)best; i++)
+		if (!strcmp(wish, name[i]))
+			return (enum fast_level)i;
+	return best;
+}

@@ -1,0 +1,211 @@
+/* Storage of tensors: see memory.h. */
+#include "runtime/memory.h"
+
+#include <string.h>
+
+#include "runtime/runtime.h"
+
+enum { ALIGN = 64, HEADER = (sizeof(struct block) + ALIGN - 1) / ALIGN * ALIGN };
+
+struct pool {
+	struct block *bin[POOL_BINS];
+	int64_t max, live, peak, cached;
+	int64_t outside; /* blocks */
+	bool closed;
+};
+
+/*
+ * Sizes fall into eight classes for each power of two, so a block is at most an eighth larger than asked for. Returns the
+ * class; *capacity is its size.
+ */
+static unsigned size_class(size_t n, size_t *capacity)
+{
+	size_t units = n ? (n - 1) / ALIGN : 0; /* a class holds up to (units + 1) * ALIGN bytes */
+	unsigned shift = 0;
+
+	while (units >> shift > 15)
+		shift++;
+	*capacity = ((units >> shift) + 1) << shift;
+	*capacity *= ALIGN;
+	return shift * 8 + (unsigned)(units >> shift);
+}
+
+struct pool *pool_new(int64_t max_bytes)
+{
+	struct pool *p = mem_get(sizeof *p);
+
+	if (!p)
+		return NULL;
+	memset(p, 0, sizeof *p);
+	p->max = max_bytes > 0 ? max_bytes : MEMORY_MAX;
+	return p;
+}
+
+static void empty_bins(struct pool *p)
+{
+	for (int i = 0; i < POOL_BINS; i++)
+		for (struct block *b; (b = p->bin[i]);) {
+			p->bin[i] = b->next;
+			mem_put(b);
+		}
+	p->cached = 0;
+}
+
+void pool_free(struct pool *p)
+{
+	if (!p)
+		return;
+	empty_bins(p);
+	p->closed = true;
+	if (!p->outside)
+		mem_put(p);
+}
+
+/* A cached block of the class, or of the few next larger ones: at most half as large again. */
+static struct block *from_bins(struct pool *p, unsigned class)
+{
+	for (unsigned i = class; i <= class + 4 && i < POOL_BINS; i++) {
+		struct block *b = p->bin[i];
+
+		if (b) {
+			p->bin[i] = b->next;
+			p->cached -= (int64_t)b->capacity;
+			return b;
+		}
+	}
+	return NULL;
+}
+
+enum linnet_code pool_get(struct pool *p, size_t n, struct block **out, struct linnet_error *e)
+{
+	struct block *b;
+	size_t capacity;
+	unsigned class;
+
+	if (n > (size_t)INT64_MAX || (int64_t)n > p->max - p->live)
+		return fail(e, LINNET_ELIMIT, "activations need more than %lld bytes: %lld are in use and %llu are asked for",
+		            (long long)p->max, (long long)p->live, (unsigned long long)n);
+	class = size_class(n, &capacity);
+	b = from_bins(p, class);
+	if (!b) {
+		/* the cache never outgrows what was once needed at a time, nor the bound */
+		if (p->cached > p->peak || (int64_t)capacity > p->max - p->live - p->cached)
+			empty_bins(p);
+		b = mem_get(HEADER + capacity);
+		if (!b) {
+			empty_bins(p);
+			b = mem_get(HEADER + capacity);
+		}
+		if (!b)
+			return fail_mem(e);
+		b->pool = p;
+		b->capacity = capacity;
+	}
+	b->next = NULL;
+	b->holders = 1;
+	b->counted = (int64_t)n;
+	p->outside++;
+	p->live += b->counted;
+	if (p->live > p->peak)
+		p->peak = p->live;
+	*out = b;
+	return LINNET_OK;
+}
+
+void block_drop(struct block *b)
+{
+	struct pool *p;
+	size_t capacity;
+	unsigned class;
+
+	if (!b || --b->holders)
+		return;
+	p = b->pool;
+	if (!p) {
+		mem_put(b);
+		return;
+	}
+	p->outside--;
+	p->live -= b->counted;
+	if (p->closed) {
+		mem_put(b);
+		if (!p->outside)
+			mem_put(p);
+		return;
+	}
+	class = size_class(b->capacity, &capacity);
+	b->next = p->bin[class];
+	p->bin[class] = b;
+	p->cached += (int64_t)b->capacity;
+}
+
+void *block_data(struct block *b)
+{
+	return (unsigned char *)b + HEADER;
+}
+
+int64_t pool_live(const struct pool *p) { return p->live; }
+int64_t pool_peak(const struct pool *p) { return p->peak; }
+int64_t pool_cached(const struct pool *p) { return p->cached; }
+
+void held_share(struct held *dst, const struct held *src)
+{
+	struct block *old = dst->block;
+
+	if (src->block)
+		src->block->holders++;
+	*dst = *src;
+	block_drop(old);
+}
+
+void held_drop(struct held *h)
+{
+	block_drop(h->block);
+	h->block = NULL;
+	h->t.data = NULL;
+}
+
+enum linnet_code held_make(struct held *h, struct pool *p, struct linnet_error *e)
+{
+	TRY(pool_get(p, h->t.bytes, &h->block, e));
+	h->t.data = block_data(h->block);
+	return LINNET_OK;
+}
+
+enum linnet_code held_header(struct tensor *t, enum dtype dt, int rank, const int64_t *d, struct linnet_error *e)
+{
+	int64_t n;
+	size_t bytes;
+
+	TRY(tensor_size(dt, rank, d, 0, &n, &bytes, e));
+	*t = (struct tensor){ .dt = dt, .rank = rank, .n = n, .bytes = bytes };
+	if (rank)
+		memcpy(t->d, d, (size_t)rank * sizeof *d);
+	return LINNET_OK;
+}
+
+enum linnet_code tensor_make(enum dtype dt, int rank, const int64_t *d, struct tensor **out, struct linnet_error *e)
+{
+	struct tensor t;
+	struct block *b;
+
+	TRY(held_header(&t, dt, rank, d, e));
+	if (t.bytes > (size_t)MEMORY_MAX)
+		return fail(e, LINNET_ELIMIT, "tensor has %llu bytes; at most %lld are allowed", (unsigned long long)t.bytes,
+		            (long long)MEMORY_MAX);
+	b = mem_get(HEADER + t.bytes);
+	if (!b)
+		return fail_mem(e);
+	memset(b, 0, HEADER + t.bytes);
+	b->capacity = t.bytes;
+	b->holders = 1;
+	b->t = t;
+	b->t.data = block_data(b);
+	*out = &b->t;
+	return LINNET_OK;
+}
+
+void tensor_release(struct tensor *t)
+{
+	block_drop((struct block *)t);
+}

@@ -1,0 +1,56 @@
+/*
+ * Storage of the executor's tensors: counted blocks with a number of holders each, cached by a pool between uses.
+ * Blocks handed to a caller stay counted by the pool of their plan until they are released, also after the plan is gone.
+ */
+#ifndef LINNET_MEMORY_H
+#define LINNET_MEMORY_H
+
+#include "ops/base/shape.h"
+
+enum { POOL_BINS = 512 };
+
+#define MEMORY_MAX ((int64_t)1 << 40) /* default bound of a pool, and of one tensor outside pools */
+
+struct pool;
+
+/* The tensor comes first: what a caller gets is &block->t. The data follows the header. */
+struct block {
+	struct tensor t;
+	struct pool *pool; /* NULL: made by tensor_make() */
+	struct block *next; /* in a bin */
+	size_t capacity;    /* bytes of data there is room for */
+	int64_t counted;    /* bytes of data asked for */
+	uint32_t holders;
+};
+
+/* A tensor as the executor holds it. block NULL: the data lives longer than the run (a constant, a caller's input). */
+struct held {
+	struct tensor t;
+	struct block *block;
+};
+
+struct pool *pool_new(int64_t max_bytes); /* 0: MEMORY_MAX; NULL when out of memory */
+
+/* Forget the pool: cached blocks go now, it goes with the last block outside. */
+void pool_free(struct pool *p);
+
+/* A block of at least n bytes with one holder. Its contents are whatever was there. LINNET_ELIMIT beyond the bound. */
+enum linnet_code pool_get(struct pool *p, size_t n, struct block **out, struct linnet_error *e);
+void block_drop(struct block *b); /* one holder fewer; the last one frees it; NULL is allowed */
+void *block_data(struct block *b);
+
+int64_t pool_live(const struct pool *p);   /* bytes asked for and not yet given back */
+int64_t pool_peak(const struct pool *p);   /* the largest that ever was */
+int64_t pool_cached(const struct pool *p); /* bytes kept for reuse */
+
+/* dst holds what src holds, besides src; what dst held before is dropped. */
+void held_share(struct held *dst, const struct held *src);
+void held_drop(struct held *h);
+
+/* Storage for h->t as its header says (dt, rank, d, n, bytes). */
+enum linnet_code held_make(struct held *h, struct pool *p, struct linnet_error *e);
+
+/* Set a header to a type and concrete lengths; data NULL. */
+enum linnet_code held_header(struct tensor *t, enum dtype dt, int rank, const int64_t *d, struct linnet_error *e);
+
+#endif

@@ -1,0 +1,389 @@
+/* Running a plan. */
+#include <string.h>
+
+#include "runtime/plan.h"
+
+/* ---- Shapes and kernel of one node ---- */
+
+static bool same_inputs(const struct step *s)
+{
+	for (int i = 0; i < s->call.nin; i++) {
+		const struct tensor *t = s->call.in[i];
+		const struct type *was = &s->in_type[i];
+
+		if (!t)
+			continue;
+		if (t->dt != was->dt || t->rank != was->shape.rank)
+			return false;
+		for (int k = 0; k < t->rank; k++)
+			if (t->d[k] != was->shape.d[k])
+				return false;
+	}
+	return true;
+}
+
+/* Ask the row's shape function, with all values or with constants' only. */
+static enum linnet_code ask_types(struct plan *p, struct step *s, bool values, struct linnet_error *e)
+{
+	struct world *w = p->world;
+	enum linnet_code code;
+
+	for (int i = 0; i < s->call.nin; i++) {
+		const struct tensor *t = s->call.in[i];
+
+		if (!t)
+			continue;
+		s->in_type[i] = (struct type){ .dt = t->dt, .shape = shape_of(t), .value = s->fixed[i] };
+		if (values && t->data)
+			s->in_type[i].value = t;
+	}
+	s->shape.e = e;
+	s->shape.arena = w->scratch;
+	s->shape.dims = values ? NULL : w->dims;
+	code = op_infer(&s->shape);
+	if (arena_used(w->scratch))
+		arena_reset(w->scratch);
+	return code;
+}
+
+static bool types_known(const struct step *s)
+{
+	for (int i = 0; i < s->call.nout; i++)
+		if (s->out[i] && (s->shape.out[i].dt == DT_UNDEFINED || !shape_known(&s->shape.out[i].shape)))
+			return false;
+	return true;
+}
+
+static bool same_outputs(const struct step *s)
+{
+	for (int i = 0; i < s->call.nout; i++) {
+		const struct type *t = &s->shape.out[i];
+		struct shape was;
+
+		if (!s->out[i])
+			continue;
+		was = shape_of(&s->out[i]->t);
+		if (t->dt != s->out[i]->t.dt || !shape_equal(&t->shape, &was))
+			return false;
+	}
+	return true;
+}
+
+/* The first fast kernel that can do this call, else the reference kernel. */
+static enum linnet_code choose_kernel(struct plan *p, struct step *s, struct linnet_error *e)
+{
+	struct world *w = p->world;
+
+	s->taken = NULL;
+	s->run = s->node->op->kernel;
+	s->call.prepared = NULL;
+	for (int i = 0; i < s->nchoice; i++) {
+		struct choice *c = &s->choice[i];
+
+		if (!c->asked && c->fast->prepare) {
+			size_t before = arena_used(w->arena);
+
+			TRY(c->fast->prepare(s->node->op, s->node->attr, s->call.nin, s->fixed, w->arena, &c->prepared, e));
+			w->prepared_bytes += (int64_t)(arena_used(w->arena) - before);
+		}
+		c->asked = true;
+		s->call.prepared = c->prepared;
+		if (c->fast->ok && !c->fast->ok(&s->call))
+			continue;
+		s->taken = c;
+		s->run = c->fast->run;
+		return LINNET_OK;
+	}
+	s->call.prepared = NULL;
+	return LINNET_OK;
+}
+
+/* Inputs read here for the last time whose memory fits output 0. */
+static void find_reuse(struct step *s)
+{
+	const struct tensor *out = s->call.nout ? s->call.out[0] : NULL;
+
+	s->nreuse = 0;
+	if (!out || !s->taken || !s->taken->fast->inplace)
+		return;
+	for (uint32_t i = 0; i < s->ndying; i++) {
+		const struct tensor *in = s->call.in[s->dying[i]];
+
+		if (in->dt == out->dt && in->rank == out->rank && !memcmp(in->d, out->d, sizeof in->d))
+			s->reuse[s->nreuse++] = s->dying[i];
+	}
+}
+
+/*
+ * Types of the outputs, the kernel, and what may run in place. A shape function that knows all lengths without values will know
+ * the same ones as long as the inputs' types are the same; one that does not is asked again at every run.
+ */
+static enum linnet_code decide(struct plan *p, struct step *s, struct linnet_error *e)
+{
+	bool same = s->decided && same_inputs(s);
+
+	if (same && !s->reads_values)
+		return LINNET_OK;
+	s->decided = same;
+	if (!s->reads_values) {
+		TRY(ask_types(p, s, false, e));
+		s->reads_values = !types_known(s);
+	}
+	if (s->reads_values) {
+		TRY(ask_types(p, s, true, e));
+		if (!types_known(s))
+			return fail(e, LINNET_EINTERNAL, "%s does not say the types of its outputs", s->node->op->name);
+		if (same && same_outputs(s))
+			return LINNET_OK;
+	}
+	s->decided = false;
+	s->text = false;
+	for (int i = 0; i < s->call.nout; i++) {
+		const struct type *t = &s->shape.out[i];
+
+		if (!s->out[i])
+			continue;
+		TRY(held_header(&s->out[i]->t, t->dt, t->shape.rank, t->shape.d, e));
+		s->text |= t->dt == DT_STRING;
+	}
+	if (!s->view) {
+		TRY(choose_kernel(p, s, e));
+		find_reuse(s);
+	}
+	s->decided = true;
+	return LINNET_OK;
+}
+
+/* ---- Running one node ---- */
+
+/* Output 0 shares input 0's data. */
+static enum linnet_code run_view(struct step *s, struct linnet_error *e)
+{
+	const struct held *in = s->in[0];
+	struct held *out = s->out[0];
+
+	if (out->t.bytes != in->t.bytes)
+		return fail(e, LINNET_EINTERNAL, "a view of %zu bytes has %zu bytes", in->t.bytes, out->t.bytes);
+	out->t.data = in->t.data;
+	out->block = in->block;
+	if (out->block)
+		out->block->holders++;
+	return LINNET_OK;
+}
+
+/* Give output 0 the block of a dying input that nobody else holds. */
+static bool take_place(struct step *s)
+{
+	for (uint32_t i = 0; i < s->nreuse; i++) {
+		struct held *in = s->in[s->reuse[i]];
+
+		if (!in->block || in->block->holders != 1)
+			continue;
+		s->out[0]->t.data = in->t.data;
+		s->out[0]->block = in->block;
+		in->block = NULL;
+		return true;
+	}
+	return false;
+}
+
+static enum linnet_code run_kernel(struct plan *p, struct step *s, uint64_t salt, struct linnet_error *e)
+{
+	struct world *w = p->world;
+
+	for (int i = s->nreuse && take_place(s); i < s->call.nout; i++)
+		if (s->out[i])
+			TRY(held_make(s->out[i], w->pool, e));
+	s->call.e = e;
+	s->call.seed = s->seed + salt;
+	s->call.scratch = s->text ? w->text : w->scratch; /* strings made here live until the run ends */
+	TRY(s->run(&s->call));
+	if (arena_used(w->scratch))
+		arena_reset(w->scratch);
+	return LINNET_OK;
+}
+
+static enum linnet_code run_step(struct plan *p, struct step *s, uint64_t salt, struct linnet_error *e)
+{
+	if (s->control)
+		return control_run(p, s, e);
+	TRY(decide(p, s, e));
+	return s->view ? run_view(s, e) : run_kernel(p, s, salt, e);
+}
+
+static bool show(struct plan *p, const struct step *s)
+{
+	const struct run_opt *opt = &p->world->opt;
+
+	for (uint32_t i = 0; i < s->node->nout; i++)
+		if (s->node->out[i] && s->out[i] && opt->watch(opt->watch_ctx, p->graph, s->node->out[i], &s->out[i]->t))
+			return false;
+	return true;
+}
+
+enum linnet_code plan_exec(struct plan *p, bool watched, bool *stopped, struct linnet_error *e)
+{
+	uint64_t salt = p->world->execs++ * 0xd1342543de82ef95u;
+
+	for (uint32_t i = 0; i < p->nstep; i++) {
+		struct step *s = &p->step[i];
+		enum linnet_code code = run_step(p, s, salt, e);
+
+		if (code)
+			return err_node(e, code, step_name(p->graph, s), s->node->op->name);
+		if (watched && p->world->opt.watch && !show(p, s)) {
+			*stopped = true;
+			return LINNET_OK;
+		}
+		for (uint32_t k = 0; k < s->ndrop; k++)
+			held_drop(&p->slot[s->drop[k]]);
+	}
+	return LINNET_OK;
+}
+
+void plan_clear(struct plan *p)
+{
+	for (uint32_t v = 0; v < p->nslot; v++)
+		if (p->slot[v].block)
+			held_drop(&p->slot[v]);
+}
+
+/* ---- A run ---- */
+
+static enum linnet_code check_input(const struct plan *p, uint32_t i, const struct tensor *t, struct linnet_error *e)
+{
+	const struct value *v = &p->graph->value[p->graph->in[i]];
+
+	if (v->type.kind != KIND_TENSOR)
+		return fail(e, LINNET_EUNSUPPORTED, "input \"%s\" is not a tensor", v->name);
+	if (!t)
+		return fail(e, LINNET_EUSAGE, "input \"%s\" is not given and has no default", v->name);
+	if (v->type.dt != DT_UNDEFINED && t->dt != v->type.dt)
+		return fail(e, LINNET_ETYPE, "input \"%s\" has element type %s; the model declares %s", v->name, dtype_name(t->dt),
+		            dtype_name(v->type.dt));
+	if (v->type.shape.rank >= 0 && t->rank != v->type.shape.rank)
+		return fail(e, LINNET_ESHAPE, "input \"%s\" has %d dimensions; the model declares %d", v->name, t->rank,
+		            v->type.shape.rank);
+	return LINNET_OK;
+}
+
+static dim bound_length(void *ctx, const char *name)
+{
+	const struct plan *p = ctx;
+
+	for (int i = 0; i < p->nsymbol; i++)
+		if (!strcmp(p->symbol[i].name, name))
+			return p->symbol[i].length;
+	return DIM_NONE;
+}
+
+static enum linnet_code check_length(struct plan *p, const struct check *c, struct linnet_error *e)
+{
+	const struct graph *g = p->graph;
+	const char *name = g->value[g->in[c->input]].name;
+	int64_t n = p->slot[g->in[c->input]].t.d[c->axis];
+	struct symbol *s = c->symbol >= 0 ? &p->symbol[c->symbol] : NULL;
+	dim want;
+
+	if (s && s->length == DIM_NONE) {
+		*s = (struct symbol){ .name = s->name, .length = n, .input = c->input, .axis = c->axis };
+		return LINNET_OK;
+	}
+	if (s && n != s->length)
+		return fail(e, LINNET_ESHAPE, "input \"%s\" has length %lld along axis %d (%s); input \"%s\" has %lld along axis %d", name,
+		            (long long)n, c->axis, s->name, g->value[g->in[s->input]].name, (long long)s->length, s->axis);
+	if (s)
+		return LINNET_OK;
+	want = dim_is_int(c->d) ? c->d : dim_eval(g->dims, c->d, bound_length, p);
+	if (want != DIM_NONE && n != want)
+		return fail(e, LINNET_ESHAPE, "input \"%s\" has length %lld along axis %d; the model declares %lld", name, (long long)n,
+		            c->axis, (long long)want);
+	return LINNET_OK;
+}
+
+static enum linnet_code bind_inputs(struct plan *p, const struct tensor *const *in, struct linnet_error *e)
+{
+	const struct graph *g = p->graph;
+
+	for (uint32_t i = 0; i < g->nin; i++) {
+		const struct tensor *t = in[i] ? in[i] : g->value[g->in[i]].dflt;
+
+		TRY(check_input(p, i, t, e));
+		p->slot[g->in[i]].t = *t;
+	}
+	for (int i = 0; i < p->nsymbol; i++)
+		p->symbol[i].length = DIM_NONE;
+	for (int i = 0; i < p->ncheck; i++)
+		TRY(check_length(p, &p->check[i], e));
+	return LINNET_OK;
+}
+
+/* A copy in a block of its own; the bytes of strings behind their records. */
+static enum linnet_code copy_out(struct pool *pool, const struct tensor *t, struct block **out, struct linnet_error *e)
+{
+	const struct text *s = t->data;
+	size_t bytes = t->bytes;
+	char *to;
+
+	for (int64_t i = 0; t->dt == DT_STRING && i < t->n; i++)
+		bytes += s[i].n;
+	TRY(pool_get(pool, bytes, out, e));
+	(*out)->t = *t;
+	(*out)->t.data = block_data(*out);
+	if (t->bytes)
+		memcpy((*out)->t.data, t->data, t->bytes);
+	if (t->dt != DT_STRING)
+		return LINNET_OK;
+	to = (char *)(*out)->t.data + t->bytes;
+	for (int64_t i = 0; i < t->n; i++) {
+		if (s[i].n)
+			memcpy(to, s[i].p, s[i].n);
+		((struct text *)(*out)->t.data)[i].p = to;
+		to += s[i].n;
+	}
+	return LINNET_OK;
+}
+
+/* An output that nobody else holds is handed over as it is, another one copied. */
+static enum linnet_code hand_out(struct plan *p, struct tensor **out, struct linnet_error *e)
+{
+	const struct graph *g = p->graph;
+
+	for (uint32_t i = 0; i < g->nout; i++) {
+		struct held *h = &p->slot[g->out[i]];
+		struct block *b = h->block;
+
+		if (b && b->holders == 1 && h->t.dt != DT_STRING) {
+			b->t = h->t;
+			h->block = NULL;
+		} else {
+			TRY(copy_out(p->world->pool, &h->t, &b, e));
+		}
+		out[i] = &b->t;
+	}
+	return LINNET_OK;
+}
+
+enum linnet_code plan_run(struct plan *p, const struct tensor *const *in, struct tensor **out, struct linnet_error *e)
+{
+	const struct graph *g = p->graph;
+	bool stopped = false;
+	enum linnet_code code;
+
+	for (uint32_t i = 0; i < g->nout; i++)
+		out[i] = NULL;
+	p->world->execs = 0;
+	code = bind_inputs(p, in, e);
+	if (!code)
+		code = plan_exec(p, true, &stopped, e);
+	if (!code && !stopped)
+		code = hand_out(p, out, e);
+	plan_clear(p);
+	arena_reset(p->world->scratch);
+	arena_reset(p->world->text);
+	for (uint32_t i = 0; code && i < g->nout; i++) {
+		tensor_release(out[i]);
+		out[i] = NULL;
+	}
+	return code;
+}
