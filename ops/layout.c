@@ -1,6 +1,8 @@
 /* Operators that move elements without computing on them: reference kernels, then rows. */
+#include <math.h>
 #include <string.h>
 
+#include "ops/base/rng.h"
 #include "ops/kernel.h"
 
 /* Every element type but the 6-bit floats, which operators do not admit yet. */
@@ -798,6 +800,369 @@ static enum linnet_code fill_kernel(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* ---- Pad ---- */
+
+/* What Pad adds before and after each axis; negative cuts off. DIM_NONE where not known. in: data, pads, constant_value, axes. */
+static enum linnet_code pad_widths(const struct type *const *in, int nin, dim before[MAX_RANK], dim after[MAX_RANK],
+                                   struct linnet_error *e)
+{
+	int rank = in[0]->shape.rank, n, m = rank;
+	dim pads[2 * MAX_RANK], axes[MAX_RANK];
+	bool given = nin > 3 && in[3], on[MAX_RANK];
+
+	TRY(type_dims(in[1], pads, 2 * MAX_RANK, &n, e));
+	if (given)
+		TRY(type_dims(in[3], axes, MAX_RANK, &m, e));
+	if (n >= 0 && m >= 0 && n != 2 * m)
+		return fail(e, LINNET_ESHAPE, "pads has %d elements; %d were expected, two for each of %d axes", n, 2 * m, m);
+	for (int i = 0; i < rank; i++)
+		before[i] = after[i] = given && (m < 0 || !all_ints(axes, m)) ? DIM_NONE : 0;
+	if (given && (m < 0 || !all_ints(axes, m)))
+		return LINNET_OK;
+	for (int i = 0; i < m && !given; i++)
+		axes[i] = i;
+	TRY(mark_axes(axes, m, rank, on, e));
+	for (int i = 0; i < m; i++) {
+		int axis = (int)(axes[i] < 0 ? axes[i] + rank : axes[i]);
+
+		before[axis] = n < 0 ? DIM_NONE : pads[i];
+		after[axis] = n < 0 ? DIM_NONE : pads[m + i];
+	}
+	return LINNET_OK;
+}
+
+static bool mode_is(const struct op *op, const struct attr *attr, const char *name)
+{
+	struct text mode = attr_get(op, attr, "mode")->s;
+
+	return mode.n == strlen(name) && !memcmp(mode.p, name, mode.n);
+}
+
+static enum linnet_code pad_shape(struct shape_call *c)
+{
+	const struct shape *in = &c->in[0]->shape;
+	struct shape *out = &c->out[0].shape;
+	dim before[MAX_RANK], after[MAX_RANK];
+
+	if (c->nin > 2 && c->in[2] && c->in[2]->value && c->in[2]->value->n != 1)
+		return fail(c->e, LINNET_ESHAPE, "constant_value has %lld elements; expected 1", (long long)c->in[2]->value->n);
+	if (in->rank < 0)
+		return LINNET_OK;
+	TRY(pad_widths(c->in, c->nin, before, after, c->e));
+	out->rank = in->rank;
+	for (int i = 0; i < in->rank; i++) {
+		dim cut_before = dim_min(c->dims, before[i], 0), cut_after = dim_min(c->dims, after[i], 0);
+		dim left = dim_add(c->dims, in->d[i], dim_add(c->dims, cut_before, cut_after));
+
+		out->d[i] = dim_add(c->dims, in->d[i], dim_add(c->dims, before[i], after[i]));
+		if (dim_is_int(left) && left < 0)
+			return fail(c->e, LINNET_ESHAPE, "pads cut %lld off axis %d, whose length is %lld", (long long)(in->d[i] - left),
+			            i, (long long)in->d[i]);
+		if (left == 0 && dim_is_int(out->d[i]) && out->d[i] > 0 && !mode_is(c->op, c->attr, "constant"))
+			return fail(c->e, LINNET_ESHAPE, "axis %d is empty; only constant padding can make it longer", i);
+	}
+	return LINNET_OK;
+}
+
+enum pad_mode { PAD_CONSTANT, PAD_EDGE, PAD_REFLECT, PAD_WRAP };
+
+/* The position in [0, n) that padding shows at i; -1 for the constant. */
+static int64_t padded_from(enum pad_mode mode, int64_t i, int64_t n)
+{
+	int64_t period = mode == PAD_REFLECT ? (n > 1 ? 2 * (n - 1) : 1) : n;
+
+	if (i >= 0 && i < n)
+		return i;
+	if (mode == PAD_CONSTANT)
+		return -1;
+	if (mode == PAD_EDGE)
+		return i < 0 ? 0 : n - 1;
+	i %= period;
+	i += i < 0 ? period : 0;
+	return i < n ? i : period - i;
+}
+
+static enum linnet_code pad_kernel(struct kernel_call *c)
+{
+	enum pad_mode mode = mode_is(c->op, c->attr, "edge") ? PAD_EDGE : mode_is(c->op, c->attr, "reflect") ? PAD_REFLECT
+		: mode_is(c->op, c->attr, "wrap") ? PAD_WRAP : PAD_CONSTANT;
+	const struct tensor *x = c->in[0], *value = c->nin > 2 ? c->in[2] : NULL;
+	struct tensor *y = c->out[0];
+	const struct type *in[4] = { NULL };
+	struct type type[4];
+	dim before[MAX_RANK], after[MAX_RANK];
+	int64_t sx[MAX_RANK], at[MAX_RANK] = { 0 };
+
+	for (int i = 0; i < c->nin; i++) {
+		if (!c->in[i])
+			continue;
+		type[i] = type_of(c->in[i]);
+		in[i] = &type[i];
+	}
+	TRY(pad_widths(in, c->nin, before, after, c->e));
+	strides(x->rank, x->d, sx);
+	for (int64_t j = 0; j < y->n; j++) {
+		int64_t from = 0;
+
+		for (int k = 0; k < x->rank && from >= 0; k++) {
+			/* what is cut off is gone before the rest is continued */
+			int64_t cut = before[k] < 0 ? -before[k] : 0, left = x->d[k] - cut + (after[k] < 0 ? after[k] : 0);
+			int64_t i = padded_from(mode, at[k] - (before[k] > 0 ? before[k] : 0), left);
+
+			from = i < 0 ? -1 : from + (cut + i) * sx[k];
+		}
+		if (from >= 0)
+			element_copy(y, j, x, from);
+		else if (value)
+			element_copy(y, j, value, 0);
+		else
+			element_zero(y, j);
+		next_position(y->rank, y->d, at);
+	}
+	return LINNET_OK;
+}
+
+/* ---- Trilu ---- */
+
+static enum linnet_code trilu_shape(struct shape_call *c)
+{
+	TRY(rank_check(c, 0, 2, MAX_RANK));
+	if (c->nin > 1 && c->in[1] && c->in[1]->value && c->in[1]->value->n != 1)
+		return fail(c->e, LINNET_ESHAPE, "k has %lld elements; expected 1", (long long)c->in[1]->value->n);
+	return shape_same(c);
+}
+
+static enum linnet_code trilu_kernel(struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0];
+	bool upper = attr_get(c->op, c->attr, "upper")->i;
+	int64_t k = c->nin > 1 && c->in[1] ? tensor_get_int(c->in[1], 0) : 0;
+	int64_t height = x->d[x->rank - 2], width = x->d[x->rank - 1];
+
+	for (int64_t i = 0; i < x->n; i++) {
+		int64_t diagonal = i % width - i / width % height;
+
+		if (upper ? diagonal >= k : diagonal <= k)
+			element_copy(c->out[0], i, x, i);
+		else
+			element_zero(c->out[0], i);
+	}
+	return LINNET_OK;
+}
+
+/* ---- DepthToSpace, SpaceToDepth ---- */
+
+static enum linnet_code depth_shape(struct shape_call *c)
+{
+	const struct shape *in = &c->in[0]->shape;
+	int64_t b = attr_get(c->op, c->attr, "blocksize")->i, bb = b * b;
+	bool to_space = c->op->param;
+
+	TRY(rank_check(c, 0, 4, 4));
+	c->out[0].shape = (struct shape){ .rank = 4, .d = { DIM_NONE, DIM_NONE, DIM_NONE, DIM_NONE } };
+	if (in->rank < 0)
+		return LINNET_OK;
+	for (int i = 1; i < 4; i++) {
+		int64_t piece = !to_space ? (i == 1 ? 1 : b) : i == 1 ? bb : 1;
+
+		if (dim_is_int(in->d[i]) && in->d[i] % piece)
+			return fail(c->e, LINNET_ESHAPE, "axis %d has length %lld, no multiple of %lld", i, (long long)in->d[i],
+			            (long long)piece);
+	}
+	c->out[0].shape.d[0] = in->d[0];
+	c->out[0].shape.d[1] = to_space ? dim_div(c->dims, in->d[1], bb) : dim_mul(c->dims, in->d[1], bb);
+	for (int i = 2; i < 4; i++)
+		c->out[0].shape.d[i] = to_space ? dim_mul(c->dims, in->d[i], b) : dim_div(c->dims, in->d[i], b);
+	return LINNET_OK;
+}
+
+/*
+ * wide[n, c, h b + i, w b + j] = deep[n, (i b + j) C + c, h, w] in mode DCR, deep[n, (c b + i) b + j, h, w] in mode CRD,
+ * with C channels in the wide tensor. The box's axes are n, c, h, i, w, j.
+ */
+static enum linnet_code depth_kernel(struct kernel_call *c)
+{
+	int64_t b = attr_get(c->op, c->attr, "blocksize")->i, sw[4], sd[4];
+	bool to_space = c->op->param, crd = mode_is(c->op, c->attr, "CRD");
+	const struct tensor *x = c->in[0], *deep = to_space ? x : c->out[0], *wide = to_space ? c->out[0] : x;
+	const int64_t *d = wide->d, channels = d[1];
+
+	strides(4, wide->d, sw);
+	strides(4, deep->d, sd);
+	const int64_t box[6] = { d[0], channels, deep->d[2], b, deep->d[3], b };
+	const int64_t in_wide[6] = { sw[0], sw[1], b * sw[2], sw[2], b * sw[3], sw[3] };
+	const int64_t in_deep[6] = {
+		sd[0], sd[1] * (crd ? b * b : 1), sd[2], sd[1] * b * (crd ? 1 : channels), sd[3], sd[1] * (crd ? 1 : channels),
+	};
+
+	copy_box(c->out[0], 0, to_space ? in_wide : in_deep, x, 0, to_space ? in_deep : in_wide, 6, box);
+	return LINNET_OK;
+}
+
+/* ---- ReverseSequence ---- */
+
+static enum linnet_code reverse_shape(struct shape_call *c)
+{
+	int64_t batch = attr_get(c->op, c->attr, "batch_axis")->i, time = attr_get(c->op, c->attr, "time_axis")->i;
+	const struct shape *in = &c->in[0]->shape;
+
+	if (batch == time)
+		return fail(c->e, LINNET_EATTR, "batch_axis and time_axis are both %lld", (long long)time);
+	TRY(rank_check(c, 0, 2, MAX_RANK));
+	TRY(rank_check(c, 1, 1, 1));
+	if (in->rank >= 0 && c->in[1]->shape.rank >= 0)
+		TRY(length_join(c, "batch sizes of input and sequence_lens", in->d[batch], c->in[1]->shape.d[0], NULL));
+	return shape_same(c);
+}
+
+static enum linnet_code reverse_kernel(struct kernel_call *c)
+{
+	int64_t batch = attr_get(c->op, c->attr, "batch_axis")->i, time = attr_get(c->op, c->attr, "time_axis")->i;
+	const struct tensor *x = c->in[0];
+	int64_t d[MAX_RANK], to[MAX_RANK], from[MAX_RANK];
+
+	tensor_copy(c->out[0], x);
+	strides(x->rank, x->d, to);
+	strides(x->rank, x->d, from);
+	memcpy(d, x->d, sizeof d);
+	d[batch] = 1;
+	from[time] = -from[time];
+	for (int64_t i = 0; i < x->d[batch]; i++) {
+		int64_t n = tensor_get_int(c->in[1], i);
+
+		if (n < 0 || n > x->d[time])
+			return fail(c->e, LINNET_EVALUE, "sequence %lld has length %lld; the time axis has %lld", (long long)i,
+			            (long long)n, (long long)x->d[time]);
+		d[time] = n;
+		copy_box(c->out[0], i * to[batch], to, x, i * to[batch] + (n - 1) * to[time], from, x->rank, d);
+	}
+	return LINNET_OK;
+}
+
+/* ---- EyeLike, Range ---- */
+
+static enum linnet_code eye_shape(struct shape_call *c)
+{
+	const struct attr *dtype = attr_get(c->op, c->attr, "dtype");
+
+	TRY(rank_check(c, 0, 2, 2));
+	c->out[0].dt = c->in[0]->dt;
+	if (attr_given(dtype)) {
+		if (dtype->i <= 0 || dtype->i >= DT_COUNT || !dtype_in((enum dtype)dtype->i, c->op->types[T2]))
+			return fail(c->e, LINNET_EATTR, "dtype %lld is not an element type EyeLike makes", (long long)dtype->i);
+		c->out[0].dt = (enum dtype)dtype->i;
+	}
+	return shape_same(c);
+}
+
+static enum linnet_code eye_kernel(struct kernel_call *c)
+{
+	int64_t k = attr_get(c->op, c->attr, "k")->i, columns = c->in[0]->d[1];
+
+	for (int64_t i = 0; i < c->out[0]->n; i++)
+		tensor_put_int(c->out[0], i, i % columns - i / columns == k);
+	return LINNET_OK;
+}
+
+/* Range's start, limit and delta as dims where they are known: integers, or lengths cast to floats. */
+static dim range_part(const struct type *t)
+{
+	if (t->value && dtype_class(t->dt) == CLASS_FLOAT)
+		return DIM_NONE;
+	return type_element(t, 0);
+}
+
+static enum linnet_code range_shape(struct shape_call *c)
+{
+	struct linnet_error *e = c->e;
+	dim start, limit, delta, n = DIM_NONE, s[MAX_SYM];
+
+	c->out[0].shape = (struct shape){ .rank = 1, .d = { DIM_NONE } };
+	for (int i = 0; i < 3; i++) {
+		const struct tensor *v = c->in[i]->value;
+
+		if (v && v->n != 1)
+			return fail(e, LINNET_ESHAPE, "%s has %lld elements; expected 1", c->op->in[i].name, (long long)v->n);
+		if (v && !dim_is_int(tensor_get_int(v, 0)))
+			return fail(e, LINNET_ELIMIT, "%s is %lld, beyond what lengths can be", c->op->in[i].name,
+			            (long long)tensor_get_int(v, 0));
+	}
+	if (c->in[2]->value && tensor_get(c->in[2]->value, 0) == 0)
+		return fail(e, LINNET_EVALUE, "delta is 0");
+	start = range_part(c->in[0]);
+	limit = range_part(c->in[1]);
+	delta = range_part(c->in[2]);
+	if (dtype_class(c->in[0]->dt) == CLASS_FLOAT && c->in[0]->value && c->in[1]->value && c->in[2]->value) {
+		double a = tensor_get(c->in[0]->value, 0), b = tensor_get(c->in[1]->value, 0);
+		double count = ceil((b - a) / tensor_get(c->in[2]->value, 0));
+
+		if (!(count < 0x1p40))
+			return fail(e, LINNET_ELIMIT, "%g elements from start to limit", count);
+		n = count > 0 ? (dim)count : 0;
+	} else if (dim_is_int(delta)) {
+		n = delta > 0 ? dim_ceil_div(c->dims, dim_max(c->dims, dim_sub(c->dims, limit, start), 0), delta)
+			: dim_ceil_div(c->dims, dim_max(c->dims, dim_sub(c->dims, start, limit), 0), dim_sub(c->dims, 0, delta));
+		if (n == DIM_NONE && dim_is_int(start) && dim_is_int(limit))
+			return fail(e, LINNET_ELIMIT, "too many elements from start to limit");
+	}
+	c->out[0].shape.d[0] = n;
+	if (!c->arena || !dim_is_int(n) || n > MAX_SYM || dtype_class(c->in[0]->dt) == CLASS_FLOAT)
+		return LINNET_OK;
+	for (int i = 0; i < n; i++)
+		s[i] = dim_add(c->dims, start, dim_mul(c->dims, i, delta));
+	type_set_sym(c, 0, s, (int)n);
+	return LINNET_OK;
+}
+
+static enum linnet_code range_kernel(struct kernel_call *c)
+{
+	struct tensor *y = c->out[0];
+
+	for (int64_t i = 0; i < y->n; i++)
+		if (dtype_class(y->dt) == CLASS_FLOAT)
+			tensor_put(y, i, tensor_get(c->in[0], 0) + (double)i * tensor_get(c->in[2], 0));
+		else
+			tensor_put_int(y, i, tensor_get_int(c->in[0], 0) + i * tensor_get_int(c->in[2], 0));
+	return LINNET_OK;
+}
+
+/* ---- Dropout ---- */
+
+static enum linnet_code dropout_shape(struct shape_call *c)
+{
+	TRY(shape_same(c));
+	if (c->nin < 3 || !c->in[2])
+		keep_elements(c);
+	return LINNET_OK;
+}
+
+/* In training y = x mask / (1 - ratio) with mask true at random, with probability 1 - ratio; else y = x, mask all true. */
+static enum linnet_code dropout_kernel(struct kernel_call *c)
+{
+	const struct attr *seed = attr_get(c->op, c->attr, "seed");
+	double ratio = c->nin > 1 && c->in[1] ? tensor_get(c->in[1], 0) : 0.5;
+	bool training = c->nin > 2 && c->in[2] && tensor_get_int(c->in[2], 0);
+	struct rng r = { attr_given(seed) ? (uint64_t)seed->i : c->seed };
+	const struct tensor *x = c->in[0];
+	struct tensor *y = c->out[0], *mask = c->nout > 1 ? c->out[1] : NULL;
+
+	if (training && !(ratio >= 0 && ratio < 1))
+		return fail(c->e, LINNET_EVALUE, "ratio is %g; expected 0 to below 1", ratio);
+	for (int64_t i = 0; i < x->n; i++) {
+		bool keep = !training || ratio == 0 || rng_unit(&r) >= ratio;
+
+		if (mask)
+			tensor_put_int(mask, i, keep);
+		if (!y)
+			continue;
+		if (training && ratio != 0)
+			tensor_put(y, i, keep ? tensor_get(x, i) / (1 - ratio) : 0);
+		else
+			element_copy(y, i, x, i);
+	}
+	return LINNET_OK;
+}
+
 static const struct op rows[] = {
 	{
 		.name = "Shape", .since = 1,
@@ -988,6 +1353,117 @@ static const struct op rows[] = {
 		.types = { [T1] = SET(INT64), [T2] = STORED & ~(COMPLEXES | SET(STRING)) },
 		.agree = AGREE_BITS,
 		.shape = fill_shape, .kernel = fill_kernel,
+	},
+	{
+		.name = "Pad", .since = 11,
+		.doc = "The input made longer (or, with negative pads, shorter) at both ends of its axes: filled with a constant, the edge, "
+		       "a reflection without the edge, or the other end.",
+		.in = IN({ "data", T, FLOW_LINEAR }, { "pads", T1 }, { "constant_value", T, FLOW_LINEAR, OPTIONAL },
+		         { "axes", T2, FLOW_NONE, OPTIONAL, 18 }),
+		.out = OUT({ "output", T }),
+		.attr = ATTRS({ .name = "mode", .kind = ATTR_STRING, .s = "constant", .oneof = "constant|reflect|edge|wrap" }),
+		.types = { [T] = STORED, [T1] = SET(INT64), [T2] = INDICES },
+		.agree = AGREE_BITS,
+		.shape = pad_shape, .kernel = pad_kernel,
+	},
+	{
+		.name = "Pad", .since = 2,
+		.in = IN({ "data", T }),
+		.out = OUT({ "output", T }),
+		.attr = ATTRS({ .name = "mode", .kind = ATTR_STRING, .s = "constant", .oneof = "constant|reflect|edge" },
+		              { .name = "pads", .kind = ATTR_INTS, .flags = REQUIRED, .input = 1 },
+		              { .name = "value", .kind = ATTR_FLOAT, .input = 2 }),
+		.types = { [T] = FLOATS },
+	},
+	{
+		.name = "Trilu", .since = 14,
+		.doc = "Matrices without the elements below (or, with upper = 0, above) diagonal k.",
+		.in = IN({ "input", T, FLOW_LINEAR }, { "k", T1, FLOW_NONE, OPTIONAL }),
+		.out = OUT({ "output", T }),
+		.attr = ATTRS({ .name = "upper", .kind = ATTR_INT, .i = 1, .lo = 0, .hi = 1 }),
+		.types = { [T] = COMMON, [T1] = SET(INT64) },
+		.agree = AGREE_BITS,
+		.shape = trilu_shape, .kernel = trilu_kernel,
+	},
+	{
+		.name = "DepthToSpace", .since = 1,
+		.doc = "Blocks of channels become blocks of pixels: [N, C, H, W] to [N, C / b^2, H b, W b].",
+		.in = IN({ "input", T, FLOW_LINEAR }),
+		.out = OUT({ "output", T }),
+		.attr = ATTRS({ .name = "blocksize", .kind = ATTR_INT, .flags = REQUIRED, .lo = 1, .hi = 32768 },
+		              { .name = "mode", .kind = ATTR_STRING, .s = "DCR", .oneof = "DCR|CRD", .since = 11 }),
+		.types = { [T] = COMMON },
+		.agree = AGREE_BITS,
+		.shape = depth_shape, .kernel = depth_kernel, .param = "to space",
+	},
+	{
+		.name = "SpaceToDepth", .since = 1,
+		.doc = "Blocks of pixels become blocks of channels: [N, C, H, W] to [N, C b^2, H / b, W / b].",
+		.in = IN({ "input", T, FLOW_LINEAR }),
+		.out = OUT({ "output", T }),
+		.attr = ATTRS({ .name = "blocksize", .kind = ATTR_INT, .flags = REQUIRED, .lo = 1, .hi = 32768 },
+		              { .name = "mode", .kind = ATTR_STRING, .s = "DCR", .oneof = "DCR|CRD", .since = 28 }),
+		.types = { [T] = COMMON },
+		.agree = AGREE_BITS,
+		.shape = depth_shape, .kernel = depth_kernel,
+	},
+	{
+		.name = "ReverseSequence", .since = 10,
+		.doc = "Each sequence of a batch backwards, as far as its length goes.",
+		.in = IN({ "input", T, FLOW_LINEAR }, { "sequence_lens", T1 }),
+		.out = OUT({ "Y", T }),
+		.attr = ATTRS({ .name = "batch_axis", .kind = ATTR_INT, .i = 1, .lo = 0, .hi = 1 },
+		              { .name = "time_axis", .kind = ATTR_INT, .i = 0, .lo = 0, .hi = 1 }),
+		.types = { [T] = COMMON, [T1] = SET(INT64) },
+		.agree = AGREE_BITS,
+		.shape = reverse_shape, .kernel = reverse_kernel,
+	},
+	{
+		.name = "EyeLike", .since = 9,
+		.doc = "A matrix of the input's shape with ones on diagonal k and zeros elsewhere.",
+		.in = IN({ "input", T1 }),
+		.out = OUT({ "output", T2 }),
+		.attr = ATTRS({ .name = "dtype", .kind = ATTR_INT, .flags = OPTIONAL }, { .name = "k", .kind = ATTR_INT }),
+		.types = { [T1] = NUMBERS | SET(BOOL), [T2] = NUMBERS | SET(BOOL) },
+		.agree = AGREE_BITS, .flags = OP_SHAPE_ONLY,
+		.shape = eye_shape, .kernel = eye_kernel,
+	},
+	{
+		.name = "Range", .since = 11,
+		.doc = "start, start + delta, start + 2 delta, ... up to before limit.",
+		.in = IN({ "start", T }, { "limit", T }, { "delta", T }),
+		.out = OUT({ "output", T }),
+		.attr = ATTRS({ .name = "stash_type", .kind = ATTR_INT, .i = DT_FLOAT, .since = 27 }),
+		.types = { [T] = FLOATS | SET(INT16) | SET(INT32) | SET(INT64) },
+		.agree = AGREE_ROUND,
+		.shape = range_shape, .kernel = range_kernel,
+	},
+	{
+		.name = "Dropout", .since = 12,
+		.doc = "The input; in training with elements set to 0 at random and the others scaled by 1 / (1 - ratio).",
+		.in = IN({ "data", T, FLOW_LINEAR }, { "ratio", T1, FLOW_NONE, OPTIONAL }, { "training_mode", T2, FLOW_NONE, OPTIONAL }),
+		.out = OUT({ "output", T }, { "mask", T2, FLOW_NONE, OPTIONAL }),
+		.attr = ATTRS({ .name = "seed", .kind = ATTR_INT, .flags = OPTIONAL }),
+		.types = { [T] = FLOATS | FLOAT8S, [T1] = FLOATS | FLOAT8S, [T2] = SET(BOOL) },
+		.agree = AGREE_BITS,
+		.shape = dropout_shape, .kernel = dropout_kernel,
+	},
+	{
+		.name = "Dropout", .since = 10,
+		.in = IN({ "data", T }),
+		.out = OUT({ "output", T }, { "mask", T1, FLOW_NONE, OPTIONAL }),
+		.attr = ATTRS({ .name = "ratio", .kind = ATTR_FLOAT, .f = 0.5, .input = 1 }),
+		.types = { [T] = FLOATS, [T1] = SET(BOOL) },
+	},
+	{
+		.name = "Dropout", .since = 7,
+		.in = IN({ "data", T }),
+		.out = OUT({ "output", T }, { "mask", T, FLOW_NONE, OPTIONAL }),
+		.attr = ATTRS({ .name = "ratio", .kind = ATTR_FLOAT, .f = 0.5, .input = 1 }),
+		.types = { [T] = FLOATS },
+		.lower = "{ ratio = Constant <value_float: float = @ratio> ()\n"
+		         "  output, kept = Dropout (data, ratio)\n"
+		         "  mask = CastLike (kept, data) }",
 	},
 };
 

@@ -165,8 +165,11 @@ int type_elements(const struct type *t, dim out[MAX_SYM])
 
 dim type_element(const struct type *t, int64_t i)
 {
-	if (t->value && i < t->value->n)
-		return tensor_get_int(t->value, i);
+	if (t->value && i < t->value->n) {
+		int64_t v = tensor_get_int(t->value, i);
+
+		return dim_is_int(v) ? v : DIM_EXPR_MAX + 1; /* as type_ints() */
+	}
 	if (!t->value && t->sym && i < (t->shape.rank ? t->shape.d[0] : 1))
 		return t->sym[i];
 	return DIM_NONE;
