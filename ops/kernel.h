@@ -4,6 +4,11 @@
 
 #include "ops/op.h"
 
+/* What operators admit that take any element: COMMON those that did not grow with the narrow types, STORED those that did,
+ * though not by the 6-bit floats, which no operator admits yet. */
+#define COMMON (NUMBERS | COMPLEXES | SET(BOOL) | SET(STRING))
+#define STORED (ANY_DTYPE & ~(SET(FLOAT6E2M3) | SET(FLOAT6E3M2)))
+
 /* Boxes may have more axes than tensors: an axis cut in two, as in Tile and DepthToSpace. */
 enum { BOX_RANK = 2 * MAX_RANK };
 

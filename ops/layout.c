@@ -5,11 +5,6 @@
 #include "ops/base/rng.h"
 #include "ops/kernel.h"
 
-/* Every element type but the 6-bit floats, which operators do not admit yet. */
-#define STORED (ANY_DTYPE & ~(SET(FLOAT6E2M3) | SET(FLOAT6E3M2)))
-/* What operators admit that did not grow with the narrow types. */
-#define COMMON (NUMBERS | COMPLEXES | SET(BOOL) | SET(STRING))
-
 static enum linnet_code copy_kernel(struct kernel_call *c)
 {
 	tensor_copy(c->out[0], c->in[0]);
