@@ -4,8 +4,8 @@ layer(ops
 	ops/base/arena.c ops/base/err.c ops/base/dtype.c ops/base/dim.c ops/base/shape.c ops/base/str.c ops/base/map.c
 	ops/base/thread.c
 	ops/table.c ops/shapes.c ops/eval.c ops/kernel.c
-	ops/unary.c ops/binary.c ops/logic.c ops/reduce.c ops/matmul.c ops/norm.c ops/layout.c ops/index.c ops/conv.c
-	ops/quant.c ops/recurrent.c ops/control.c ops/attention.c ops/linear.c ops/contrib.c
+	ops/unary.c ops/binary.c ops/logic.c ops/reduce.c ops/matmul.c ops/norm.c ops/layout.c ops/resize.c ops/index.c
+	ops/conv.c ops/quant.c ops/recurrent.c ops/control.c ops/attention.c ops/linear.c ops/contrib.c
 	ops/fast/level.c)
 target_link_libraries(linnet_ops PUBLIC OpenMP::OpenMP_C PkgConfig::OPENBLAS PkgConfig::LAPACKE ${SLEEF_LIBRARY} m)
 

@@ -839,6 +839,7 @@ static const struct op rows[] = {
 	},
 	{
 		.name = "Scatter", .since = 9,
+		.doc = "What ScatterElements was called before opset 11.",
 		.in = IN({ "data", T }, { "indices", T1 }, { "updates", T }),
 		.out = OUT({ "output", T }),
 		.attr = ATTRS({ .name = "axis", .kind = ATTR_INT }),

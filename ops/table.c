@@ -11,6 +11,7 @@
 	X(matmul)                                                                                  \
 	X(norm)                                                                                    \
 	X(layout)                                                                                  \
+	X(resize)                                                                                  \
 	X(index)                                                                                   \
 	X(conv)                                                                                    \
 	X(quant)                                                                                   \
