@@ -1,6 +1,447 @@
-/* Operators of the attention family: reference kernels, then rows. */
+/* Attention and what prepares its operands: Attention, RotaryEmbedding. Reference kernels, then rows. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "ops/op.h"
 
-static const struct op rows[1];
+/* ---- Attention ---- */
 
-const struct op_family attention_ops = { .name = "attention", .op = rows, .n = 0 };
+/* Positions of Attention's inputs, outputs and attributes. */
+enum { IN_Q, IN_K, IN_V, IN_MASK, IN_PAST_KEY, IN_PAST_VALUE, IN_LENGTHS };
+enum { OUT_Y, OUT_PRESENT_KEY, OUT_PRESENT_VALUE, OUT_SCORES };
+enum { IS_CAUSAL, KV_NUM_HEADS, LEFT_WINDOW, SCORES_MODE, Q_NUM_HEADS, RIGHT_WINDOW, SCALE, SOFTCAP, SOFTMAX_PRECISION };
+
+/* Q, K or V as [B, H, T, D], given so or as [B, T, H D]. */
+static enum linnet_code split_heads(struct shape_call *c, int i, int heads_attr, struct shape *out)
+{
+	const struct shape *s = &c->in[i]->shape;
+	const struct attr *heads = &c->attr[heads_attr];
+	const char *name = op_in(c->op, i)->name;
+	dim left;
+
+	*out = (struct shape){ .rank = 4, .d = { DIM_NONE, DIM_NONE, DIM_NONE, DIM_NONE } };
+	TRY(rank_check(c, i, 3, 4));
+	if (s->rank == 4) {
+		*out = *s;
+		if (attr_given(heads))
+			TRY(length_join(c, "numbers of heads of the attribute and the input", heads->i, s->d[1], NULL));
+	} else if (s->rank == 3) {
+		if (!attr_given(heads))
+			return fail(c->e, LINNET_EATTR, "input \"%s\" has rank 3; attribute \"%s\" must say its number of heads", name,
+			            c->op->attr[heads_attr].name);
+		left = dim_mod(c->dims, s->d[2], heads->i);
+		if (dim_is_int(left) && left != 0)
+			return fail(c->e, LINNET_ESHAPE, "input \"%s\" of width %lld does not make %lld heads", name, (long long)s->d[2],
+			            (long long)heads->i);
+		out->d[0] = s->d[0];
+		out->d[1] = heads->i;
+		out->d[2] = s->d[1];
+		out->d[3] = dim_div(c->dims, s->d[2], heads->i);
+	} else if (attr_given(heads)) {
+		out->d[1] = heads->i;
+	}
+	return LINNET_OK;
+}
+
+static bool call_has(const struct shape_call *c, int i) { return i < c->nin && c->in[i]; }
+
+/* The mask is [..., S], broadcast to [B, H, L, S] but for its last axis, which may be shorter than S. */
+static enum linnet_code check_mask(struct shape_call *c, const struct shape *scores)
+{
+	struct shape m, s = *scores, both;
+	dim last;
+
+	if (!call_has(c, IN_MASK) || c->in[IN_MASK]->shape.rank < 0)
+		return LINNET_OK;
+	TRY(rank_check(c, IN_MASK, 1, 4));
+	m = c->in[IN_MASK]->shape;
+	last = m.d[--m.rank];
+	s.rank = 3;
+	TRY(broadcast(c->dims, &s, &m, &both, c->e));
+	for (int i = 0; i < 3; i++)
+		if (dim_is_int(s.d[i]) && dim_is_int(both.d[i]) && s.d[i] != both.d[i])
+			return fail(c->e, LINNET_ESHAPE, "input \"attn_mask\" has length %lld where the scores have %lld",
+			            (long long)both.d[i], (long long)s.d[i]);
+	if (dim_is_int(last) && dim_is_int(scores->d[3]) && last > scores->d[3])
+		return fail(c->e, LINNET_ESHAPE, "input \"attn_mask\" has length %lld for %lld keys", (long long)last,
+		            (long long)scores->d[3]);
+	return LINNET_OK;
+}
+
+/*
+ * Q: [B, H, L, D]  K: [B, Hkv, S, D]  V: [B, Hkv, S, E], or [B, L, H D] and so on; H a multiple of Hkv.
+ * past_key: [B, Hkv, P, D]  past_value: [B, Hkv, P, E]  nonpad_kv_seqlen: [B]
+ * Y: [B, H, L, E] or [B, L, H E]  present: [B, Hkv, P + S, ...]  qk_matmul_output: [B, H, L, P + S]
+ */
+static enum linnet_code shape_attention(struct shape_call *c)
+{
+	const struct attr *precision = &c->attr[SOFTMAX_PRECISION];
+	struct shape q, k, v, past, *y = &c->out[OUT_Y].shape;
+	dim total, left;
+
+	if (attr_given(precision) && (precision->i <= 0 || precision->i >= DT_COUNT ||
+	                              !dtype_in((enum dtype)precision->i, FLOATS)))
+		return fail(c->e, LINNET_EATTR, "softmax_precision is %lld; expected a floating-point type", (long long)precision->i);
+	if (call_has(c, IN_PAST_KEY) != call_has(c, IN_PAST_VALUE))
+		return fail(c->e, LINNET_EMODEL, "past_key and past_value come together");
+	if (call_has(c, IN_LENGTHS) && call_has(c, IN_PAST_KEY))
+		return fail(c->e, LINNET_EMODEL, "nonpad_kv_seqlen cannot be combined with past_key");
+	TRY(split_heads(c, IN_Q, Q_NUM_HEADS, &q));
+	TRY(split_heads(c, IN_K, KV_NUM_HEADS, &k));
+	TRY(split_heads(c, IN_V, KV_NUM_HEADS, &v));
+	TRY(length_join(c, "batch lengths of Q and K", q.d[0], k.d[0], &k.d[0]));
+	TRY(length_join(c, "batch lengths of K and V", k.d[0], v.d[0], &q.d[0]));
+	TRY(length_join(c, "head widths of Q and K", q.d[3], k.d[3], &k.d[3]));
+	TRY(length_join(c, "numbers of heads of K and V", k.d[1], v.d[1], &k.d[1]));
+	TRY(length_join(c, "lengths of K and V", k.d[2], v.d[2], &k.d[2]));
+	left = k.d[1] == 0 ? q.d[1] : dim_mod(c->dims, q.d[1], k.d[1]);
+	if (dim_is_int(left) && left != 0)
+		return fail(c->e, LINNET_ESHAPE, "%lld heads of Q do not share %lld heads of K evenly", (long long)q.d[1],
+		            (long long)k.d[1]);
+	total = k.d[2];
+	if (call_has(c, IN_PAST_KEY)) {
+		TRY(rank_check(c, IN_PAST_KEY, 4, 4));
+		TRY(rank_check(c, IN_PAST_VALUE, 4, 4));
+		past = c->in[IN_PAST_KEY]->shape.rank < 0 ? c->in[IN_PAST_VALUE]->shape : c->in[IN_PAST_KEY]->shape;
+		if (past.rank == 4) {
+			TRY(length_join(c, "batch lengths of K and past_key", k.d[0], past.d[0], &q.d[0]));
+			TRY(length_join(c, "numbers of heads of K and past_key", k.d[1], past.d[1], &k.d[1]));
+		}
+		if (c->in[IN_PAST_KEY]->shape.rank == 4)
+			TRY(length_join(c, "head widths of K and past_key", k.d[3], past.d[3], &k.d[3]));
+		if (c->in[IN_PAST_VALUE]->shape.rank == 4 && past.rank == 4) {
+			TRY(length_join(c, "head widths of V and past_value", v.d[3], c->in[IN_PAST_VALUE]->shape.d[3], &v.d[3]));
+			TRY(length_join(c, "lengths of past_key and past_value", past.d[2], c->in[IN_PAST_VALUE]->shape.d[2],
+			                &past.d[2]));
+		}
+		total = dim_add(c->dims, past.rank == 4 ? past.d[2] : DIM_NONE, total);
+	}
+	if (call_has(c, IN_LENGTHS)) {
+		TRY(rank_check(c, IN_LENGTHS, 1, 1));
+		if (c->in[IN_LENGTHS]->shape.rank == 1)
+			TRY(length_join(c, "batch lengths of Q and nonpad_kv_seqlen", q.d[0], c->in[IN_LENGTHS]->shape.d[0], &q.d[0]));
+	}
+	TRY(check_mask(c, &(struct shape){ .rank = 4, .d = { q.d[0], q.d[1], q.d[2], total } }));
+	if (c->in[IN_Q]->shape.rank == 4)
+		*y = (struct shape){ .rank = 4, .d = { q.d[0], q.d[1], q.d[2], v.d[3] } };
+	else if (c->in[IN_Q]->shape.rank == 3)
+		*y = (struct shape){ .rank = 3, .d = { q.d[0], q.d[2], dim_mul(c->dims, q.d[1], v.d[3]) } };
+	if (c->nout > OUT_PRESENT_KEY)
+		c->out[OUT_PRESENT_KEY].shape = (struct shape){ .rank = 4, .d = { q.d[0], k.d[1], total, k.d[3] } };
+	if (c->nout > OUT_PRESENT_VALUE)
+		c->out[OUT_PRESENT_VALUE].shape = (struct shape){ .rank = 4, .d = { q.d[0], k.d[1], total, v.d[3] } };
+	if (c->nout > OUT_SCORES)
+		c->out[OUT_SCORES].shape = (struct shape){ .rank = 4, .d = { q.d[0], q.d[1], q.d[2], total } };
+	return LINNET_OK;
+}
+
+/* The numbers of [B, H, T, D] or [B, T, H D], addressed by batch, head and time. */
+struct heads {
+	const double *x;
+	int64_t batch, h, t, width;
+	int64_t by_batch, by_head, by_time; /* strides */
+};
+
+static enum linnet_code heads_of(struct kernel_call *c, int i, int64_t h, struct heads *out)
+{
+	const struct tensor *t = i < c->nin ? c->in[i] : NULL;
+
+	*out = (struct heads){ .x = NULL };
+	if (!t)
+		return LINNET_OK;
+	if (t->rank == 4)
+		*out = (struct heads){ .batch = t->d[0], .h = t->d[1], .t = t->d[2], .width = t->d[3],
+			.by_batch = t->d[1] * t->d[2] * t->d[3], .by_head = t->d[2] * t->d[3], .by_time = t->d[3] };
+	else
+		*out = (struct heads){ .batch = t->d[0], .h = h, .t = t->d[1], .width = t->d[2] / h,
+			.by_batch = t->d[1] * t->d[2], .by_head = t->d[2] / h, .by_time = t->d[2] };
+	return kernel_doubles(c, i, &out->x);
+}
+
+static const double *row(const struct heads *s, int64_t b, int64_t h, int64_t t)
+{
+	return s->x + b * s->by_batch + h * s->by_head + t * s->by_time;
+}
+
+/* Row t of the past followed by the present. */
+static const double *cached(const struct heads *past, const struct heads *now, int64_t b, int64_t h, int64_t t)
+{
+	return t < past->t ? row(past, b, h, t) : row(now, b, h, t - past->t);
+}
+
+static void put_cache(struct tensor *out, const struct heads *past, const struct heads *now)
+{
+	int64_t at = 0;
+
+	for (int64_t b = 0; out && b < out->d[0]; b++)
+		for (int64_t h = 0; h < out->d[1]; h++)
+			for (int64_t t = 0; t < out->d[2]; t++) {
+				const double *x = cached(past, now, b, h, t);
+
+				for (int64_t i = 0; i < out->d[3]; i++)
+					tensor_put(out, at++, x[i]);
+			}
+}
+
+static enum linnet_code check_lengths(const struct kernel_call *c, int64_t keys)
+{
+	const struct tensor *t = c->nin > IN_LENGTHS ? c->in[IN_LENGTHS] : NULL;
+
+	for (int64_t b = 0; t && b < t->n; b++)
+		if (tensor_get_int(t, b) < 0 || tensor_get_int(t, b) > keys)
+			return fail(c->e, LINNET_EVALUE, "nonpad_kv_seqlen has %lld; expected 0 to %lld", (long long)tensor_get_int(t, b),
+			            (long long)keys);
+	return LINNET_OK;
+}
+
+/* What is added to a score: 0 or minus infinity by position, and the mask. */
+struct bias {
+	bool causal;
+	int64_t left, right;        /* -1: no bound */
+	const struct tensor *lengths; /* keys a sample has, NULL: all */
+	const struct tensor *mask;
+	int64_t stride[4];          /* of the mask, 0 where it broadcasts */
+	int64_t past;
+};
+
+static void bias_read(const struct kernel_call *c, struct bias *s, int64_t past)
+{
+	*s = (struct bias){ .causal = c->attr[IS_CAUSAL].i != 0, .left = c->attr[LEFT_WINDOW].i, .right = c->attr[RIGHT_WINDOW].i,
+		.lengths = c->nin > IN_LENGTHS ? c->in[IN_LENGTHS] : NULL, .mask = c->nin > IN_MASK ? c->in[IN_MASK] : NULL,
+		.past = past };
+	if (s->mask) {
+		broadcast_strides(s->mask, 4, s->stride);
+		s->stride[3] = 1; /* a last axis that is too short is not broadcast */
+	}
+}
+
+/*
+ * Query i stands at p = offset + i, with offset the number of keys before the queries. Key j is seen when j <= p (causal),
+ * p - left <= j <= p + right (windows), j < nonpad_kv_seqlen, and as the mask says, which ends with "not seen".
+ */
+static double bias_at(const struct bias *s, int64_t b, int64_t h, int64_t i, int64_t j, int64_t queries)
+{
+	int64_t length = s->lengths ? tensor_get_int(s->lengths, b) : INT64_MAX;
+	int64_t p = i + (s->lengths ? length - queries : s->past), at;
+
+	if ((s->causal && j > p) || (s->left >= 0 && j < p - s->left) || (s->right >= 0 && j > p + s->right) || j >= length)
+		return -INFINITY;
+	if (!s->mask)
+		return 0;
+	if (j >= s->mask->d[s->mask->rank - 1])
+		return -INFINITY;
+	at = b * s->stride[0] + h * s->stride[1] + i * s->stride[2] + j;
+	if (s->mask->dt == DT_BOOL)
+		return tensor_get_int(s->mask, at) ? 0 : -INFINITY;
+	return tensor_get(s->mask, at);
+}
+
+/* p = softmax(s) over n scores of which those with bias minus infinity have no part; zeros when none has. */
+static void softmax(double *s, const double *bias, int64_t n)
+{
+	double max = -INFINITY, sum = 0;
+
+	for (int64_t j = 0; j < n; j++)
+		if (bias[j] != -INFINITY && !(s[j] <= max))
+			max = s[j];
+	for (int64_t j = 0; j < n; j++) {
+		s[j] = bias[j] == -INFINITY || max == -INFINITY ? 0 : exp(s[j] - max);
+		sum += s[j];
+	}
+	for (int64_t j = 0; j < n && sum != 0; j++)
+		s[j] /= sum;
+}
+
+/*
+ * Y[i] = sum over j of softmax over j of (softcap tanh(scale Q[i].K[j] / softcap) + bias[i, j]) V[j], by batch and head;
+ * head h of Q reads head h / (H / Hkv) of K and V. A row that sees no key is 0.
+ */
+static enum linnet_code attention(struct kernel_call *c)
+{
+	struct tensor *y = c->out[OUT_Y], *scores = c->nout > OUT_SCORES ? c->out[OUT_SCORES] : NULL;
+	int64_t mode = c->attr[SCORES_MODE].i, total, group;
+	double scale, cap = c->attr[SOFTCAP].f, *s, *bias, *sum;
+	struct heads q, k, v, past_k, past_v;
+	struct linnet_error *e = c->e;
+	struct bias rule;
+
+	TRY(heads_of(c, IN_Q, c->attr[Q_NUM_HEADS].i, &q));
+	TRY(heads_of(c, IN_K, c->attr[KV_NUM_HEADS].i, &k));
+	TRY(heads_of(c, IN_V, c->attr[KV_NUM_HEADS].i, &v));
+	TRY(heads_of(c, IN_PAST_KEY, 0, &past_k));
+	TRY(heads_of(c, IN_PAST_VALUE, 0, &past_v));
+	total = past_k.t + k.t;
+	scale = attr_given(&c->attr[SCALE]) ? c->attr[SCALE].f : 1 / sqrt((double)q.width);
+	TRY(check_lengths(c, total));
+	bias_read(c, &rule, past_k.t);
+	put_cache(c->nout > OUT_PRESENT_KEY ? c->out[OUT_PRESENT_KEY] : NULL, &past_k, &k);
+	put_cache(c->nout > OUT_PRESENT_VALUE ? c->out[OUT_PRESENT_VALUE] : NULL, &past_v, &v);
+	TRY_NEW(s, c->scratch, total);
+	TRY_NEW(bias, c->scratch, total);
+	TRY_NEW(sum, c->scratch, v.width);
+	group = k.h ? q.h / k.h : 1;
+	for (int64_t b = 0; b < q.batch; b++)
+		for (int64_t h = 0; h < q.h; h++)
+			for (int64_t i = 0; i < q.t; i++) {
+				int64_t at = ((b * q.h + h) * q.t + i) * total;
+
+				for (int64_t j = 0; j < total; j++) {
+					const double *qi = row(&q, b, h, i), *kj = cached(&past_k, &k, b, h / group, j);
+
+					s[j] = 0;
+					for (int64_t d = 0; d < q.width; d++)
+						s[j] += qi[d] * kj[d];
+					s[j] *= scale;
+					if (scores && mode == 0)
+						tensor_put(scores, at + j, s[j]);
+					if (cap > 0)
+						s[j] = cap * tanh(s[j] / cap);
+					if (scores && mode == 1)
+						tensor_put(scores, at + j, s[j]);
+					bias[j] = bias_at(&rule, b, h, i, j, q.t);
+					s[j] += bias[j];
+					if (scores && mode == 2)
+						tensor_put(scores, at + j, s[j]);
+				}
+				softmax(s, bias, total);
+				for (int64_t j = 0; scores && mode == 3 && j < total; j++)
+					tensor_put(scores, at + j, s[j]);
+				memset(sum, 0, (size_t)v.width * sizeof *sum);
+				for (int64_t j = 0; j < total; j++)
+					for (int64_t d = 0; d < v.width && s[j] != 0; d++)
+						sum[d] += s[j] * cached(&past_v, &v, b, h / group, j)[d];
+				at = c->in[IN_Q]->rank == 4 ? (b * q.h + h) * q.t + i : (b * q.t + i) * q.h + h;
+				for (int64_t d = 0; y && d < v.width; d++)
+					tensor_put(y, at * v.width + d, sum[d]);
+			}
+	return LINNET_OK;
+}
+
+/* ---- RotaryEmbedding ---- */
+
+enum { ROPE_X, ROPE_COS, ROPE_SIN, ROPE_POSITIONS };
+enum { ROPE_INTERLEAVED, ROPE_NUM_HEADS, ROPE_DIM };
+
+/* X: [B, H, L, D] or [B, L, H D]; with position_ids: [B, L] the caches are [N, R / 2], else [B, L, R / 2]; R <= D. */
+static enum linnet_code shape_rotary(struct shape_call *c)
+{
+	struct shape x, ids = { .rank = 2, .d = { DIM_NONE, DIM_NONE } };
+	bool by_id = call_has(c, ROPE_POSITIONS);
+	dim width = c->attr[ROPE_DIM].i;
+
+	c->out[0].shape = c->in[ROPE_X]->shape;
+	TRY(split_heads(c, ROPE_X, ROPE_NUM_HEADS, &x));
+	if (width == 0)
+		width = x.d[3];
+	if (dim_is_int(width) && dim_is_int(x.d[3]) && width > x.d[3])
+		return fail(c->e, LINNET_EATTR, "rotary_embedding_dim is %lld; heads are %lld wide", (long long)width,
+		            (long long)x.d[3]);
+	if (dim_is_int(width) && width % 2)
+		return fail(c->e, LINNET_ESHAPE, "%lld numbers do not make pairs to rotate", (long long)width);
+	if (by_id) {
+		TRY(rank_check(c, ROPE_POSITIONS, 2, 2));
+		if (c->in[ROPE_POSITIONS]->shape.rank == 2)
+			ids = c->in[ROPE_POSITIONS]->shape;
+		TRY(length_join(c, "batch lengths of X and position_ids", x.d[0], ids.d[0], NULL));
+		TRY(length_join(c, "lengths of X and position_ids", x.d[2], ids.d[1], NULL));
+	}
+	for (int i = ROPE_COS; i <= ROPE_SIN; i++) {
+		const struct shape *s = &c->in[i]->shape;
+
+		TRY(rank_check(c, i, by_id ? 2 : 3, by_id ? 2 : 3));
+		if (s->rank < 0)
+			continue;
+		TRY(length_join(c, "pairs to rotate and angles", dim_div(c->dims, width, 2), s->d[s->rank - 1], NULL));
+		if (!by_id) {
+			TRY(length_join(c, "batch lengths of X and the angles", x.d[0], s->d[0], NULL));
+			TRY(length_join(c, "lengths of X and the angles", x.d[2], s->d[1], NULL));
+		} else if (c->in[ROPE_SIN]->shape.rank == 2) {
+			TRY(length_join(c, "lengths of the caches", s->d[0], c->in[ROPE_SIN]->shape.d[0], NULL));
+		}
+	}
+	return LINNET_OK;
+}
+
+/*
+ * Pair k of the first R numbers of a head, (x[k], x[k + R / 2]) or, interleaved, (x[2 k], x[2 k + 1]), turns by the angle of its
+ * position: (x cos - y sin, x sin + y cos). The rest of the head stays.
+ */
+static enum linnet_code rotary(struct kernel_call *c)
+{
+	const struct tensor *ids = c->nin > ROPE_POSITIONS ? c->in[ROPE_POSITIONS] : NULL;
+	bool interleaved = c->attr[ROPE_INTERLEAVED].i != 0;
+	int64_t positions = c->in[ROPE_COS]->d[0], half;
+	const double *cosine, *sine;
+	struct heads x;
+
+	TRY(heads_of(c, ROPE_X, c->attr[ROPE_NUM_HEADS].i, &x));
+	TRY(kernel_doubles(c, ROPE_COS, &cosine));
+	TRY(kernel_doubles(c, ROPE_SIN, &sine));
+	half = (c->attr[ROPE_DIM].i ? c->attr[ROPE_DIM].i : x.width) / 2;
+	for (int64_t b = 0; b < x.batch; b++)
+		for (int64_t t = 0; t < x.t; t++) {
+			int64_t p = ids ? tensor_get_int(ids, b * x.t + t) : b * x.t + t;
+
+			if (ids && (p < 0 || p >= positions))
+				return fail(c->e, LINNET_EVALUE, "position %lld is not in [0, %lld)", (long long)p, (long long)positions);
+			for (int64_t h = 0; h < x.h; h++) {
+				const double *from = row(&x, b, h, t);
+				int64_t at = from - x.x;
+
+				for (int64_t k = 0; k < half; k++) {
+					int64_t i = interleaved ? 2 * k : k, j = interleaved ? i + 1 : i + half;
+					double co = cosine[p * half + k], si = sine[p * half + k];
+
+					tensor_put(c->out[0], at + i, from[i] * co - from[j] * si);
+					tensor_put(c->out[0], at + j, from[i] * si + from[j] * co);
+				}
+				for (int64_t i = 2 * half; i < x.width; i++)
+					tensor_put(c->out[0], at + i, from[i]);
+			}
+		}
+	return LINNET_OK;
+}
+
+#define HEADS(title) { .name = title, .kind = ATTR_INT, .flags = OPTIONAL, .lo = 1, .hi = INT32_MAX }
+#define WINDOW(title) { .name = title, .kind = ATTR_INT, .since = 25, .i = -1, .lo = -1, .hi = INT32_MAX }
+
+static const struct op rows[] = {
+	{
+		.name = "Attention", .since = 23,
+		.doc = "Values averaged with the softmax of scaled products of queries and keys, under masks, windows and a cache.",
+		.in = IN({ "Q", T1, FLOW_SMOOTH }, { "K", T1, FLOW_SMOOTH }, { "V", T2, FLOW_LINEAR },
+		         { "attn_mask", T3, FLOW_SMOOTH, OPTIONAL }, { "past_key", T1, FLOW_SMOOTH, OPTIONAL },
+		         { "past_value", T2, FLOW_LINEAR, OPTIONAL }, { "nonpad_kv_seqlen", T4, FLOW_NONE, OPTIONAL, .since = 24 }),
+		.out = OUT({ "Y", T1 }, { "present_key", T1, .flags = OPTIONAL }, { "present_value", T2, .flags = OPTIONAL },
+		           { "qk_matmul_output", T1, .flags = OPTIONAL }),
+		.attr = ATTRS([IS_CAUSAL] = { .name = "is_causal", .kind = ATTR_INT }, [KV_NUM_HEADS] = HEADS("kv_num_heads"),
+		              [LEFT_WINDOW] = WINDOW("left_window_size"),
+		              [SCORES_MODE] = { .name = "qk_matmul_output_mode", .kind = ATTR_INT, .lo = 0, .hi = 3 },
+		              [Q_NUM_HEADS] = HEADS("q_num_heads"), [RIGHT_WINDOW] = WINDOW("right_window_size"),
+		              [SCALE] = { .name = "scale", .kind = ATTR_FLOAT, .flags = OPTIONAL },
+		              [SOFTCAP] = { .name = "softcap", .kind = ATTR_FLOAT, .lo = 0, .hi = INFINITY },
+		              [SOFTMAX_PRECISION] = { .name = "softmax_precision", .kind = ATTR_INT, .flags = OPTIONAL }),
+		.types = { [T1] = FLOATS, [T2] = FLOATS, [T3] = NUMBERS | SET(BOOL), [T4] = SET(INT64) },
+		.agree = AGREE_ROUND,
+		.shape = shape_attention,
+		.kernel = attention,
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		.name = "RotaryEmbedding", .since = 23,
+		.doc = "Pairs of numbers of every head turned by angles of their position.",
+		.in = IN({ "X", T, FLOW_LINEAR }, { "cos_cache", T, FLOW_LINEAR }, { "sin_cache", T, FLOW_LINEAR },
+		         { "position_ids", T1, FLOW_NONE, OPTIONAL }),
+		.out = OUT({ "Y", T }),
+		.attr = ATTRS([ROPE_INTERLEAVED] = { .name = "interleaved", .kind = ATTR_INT }, [ROPE_NUM_HEADS] = HEADS("num_heads"),
+		              [ROPE_DIM] = { .name = "rotary_embedding_dim", .kind = ATTR_INT, .lo = 0, .hi = INT32_MAX }),
+		.types = { [T] = FLOATS, [T1] = SET(INT64) },
+		.agree = AGREE_ROUND,
+		.shape = shape_rotary,
+		.kernel = rotary,
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+};
+
+const struct op_family attention_ops = FAMILY("attention", rows);
