@@ -6,10 +6,7 @@
 #define PASSES(X)                                                                                  \
 	X(tidy)                                                                                    \
 	X(fold)                                                                                    \
-	X(norm)                                                                                    \
-	X(rope)                                                                                    \
-	X(attend)                                                                                  \
-	X(glu)
+	X(attend)
 
 #define X(name) extern const struct pass name##_pass;
 PASSES(X)
@@ -105,7 +102,6 @@ bool value_ints(const struct graph *g, value_id v, int64_t *out, int max, int *n
 
 struct runner {
 	const struct pass *pass;
-	struct pattern **pattern; /* of each rule, NULL where it has `apply` */
 	uint32_t count, *left;
 };
 
@@ -114,16 +110,12 @@ static enum linnet_code try_node(struct runner *r, struct graph *g, struct view 
 	for (int i = 0; i < r->pass->nrule; i++) {
 		const struct rule *rule = &r->pass->rule[i];
 		const struct node *n = &g->node[id];
-		const char *anchor = r->pattern[i] ? pattern_anchor(r->pattern[i]) : rule->anchor;
 		struct patch p;
 
-		if (anchor && !node_is(n, anchor))
+		if (rule->anchor && !node_is(n, rule->anchor))
 			continue;
 		patch_init(&p, g, e);
-		if (r->pattern[i])
-			TRY(pattern_try(r->pattern[i], w, n, &p, e));
-		else
-			TRY(err_node(e, rule->apply(w, n, &p, e), n->name, n->op->name));
+		TRY(err_node(e, rule->apply(w, n, &p, e), n->name, n->op->name));
 		if (p.code)
 			return p.code;
 		if (patch_empty(&p))
@@ -182,24 +174,13 @@ static enum linnet_code run_graph(struct runner *r, struct graph *g, struct aren
 
 enum linnet_code pass_run(const struct pass *pass, struct graph *g, uint32_t *count, uint32_t *left, struct linnet_error *e)
 {
-	struct arena *s = arena_new(), *keep = arena_new();
+	struct arena *s = arena_new();
 	struct runner r = { .pass = pass, .left = left };
-	enum linnet_code code = s && keep ? LINNET_OK : fail_mem(e);
+	enum linnet_code code = s ? run_graph(&r, g, s, e) : fail_mem(e);
 
-	if (!code && pass->nrule) {
-		r.pattern = NEW(keep, (size_t)pass->nrule, struct pattern *);
-		if (!r.pattern)
-			code = fail_mem(e);
-	}
-	for (int i = 0; !code && i < pass->nrule; i++)
-		if (pass->rule[i].from)
-			code = pattern_new(&pass->rule[i], keep, &r.pattern[i], e);
-	if (!code)
-		code = run_graph(&r, g, s, e);
 	if (count)
 		*count = r.count;
 	arena_free(s);
-	arena_free(keep);
 	return code;
 }
 

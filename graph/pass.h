@@ -23,11 +23,12 @@ struct patch {
 	uint32_t nvalue, cap_value;
 	struct patch_replace *replace;
 	uint32_t nreplace, cap_replace;
+	uint32_t base;       /* the graph's nvalue when the patch was begun */
 	struct linnet_error *e;
 	enum linnet_code code;
 };
 
-/* scratch of nothing: everything a patch makes is in the graph's arena. */
+/* The graph may not change between this and patch_apply(). */
 void patch_init(struct patch *p, const struct graph *g, struct linnet_error *e);
 
 /* A node of the newest row of ai.onnx operator `op`; returns its first output, the others follow (v + 1, ...). 0 inputs are left out.
@@ -63,6 +64,9 @@ static inline bool patch_empty(const struct patch *p) { return !p->nreplace && !
  */
 enum linnet_code patch_apply(struct graph *g, struct patch *p, const char *from, struct linnet_error *e);
 
+/* After patch_apply(): the graph's value for one of the patch. */
+value_id patch_result(const struct patch *p, value_id v);
+
 /* ---- Reading graphs in rules ---- */
 
 /* What rules need to know of a graph, made anew after each applied patch. */
@@ -90,16 +94,11 @@ bool value_ints(const struct graph *g, value_id v, int64_t *out, int max, int *n
 
 /* ---- Rules and passes ---- */
 
-struct match;
-
+/* Look at node n, of operator `anchor`; fill the patch or leave it empty. */
 struct rule {
 	const char *name; /* "pass/what" */
 	const char *doc;
-	/* A pattern and its replacement in the text form, with the same inputs and outputs: `(float[B,L,D] x, ...) => (y) { ... }`, `{ ... }`. */
-	const char *from, *to;
-	bool (*guard)(const struct view *w, const struct match *m);
-	/* Instead of from/to: look at node n (of type `anchor`); fill the patch or leave it empty. */
-	const char *anchor; /* operator that triggers `apply`; NULL: every node */
+	const char *anchor; /* NULL: every node */
 	enum linnet_code (*apply)(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e);
 };
 
@@ -128,16 +127,5 @@ enum linnet_code pass_run(const struct pass *pass, struct graph *g, uint32_t *co
 
 /* The standard list: tidy, fold, recognisers. */
 enum linnet_code pass_run_all(struct graph *g, uint32_t *left, struct linnet_error *e);
-
-/* ---- Patterns (match.c) ---- */
-
-/* The binding of a pattern: values of its inputs and inner values by name. */
-value_id match_value(const struct match *m, const char *name);
-
-struct pattern; /* parsed once */
-enum linnet_code pattern_new(const struct rule *r, struct arena *a, struct pattern **out, struct linnet_error *e);
-/* Try at node n; fills the patch when it matches and the guard agrees. */
-enum linnet_code pattern_try(const struct pattern *pat, const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e);
-const char *pattern_anchor(const struct pattern *pat); /* operator of the node producing the pattern's first output */
 
 #endif

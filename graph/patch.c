@@ -25,7 +25,7 @@ struct patch_replace {
 
 void patch_init(struct patch *p, const struct graph *g, struct linnet_error *e)
 {
-	*p = (struct patch){ .g = g, .arena = g->arena, .e = e };
+	*p = (struct patch){ .g = g, .arena = g->arena, .base = g->nvalue, .e = e };
 }
 
 /* Room for one more; NULL and p->code set without memory. */
@@ -55,7 +55,7 @@ static value_id add_value(struct patch *p, const struct tensor *constant, const 
 		return 0;
 	p->value = v;
 	v[p->nvalue] = (struct patch_value){ .constant = constant, .hint = hint };
-	return p->g->nvalue + p->nvalue++;
+	return p->base + p->nvalue++;
 }
 
 static struct attr *copy_attrs(struct patch *p, const struct attr *attr, uint32_t *n)
@@ -185,12 +185,12 @@ void patch_replace(struct patch *p, value_id old, value_id by)
 
 /* ---- Applying ---- */
 
-static value_id real(const struct patch *p, uint32_t base, value_id v)
+value_id patch_result(const struct patch *p, value_id v)
 {
-	return v < base ? v : p->value[v - base].real;
+	return v < p->base ? v : p->value[v - p->base].real;
 }
 
-static enum linnet_code make_nodes(struct graph *g, struct patch *p, uint32_t base, const char *from, struct linnet_error *e)
+static enum linnet_code make_nodes(struct graph *g, struct patch *p, const char *from, struct linnet_error *e)
 {
 	for (uint32_t i = 0; i < p->nvalue; i++)
 		if (p->value[i].constant && !(p->value[i].real = graph_add_const(g, p->value[i].constant, p->value[i].hint)))
@@ -205,11 +205,11 @@ static enum linnet_code make_nodes(struct graph *g, struct patch *p, uint32_t ba
 		if (!name)
 			return fail_mem(e);
 		for (uint32_t j = 0; j < n->nin; j++)
-			in[j] = real(p, base, n->in[j]);
+			in[j] = patch_result(p, n->in[j]);
 		TRY(graph_add_node(g, n->op, name, in, n->nin, NULL, n->nout, n->attr, n->nattr, &id, e));
 		g->node[id].from = from;
 		for (uint32_t j = 0; j < n->nout; j++)
-			p->value[n->out - base + j].real = g->node[id].out[j];
+			p->value[n->out - p->base + j].real = g->node[id].out[j];
 		TRY(graph_infer_node(g, id, e));
 	}
 	return LINNET_OK;
@@ -279,19 +279,19 @@ static enum linnet_code sweep(struct graph *g, struct linnet_error *e)
 
 enum linnet_code patch_apply(struct graph *g, struct patch *p, const char *from, struct linnet_error *e)
 {
-	uint32_t base = g->nvalue, first = g->nnode;
+	uint32_t first = g->nnode;
 	enum linnet_code code = p->code;
 
 	if (!code)
-		code = make_nodes(g, p, base, from, e);
+		code = make_nodes(g, p, from, e);
 	for (uint32_t i = 0; !code && i < p->nreplace; i++)
-		code = check_type(g, p->replace[i].old, real(p, base, p->replace[i].by), from, e);
+		code = check_type(g, p->replace[i].old, patch_result(p, p->replace[i].by), from, e);
 	if (code) { /* as before: the new nodes go again */
 		for (uint32_t i = first; i < g->nnode; i++)
 			g->node[i].dead = true;
 		return code;
 	}
 	for (uint32_t i = 0; i < p->nreplace; i++)
-		TRY(graph_replace(g, p->replace[i].old, real(p, base, p->replace[i].by), e));
+		TRY(graph_replace(g, p->replace[i].old, patch_result(p, p->replace[i].by), e));
 	return sweep(g, e);
 }

@@ -1,0 +1,261 @@
+/* Converting a model: which attention, what becomes of each, and what the target needs around it. */
+#include "converter/convert.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *const target_names[NTARGET] = {
+	[TARGET_ONNX] = "onnx",
+	[TARGET_ORT] = "ort",
+	[TARGET_PORTABLE] = "portable",
+	[TARGET_STEP] = "step",
+};
+
+const char *const target_docs[NTARGET] = {
+	[TARGET_ONNX] = "the LinearAttention operator, opset 27",
+	[TARGET_ORT] = "LinearAttention of com.microsoft",
+	[TARGET_PORTABLE] = "standard operators of opset 17: matrix products within a chunk, Scan across chunks",
+	[TARGET_STEP] = "standard operators of opset 17, tokens as they come, with named states in and out",
+};
+
+const struct mechanism *mechanism_find(const char *name)
+{
+	for (const struct mechanism *const *m = mechanisms; *m; m++)
+		if (!strcmp((*m)->name, name))
+			return *m;
+	return NULL;
+}
+
+/* ---- Which layers ---- */
+
+/* One item of the list, "all", "3", "2-4", each with an optional '-' in front: into `on`. */
+static enum linnet_code select_item(const char *s, size_t n, bool *on, uint32_t count, struct linnet_error *e)
+{
+	bool value = *s != '-';
+	const char *p = value ? s : s + 1, *end = s + n;
+	char *after;
+	unsigned long from = 0, to = count;
+
+	if ((size_t)(end - p) == 3 && !memcmp(p, "all", 3)) {
+		p = end;
+	} else {
+		from = strtoul(p, &after, 10);
+		if (after == p)
+			return fail(e, LINNET_EUSAGE, "\"%.*s\" is no layer, range of layers or \"all\"", (int)n, s);
+		to = from;
+		p = after;
+		if (p < end && *p == '-') {
+			to = strtoul(p + 1, &after, 10);
+			if (after == p + 1 || to < from)
+				return fail(e, LINNET_EUSAGE, "\"%.*s\" is no range of layers", (int)n, s);
+			p = after;
+		}
+		if (p != end)
+			return fail(e, LINNET_EUSAGE, "\"%.*s\" is no layer, range of layers or \"all\"", (int)n, s);
+		if (to >= count)
+			return fail(e, LINNET_EUSAGE, "there is no layer %lu; the model has %u attentions, counted from 0", to, count);
+		to++;
+	}
+	for (unsigned long i = from; i < to; i++)
+		on[i] = value;
+	return LINNET_OK;
+}
+
+/* "0,2-4" is just these; a list that starts by taking away starts from all. */
+static enum linnet_code select_layers(const char *list, bool *on, uint32_t count, struct linnet_error *e)
+{
+	const char *s = list ? list : "all";
+
+	for (uint32_t i = 0; i < count; i++)
+		on[i] = *s == '-';
+	while (*s) {
+		size_t n = strcspn(s, ",");
+
+		if (!n)
+			return fail(e, LINNET_EUSAGE, "empty item in the list of layers \"%s\"", list);
+		TRY(select_item(s, n, on, count, e));
+		s += n + (s[n] == ',');
+	}
+	return LINNET_OK;
+}
+
+/* ---- Converting ---- */
+
+struct job {
+	struct linnet_model *m;
+	struct graph *g;
+	const struct convert_opt *opt;
+	struct convert_report *report;
+	struct arena *scratch;
+};
+
+/* The first attention that is not converted yet, in order of execution, after `done` of them. */
+static enum linnet_code list_attention(struct job *j, node_id **list, uint32_t *n, struct linnet_error *e)
+{
+	node_id *order;
+	uint32_t count;
+
+	*n = 0;
+	TRY(graph_order(j->g, j->scratch, &order, &count, e));
+	TRY_NEW(*list, j->scratch, count + 1);
+	for (uint32_t i = 0; i < count; i++)
+		if (node_is(&j->g->node[order[i]], "Attention"))
+			(*list)[(*n)++] = order[i];
+	return LINNET_OK;
+}
+
+static enum linnet_code refuse(const struct convert_item *item, uint32_t layer, const char *why, struct linnet_error *e)
+{
+	return err_node(e, fail(e, LINNET_EUNSUPPORTED, "attention %u stays softmax: %s", layer, why), item->node, "Attention");
+}
+
+/* Decide each attention's fate and fill the report. */
+static enum linnet_code survey(struct job *j, const node_id *list, uint32_t n, struct linnet_error *e)
+{
+	struct view w = { .g = j->g, .scratch = j->scratch };
+	struct convert_report *r = j->report;
+	bool *on;
+
+	TRY_NEW(on, j->scratch, n);
+	TRY_NEW(r->item, j->m->arena, n);
+	r->nitem = n;
+	TRY(select_layers(j->opt->layers, on, n, e));
+	TRY(graph_uses(j->g, j->scratch, &w.uses, e));
+	for (uint32_t i = 0; i < n; i++) {
+		struct convert_item *item = &r->item[i];
+
+		TRY(linear_check(&w, &j->g->node[list[i]], j->opt->target, item, e));
+		item->selected = on[i];
+		if (!on[i])
+			item->reason = "it was not selected";
+		item->converted = !item->reason;
+		if (item->converted)
+			r->nconverted++;
+		else if (j->opt->target == TARGET_STEP || (j->opt->strict && on[i]))
+			return refuse(item, i, item->reason, e);
+	}
+	return LINNET_OK;
+}
+
+/* Input past_state.i [B, Hkv, F, E + 1]. */
+static enum linnet_code add_state(struct job *j, struct convert_item *item, uint32_t layer, const struct node *n, value_id *past,
+                                  struct linnet_error *e)
+{
+	const struct type *q = &j->g->value[n->in[0]].type;
+	struct type t = { .dt = q->dt, .shape = { .rank = 4, .d = { q->shape.d[0], item->kv_heads, item->width, item->value_width + 1 } } };
+	const char *name = arena_fmt(j->m->arena, "past_state.%u", layer);
+
+	item->state = name ? name + strlen("past_") : NULL;
+	*past = name ? graph_add_input(j->g, name, &t) : 0;
+	return *past ? LINNET_OK : fail_mem(e);
+}
+
+/* Give value v the name and make it a graph output. */
+static enum linnet_code name_output(struct graph *g, value_id v, const char *name, struct linnet_error *e)
+{
+	if (!name || map_put(&g->names, name, v))
+		return fail_mem(e);
+	g->value[v].name = name;
+	return graph_add_output(g, v) ? fail_mem(e) : LINNET_OK;
+}
+
+static enum linnet_code convert_one(struct job *j, node_id id, uint32_t layer, struct linnet_error *e)
+{
+	struct convert_item *item = &j->report->item[layer];
+	struct view w = { .g = j->g, .scratch = j->scratch };
+	struct patch p;
+	value_id past = 0, present = 0;
+
+	if (j->opt->target == TARGET_STEP)
+		TRY(add_state(j, item, layer, &j->g->node[id], &past, e));
+	TRY(graph_uses(j->g, j->scratch, &w.uses, e));
+	patch_init(&p, j->g, e);
+	TRY(linear_apply(&w, &j->g->node[id], j->opt, past, &present, &p, e));
+	TRY(patch_apply(j->g, &p, "linear", e));
+	if (!past)
+		return LINNET_OK;
+	return name_output(j->g, patch_result(&p, present), arena_fmt(j->m->arena, "present_state.%u", layer), e);
+}
+
+/* `position` in: tokens consumed so far; `present_position` out. */
+static enum linnet_code add_position(struct job *j, dim tokens, value_id q, struct linnet_error *e)
+{
+	struct type t = { .dt = DT_INT64, .shape = { .rank = 1, .d = { 1 } } };
+	value_id position = graph_add_input(j->g, "position", &t), sum;
+	struct attr axis[] = { attr_int("start", 2), attr_int("end", 3), { .name = NULL } };
+	struct patch p;
+
+	if (!position)
+		return fail_mem(e);
+	patch_init(&p, j->g, e);
+	sum = patch_node(&p, "Add", "present_position", PATCH_IN(position, patch_node(&p, "Shape", "tokens", PATCH_IN(q), 1, axis)), 1, NULL);
+	TRY(patch_apply(j->g, &p, "step", e));
+	TRY(name_output(j->g, patch_result(&p, sum), "present_position", e));
+	return step_positions(j->g, tokens, position, e);
+}
+
+static int result_opset(const struct linnet_model *m, const struct convert_opt *opt)
+{
+	int own = 0;
+
+	for (uint32_t i = 0; i < m->nopset; i++)
+		if (!*m->opset[i].domain || !strcmp(m->opset[i].domain, "ai.onnx"))
+			own = (int)m->opset[i].version;
+	if (opt->opset)
+		return opt->opset;
+	switch (opt->target) {
+	case TARGET_ONNX: return own > 27 ? own : 27;
+	case TARGET_ORT: return own > 17 ? own : 17;
+	default: return 17;
+	}
+}
+
+static enum linnet_code convert(struct job *j, struct linnet_error *e)
+{
+	static const char *const before[] = { "tidy", "fold", "attend" };
+	node_id *list;
+	uint32_t n, changes, count;
+	dim tokens = DIM_NONE;
+	value_id q = 0;
+
+	do { /* one may open the way for another */
+		changes = 0;
+		for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
+			TRY(pass_run(pass_find(before[i]), j->g, &count, NULL, e));
+			changes += count;
+		}
+	} while (changes);
+	TRY(list_attention(j, &list, &n, e));
+	TRY(survey(j, list, n, e));
+	if (j->opt->target == TARGET_STEP && !n)
+		return fail(e, LINNET_EUNSUPPORTED, "no attention was recognised; there is nothing to make recurrent");
+	for (uint32_t i = 0; i < n; i++) {
+		if (!j->report->item[i].converted)
+			continue;
+		q = j->g->node[list[i]].in[0];
+		tokens = j->g->value[q].type.shape.d[2];
+		TRY(convert_one(j, list[i], i, e));
+	}
+	if (j->opt->target == TARGET_STEP)
+		TRY(add_position(j, tokens, q, e));
+	j->m->changed = true;
+	TRY(graph_compact(j->g, j->scratch, e));
+	TRY(graph_infer(j->g, e));
+	TRY(pass_run(pass_find("tidy"), j->g, &count, NULL, e));
+	return pass_run(pass_find("fold"), j->g, &count, NULL, e);
+}
+
+enum linnet_code convert_model(struct linnet_model *m, const struct convert_opt *opt, struct convert_report *report,
+                               struct linnet_error *e)
+{
+	struct job j = { .m = m, .g = m->graph, .opt = opt, .report = report, .scratch = arena_new() };
+	enum linnet_code code;
+
+	if (!j.scratch)
+		return fail_mem(e);
+	memset(report, 0, sizeof *report);
+	report->opset = result_opset(m, opt);
+	code = convert(&j, e);
+	arena_free(j.scratch);
+	return code;
+}
