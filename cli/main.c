@@ -6,6 +6,8 @@
 #include <string.h>
 
 #define COMMANDS(X)                                                                                \
+	X(check)                                                                                   \
+	X(show)                                                                                    \
 	X(ops)                                                                                     \
 	X(passes)                                                                                  \
 	X(help)                                                                                    \

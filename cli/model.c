@@ -1,0 +1,45 @@
+/* Opening models for commands. */
+#include "cli/model.h"
+
+#include "ops/base/str.h"
+
+int open_container(const char *path, struct linnet_model **m)
+{
+	struct linnet_error e = { 0 };
+	enum linnet_code code;
+
+	*m = model_new(NULL, &e);
+	code = *m ? proto_load(*m, path, &e) : LINNET_EMEM;
+	if (!code)
+		return EXIT_YES;
+	err_file(&e, code, path);
+	model_free(*m);
+	*m = NULL;
+	return report_error(&e);
+}
+
+int open_model(const char *path, struct linnet_model **m)
+{
+	struct linnet_error e = { 0 };
+	enum linnet_code code;
+	int status = open_container(path, m);
+
+	if (status)
+		return status;
+	code = graph_import(*m, &e);
+	if (!code)
+		return EXIT_YES;
+	err_file(&e, code, path);
+	model_free(*m);
+	*m = NULL;
+	return report_error(&e);
+}
+
+const char *type_words(const struct graph *g, const struct type *t, struct arena *a)
+{
+	static const char *const kind[] = { "", "sequence of ", "optional ", "map of ", "sparse " };
+	const char *shape = shape_str(g->dims, &t->shape, a), *s;
+
+	s = arena_fmt(a, "%s%s%s", kind[t->kind], dtype_name(t->dt), shape ? shape : "");
+	return s ? s : "?";
+}

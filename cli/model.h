@@ -1,0 +1,17 @@
+/* Opening models for commands. */
+#ifndef LINNET_CLI_MODEL_H
+#define LINNET_CLI_MODEL_H
+
+#include "cli/cli.h"
+#include "graph/graph.h"
+
+/* Load and import; prints the error and gives its exit status when that fails. "-" is standard input. */
+int open_model(const char *path, struct linnet_model **m);
+
+/* Load only the container. */
+int open_container(const char *path, struct linnet_model **m);
+
+/* "float[batch,seq,64]" of a value; in the arena. */
+const char *type_words(const struct graph *g, const struct type *t, struct arena *a);
+
+#endif

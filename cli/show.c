@@ -1,0 +1,295 @@
+/* linnet show: what is in a model. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/model.h"
+#include "graph/pass.h"
+#include "graph/text.h"
+
+struct show_opt {
+	bool attention, text, types, passes, full;
+};
+
+/* ---- As text ---- */
+
+static int show_text(struct linnet_model *m, bool full)
+{
+	struct text_opt o = { .max_elements = full ? 0 : 16 };
+	struct linnet_error e = { 0 };
+	struct arena *a = arena_new();
+	char *text;
+	int status = EXIT_YES;
+
+	if (!a || text_print_model(m, &o, a, &text, &e))
+		status = report_error(&e);
+	else
+		fputs(text, stdout);
+	arena_free(a);
+	return status;
+}
+
+/* ---- The table of nodes ---- */
+
+static json_t *types_json(const struct graph *g, const value_id *v, uint32_t n, struct arena *a)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < n; i++)
+		json_array_append_new(list, v[i] ? json_pack("{s:s, s:s}", "name", g->value[v[i]].name, "type",
+		                                             type_words(g, &g->value[v[i]].type, a))
+		                                 : json_null());
+	return list;
+}
+
+static void add_words(struct table *t, const struct graph *g, const value_id *v, uint32_t n, struct arena *a)
+{
+	char text[160] = "";
+	size_t at = 0;
+
+	for (uint32_t i = 0; i < n && at < sizeof text; i++)
+		at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", i ? ", " : "",
+		                       v[i] ? type_words(g, &g->value[v[i]].type, a) : "-");
+	if (at >= sizeof text)
+		memcpy(text + sizeof text - 4, "...", 4);
+	table_add(t, "%s", text);
+}
+
+static void show_nodes(const struct graph *g, struct arena *a, int depth)
+{
+	struct table t;
+
+	table_init(&t, 4, "llll");
+	if (!globals.json) {
+		table_add(&t, "node");
+		table_add(&t, "operator");
+		table_add(&t, "inputs");
+		table_add(&t, "outputs");
+	}
+	for (node_id id = 1; id < g->nnode; id++) {
+		const struct node *n = &g->node[id];
+
+		if (n->dead)
+			continue;
+		if (globals.json) {
+			json_line(json_pack("{s:s, s:s, s:s, s:i, s:o, s:o}", "name", n->name, "operator", n->op->name, "domain",
+			                    n->op->domain ? n->op->domain : "", "depth", depth, "inputs", types_json(g, n->in, n->nin, a),
+			                    "outputs", types_json(g, n->out, n->nout, a)),
+			          "node");
+			continue;
+		}
+		table_add(&t, "%*s%s", depth * 2, "", *n->name ? n->name : n->nout && n->out[0] ? g->value[n->out[0]].name : "");
+		table_add(&t, "%s%s%s", n->op->domain ? n->op->domain : "", n->op->domain && *n->op->domain ? "." : "", n->op->name);
+		add_words(&t, g, n->in, n->nin, a);
+		add_words(&t, g, n->out, n->nout, a);
+	}
+	table_print(&t, stdout, true);
+	for (node_id id = 1; id < g->nnode; id++)
+		for (uint32_t i = 0; i < g->node[id].nattr; i++)
+			if (g->node[id].attr[i].kind == ATTR_GRAPH) {
+				if (!globals.json)
+					printf("\n%s%s %s%s\n", style(stdout, BOLD), g->node[id].name, g->node[id].attr[i].name,
+					       style(stdout, RESET));
+				show_nodes(g->node[id].attr[i].g, a, depth + 1);
+			}
+}
+
+/* Numbers in constants that are weights: floats of more than one element. */
+static int64_t parameters(const struct graph *g, int64_t *bytes)
+{
+	int64_t n = 0;
+
+	*bytes = 0;
+	for (value_id v = 1; v < g->nvalue; v++) {
+		const struct tensor *t = g->value[v].kind == VALUE_CONST ? g->value[v].type.value : NULL;
+
+		if (!t)
+			continue;
+		*bytes += (int64_t)t->bytes;
+		if (dtype_class(t->dt) == CLASS_FLOAT && t->n > 1)
+			n += t->n;
+	}
+	return n;
+}
+
+static void show_summary(const struct linnet_model *m, const char *path, struct arena *a)
+{
+	const struct graph *g = m->graph;
+	int64_t bytes, n = parameters(g, &bytes);
+	char buf[32];
+
+	if (globals.json) {
+		json_t *opsets = json_object();
+
+		for (uint32_t i = 0; i < m->nopset; i++)
+			json_object_set_new(opsets, *m->opset[i].domain ? m->opset[i].domain : "ai.onnx", json_integer(m->opset[i].version));
+		json_line(json_pack("{s:s, s:o, s:i, s:I, s:I, s:o, s:o}", "file", path, "opset", opsets, "nodes", (int)g->nnode - 1,
+		                    "parameters", (json_int_t)n, "constant_bytes", (json_int_t)bytes, "inputs",
+		                    types_json(g, g->in, g->nin, a), "outputs", types_json(g, g->out, g->nout, a)),
+		          "model");
+		return;
+	}
+	printf("%s%s%s  %u nodes, %lld parameters, %s of constants, opset", style(stdout, BOLD), path, style(stdout, RESET), g->nnode - 1,
+	       (long long)n, human_bytes(bytes, buf, sizeof buf));
+	for (uint32_t i = 0; i < m->nopset; i++)
+		printf(" %s%s%lld", m->opset[i].domain, *m->opset[i].domain ? " " : "", (long long)m->opset[i].version);
+	putchar('\n');
+	for (uint32_t i = 0; i < g->nin; i++)
+		printf("  input  %s %s\n", g->value[g->in[i]].name, type_words(g, &g->value[g->in[i]].type, a));
+	for (uint32_t i = 0; i < g->nout; i++)
+		printf("  output %s %s\n", g->value[g->out[i]].name, type_words(g, &g->value[g->out[i]].type, a));
+}
+
+/* ---- Attention ---- */
+
+static long long int_dim(dim d)
+{
+	return dim_is_int(d) ? (long long)d : -1;
+}
+
+static void show_attention(const struct graph *g, struct table *t, int *count)
+{
+	for (node_id id = 1; id < g->nnode; id++) {
+		const struct node *n = &g->node[id];
+
+		for (uint32_t i = 0; !n->dead && i < n->nattr; i++)
+			if (n->attr[i].kind == ATTR_GRAPH)
+				show_attention(n->attr[i].g, t, count);
+		if (!node_is(n, "Attention"))
+			continue;
+		const struct shape *q = &g->value[n->in[0]].type.shape, *k = &g->value[n->in[1]].type.shape, *v = &g->value[n->in[2]].type.shape;
+		bool packed = q->rank == 3;
+		long long width = q->rank == 4 ? int_dim(q->d[3]) : -1, vwidth = v->rank == 4 ? int_dim(v->d[3]) : -1;
+		long long heads = packed ? node_attr(n, "q_num_heads")->i : int_dim(q->d[1]);
+		long long kv = packed ? node_attr(n, "kv_num_heads")->i : int_dim(k->d[1]);
+		bool masked = n->nin > 3 && n->in[3], cached = n->nin > 4 && n->in[4];
+		const char *mask = masked ? g->value[n->in[3]].type.dt == DT_BOOL ? "boolean" : "additive" : "none";
+
+		if (packed && heads > 0 && int_dim(q->d[2]) > 0)
+			width = int_dim(q->d[2]) / heads;
+		if (packed && kv > 0 && int_dim(v->d[2]) > 0)
+			vwidth = int_dim(v->d[2]) / kv;
+		double scale = node_attr(n, "scale")->given ? node_attr(n, "scale")->f : 1 / sqrt((double)width);
+
+		if (globals.json) {
+			json_line(json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:b, s:s, s:I, s:f, s:f, s:b}", "index", *count, "node", n->name, "heads",
+			                    (json_int_t)heads, "kv_heads", (json_int_t)kv, "head_dim", (json_int_t)width, "value_dim",
+			                    (json_int_t)vwidth, "causal", node_attr(n, "is_causal")->i != 0, "mask", mask, "left_window",
+			                    (json_int_t)node_attr(n, "left_window_size")->i, "scale", scale, "softcap",
+			                    node_attr(n, "softcap")->f, "kv_cache", cached),
+			          "attention");
+		} else {
+			table_add(t, "%d", *count);
+			table_add(t, "%s", n->name);
+			table_add(t, "%lld", heads);
+			table_add(t, "%lld", kv);
+			table_add(t, "%lld", width);
+			table_add(t, "%s", node_attr(n, "is_causal")->i ? "yes" : "no");
+			table_add(t, "%s", mask);
+			table_add(t, "%.6g", scale);
+			table_add(t, "%s", cached ? "yes" : "no");
+		}
+		++*count;
+	}
+}
+
+static int show_recognised(struct linnet_model *m)
+{
+	struct table t;
+	int count = 0;
+
+	table_init(&t, 9, "rlrrrllrl");
+	if (!globals.json)
+		for (const char *const *h = (const char *const[]){ "#", "attention", "heads", "kv heads", "width", "causal", "mask", "scale",
+		                                                   "cache", NULL };
+		     *h; h++)
+			table_add(&t, "%s", *h);
+	show_attention(m->graph, &t, &count);
+	table_print(&t, stdout, true);
+	if (!count)
+		note("no softmax attention was recognised");
+	return count ? EXIT_YES : EXIT_NO;
+}
+
+/* ---- Types that inference could not tell ---- */
+
+static void show_unknown(const struct graph *g, int *count)
+{
+	for (value_id v = 1; v < g->nvalue; v++) {
+		const struct type *t = &g->value[v].type;
+		bool bad = t->dt == DT_UNDEFINED || t->shape.rank < 0;
+
+		if (g->value[v].kind == VALUE_NODE && g->node[g->value[v].producer].dead)
+			continue;
+		for (int i = 0; i < t->shape.rank; i++)
+			bad = bad || t->shape.d[i] == DIM_NONE;
+		if (!bad)
+			continue;
+		printf("%s (%s)\n", g->value[v].name, g->value[v].kind == VALUE_NODE ? g->node[g->value[v].producer].op->name : "input");
+		++*count;
+	}
+	for (node_id id = 1; id < g->nnode; id++)
+		for (uint32_t i = 0; i < g->node[id].nattr; i++)
+			if (g->node[id].attr[i].kind == ATTR_GRAPH)
+				show_unknown(g->node[id].attr[i].g, count);
+}
+
+static int show_run(void *opt, int argc, char **argv)
+{
+	const struct show_opt *o = opt;
+	struct linnet_error e = { 0 };
+	struct linnet_model *m;
+	struct arena *a;
+	int status, unknown = 0;
+
+	(void)argc;
+	status = o->text && !o->passes ? open_container(argv[0], &m) : open_model(argv[0], &m);
+	if (status)
+		return status;
+	a = arena_new();
+	if (!a)
+		fail_mem(&e);
+	else if (o->attention || o->passes)
+		pass_run_all(m->graph, NULL, &e);
+	if (!e.code && o->passes && o->text)
+		graph_export(m, OPSET_NEWEST, &e);
+	if (e.code) {
+		err_file(&e, e.code, argv[0]);
+		status = report_error(&e);
+	} else if (o->text) {
+		status = show_text(m, o->full);
+	} else if (o->attention) {
+		status = show_recognised(m);
+	} else if (o->types) {
+		show_unknown(m->graph, &unknown);
+		status = unknown ? EXIT_NO : EXIT_YES;
+	} else {
+		show_summary(m, argv[0], a);
+		if (!globals.json)
+			putchar('\n');
+		show_nodes(m->graph, a, 0);
+	}
+	arena_free(a);
+	model_free(m);
+	return status;
+}
+
+const struct command show_command = {
+	.name = "show",
+	.summary = "Show what is in a model",
+	.operands = "MODEL",
+	.details = "Without options: a summary and a table of nodes in current operators, with the inferred types of their inputs and outputs.",
+	.examples = "linnet show model.onnx\nlinnet show --attention model.onnx\nlinnet show --text model.onnx",
+	.opt = (const struct opt[]){
+		{ "attention", 'a', OPT_FLAG, OPT(struct show_opt, attention), NULL, "recognise attention and list it", NULL },
+		{ "text", 't', OPT_FLAG, OPT(struct show_opt, text), NULL, "the model in ONNX's textual syntax", NULL },
+		{ "full", 0, OPT_FLAG, OPT(struct show_opt, full), NULL, "with --text: weights in full", NULL },
+		{ "passes", 'p', OPT_FLAG, OPT(struct show_opt, passes), NULL, "after the exact passes", NULL },
+		{ "types", 0, OPT_FLAG, OPT(struct show_opt, types), NULL, "list the values whose type could not be inferred", NULL },
+		{ .name = NULL },
+	},
+	.min = 1,
+	.max = 1,
+	.size = sizeof(struct show_opt),
+	.run = show_run,
+};
