@@ -118,9 +118,9 @@ uint8_t narrow_from_double(enum dtype t, double v, bool saturate)
 	} else if (f.has_inf) {
 		max_code = ((unsigned)top << f.man) - 1;
 		nan_code = sign | ((1u << (width - 1)) - 1);
-	} else {
+	} else { /* types without NaN: -0 for it, as ONNX's tests expect */
 		max_code = (1u << (width - 1)) - 1;
-		nan_code = max_code;
+		nan_code = 1u << (width - 1);
 	}
 	if (isnan(v))
 		return (uint8_t)nan_code;

@@ -103,7 +103,7 @@ double bfloat_to_double(uint16_t h);
 /*
  * The narrow floats (float8, float6, float4 families, float8e8m0): their bits as a double, and the
  * nearest bits of a double. saturate: out of range becomes the largest finite value, else infinity
- * or, in types that have none, NaN (types without NaN always saturate).
+ * or, in types that have none, NaN (types without NaN always saturate, and have -0 for NaN).
  */
 double narrow_to_double(enum dtype t, uint8_t bits);
 uint8_t narrow_from_double(enum dtype t, double v, bool saturate);

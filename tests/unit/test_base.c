@@ -68,6 +68,7 @@ static void narrow_floats(void **state)
 	assert_int_equal(narrow_from_double(DT_FLOAT8E4M3FN, 1000, true), 0x7e);
 	assert_int_equal(narrow_from_double(DT_FLOAT8E4M3FN, 1000, false), 0x7f);
 	assert_int_equal(narrow_from_double(DT_FLOAT8E5M2, 1e6, false), 0x7c);
+	assert_int_equal(narrow_from_double(DT_FLOAT4E2M1, NAN, true), 0x8);
 }
 
 static void sixteen_bits(void **state)
