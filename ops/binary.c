@@ -51,9 +51,6 @@ static double sub(double a, double b) { return a - b; }
 static double mul(double a, double b) { return a * b; }
 static double quotient(double a, double b) { return a / b; }
 
-static int64_t add_int(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
-static int64_t sub_int(int64_t a, int64_t b) { return (int64_t)((uint64_t)a - (uint64_t)b); }
-static int64_t mul_int(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
 static int64_t and_int(int64_t a, int64_t b) { return a & b; }
 static int64_t or_int(int64_t a, int64_t b) { return a | b; }
 static int64_t xor_int(int64_t a, int64_t b) { return a ^ b; }
@@ -167,14 +164,6 @@ static enum linnet_code power(struct kernel_call *c)
 }
 
 /* ---- Any number of inputs ---- */
-
-/* NaN when either is. */
-static double larger(double a, double b) { return a > b || isnan(a) ? a : b; }
-static double smaller(double a, double b) { return a < b || isnan(a) ? a : b; }
-static int64_t larger_int(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t smaller_int(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t larger_natural(int64_t a, int64_t b) { return (uint64_t)a > (uint64_t)b ? a : b; }
-static int64_t smaller_natural(int64_t a, int64_t b) { return (uint64_t)a < (uint64_t)b ? a : b; }
 
 /* y = f(... f(f(x0, x1), x2) ..., xn) / divisor, in double or int64 until stored. */
 static enum linnet_code fold(struct kernel_call *c, double divisor)

@@ -2,6 +2,8 @@
 #ifndef LINNET_KERNEL_H
 #define LINNET_KERNEL_H
 
+#include <math.h>
+
 #include "ops/op.h"
 
 /* What operators admit that take any element: COMMON those that did not grow with the narrow types, STORED those that did,
@@ -65,6 +67,22 @@ enum linnet_code map_unary(struct kernel_call *c, double (*f)(double));
 /* out[0] = f(in[0], in[1]), broadcast; in double, rounded once, or on integers, wrapping to the type. */
 enum linnet_code map_binary(struct kernel_call *c, double (*f)(double, double));
 enum linnet_code map_binary_int(struct kernel_call *c, int64_t (*f)(int64_t, int64_t));
+
+/*
+ * Integers are 64 bits, sign- or zero-extended; what is stored wraps to the type. Where the sign matters, the functions
+ * called natural are for the bits of unsigned types.
+ */
+static inline int64_t add_int(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
+static inline int64_t sub_int(int64_t a, int64_t b) { return (int64_t)((uint64_t)a - (uint64_t)b); }
+static inline int64_t mul_int(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
+static inline int64_t larger_int(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t smaller_int(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t larger_natural(int64_t a, int64_t b) { return (uint64_t)a > (uint64_t)b ? a : b; }
+static inline int64_t smaller_natural(int64_t a, int64_t b) { return (uint64_t)a < (uint64_t)b ? a : b; }
+
+/* The larger and the smaller; NaN when either is. */
+static inline double larger(double a, double b) { return a > b || isnan(a) ? a : b; }
+static inline double smaller(double a, double b) { return a < b || isnan(a) ? a : b; }
 
 /* A number whose order as int64 is the order of t's integers, which uint64 beyond 2^63 read as negative. Its own inverse. */
 static inline int64_t int_order(enum dtype t, int64_t v)
