@@ -494,6 +494,14 @@ static enum linnet_code mvn(struct kernel_call *c)
 #define MOMENTUM { .name = "momentum", .kind = ATTR_FLOAT, .f = 0.9f }
 #define STASH_TYPE { .name = "stash_type", .kind = ATTR_INT, .i = DT_FLOAT }
 
+/* Along the last axis Softmax before and since opset 13 are the same. */
+static bool axis_is_last(const struct op *op, const struct attr *attr, int nin, const struct type *const *in)
+{
+	int64_t axis = attr_get(op, attr, "axis")->i;
+
+	return axis == -1 || (nin && in[0] && in[0]->shape.rank > 0 && axis == in[0]->shape.rank - 1);
+}
+
 /* Before opset 13 the axes before `axis` were one axis of rows and the others one of columns. */
 #define SOFTMAX_BEFORE_13(title)                                                                   \
 	{                                                                                          \
@@ -505,6 +513,7 @@ static enum linnet_code mvn(struct kernel_call *c)
 		         "  f = Flatten <axis: int = @axis> (input)\n"                             \
 		         "  y = " title " <axis = 1> (f)\n"                                        \
 		         "  output = Reshape <allowzero = 1> (y, s) }",                            \
+		.same = axis_is_last,                                                              \
 	}
 
 /* x2: [n, m] in stash_type, its mean and 1 / inv = sqrt(variance + epsilon) along m; normed: X's type and shape. */

@@ -191,6 +191,9 @@ struct op {
 	                    * "?name { ... } { ... }": the first block when attribute or input `name` is given, else the second;
 	                    * "?name=word { ... } { ... }": the first when STRING attribute `name` (or its default) is that word */
 	const char *lower; /* old version: the same as `body` but in current operators, used by the importer instead of a kernel */
+	/* Optional, beside `lower`: whether for these inputs (of known types) the newest row computes the same with the same
+	 * attributes, so that lowering can be spared, and undone when exporting. */
+	bool (*same)(const struct op *op, const struct attr *attr, int nin, const struct type *const *in);
 	const char *grad;
 	struct fuzz fuzz;
 	const void *param; /* for kernels shared by several rows: which one */
