@@ -18,6 +18,7 @@ struct graph *graph_new(struct arena *a, struct dims *d, struct linnet_error *e)
 	g->name = no_name;
 	g->nvalue = g->nnode = 1;
 	map_init(&g->names, a);
+	map_init(&g->inner, a);
 	return g;
 }
 
@@ -67,7 +68,7 @@ const char *graph_fresh_name(struct graph *g, const char *hint)
 {
 	const char *name = hint && *hint ? hint : "v";
 
-	while (name && graph_name_used(g, name))
+	while (name && (graph_name_used(g, name) || map_get(&g->inner, name, NULL)))
 		name = arena_fmt(g->arena, "%s_%u", hint && *hint ? hint : "v", ++g->fresh);
 	return name;
 }
@@ -83,6 +84,9 @@ value_id graph_add_value(struct graph *g, enum value_kind kind, const char *name
 		name = graph_fresh_name(g, hint);
 	if (!name || map_put(&g->names, name, g->nvalue))
 		return 0;
+	for (struct graph *o = g->outer; o; o = o->outer)
+		if (map_put(&o->inner, name, 0))
+			return 0;
 	v = &g->value[g->nvalue];
 	*v = (struct value){ .name = name, .kind = kind, .type.shape.rank = -1 };
 	return g->nvalue++;
@@ -232,6 +236,68 @@ enum linnet_code graph_replace(struct graph *g, value_id old, value_id by, struc
 	for (uint32_t i = 0; i < g->nout; i++)
 		if (g->out[i] == old)
 			g->out[i] = by;
+	return LINNET_OK;
+}
+
+static enum linnet_code map_copy(struct map *m, struct arena *a, struct linnet_error *e)
+{
+	m->a = a;
+	if (!m->cap)
+		return LINNET_OK;
+	m->slot = arena_dup(a, m->slot, m->cap * sizeof *m->slot);
+	return m->slot ? LINNET_OK : fail_mem(e);
+}
+
+/* With the room that append() counts on. */
+static enum linnet_code ids_copy(value_id **list, size_t n, struct arena *a, struct linnet_error *e)
+{
+	size_t room = 1;
+	value_id *p;
+
+	while (room < n)
+		room *= 2;
+	TRY_NEW(p, a, room);
+	if (n)
+		memcpy(p, *list, n * sizeof *p);
+	*list = p;
+	return LINNET_OK;
+}
+
+static enum linnet_code node_copy(struct node *n, struct graph *g, struct linnet_error *e)
+{
+	TRY(ids_copy(&n->in, n->nin, g->arena, e));
+	TRY(ids_copy(&n->out, n->nout, g->arena, e));
+	n->attr = arena_dup(g->arena, n->attr, n->nattr * sizeof *n->attr);
+	if (!n->attr)
+		return fail_mem(e);
+	for (uint32_t i = 0; i < n->nattr; i++)
+		if (n->attr[i].kind == ATTR_GRAPH) {
+			TRY(graph_copy(n->attr[i].g, g->arena, &n->attr[i].g, e));
+			n->attr[i].g->outer = g;
+		}
+	return LINNET_OK;
+}
+
+enum linnet_code graph_copy(const struct graph *g, struct arena *a, struct graph **out, struct linnet_error *e)
+{
+	struct graph *c = arena_dup(a, g, sizeof *g);
+
+	if (!c)
+		return fail_mem(e);
+	*out = c;
+	c->arena = a;
+	c->value = arena_dup(a, g->value, g->value ? g->nvalue * sizeof *g->value : 0);
+	c->node = arena_dup(a, g->node, g->node ? g->nnode * sizeof *g->node : 0);
+	if (!c->value || !c->node)
+		return fail_mem(e);
+	c->cap_value = g->value ? g->nvalue : 0;
+	c->cap_node = g->node ? g->nnode : 0;
+	TRY(ids_copy(&c->in, g->nin, a, e));
+	TRY(ids_copy(&c->out, g->nout, a, e));
+	TRY(map_copy(&c->names, a, e));
+	TRY(map_copy(&c->inner, a, e));
+	for (uint32_t i = 1; i < c->nnode; i++)
+		TRY(node_copy(&c->node[i], c, e));
 	return LINNET_OK;
 }
 

@@ -40,6 +40,11 @@ struct node {
 	const char *from;         /* pass and rule that made it, NULL when imported */
 };
 
+struct opset {
+	const char *domain; /* "" for ai.onnx */
+	int64_t version;
+};
+
 /*
  * A subgraph has inputs: first the formal ones, then ncapture captured ones, which stand for the last inputs of the
  * node that owns it (graphs of one node list their captures one after the other).
@@ -58,11 +63,7 @@ struct graph {
 	const void *origin;         /* the file's GraphProto */
 	uint32_t fresh;             /* counter behind new names */
 	struct map names;           /* value names in use */
-};
-
-struct opset {
-	const char *domain; /* "" for ai.onnx */
-	int64_t version;
+	struct map inner;           /* those in use in subgraphs */
 };
 
 /* A loaded model. */
@@ -91,7 +92,7 @@ value_id graph_add_const(struct graph *g, const struct tensor *t, const char *hi
 value_id graph_add_input(struct graph *g, const char *name, const struct type *t);
 int graph_add_output(struct graph *g, value_id v);
 
-/* Fresh unique name after hint, in the graph's arena. */
+/* The hint itself when no value of the graph, of those around it and in it has that name, else one like it in the graph's arena. */
 const char *graph_fresh_name(struct graph *g, const char *hint);
 
 /*
@@ -113,6 +114,19 @@ bool graph_name_used(const struct graph *g, const char *name);
 
 /* import.c: put the nodes of the row's `body` in place of node n. The node dies, its outputs live on. */
 enum linnet_code graph_expand(struct graph *g, node_id n, struct linnet_error *e);
+
+/* A copy in arena a: its own arrays and subgraphs; names, rows and tensors are shared. */
+enum linnet_code graph_copy(const struct graph *g, struct arena *a, struct graph **out, struct linnet_error *e);
+
+/*
+ * lower.c: make do with older opsets. Nodes take the row that is valid at the opset of their domain, with constant
+ * inputs turned into attributes, or are expanded by their body until all that is left exists there. The graph must have types;
+ * afterwards it may hold old rows and is good for writing only. LINNET_EUNSUPPORTED names the node that needs more.
+ */
+enum linnet_code graph_lower(struct graph *g, const struct opset *opset, uint32_t nopset, struct linnet_error *e);
+
+/* Whether graph_lower() would leave the graph as it is. */
+bool graph_fits(const struct graph *g, const struct opset *opset, uint32_t nopset);
 
 /* ---- Derived on request, in scratch memory ---- */
 

@@ -50,13 +50,15 @@ struct import {
 	struct block *block;
 	int64_t nnode;
 	int depth;
-	struct cast *cast;          /* CastLike nodes to be folded once types are known */
+	struct late *late;
 };
 
-struct cast {
+/* A node to look at again once types are known. */
+struct late {
 	struct graph *g;
 	node_id node;
-	struct cast *next;
+	const struct op *old; /* the row it may have to be lowered by; NULL: a CastLike of a constant, to be folded */
+	struct late *next;
 };
 
 /* What a name means: the values of a graph by the names of the file, a function or a block. */
@@ -379,8 +381,7 @@ static enum linnet_code define(struct scope *s, enum value_kind kind, const char
 	} else {
 		if (s->prefix && *s->prefix)
 			mine = arena_fmt(g->arena, "%s/%s", s->prefix, name);
-		if (mine && graph_name_used(g, mine))
-			mine = graph_fresh_name(g, mine);
+		mine = mine ? graph_fresh_name(g, mine) : NULL;
 		if (!mine)
 			return fail_mem(e);
 		*id = kind == VALUE_INPUT ? graph_add_input(g, mine, NULL) : graph_add_value(g, kind, mine, NULL);
@@ -618,7 +619,7 @@ static enum linnet_code constant_read(struct import *im, struct scope *s, const 
 
 /* A node to be replaced by a body: its operator's formals get these values and attributes. */
 struct call {
-	const char *name, *op;
+	const char *name;
 	const struct attr *attr;
 	size_t nattr;
 	const value_id *in, *out;
@@ -739,7 +740,7 @@ struct question {
 	const struct call *c;
 };
 
-/* Whether an attribute or input is given; with a word, whether the attribute is that word. */
+/* Whether an attribute or input is written in the file; with a word, whether the attribute is that word. */
 static bool given(void *ctx, const char *name, const char *word)
 {
 	const struct question *q = ctx;
@@ -750,7 +751,7 @@ static bool given(void *ctx, const char *name, const char *word)
 		if (strcmp(v->name, name))
 			continue;
 		if (!word)
-			return attr_given(v);
+			return v->given;
 		return v->kind == ATTR_STRING && v->s.n == strlen(word) && !memcmp(v->s.p, word, v->s.n);
 	}
 	for (uint32_t i = 0; i < q->c->nin && q->op->in[i].name && !word; i++)
@@ -780,13 +781,23 @@ static enum linnet_code inline_block(struct import *im, struct scope *s, const s
 
 /* ---- Nodes ---- */
 
+static enum linnet_code look_later(struct import *im, struct graph *g, node_id node, const struct op *old, struct linnet_error *e)
+{
+	struct late *l;
+
+	TRY_NEW(l, im->scratch, 1);
+	*l = (struct late){ .g = g, .node = node, .old = old, .next = im->late };
+	im->late = l;
+	return LINNET_OK;
+}
+
 /* The attribute's value as a constant, in the element type of `like` where that is another float type. */
 static enum linnet_code attr_const(struct import *im, struct graph *g, const struct attr *v, const char *hint, value_id like,
                                    value_id *out, struct linnet_error *e)
 {
 	int64_t n = (int64_t)v->n;
 	struct tensor *t;
-	struct cast *cast;
+	node_id id;
 
 	if (v->kind == ATTR_INT) {
 		TRY(tensor_new(g->arena, DT_INT64, 1, (int64_t[]){ 1 }, &t, e));
@@ -806,13 +817,9 @@ static enum linnet_code attr_const(struct import *im, struct graph *g, const str
 		return fail_mem(e);
 	if (!like)
 		return LINNET_OK;
-	TRY_NEW(cast, im->scratch, 1);
-	cast->g = g;
-	cast->next = im->cast;
-	im->cast = cast;
-	TRY(graph_add_node(g, op_newest(NULL, "CastLike"), hint, (value_id[]){ *out, like }, 2, NULL, 1, NULL, 0, &cast->node, e));
-	*out = g->node[cast->node].out[0];
-	return LINNET_OK;
+	TRY(graph_add_node(g, op_newest(NULL, "CastLike"), hint, (value_id[]){ *out, like }, 2, NULL, 1, NULL, 0, &id, e));
+	*out = g->node[id].out[0];
+	return look_later(im, g, id, NULL, e);
 }
 
 static bool same_default(const struct op_attr *a, const struct op_attr *b)
@@ -933,12 +940,31 @@ struct item {
 	value_id *out; /* NULL: a Constant, which is done */
 };
 
+/* The node of an old row, in current operators. */
+static enum linnet_code lower(struct import *im, struct scope *s, const struct op *old, const struct call *c, struct linnet_error *e)
+{
+	struct attr *attr;
+	uint32_t nattr = 0;
+	node_id id;
+
+	if (!old->same)
+		return old->lower ? inline_block(im, s, old, old->lower, c, e) : modernize(im, s, old, c, e);
+	TRY_NEW(attr, im->scratch, c->nattr);
+	for (size_t i = 0; i < c->nattr; i++)
+		if (c->attr[i].kind != ATTR_NONE)
+			attr[nattr++] = c->attr[i];
+	TRY(graph_add_node(s->g, op_newest(old->domain, old->name), c->name, c->in, c->nin, c->out, c->nout, attr, nattr, &id, e));
+	s->g->node[id].origin = c->origin;
+	s->g->node[id].from = c->from;
+	return look_later(im, s->g, id, old, e);
+}
+
 static enum linnet_code import_node(struct import *im, struct scope *s, const Onnx__NodeProto *p, const struct item *item,
                                     struct linnet_error *e)
 {
 	const struct callee c = s->opsets->callee[item->callee];
 	const Onnx__NodeProto *origin = s->origin ? s->origin : p;
-	struct call call = { .op = p->op_type, .out = item->out, .nout = item->nout, .origin = origin, .from = s->from };
+	struct call call = { .out = item->out, .nout = item->nout, .origin = origin, .from = s->from };
 	struct captures *captures = NULL;
 	const struct op *row = c.op;
 	value_id *in;
@@ -982,7 +1008,7 @@ static enum linnet_code import_node(struct import *im, struct scope *s, const On
 		TRY(op_attrs(row, attr, call.nattr, im->m->arena, &full, e));
 		call.attr = full;
 		call.nattr = (size_t)op_nattr(row);
-		return row->lower ? inline_block(im, s, row, row->lower, &call, e) : modernize(im, s, row, &call, e);
+		return lower(im, s, row, &call, e);
 	}
 	return add_node(s, row, row == c.op, &call, captures, e);
 }
@@ -1183,17 +1209,63 @@ static enum linnet_code read_functions(struct import *im, struct linnet_error *e
 	return LINNET_OK;
 }
 
-/* No node may need its own output, in any graph. */
-static enum linnet_code check_order(const struct graph *g, struct arena *scratch, struct linnet_error *e)
+static enum linnet_code expand(struct import *im, struct graph *g, node_id id, const struct op *row, const char *text,
+                               struct linnet_error *e)
 {
-	node_id *order;
-	uint32_t n;
+	struct node *n = &g->node[id];
+	struct scope s = { .g = g, .opsets = &im->newest };
+	struct call c = { .name = n->name, .attr = n->attr, .nattr = n->nattr, .in = n->in, .out = n->out };
 
-	TRY(graph_order(g, scratch, &order, &n, e));
-	for (uint32_t i = 1; i < g->nnode; i++)
-		for (uint32_t j = 0; j < g->node[i].nattr; j++)
-			if (g->node[i].attr[j].kind == ATTR_GRAPH)
-				TRY(check_order(g->node[i].attr[j].g, scratch, e));
+	c.nin = n->nin;
+	c.nout = n->nout;
+	c.origin = n->origin;
+	c.from = n->from;
+	n->dead = true;
+	return err_node(e, inline_block(im, &s, row, text, &c, e), c.name, row->name);
+}
+
+/* CastLike (constant, like) becomes the constant in the type of `like`, if that is known. */
+static enum linnet_code fold_cast(struct graph *g, node_id id, bool *changed, struct linnet_error *e)
+{
+	struct node *n = &g->node[id];
+	const struct tensor *from = g->value[n->in[0]].type.value;
+	enum dtype dt = g->value[n->in[1]].type.dt;
+	struct value *v = &g->value[n->out[0]];
+	struct tensor *t;
+
+	if (!dtype_in(dt, FLOATS))
+		return LINNET_OK;
+	TRY(tensor_new(g->arena, dt, from->rank, from->d, &t, e));
+	for (int64_t i = 0; i < t->n; i++)
+		tensor_put(t, i, tensor_get(from, i));
+	v->kind = VALUE_CONST;
+	v->producer = 0;
+	v->type = (struct type){ .dt = dt, .shape = shape_of(t), .value = t };
+	n->dead = true;
+	*changed = true;
+	return LINNET_OK;
+}
+
+/* What had to wait for types. */
+static enum linnet_code finish_late(struct import *im, bool *changed, struct linnet_error *e)
+{
+	*changed = false;
+	for (const struct late *l = im->late; l; l = l->next) {
+		const struct node *n = &l->g->node[l->node];
+		const struct type **in;
+
+		if (!l->old) {
+			TRY(fold_cast(l->g, l->node, changed, e));
+			continue;
+		}
+		TRY_NEW(in, im->scratch, n->nin);
+		for (uint32_t i = 0; i < n->nin; i++)
+			in[i] = n->in[i] ? &l->g->value[n->in[i]].type : NULL;
+		if (l->old->same(n->op, n->attr, (int)n->nin, in))
+			continue;
+		TRY(expand(im, l->g, l->node, l->old, l->old->lower, e));
+		*changed = true;
+	}
 	return LINNET_OK;
 }
 
@@ -1202,6 +1274,7 @@ static enum linnet_code import_model(struct import *im, struct linnet_error *e)
 	struct linnet_model *m = im->m;
 	struct opsets opsets = { 0 };
 	struct scope s = { .opsets = &opsets };
+	bool changed;
 
 	if (!im->proto->graph)
 		return fail(e, LINNET_EMODEL, "the model has no graph");
@@ -1210,7 +1283,11 @@ static enum linnet_code import_model(struct import *im, struct linnet_error *e)
 	m->nopset = opsets.n;
 	TRY(read_functions(im, e));
 	TRY(import_graph(im, im->proto->graph, &s, e));
-	TRY(check_order(s.g, im->scratch, e));
+	TRY(graph_infer(s.g, e));
+	TRY(finish_late(im, &changed, e));
+	if (changed)
+		TRY(graph_infer(s.g, e));
+	TRY(graph_verify(s.g, e));
 	m->graph = s.g;
 	m->changed = false;
 	return LINNET_OK;
@@ -1237,20 +1314,6 @@ enum linnet_code graph_import(struct linnet_model *m, struct linnet_error *e)
 	return err_file(e, code, m->path);
 }
 
-static enum linnet_code expand(struct import *im, struct graph *g, node_id id, struct linnet_error *e)
-{
-	struct node *n = &g->node[id];
-	struct scope s = { .g = g, .opsets = &im->newest };
-	struct call c = { .name = n->name, .op = n->op->name, .attr = n->attr, .nattr = n->nattr, .in = n->in, .out = n->out };
-
-	c.nin = n->nin;
-	c.nout = n->nout;
-	c.origin = n->origin;
-	c.from = n->from;
-	n->dead = true;
-	return err_node(e, inline_block(im, &s, n->op, n->op->body, &c, e), n->name, n->op->name);
-}
-
 enum linnet_code graph_expand(struct graph *g, node_id n, struct linnet_error *e)
 {
 	struct linnet_model m = { .arena = g->arena, .dims = g->dims };
@@ -1259,7 +1322,7 @@ enum linnet_code graph_expand(struct graph *g, node_id n, struct linnet_error *e
 
 	limits_fill(&m.limits, NULL);
 	TRY(import_begin(&im, e));
-	code = expand(&im, g, n, e);
+	code = expand(&im, g, n, g->node[n].op, g->node[n].op->body, e);
 	arena_free(im.scratch);
 	return code;
 }
