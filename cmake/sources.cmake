@@ -10,7 +10,7 @@ layer(ops
 target_link_libraries(linnet_ops PUBLIC OpenMP::OpenMP_C PkgConfig::OPENBLAS PkgConfig::LAPACKE ${SLEEF_LIBRARY} m)
 
 layer(graph
-	graph/graph.c graph/patch.c graph/pass.c graph/mask.c graph/template.c graph/model.c graph/file.c graph/wire.c graph/sha1.c graph/proto_tensor.c graph/proto.c graph/import.c graph/export.c graph/text_parse.c graph/text_print.c graph/infer.c graph/verify.c
+	graph/graph.c graph/patch.c graph/pass.c graph/mask.c graph/template.c graph/model.c graph/file.c graph/wire.c graph/sha1.c graph/proto_tensor.c graph/proto.c graph/import.c graph/export.c graph/lower.c graph/text_parse.c graph/text_print.c graph/infer.c graph/verify.c
 	graph/passes/tidy.c graph/passes/fold.c graph/passes/attend.c)
 target_link_libraries(linnet_graph PUBLIC linnet_ops linnet_onnx)
 

@@ -1,0 +1,398 @@
+/*
+ * Making do with older opsets: the converse of what import does with old rows.
+ *
+ * A graph is in the newest operators. Each node whose row is not the one valid at the wanted opset takes that older row
+ * where this says the same (constant inputs become the attributes they once were), or is replaced by its body, whose nodes are
+ * treated likewise.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "graph/graph.h"
+
+/* Bodies within bodies; more is a body that needs itself. */
+enum { MAX_EXPANSION = 16, NCACHE = 64 };
+
+struct lowering {
+	const struct opset *opset;
+	uint32_t nopset;
+	struct arena *scratch;
+	struct {
+		const struct op *op, *row;
+	} cache[NCACHE]; /* rows looked up before */
+	char why[256]; /* what stands against the older row of the node at hand */
+};
+
+static bool version_of(const struct lowering *l, const struct op *op, int64_t *version)
+{
+	const char *domain = op->domain ? op->domain : "";
+
+	for (uint32_t i = 0; i < l->nopset; i++)
+		if (!strcmp(l->opset[i].domain, domain)) {
+			*version = l->opset[i].version;
+			return true;
+		}
+	*version = OPSET_NEWEST;
+	return false;
+}
+
+/* The row of op's operator at the wanted opset; NULL when it does not exist there. */
+static const struct op *row_of(struct lowering *l, const struct op *op, int64_t version)
+{
+	size_t at = ((uintptr_t)op / sizeof *op) % NCACHE;
+
+	if (l->cache[at].op != op) {
+		l->cache[at].op = op;
+		l->cache[at].row = op_find(op->domain, op->name, (int)(version < INT16_MAX ? version : INT16_MAX));
+	}
+	return l->cache[at].row;
+}
+
+static bool attr_default(const struct op_attr *row, const struct attr *a)
+{
+	switch (a->kind) {
+	case ATTR_NONE: return true;
+	case ATTR_INT: return !(row->flags & (REQUIRED | OPTIONAL)) && a->i == row->i;
+	case ATTR_FLOAT: return !(row->flags & (REQUIRED | OPTIONAL)) && a->f == row->f;
+	case ATTR_STRING:
+		return !(row->flags & (REQUIRED | OPTIONAL)) && row->s && strlen(row->s) == a->s.n && !memcmp(row->s, a->s.p, a->s.n);
+	default: return !a->given;
+	}
+}
+
+/* Whether the node uses nothing of its row that came later than `version`. */
+static bool uses_only(struct lowering *l, const struct node *n, int64_t version)
+{
+	for (uint32_t i = 0; i < n->nattr; i++)
+		if (n->op->attr[i].since > version && !attr_default(&n->op->attr[i], &n->attr[i])) {
+			snprintf(l->why, sizeof l->why, "attribute \"%s\" came with opset %d", n->op->attr[i].name, n->op->attr[i].since);
+			return false;
+		}
+	for (uint32_t i = 0; i < n->nin - n->ncapture + n->nout; i++) {
+		bool in = i < n->nin - n->ncapture;
+		uint32_t k = in ? i : i - (n->nin - n->ncapture);
+		const struct op_io *io = in ? op_in(n->op, (int)k) : op_out(n->op, (int)k);
+
+		if (io && io->since > version && (in ? n->in[k] : n->out[k])) {
+			snprintf(l->why, sizeof l->why, "%s \"%s\" came with opset %d", in ? "input" : "output", io->name, io->since);
+			return false;
+		}
+	}
+	return true;
+}
+
+static const struct tensor *constant(const struct graph *g, value_id v) { return v ? g->value[v].type.value : NULL; }
+
+static struct attr *attr_of(const struct node *n, const char *name)
+{
+	int i = op_attr_index(n->op, name);
+
+	return i < 0 ? NULL : &n->attr[i];
+}
+
+/* ---- What rows cannot say ---- */
+
+/* Since opset 18 equal pieces are asked for by their number; before, by saying nothing, and they had to be equal. */
+static enum linnet_code fix_split(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e)
+{
+	struct node *n = &g->node[id];
+	struct attr *count = attr_of(n, "num_outputs");
+	const struct type *t = n->nin ? &g->value[n->in[0]].type : NULL;
+	bool lengths = n->nin > 1 && n->in[1];
+	int axis;
+
+	(void)l;
+	if (!count || lengths)
+		return LINNET_OK;
+	if (version >= 18) {
+		if (!attr_given(count))
+			*count = (struct attr){ .name = count->name, .kind = ATTR_INT, .given = true, .i = n->nout };
+		return LINNET_OK;
+	}
+	if (!attr_given(count) || !t || t->shape.rank < 0)
+		return LINNET_OK;
+	TRY(axis_check(attr_of(n, "axis")->i, t->shape.rank, &axis, e));
+	if (count->i == n->nout && dim_divides(g->dims, count->i, t->shape.d[axis]))
+		*count = (struct attr){ .name = count->name };
+	return LINNET_OK;
+}
+
+/* Reshape without zeros in its shape does not need allowzero. */
+static enum linnet_code fix_reshape(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e)
+{
+	struct node *n = &g->node[id];
+	struct attr *a = attr_of(n, "allowzero");
+	dim d[MAX_SYM];
+	int k = n->nin > 1 && n->in[1] ? type_elements(&g->value[n->in[1]].type, d) : -1;
+
+	(void)l;
+	(void)e;
+	if (!a || version >= 14)
+		return LINNET_OK;
+	for (int i = 0; i < k; i++)
+		if (d[i] == DIM_NONE || (dim_is_int(d[i]) ? !d[i] : !dim_ge(g->dims, d[i], 1)))
+			return LINNET_OK;
+	if (k >= 0)
+		*a = (struct attr){ .name = a->name, .kind = ATTR_INT };
+	return LINNET_OK;
+}
+
+static const struct {
+	const char *op;
+	enum linnet_code (*fix)(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e);
+} fixes[] = {
+	{ "Split", fix_split },
+	{ "Reshape", fix_reshape },
+};
+
+/* Split at opset 18 says how many pieces it makes, one way or the other. */
+static bool complete(const struct node *n, int64_t version)
+{
+	return !node_is(n, "Split") || version < 18 || (n->nin > 1 && n->in[1]) || attr_given(node_attr(n, "num_outputs"));
+}
+
+/* ---- Older rows ---- */
+
+/* The contents of a constant as the attribute it once was. */
+static enum linnet_code to_attr(struct lowering *l, const struct op_attr *row, const struct tensor *t, struct arena *a,
+                                struct attr *out, bool *ok, struct linnet_error *e)
+{
+	bool one = row->kind == ATTR_INT || row->kind == ATTR_FLOAT, whole = row->kind == ATTR_INT || row->kind == ATTR_INTS;
+	int64_t *ints;
+	float *floats;
+
+	*ok = dtype_in(t->dt, whole ? INTS : FLOATS) && (one ? t->n == 1 : t->rank == 1);
+	if (!*ok) {
+		snprintf(l->why, sizeof l->why, "input \"%s\" does not fit the attribute it was then", row->name);
+		return LINNET_OK;
+	}
+	TRY_NEW(ints, a, whole ? t->n : 0);
+	TRY_NEW(floats, a, whole ? 0 : t->n);
+	for (int64_t i = 0; i < t->n; i++)
+		if (whole)
+			ints[i] = tensor_get_int(t, i);
+		else
+			floats[i] = (float)tensor_get(t, i);
+	*out = (struct attr){ .name = row->name, .kind = row->kind, .given = true, .n = (size_t)t->n, .ints = ints, .floats = floats };
+	if (one) {
+		out->n = 0;
+		out->i = whole ? ints[0] : 0;
+		out->f = whole ? 0 : (double)floats[0];
+	}
+	return LINNET_OK;
+}
+
+/* The attributes of a node as an older row has them; *ok is false when it cannot say them. */
+static enum linnet_code old_attrs(struct lowering *l, struct graph *g, const struct node *n, const struct op *row, int64_t version,
+                                  struct attr *attr, bool *ok, struct linnet_error *e)
+{
+	*ok = false;
+	for (uint32_t i = 0; i < n->nattr; i++) {
+		int at = op_attr_index(row, n->attr[i].name);
+
+		if (at >= 0 && row->attr[at].since <= version) {
+			attr[at] = n->attr[i];
+			attr[at].given |= !attr_default(&row->attr[at], &attr[at]);
+		} else if (!attr_default(&n->op->attr[i], &n->attr[i])) {
+			snprintf(l->why, sizeof l->why, "attribute \"%s\" came later", n->attr[i].name);
+			return LINNET_OK;
+		}
+	}
+	for (int i = 0; row->attr && row->attr[i].name; i++) {
+		const struct op_attr *a = &row->attr[i];
+		value_id v = a->input && a->input < n->nin ? n->in[a->input] : 0;
+
+		attr[i].name = a->name;
+		if (!v)
+			continue;
+		if (!constant(g, v)) {
+			snprintf(l->why, sizeof l->why, "input \"%s\" has to be constant there", op_in(n->op, a->input)->name);
+			return LINNET_OK;
+		}
+		TRY(to_attr(l, a, constant(g, v), g->arena, &attr[i], ok, e));
+		if (!*ok)
+			return LINNET_OK;
+	}
+	*ok = true;
+	return LINNET_OK;
+}
+
+static bool is_attr(const struct op *row, uint32_t input)
+{
+	for (const struct op_attr *a = row->attr; a && a->name; a++)
+		if (a->input && a->input == input)
+			return true;
+	return false;
+}
+
+/* The inputs of a node as an older row has them. */
+static bool old_inputs(struct lowering *l, struct node *n, const struct op *row, int64_t version)
+{
+	uint32_t nin = 0;
+
+	for (uint32_t i = 0; i < n->nin; i++) {
+		const struct op_io *io = op_in(row, (int)i);
+
+		if (!n->in[i] || is_attr(row, i))
+			continue;
+		if (!io || io->since > version) {
+			const struct op_io *mine = op_in(n->op, (int)i);
+
+			snprintf(l->why, sizeof l->why, "input \"%s\" came later", mine ? mine->name : "");
+			return false;
+		}
+		nin = i + 1;
+	}
+	for (uint32_t i = 0; i < nin; i++)
+		if (is_attr(row, i))
+			n->in[i] = 0;
+	n->nin = nin;
+	return true;
+}
+
+/* The node in the words of an older row, where that is possible. */
+static enum linnet_code take_row(struct lowering *l, struct graph *g, node_id id, const struct op *row, int64_t version, bool *done,
+                                 struct linnet_error *e)
+{
+	struct node *n = &g->node[id];
+	const struct type **in;
+	struct attr *attr;
+
+	*done = false;
+	TRY_NEW(in, l->scratch, n->nin);
+	for (uint32_t i = 0; i < n->nin; i++)
+		in[i] = n->in[i] ? &g->value[n->in[i]].type : NULL;
+	if (n->ncapture || (row->lower && !(row->same && row->same(n->op, n->attr, (int)n->nin, in))))
+		return LINNET_OK;
+	TRY_NEW(attr, g->arena, op_nattr(row));
+	TRY(old_attrs(l, g, n, row, version, attr, done, e));
+	*done = *done && old_inputs(l, n, row, version);
+	if (!*done)
+		return LINNET_OK;
+	n->op = row;
+	n->attr = attr;
+	n->nattr = (uint32_t)op_nattr(row);
+	return LINNET_OK;
+}
+
+/* ---- Bodies ---- */
+
+static enum linnet_code lower_nodes(struct lowering *l, struct graph *g, node_id from, int depth, struct linnet_error *e);
+
+/* A node that inference has evaluated becomes constants. */
+static void fold(struct graph *g, node_id id)
+{
+	struct node *n = &g->node[id];
+
+	for (uint32_t i = 0; i < n->nout; i++)
+		if (n->out[i] && !g->value[n->out[i]].type.value)
+			return;
+	for (uint32_t i = 0; i < n->nout; i++)
+		if (n->out[i]) {
+			g->value[n->out[i]].kind = VALUE_CONST;
+			g->value[n->out[i]].producer = 0;
+			g->value[n->out[i]].origin = NULL;
+		}
+	n->dead = true;
+}
+
+static enum linnet_code expand(struct lowering *l, struct graph *g, node_id id, int depth, struct linnet_error *e)
+{
+	node_id first = g->nnode;
+
+	if (depth == MAX_EXPANSION)
+		return fail(e, LINNET_EINTERNAL, "the operator's body needs the operator");
+	TRY(graph_expand(g, id, e));
+	for (node_id i = first; i < g->nnode; i++) {
+		TRY(graph_infer_node(g, i, e));
+		fold(g, i);
+	}
+	return lower_nodes(l, g, first, depth + 1, e);
+}
+
+static enum linnet_code lower_node(struct lowering *l, struct graph *g, node_id id, int depth, struct linnet_error *e)
+{
+	const struct op *op = g->node[id].op, *row;
+	const char *domain = op->domain ? op->domain : "ai.onnx";
+	int64_t version;
+	bool done;
+
+	for (uint32_t i = 0; i < g->node[id].nattr; i++)
+		if (g->node[id].attr[i].kind == ATTR_GRAPH)
+			TRY(lower_nodes(l, g->node[id].attr[i].g, 1, depth, e));
+	if (!version_of(l, op, &version))
+		return LINNET_OK;
+	if (!g->node[id].known)
+		return op->since == version ? LINNET_OK
+		                            : fail(e, LINNET_EUNSUPPORTED, "the operator is unknown, so it stays at opset %d of %s; %lld was "
+		                                   "asked for", op->since, domain, (long long)version);
+	for (size_t i = 0; i < sizeof fixes / sizeof *fixes; i++)
+		if (node_is(&g->node[id], fixes[i].op))
+			TRY(fixes[i].fix(l, g, id, version, e));
+	*l->why = '\0';
+	row = row_of(l, op, version);
+	if (row == op && uses_only(l, &g->node[id], version))
+		return LINNET_OK;
+	if (row && row != op) {
+		TRY(take_row(l, g, id, row, version, &done, e));
+		if (done)
+			return LINNET_OK;
+	}
+	if (op->body)
+		return expand(l, g, id, depth, e);
+	if (*l->why)
+		return fail(e, LINNET_EUNSUPPORTED, "the node cannot be said at opset %lld of %s: %s", (long long)version, domain, l->why);
+	return fail(e, LINNET_EUNSUPPORTED, "the operator needs opset %d of %s; %lld was asked for", op->since, domain,
+	            (long long)version);
+}
+
+static enum linnet_code lower_nodes(struct lowering *l, struct graph *g, node_id from, int depth, struct linnet_error *e)
+{
+	node_id end = g->nnode; /* expand() sees to those it adds */
+
+	for (node_id i = from; i < end; i++) {
+		const char *name = g->node[i].name, *op = g->node[i].op->name;
+
+		if (!g->node[i].dead)
+			TRY(err_node(e, lower_node(l, g, i, depth, e), name, op));
+	}
+	return LINNET_OK;
+}
+
+enum linnet_code graph_lower(struct graph *g, const struct opset *opset, uint32_t nopset, struct linnet_error *e)
+{
+	struct lowering l = { .opset = opset, .nopset = nopset, .scratch = arena_new() };
+	enum linnet_code code = l.scratch ? lower_nodes(&l, g, 1, 0, e) : fail_mem(e);
+
+	if (!code)
+		code = graph_compact(g, l.scratch, e);
+	arena_free(l.scratch);
+	return code;
+}
+
+static bool fits(struct lowering *l, const struct graph *g)
+{
+	for (node_id i = 1; i < g->nnode; i++) {
+		const struct node *n = &g->node[i];
+		int64_t version;
+
+		if (n->dead)
+			continue;
+		for (uint32_t j = 0; j < n->nattr; j++)
+			if (n->attr[j].kind == ATTR_GRAPH && !fits(l, n->attr[j].g))
+				return false;
+		if (!version_of(l, n->op, &version))
+			continue;
+		if (n->known ? row_of(l, n->op, version) != n->op || !uses_only(l, n, version) || !complete(n, version)
+		             : n->op->since != version)
+			return false;
+	}
+	return true;
+}
+
+bool graph_fits(const struct graph *g, const struct opset *opset, uint32_t nopset)
+{
+	struct lowering l = { .opset = opset, .nopset = nopset };
+
+	return fits(&l, g);
+}
