@@ -85,7 +85,7 @@ static enum linnet_code shape_reduce(struct shape_call *c)
 			y.d[k] = DIM_NONE;
 	}
 	c->out[0].shape = y;
-	if (f->sym && a.known && (x->rank == 0 || a.on[0]))
+	if (f && f->sym && a.known && (x->rank == 0 || a.on[0]))
 		fold_sym(c, f->sym);
 	return LINNET_OK;
 }
