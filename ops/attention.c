@@ -436,7 +436,7 @@ static const struct op rows[] = {
 		.out = OUT({ "Y", T }),
 		.attr = ATTRS([ROPE_INTERLEAVED] = { .name = "interleaved", .kind = ATTR_INT }, [ROPE_NUM_HEADS] = HEADS("num_heads"),
 		              [ROPE_DIM] = { .name = "rotary_embedding_dim", .kind = ATTR_INT, .lo = 0, .hi = INT32_MAX }),
-		.types = { [T] = FLOATS, [T1] = SET(INT64) },
+		.types = { [T] = SET(FLOAT) | HALVES, [T1] = SET(INT64) },
 		.agree = AGREE_ROUND,
 		.shape = shape_rotary,
 		.kernel = rotary,
