@@ -14,7 +14,7 @@ void limits_fill(struct linnet_limits *out, const struct linnet_limits *l)
 	if (out->max_bytes <= 0)
 		out->max_bytes = (int64_t)1 << 46;
 	if (out->max_nodes <= 0)
-		out->max_nodes = (int64_t)1 << 24;
+		out->max_nodes = (int64_t)1 << 20;
 	if (out->max_elements <= 0)
 		out->max_elements = (int64_t)1 << 40;
 	if (out->max_memory <= 0)

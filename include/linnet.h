@@ -59,7 +59,7 @@ struct linnet_error {
 struct linnet_limits {
 	size_t size;          /* sizeof(struct linnet_limits) */
 	int64_t max_bytes;    /* bytes of one file; default 2^46 */
-	int64_t max_nodes;    /* nodes over all graphs; default 2^24 */
+	int64_t max_nodes;    /* nodes over all graphs; default 2^20 */
 	int64_t max_elements; /* elements of one tensor; default 2^40 */
 	int64_t max_memory;   /* bytes of activations while running; default 2^40 */
 	int max_depth;        /* nesting of messages and subgraphs; default 64, at most 500 */
