@@ -413,23 +413,37 @@ static const char *kind_name(int type)
 }
 
 /* The kind by which field is filled; files before IR version 2 do not say it. */
-static int filled_type(const Onnx__AttributeProto *p)
+static int filled_type(const Onnx__AttributeProto *p, int *n)
 {
-	return p->has_f              ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT
-	       : p->has_i            ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT
-	       : p->has_s            ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING
-	       : p->t                ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR
-	       : p->g                ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPH
-	       : p->n_floats         ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS
-	       : p->n_ints           ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS
-	       : p->n_strings        ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRINGS
-	       : p->n_tensors        ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSORS
-	       : p->n_graphs         ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPHS
-	       : p->sparse_tensor    ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSOR
-	       : p->n_sparse_tensors ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSORS
-	       : p->tp               ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TYPE_PROTO
-	       : p->n_type_protos    ? ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TYPE_PROTOS
-	                             : ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__UNDEFINED;
+	const struct {
+		bool filled;
+		int type;
+	} fields[] = {
+		{ p->has_f, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT },
+		{ p->has_i, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT },
+		{ p->has_s, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING },
+		{ p->t, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR },
+		{ p->g, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPH },
+		{ p->n_floats, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS },
+		{ p->n_ints, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS },
+		{ p->n_strings, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRINGS },
+		{ p->n_tensors, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSORS },
+		{ p->n_graphs, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPHS },
+		{ p->sparse_tensor, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSOR },
+		{ p->n_sparse_tensors, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSORS },
+		{ p->tp, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TYPE_PROTO },
+		{ p->n_type_protos, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TYPE_PROTOS },
+	};
+	int type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__UNDEFINED;
+
+	*n = 0;
+	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+		if (!fields[i].filled)
+			continue;
+		type = fields[i].type;
+		++*n;
+	}
+	return type;
 }
 
 /* What an attribute without a type and without a value must be: empty or zero, of the row's kind. */
@@ -493,7 +507,7 @@ static enum linnet_code subgraph_read(struct import *im, struct scope *s, const 
 static enum linnet_code attr_read(struct import *im, struct scope *s, const Onnx__AttributeProto *p, const struct op *op,
                                   struct captures **captures, struct attr *out, struct linnet_error *e)
 {
-	int filled = filled_type(p), type = p->has_type ? (int)p->type : 0;
+	int nfilled, filled = filled_type(p, &nfilled), type = p->has_type ? (int)p->type : 0;
 	struct tensor *t;
 
 	*out = (struct attr){ .name = str_or(p->name) };
@@ -507,6 +521,8 @@ static enum linnet_code attr_read(struct import *im, struct scope *s, const Onnx
 			}
 		return LINNET_OK;
 	}
+	if (nfilled > 1)
+		return fail(e, LINNET_EATTR, "attribute \"%s\" holds %d values; expected one", out->name, nfilled);
 	if (type && filled && filled != type)
 		return fail(e, LINNET_EATTR, "attribute \"%s\" says %s but holds %s", out->name, kind_name(type), kind_name(filled));
 	if (!type)

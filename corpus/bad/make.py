@@ -305,9 +305,9 @@ bad("domain_not_imported", "EMODEL", 'no opset of domain "com.acme"',
 bad("node_without_operator", "EMODEL", "names no operator", model(graph([data(1, "x") + data(2, "y")])))
 bad("input_undefined", "EMODEL", '"missing", which nothing defines', model(graph([node("Add", ["x", "missing"], ["y"])])))
 bad("output_undefined", "EMODEL", '"z", which nothing defines', model(graph([RELU], outputs=[value("z")])))
-bad("cycle", "EMODEL", "", model(graph([node("Add", ["x", "b"], ["a"], name="first"), node("Relu", ["a"], ["b"], name="second"),
+bad("cycle", "EMODEL", "(Add): the graph has a cycle through this node", model(graph([node("Add", ["x", "b"], ["a"], name="first"), node("Relu", ["a"], ["b"], name="second"),
                                         node("Relu", ["b"], ["y"], name="third")])))
-bad("cycle_of_one", "EMODEL", "", model(graph([node("Add", ["x", "y"], ["y"])])))
+bad("cycle_of_one", "EMODEL", "(Add): the graph has a cycle through this node", model(graph([node("Add", ["x", "y"], ["y"])])))
 bad("input_twice", "EMODEL", '"x" is defined twice', model(graph([RELU], inputs=[value("x"), value("x")])))
 bad("node_output_twice", "EMODEL", '"y" is defined twice', model(graph([RELU, node("Neg", ["x"], ["y"], name="m")])))
 bad("node_defines_an_input", "EMODEL", '"x" is defined twice', model(graph([node("Relu", ["x"], ["x"])], outputs=[value("x")])))
@@ -328,6 +328,8 @@ bad_attribute("unknown", 'unknown attribute "axes"', attr_ints("axes", [1]))
 bad_attribute("wrong_kind", '"axis" has the wrong kind', attr_string("axis", "1"))
 bad_attribute("says_int_holds_string", '"axis" says', data(1, "axis") + data(4, "1") + num(20, A_INT))
 bad_attribute("twice", '"axis" is given twice', attr_int("axis", 0), attr_int("axis", 0))
+bad_attribute("required", '"to" is required', op="Cast")
+bad_attribute("of_two_values", '"axis" holds 2 values; expected one', data(1, "axis") + num(3, 0) + data(4, "0"))
 bad_attribute("reference_outside_function", 'outside a function', data(1, "axis") + data(21, "outer") + num(20, A_INT))
 bad_attribute("not_one_of", '"auto_pad" is "BOTH"', attr_string("auto_pad", "BOTH"), op="Conv", inputs=("x", "x"))
 bad_attribute("tensor_broken", "raw_data has 4 bytes; float[2] takes 8",
@@ -336,11 +338,37 @@ bad_attribute("constant_of_two_values", "expected one", attr_int("value_int", 1)
               op="Constant", inputs=())
 bad_attribute("constant_of_none", "expected one", op="Constant", inputs=())
 
+# ---- Arity, types, shapes ----
+
+bad("too_many_inputs", "EMODEL", "at most 1", model(graph([node("Relu", ["x", "x"], ["y"])])))
+bad("too_few_inputs", "EMODEL", "at least 2 needed", model(graph([node("Add", ["x"], ["y"])])))
+bad("too_many_outputs", "EMODEL", "at most 1", model(graph([node("Relu", ["x"], ["y", "z"])])))
+bad("input_left_out", "EMODEL", 'input "A" is left out but is not optional', model(graph([node("Add", ["", "x"], ["y"])])))
+
+AB = [value("a", FLOAT, [2, 3]), value("b", FLOAT, [4, 5])]
+bad("types_differ", "ETYPE", 'input "B" has element type int32; float was expected',
+    model(graph([node("Add", ["x", "i"], ["y"])], inputs=[value("x"), value("i", INT32)])))
+bad("type_not_admitted", "ETYPE", 'input "X" has element type string',
+    model(graph([node("Relu", ["x"], ["y"])], inputs=[value("x", STRING)])))
+bad("matmul_inner_lengths", "ESHAPE", "3 and 4", model(graph([node("MatMul", ["a", "b"], ["y"])], inputs=AB)))
+bad("broadcast", "ESHAPE", "lengths 2 and 4 do not broadcast", model(graph([node("Add", ["a", "b"], ["y"])], inputs=AB)))
+bad("concat_ranks", "ESHAPE", "input 1 has rank 1", model(graph([node("Concat", ["a", "x"], ["y"], attr_int("axis", 0))], inputs=AB + [value("x")])))
+bad("axis_out_of_range", "ESHAPE", "axis 5 is not in [-2, 1]",
+    model(graph([node("Softmax", ["a"], ["y"], attr_int("axis", 5))], inputs=AB)))
+bad("permutation", "EATTR", "perm is no permutation", model(graph([node("Transpose", ["a"], ["y"], attr_ints("perm", [0, 0]))], inputs=AB)))
+bad("reshape_count", "ESHAPE", "6 elements cannot become 16",
+    model(graph([node("Reshape", ["a", "w"], ["y"])], inputs=AB, initializers=[tensor([2], INT64, packed(7, [4, 4]))])))
+
 # ---- Subgraphs, functions ----
 
 
 COND = value("c", BOOL, [])
 THEN = graph([node("Relu", ["x"], ["t"])], inputs=[], outputs=[value("t")])
+bad("if_without_else", "EATTR", '"else_branch" is required',
+    model(graph([node("If", ["c"], ["y"], attr_graph("then_branch", THEN))], inputs=[COND, value("x")])))
+bad("subgraph_attribute_is_no_graph", "EATTR", "then_branch",
+    model(graph([node("If", ["c"], ["y"], attr_int("then_branch", 1), attr_graph("else_branch", THEN))],
+                inputs=[COND, value("x")])))
 bad("subgraph_input_undefined", "EMODEL", '"nowhere", which nothing defines',
     model(graph([node("If", ["c"], ["y"], attr_graph("then_branch", THEN),
                       attr_graph("else_branch", graph([node("Relu", ["nowhere"], ["t"])], inputs=[], outputs=[value("t")])))],

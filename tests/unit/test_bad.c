@@ -18,6 +18,10 @@ static enum linnet_code open_model(const char *path, struct linnet_error *e)
 	code = proto_load(m, path, e);
 	if (!code)
 		code = graph_import(m, e);
+	if (!code)
+		code = err_file(e, graph_infer(m->graph, e), path);
+	if (!code)
+		code = err_file(e, graph_verify(m->graph, e), path);
 	model_free(m);
 	return code;
 }
