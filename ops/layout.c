@@ -494,38 +494,40 @@ struct cut {
 /* Indices this far out mean the end of an axis whose length is not known: exporters write INT32_MAX or INT64_MAX. */
 static const int64_t far_out = INT32_MAX;
 
-/* An index counted from either end as one counted from the start, not clamped. */
-static dim from_start(struct dims *t, dim i, dim length)
+/* An index counted from either end as one counted from the start; only clamped where the length is a number or the index is
+ * far out: `low` is where the axis begins. */
+static dim from_start(struct dims *t, dim i, dim length, int64_t low)
 {
-	if (dim_is_int(i))
-		return i < 0 ? dim_add(t, length, i) : i;
+	if (dim_is_int(i)) {
+		if (!dim_is_int(length) && (i >= far_out || i <= -far_out))
+			return i > 0 ? length : low;
+		i = i < 0 ? dim_add(t, length, i) : i;
+		return dim_is_int(length) ? dim_min(NULL, dim_max(NULL, i, low), length) : i;
+	}
 	return dim_is_expr(i) && dim_ge(t, i, 0) ? i : DIM_NONE;
 }
 
 static struct cut cut_axis(struct dims *t, dim length, dim start, dim end, int64_t step)
 {
 	struct cut r = { .step = step };
-	dim last = dim_sub(t, length, 1), stop;
-	bool open = !dim_is_int(length), to_end = open && dim_is_int(end) && end >= far_out;
+	dim last, stop;
 
 	if (step > 0) {
-		/* first in [0, length], stop in [0, length]; clamps that the difference's own makes needless are left out */
-		r.first = dim_max(t, from_start(t, start, length), 0);
-		if (to_end && dim_is_int(start) && start < 0) {
+		/* first and stop in [0, length]; a clamp that the difference's own makes needless is left out */
+		r.first = dim_max(t, from_start(t, start, length, 0), 0);
+		stop = dim_min(t, from_start(t, end, length, 0), length);
+		if (stop == length && dim_is_int(start) && start < 0 && start > -far_out)
 			r.length = dim_min(t, dim_sub(t, 0, start), length);
-		} else {
-			stop = to_end ? length : dim_min(t, from_start(t, end, length), length);
+		else
 			r.length = dim_max(t, dim_sub(t, stop, r.first), 0);
-		}
 		r.length = step == 1 ? r.length : dim_ceil_div(t, r.length, step);
 		return r;
 	}
 	/* first in [0, length - 1], stop in [-1, length - 1] */
-	r.first = open && dim_is_int(start) && (start == -1 || start >= far_out)
-		? last : dim_min(t, dim_max(t, from_start(t, start, length), 0), last);
-	stop = open && dim_is_int(end) && end <= -far_out
-		? -1 : dim_max(t, dim_min(t, from_start(t, end, length), last), -1);
-	r.length = dim_ceil_div(t, dim_max(t, dim_sub(t, r.first, stop), 0), -step);
+	last = dim_sub(t, length, 1);
+	r.first = start == -1 ? last : dim_min(t, dim_max(t, from_start(t, start, length, 0), 0), last);
+	stop = dim_max(t, dim_min(t, from_start(t, end, length, -1), last), -1);
+	r.length = dim_ceil_div(t, dim_max(t, dim_sub(t, r.first, stop), 0), dim_sub(t, 0, step));
 	return r;
 }
 
