@@ -11,6 +11,13 @@
  *	y = float[1,3] {0.09, 0.24, 0.67}         what each output is; {...} for type and shape alone
  *	! LINNET_ESHAPE axis 2 is not in          instead of outputs: the error, and a part of its message
  *
+ * or, of inference alone,
+ *
+ *	y = Reshape (x, s)
+ *	x : float[batch,seq,64]                   the type of an input; inputs given as tensors are constants
+ *	s : int64[2] {batch, -1}                  with elements that are known
+ *	y : float[batch,64*seq]                   the type of an output as it is printed, with elements when they are known
+ *
  * Integers in tensors of narrow floats are numbers here, not bits. `test_ops Softmax ...` runs the files of these operators alone.
  */
 #include "tests/unit/unit.h"
@@ -207,8 +214,14 @@ enum { MAX_CASE = 64 };
 
 struct value_line {
 	char *name;
+	const char *text;
 	const struct tensor *t; /* without data when only type and shape are told */
 	bool any;
+};
+
+/* name : type, with elements or without */
+struct type_line {
+	const char *name, *type, *elements;
 };
 
 struct test_case {
@@ -221,6 +234,8 @@ struct test_case {
 	int nnode;
 	struct value_line value[MAX_CASE];
 	int nvalue;
+	struct type_line type[MAX_CASE];
+	int ntype;
 	const char *code, *message; /* of the error */
 };
 
@@ -475,6 +490,117 @@ static void run_once(const struct test_case *c, const Onnx__GraphProto *nodes, e
 	model_free(m);
 }
 
+/* ---- Cases of inference ---- */
+
+static const struct type_line *find_type(const struct test_case *c, const char *name)
+{
+	for (int i = 0; i < c->ntype; i++)
+		if (!strcmp(c->type[i].name, name))
+			return &c->type[i];
+	return NULL;
+}
+
+/* The case as a model: inputs with a type are graph inputs, those with a tensor are added as inputs to become constants. */
+static char *typed_text(const struct test_case *c, const Onnx__GraphProto *nodes)
+{
+	struct str s;
+
+	str_init(&s, c->a);
+	str_addf(&s, "<ir_version: 13, opset_import: [\"\" : %d, \"com.microsoft\" : 1]>\n\"case\" (", c->opset);
+	for (int i = 0, n = 0; i < c->ntype; i++) {
+		bool made = false;
+
+		for (size_t k = 0; k < nodes->n_node; k++)
+			made |= listed(nodes->node[k]->output, nodes->node[k]->n_output, c->type[i].name);
+		if (!made)
+			str_addf(&s, "%s%s %s", n++ ? ", " : "", c->type[i].type, c->type[i].name);
+	}
+	str_add(&s, ") => () {\n");
+	for (int i = 0; i < c->nvalue; i++)
+		str_addf(&s, "%s = Constant <value = %s> ()\n", c->value[i].name, c->value[i].text);
+	for (int i = 0; i < c->nnode; i++)
+		str_addf(&s, "%s\n", c->node[i]);
+	str_add(&s, "}\n");
+	return str_done(&s);
+}
+
+/* "float[batch,seq]", and what is known of the elements: "int64[2] {batch, 4}". */
+static const char *described(struct linnet_model *m, const struct type *t)
+{
+	const char *shape = shape_str(m->dims, &t->shape, m->arena);
+	int64_t n = t->value ? t->value->n : t->sym ? (t->shape.rank ? t->shape.d[0] : 1) : 0;
+	struct str s;
+
+	str_init(&s, m->arena);
+	str_addf(&s, "%s%s", dtype_name(t->dt), shape ? shape : "");
+	for (int64_t i = 0; i < n; i++) {
+		str_add(&s, i ? ", " : " {");
+		if (t->value && dtype_class(t->dt) == CLASS_FLOAT)
+			str_addf(&s, "%g", tensor_get(t->value, i));
+		else
+			str_add(&s, dim_str(m->dims, t->value ? tensor_get_int(t->value, i) : t->sym[i], m->arena));
+	}
+	str_add(&s, n ? "}" : "");
+	return str_done(&s);
+}
+
+/* "{batch, -1}" to an input's symbolic elements. */
+static void set_elements(struct linnet_model *m, struct value *v, const char *elements)
+{
+	dim *sym = arena_get(m->arena, MAX_SYM, sizeof *sym);
+	int n = 0;
+
+	assert_non_null(sym);
+	for (const char *p = elements + 1; *p && *p != '}'; n++) {
+		size_t len = strcspn(p, ",}");
+		char *word = arena_strn(m->arena, p + strspn(p, " "), len - strspn(p, " ")), *end;
+		long long i = strtoll(word, &end, 10);
+
+		sym[n] = *end ? dim_parse(m->dims, word) : i;
+		p += len + (p[len] == ',');
+	}
+	v->type.sym = sym;
+}
+
+static void run_types(const struct test_case *c, const Onnx__GraphProto *nodes)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	const char *text = typed_text(c, nodes);
+	enum linnet_code code;
+
+	assert_non_null(m);
+	assert_non_null(text);
+	code = text_parse(m, text, strlen(text), &e);
+	code = code ? code : graph_import(m, &e);
+	for (value_id v = 1; !code && v < m->graph->nvalue; v++) {
+		const struct type_line *t = find_type(c, m->graph->value[v].name);
+
+		if (t && t->elements && m->graph->value[v].kind == VALUE_INPUT)
+			set_elements(m, &m->graph->value[v], t->elements);
+	}
+	code = code ? code : graph_infer(m->graph, &e);
+	if (c->code) {
+		check_error(c, "", code, &e);
+	} else if (code) {
+		CASE_FAILS(c, "LINNET_%s %s", linnet_code_name(code), e.message);
+	} else {
+		for (value_id v = 1; v < m->graph->nvalue; v++) {
+			const struct type_line *t = find_type(c, m->graph->value[v].name);
+			const char *got, *want;
+
+			if (!t || m->graph->value[v].kind == VALUE_INPUT)
+				continue;
+			got = described(m, &m->graph->value[v].type);
+			want = arena_fmt(c->a, "%s%s%s", t->type, t->elements ? " " : "", t->elements ? t->elements : "");
+			assert_true(got && want);
+			if (strcmp(got, want))
+				CASE_FAILS(c, "%s is %s, expected %s", t->name, got, want);
+		}
+	}
+	model_free(m);
+}
+
 static void run_case(const struct test_case *c)
 {
 	struct linnet_error e = { 0 };
@@ -501,6 +627,10 @@ static void run_case(const struct test_case *c)
 			        listed(nodes->node[n]->output, nodes->node[n]->n_output, c->value[i].name);
 		if (!used)
 			CASE_FAILS(c, "%s is no input or output of the nodes", c->value[i].name);
+	}
+	if (c->ntype) {
+		run_types(c, nodes);
+		return;
 	}
 	run_once(c, nodes, KNOW_LENGTHS, false);
 	run_once(c, nodes, KNOW_RANKS, false);
@@ -561,6 +691,7 @@ static bool add_value(struct test_case *c, struct linnet_model *m, char *s)
 		return false;
 	}
 	v->name = arena_strn(c->a, s, word_length(s));
+	v->text = text;
 	if (text_parse_tensor(text, strlen(text), true, c->a, &p, &e)) {
 		CASE_FAILS(c, "%s: %s", v->name, e.message);
 		return false;
@@ -574,6 +705,34 @@ static bool add_value(struct test_case *c, struct linnet_model *m, char *s)
 	}
 	v->t = t;
 	c->nvalue++;
+	return true;
+}
+
+/* name : type {elements} */
+static bool is_type(const char *s)
+{
+	size_t n = word_length(s);
+
+	return n && s[n + strspn(s + n, " ")] == ':';
+}
+
+static bool add_type(struct test_case *c, char *s)
+{
+	struct type_line *t = &c->type[c->ntype];
+	char *type = strchr(s, ':') + 1, *elements = strchr(type, '{'), *end;
+
+	if (c->ntype == MAX_CASE) {
+		CASE_FAILS(c, "more than %d types", MAX_CASE);
+		return false;
+	}
+	type += strspn(type, " ");
+	end = elements ? elements : type + strlen(type);
+	while (end > type && end[-1] == ' ')
+		end--;
+	t->name = arena_strn(c->a, s, word_length(s));
+	t->elements = elements;
+	t->type = arena_strn(c->a, type, (size_t)(end - type));
+	c->ntype++;
 	return true;
 }
 
@@ -597,6 +756,8 @@ static bool add_line(struct test_case *c, struct linnet_model *m, char *s)
 		c->tolerance = strtod(s + 10, NULL);
 	} else if (is_value(s)) {
 		return add_value(c, m, s);
+	} else if (is_type(s)) {
+		return add_type(c, s);
 	} else if (c->nnode == MAX_CASE) {
 		CASE_FAILS(c, "more than %d nodes", MAX_CASE);
 		return false;
