@@ -18,6 +18,7 @@ struct export {
 struct frame {
 	const struct graph *g;
 	const char **capture;
+	struct map nodes; /* names given to nodes: how often; runtimes want them unique */
 };
 
 /* p = a new message of type Onnx__<Type>, or return out of memory. */
@@ -141,13 +142,14 @@ static enum linnet_code tensor_write(struct export *x, const struct tensor *t, c
 
 /* ---- Nodes ---- */
 
-static enum linnet_code graph_write(struct export *x, const struct frame *f, Onnx__GraphProto **out, struct linnet_error *e);
+static enum linnet_code graph_write(struct export *x, struct frame *f, Onnx__GraphProto **out, struct linnet_error *e);
 
 static enum linnet_code subgraph_write(struct export *x, const struct frame *f, const struct node *n, const struct graph *sub,
                                        uint32_t *capture, Onnx__GraphProto **out, struct linnet_error *e)
 {
 	struct frame inner = { .g = sub };
 
+	map_init(&inner.nodes, x->scratch);
 	TRY_NEW(inner.capture, x->scratch, sub->ncapture);
 	for (uint32_t i = 0; i < sub->ncapture; i++)
 		inner.capture[i] = name_of(f, n->in[(*capture)++]);
@@ -252,7 +254,23 @@ static enum linnet_code note_domain(struct export *x, const struct op *op, struc
 	return map_put(&x->domain, domain, (uint32_t)op->since) ? fail_mem(e) : LINNET_OK;
 }
 
-static enum linnet_code node_write(struct export *x, const struct frame *f, const struct node *n, Onnx__NodeProto **out,
+/* The node's name, numbered when another has it already. */
+static const char *unique(struct export *x, struct frame *f, const char *name)
+{
+	const char *made = name;
+	uint32_t n = 0;
+
+	if (!*name)
+		return name;
+	map_get(&f->nodes, name, &n);
+	while (made && n && map_get(&f->nodes, made, NULL))
+		made = arena_fmt(x->a, "%s_%u", name, n++);
+	if (!made || map_put(&f->nodes, name, n ? n : 1) || (made != name && map_put(&f->nodes, made, 1)))
+		return NULL;
+	return made;
+}
+
+static enum linnet_code node_write(struct export *x, struct frame *f, const struct node *n, Onnx__NodeProto **out,
                                    struct linnet_error *e)
 {
 	const Onnx__NodeProto *origin = n->origin;
@@ -267,7 +285,9 @@ static enum linnet_code node_write(struct export *x, const struct frame *f, cons
 		p->n_device_configurations = 0;
 		p->device_configurations = NULL;
 	}
-	p->name = plain(n->name);
+	p->name = bare(unique(x, f, n->name));
+	if (!p->name)
+		return fail_mem(e);
 	p->op_type = plain(n->op->name);
 	p->domain = plain(n->op->domain);
 	TRY(note_domain(x, n->op, e));
@@ -366,7 +386,7 @@ static enum linnet_code value_info_write(struct export *x, const struct graph *g
 	return LINNET_OK;
 }
 
-static enum linnet_code graph_write(struct export *x, const struct frame *f, Onnx__GraphProto **out, struct linnet_error *e)
+static enum linnet_code graph_write(struct export *x, struct frame *f, Onnx__GraphProto **out, struct linnet_error *e)
 {
 	const struct graph *g = f->g;
 	Onnx__GraphProto *p;
@@ -456,6 +476,7 @@ static enum linnet_code model_write(struct export *x, const struct graph *g, con
 	struct opset *now;
 	uint32_t nnow;
 
+	map_init(&f.nodes, x->scratch);
 	TRY_MESSAGE(p, x->a, model_proto);
 	if (x->old)
 		*p = *x->old;

@@ -76,6 +76,7 @@ struct scope {
 	struct map want;          /* output names to the caller's values */
 	const char *prefix;       /* of new names; NULL: names are the file's */
 	bool single;              /* the body is one node */
+	struct map nodes;         /* names given to nodes: how often */
 	const Onnx__NodeProto *origin; /* of all nodes; NULL: each its own */
 	const char *from;
 };
@@ -490,6 +491,7 @@ static enum linnet_code subgraph_read(struct import *im, struct scope *s, const 
 	struct scope inner = { .outer = s, .opsets = s->opsets, .active = s->active, .env = s->env, .nenv = s->nenv };
 	struct captures *c;
 
+	map_init(&inner.nodes, im->scratch);
 	inner.prefix = s->prefix;
 	inner.origin = s->origin;
 	inner.from = s->from;
@@ -647,16 +649,26 @@ struct call {
 static enum linnet_code import_nodes(struct import *im, struct scope *s, Onnx__NodeProto *const *node, size_t n,
                                      struct linnet_error *e);
 
-/* The name of a node of a body is made from the caller's: "caller/name" or, in bodies of several nodes, "caller/Op". */
-static const char *node_name(const struct scope *s, const Onnx__NodeProto *p)
+/*
+ * The name of a node of a body is made from the caller's: "caller/name" or, in bodies of several nodes, "caller/Op", numbered
+ * where that is not unique.
+ */
+static const char *node_name(struct scope *s, const Onnx__NodeProto *p)
 {
-	const char *name = str_or(p->name);
+	const char *name = str_or(p->name), *made;
+	uint32_t n = 0;
 
 	if (!s->prefix || (!*name && s->single))
 		return s->prefix ? s->prefix : name;
 	if (!*s->prefix)
 		return name;
-	return arena_fmt(s->g->arena, "%s/%s", s->prefix, *name ? name : str_or(p->op_type));
+	made = arena_fmt(s->g->arena, "%s/%s", s->prefix, *name ? name : str_or(p->op_type));
+	if (!made)
+		return NULL;
+	map_get(&s->nodes, made, &n);
+	if (map_put(&s->nodes, made, n + 1))
+		return NULL;
+	return n ? arena_fmt(s->g->arena, "%s_%u", made, n) : made;
 }
 
 /* Outputs that the body did not define itself: formals passed through. */
@@ -696,6 +708,7 @@ static enum linnet_code inline_body(struct import *im, struct scope *caller, con
 	TRY(count_node(im, e));
 	map_init(&s.names, im->scratch);
 	map_init(&s.want, im->scratch);
+	map_init(&s.nodes, im->scratch);
 	for (size_t i = 0; i < f->n_input; i++) {
 		if (map_get(&s.names, f->input[i], NULL))
 			return fail(e, LINNET_EMODEL, "\"%s\" is defined twice", f->input[i]);

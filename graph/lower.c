@@ -117,7 +117,10 @@ static enum linnet_code fix_split(struct lowering *l, struct graph *g, node_id i
 	return LINNET_OK;
 }
 
-/* Reshape without zeros in its shape does not need allowzero. */
+/*
+ * A 0 in the shape makes an empty tensor; before opset 14 it could not be said. Without allowzero the node is the same for
+ * all other shapes, so only one that is known to hold a 0 stands against it.
+ */
 static enum linnet_code fix_reshape(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e)
 {
 	struct node *n = &g->node[id];
@@ -130,17 +133,33 @@ static enum linnet_code fix_reshape(struct lowering *l, struct graph *g, node_id
 	if (!a || version >= 14)
 		return LINNET_OK;
 	for (int i = 0; i < k; i++)
-		if (d[i] == DIM_NONE || (dim_is_int(d[i]) ? !d[i] : !dim_ge(g->dims, d[i], 1)))
+		if (!d[i])
 			return LINNET_OK;
-	if (k >= 0)
-		*a = (struct attr){ .name = a->name, .kind = ATTR_INT };
+	*a = (struct attr){ .name = a->name, .kind = ATTR_INT };
 	return LINNET_OK;
+}
+
+/* Before CastLike there was Cast, which says the type. */
+static enum linnet_code fix_castlike(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e)
+{
+	struct node *n = &g->node[id];
+	enum dtype dt = n->nin > 1 && n->in[1] ? g->value[n->in[1]].type.dt : DT_UNDEFINED;
+	struct attr to = { .name = "to", .kind = ATTR_INT, .i = dt };
+
+	(void)l;
+	if (version >= 15 || dt == DT_UNDEFINED)
+		return LINNET_OK;
+	n->op = op_newest(NULL, "Cast");
+	n->nin = 1;
+	n->nattr = (uint32_t)op_nattr(n->op);
+	return op_attrs(n->op, &to, 1, g->arena, &n->attr, e);
 }
 
 static const struct {
 	const char *op;
 	enum linnet_code (*fix)(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e);
 } fixes[] = {
+	{ "CastLike", fix_castlike },
 	{ "Split", fix_split },
 	{ "Reshape", fix_reshape },
 };
@@ -330,6 +349,7 @@ static enum linnet_code lower_node(struct lowering *l, struct graph *g, node_id 
 		if (node_is(&g->node[id], fixes[i].op))
 			TRY(fixes[i].fix(l, g, id, version, e));
 	*l->why = '\0';
+	op = g->node[id].op;
 	row = row_of(l, op, version);
 	if (row == op && uses_only(l, &g->node[id], version))
 		return LINNET_OK;
