@@ -8,6 +8,7 @@
 #define COMMANDS(X)                                                                                \
 	X(check)                                                                                   \
 	X(show)                                                                                    \
+	X(convert)                                                                                 \
 	X(ops)                                                                                     \
 	X(passes)                                                                                  \
 	X(help)                                                                                    \

@@ -11,7 +11,7 @@ target_link_libraries(linnet_ops PUBLIC OpenMP::OpenMP_C PkgConfig::OPENBLAS Pkg
 
 layer(graph
 	graph/graph.c graph/patch.c graph/pass.c graph/mask.c graph/template.c graph/model.c graph/file.c graph/wire.c graph/sha1.c graph/proto_tensor.c graph/proto.c graph/import.c graph/export.c graph/lower.c graph/text_parse.c graph/text_print.c graph/infer.c graph/verify.c
-	graph/passes/tidy.c graph/passes/fold.c graph/passes/attend.c)
+	graph/passes/tidy.c graph/passes/fold.c graph/passes/norm.c graph/passes/rope.c graph/passes/attend.c)
 target_link_libraries(linnet_graph PUBLIC linnet_ops linnet_onnx)
 
 layer(runtime
@@ -23,7 +23,7 @@ layer(converter
 target_link_libraries(linnet_converter PUBLIC linnet_runtime)
 
 # The program.
-add_executable(linnet_cli cli/main.c cli/help.c cli/term.c cli/model.c cli/check.c cli/show.c cli/ops.c cli/passes.c)
+add_executable(linnet_cli cli/main.c cli/help.c cli/term.c cli/model.c cli/check.c cli/show.c cli/convert.c cli/ops.c cli/passes.c)
 set_target_properties(linnet_cli PROPERTIES OUTPUT_NAME linnet)
 target_compile_definitions(linnet_cli PRIVATE LINNET_VERSION="${PROJECT_VERSION}" _DEFAULT_SOURCE)
 target_link_libraries(linnet_cli PRIVATE linnet_converter PkgConfig::JANSSON)

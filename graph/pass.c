@@ -6,6 +6,8 @@
 #define PASSES(X)                                                                                  \
 	X(tidy)                                                                                    \
 	X(fold)                                                                                    \
+	X(norm)                                                                                    \
+	X(rope)                                                                                    \
 	X(attend)
 
 #define X(name) extern const struct pass name##_pass;
