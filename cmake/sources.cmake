@@ -5,13 +5,13 @@ layer(ops
 	ops/base/thread.c
 	ops/table.c ops/shapes.c ops/eval.c ops/kernel.c
 	ops/unary.c ops/binary.c ops/logic.c ops/reduce.c ops/matmul.c ops/norm.c ops/layout.c ops/resize.c ops/index.c
-	ops/conv.c ops/quant.c ops/recurrent.c ops/control.c ops/attention.c ops/linear.c ops/contrib.c
+	ops/conv.c ops/quant.c ops/recurrent.c ops/control.c ops/attention.c ops/linear.c ops/glu.c ops/contrib.c
 	ops/fast/level.c)
 target_link_libraries(linnet_ops PUBLIC OpenMP::OpenMP_C PkgConfig::OPENBLAS PkgConfig::LAPACKE ${SLEEF_LIBRARY} m)
 
 layer(graph
 	graph/graph.c graph/patch.c graph/pass.c graph/mask.c graph/template.c graph/model.c graph/file.c graph/wire.c graph/sha1.c graph/proto_tensor.c graph/proto.c graph/import.c graph/export.c graph/lower.c graph/text_parse.c graph/text_print.c graph/infer.c graph/verify.c
-	graph/passes/tidy.c graph/passes/fold.c graph/passes/norm.c graph/passes/rope.c graph/passes/attend.c)
+	graph/passes/tidy.c graph/passes/fold.c graph/passes/norm.c graph/passes/rope.c graph/passes/attend.c graph/passes/glu.c)
 target_link_libraries(linnet_graph PUBLIC linnet_ops linnet_onnx)
 
 layer(runtime

@@ -8,7 +8,8 @@
 	X(fold)                                                                                    \
 	X(norm)                                                                                    \
 	X(rope)                                                                                    \
-	X(attend)
+	X(attend)                                                                                  \
+	X(glu)
 
 #define X(name) extern const struct pass name##_pass;
 PASSES(X)

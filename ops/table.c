@@ -19,6 +19,7 @@
 	X(control)                                                                                 \
 	X(attention)                                                                               \
 	X(linear)                                                                                  \
+	X(glu)                                                                                     \
 	X(contrib)
 
 #define X(name) extern const struct op_family name##_ops;
