@@ -251,6 +251,8 @@ static int show_run(void *opt, int argc, char **argv)
 		fail_mem(&e);
 	else if (o->attention || o->passes)
 		pass_run_all(m->graph, NULL, &e);
+	if (!e.code && o->passes && o->text)
+		graph_export(m, OPSET_NEWEST, &e);
 	if (e.code) {
 		err_file(&e, e.code, argv[0]);
 		status = report_error(&e);
