@@ -1,29 +1,89 @@
 # Sources by layer, in the order of the design: ops <- graph <- runtime <- converter <- validate <- cli.
 
 layer(ops
-	ops/base/arena.c ops/base/err.c ops/base/dtype.c ops/base/dim.c ops/base/shape.c ops/base/str.c ops/base/map.c
+	ops/base/arena.c
+	ops/base/err.c
+	ops/base/dtype.c
+	ops/base/dim.c
+	ops/base/shape.c
+	ops/base/str.c
+	ops/base/map.c
 	ops/base/thread.c
-	ops/table.c ops/shapes.c ops/eval.c ops/kernel.c
-	ops/unary.c ops/binary.c ops/logic.c ops/reduce.c ops/matmul.c ops/norm.c ops/layout.c ops/resize.c ops/index.c
-	ops/conv.c ops/quant.c ops/recurrent.c ops/control.c ops/attention.c ops/linear.c ops/glu.c ops/contrib.c
+	ops/table.c
+	ops/shapes.c
+	ops/eval.c
+	ops/kernel.c
+	ops/unary.c
+	ops/binary.c
+	ops/logic.c
+	ops/reduce.c
+	ops/matmul.c
+	ops/norm.c
+	ops/layout.c
+	ops/resize.c
+	ops/index.c
+	ops/conv.c
+	ops/quant.c
+	ops/recurrent.c
+	ops/control.c
+	ops/attention.c
+	ops/linear.c
+	ops/glu.c
+	ops/contrib.c
 	ops/fast/level.c)
 target_link_libraries(linnet_ops PUBLIC OpenMP::OpenMP_C PkgConfig::OPENBLAS PkgConfig::LAPACKE ${SLEEF_LIBRARY} m)
 
 layer(graph
-	graph/graph.c graph/patch.c graph/pass.c graph/mask.c graph/template.c graph/model.c graph/file.c graph/wire.c graph/sha1.c graph/proto_tensor.c graph/proto.c graph/import.c graph/export.c graph/lower.c graph/text_parse.c graph/text_print.c graph/infer.c graph/verify.c
-	graph/passes/tidy.c graph/passes/fold.c graph/passes/norm.c graph/passes/rope.c graph/passes/attend.c graph/passes/glu.c)
+	graph/graph.c
+	graph/patch.c
+	graph/pass.c
+	graph/mask.c
+	graph/template.c
+	graph/model.c
+	graph/file.c
+	graph/wire.c
+	graph/sha1.c
+	graph/proto_tensor.c
+	graph/proto.c
+	graph/import.c
+	graph/export.c
+	graph/lower.c
+	graph/text_parse.c
+	graph/text_print.c
+	graph/infer.c
+	graph/verify.c
+	graph/passes/tidy.c
+	graph/passes/fold.c
+	graph/passes/norm.c
+	graph/passes/rope.c
+	graph/passes/attend.c
+	graph/passes/glu.c)
 target_link_libraries(linnet_graph PUBLIC linnet_ops linnet_onnx)
 
 layer(runtime
-	runtime/memory.c runtime/plan.c runtime/run.c runtime/control.c)
+	runtime/memory.c
+	runtime/plan.c
+	runtime/run.c
+	runtime/control.c)
 target_link_libraries(linnet_runtime PUBLIC linnet_graph)
 
 layer(converter
-	converter/linear.c converter/step.c converter/convert.c)
+	converter/linear.c
+	converter/step.c
+	converter/convert.c)
 target_link_libraries(linnet_converter PUBLIC linnet_runtime)
 
 # The program.
-add_executable(linnet_cli cli/main.c cli/help.c cli/term.c cli/model.c cli/check.c cli/show.c cli/convert.c cli/ops.c cli/passes.c)
+add_executable(linnet_cli
+	cli/main.c
+	cli/help.c
+	cli/term.c
+	cli/model.c
+	cli/check.c
+	cli/show.c
+	cli/convert.c
+	cli/ops.c
+	cli/passes.c)
 set_target_properties(linnet_cli PROPERTIES OUTPUT_NAME linnet)
 target_compile_definitions(linnet_cli PRIVATE LINNET_VERSION="${PROJECT_VERSION}" _DEFAULT_SOURCE)
 target_link_libraries(linnet_cli PRIVATE linnet_converter PkgConfig::JANSSON)
