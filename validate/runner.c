@@ -1,0 +1,214 @@
+/* Recorded cases: a model with inputs and the outputs expected. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "validate/validate.h"
+
+struct runner {
+	const char *folder;
+	const struct case_opt *opt;
+	double rtol, atol;
+	struct linnet_model *model;
+	struct plan *plan;
+	struct arena *arena; /* of one data set */
+};
+
+static bool exists(const char *path)
+{
+	struct stat s;
+
+	return !stat(path, &s);
+}
+
+/* ---- Comparing ---- */
+
+static enum linnet_code compare_strings(const struct tensor *found, const struct tensor *want, const char *name,
+                                        struct linnet_error *e)
+{
+	const struct text *a = found->data, *b = want->data;
+
+	for (int64_t i = 0; i < want->n; i++)
+		if (a[i].n != b[i].n || (a[i].n && memcmp(a[i].p, b[i].p, a[i].n)))
+			return fail(e, LINNET_EVALUE, "output \"%s\": element %lld is \"%.*s\"; expected \"%.*s\"", name, (long long)i,
+			            (int)(a[i].n < 64 ? a[i].n : 64), a[i].p, (int)(b[i].n < 64 ? b[i].n : 64), b[i].p);
+	return LINNET_OK;
+}
+
+/* Elements as doubles: two to a complex number. */
+static double part(const struct tensor *t, int64_t i)
+{
+	if (t->dt == DT_COMPLEX64)
+		return ((const float *)t->data)[i];
+	if (t->dt == DT_COMPLEX128)
+		return ((const double *)t->data)[i];
+	return tensor_get(t, i);
+}
+
+/* NaN prints the same whatever its sign bit. */
+static double unsigned_nan(double v)
+{
+	return isnan(v) ? (double)NAN : v;
+}
+
+static enum linnet_code compare_numbers(const struct runner *r, const struct tensor *found, const struct tensor *want,
+                                        const char *name, struct linnet_error *e)
+{
+	bool whole = dtype_class(want->dt) == CLASS_INT || dtype_class(want->dt) == CLASS_UINT;
+	int64_t n = dtype_class(want->dt) == CLASS_COMPLEX ? 2 * want->n : want->n, wrong = 0, worst = 0;
+	double most = -1;
+
+	for (int64_t i = 0; i < n; i++) {
+		double a = part(found, i), b = part(want, i), over;
+
+		if (a == b || (isnan(a) && isnan(b))) {
+			if (!whole || tensor_get_int(found, i) == tensor_get_int(want, i))
+				continue;
+		}
+		over = fabs(a - b) - (r->atol + r->rtol * fabs(b));
+		if (over <= 0)
+			continue;
+		if (isnan(over) || isinf(over))
+			over = HUGE_VAL;
+		if (over > most) {
+			most = over;
+			worst = i;
+		}
+		wrong++;
+	}
+	if (!wrong)
+		return LINNET_OK;
+	return fail(e, LINNET_EVALUE, "output \"%s\": %lld of %lld elements differ, most of all element %lld: %.9g; expected %.9g", name,
+	            (long long)wrong, (long long)n, (long long)worst, unsigned_nan(part(found, worst)),
+	            unsigned_nan(part(want, worst)));
+}
+
+static enum linnet_code compare(const struct runner *r, const struct tensor *found, const struct tensor *want, const char *name,
+                                struct linnet_error *e)
+{
+	struct shape a = shape_of(found), b = shape_of(want);
+
+	if (found->dt != want->dt)
+		return fail(e, LINNET_ETYPE, "output \"%s\" is %s; expected %s", name, dtype_name(found->dt), dtype_name(want->dt));
+	if (!shape_equal(&a, &b)) {
+		const char *sa = shape_str(NULL, &a, r->arena), *sb = shape_str(NULL, &b, r->arena);
+
+		return fail(e, LINNET_ESHAPE, "output \"%s\" is %s; expected %s", name, sa ? sa : "?", sb ? sb : "?");
+	}
+	return want->dt == DT_STRING ? compare_strings(found, want, name, e) : compare_numbers(r, found, want, name, e);
+}
+
+/* ---- One data set ---- */
+
+/* The files <set>/<kind>_<i>.pb: list[k] is what belongs to graph input or output k. */
+static enum linnet_code load_tensors(struct runner *r, const char *set, const char *kind, const value_id *id, uint32_t n,
+                                     const struct tensor **list, struct linnet_error *e)
+{
+	const struct graph *g = r->model->graph;
+
+	for (uint32_t i = 0;; i++) {
+		const char *path = arena_fmt(r->arena, "%s/%s/%s_%u.pb", r->folder, set, kind, i), *name = NULL;
+		struct tensor *t;
+		uint32_t k = 0;
+
+		if (!path)
+			return fail_mem(e);
+		if (!exists(path))
+			return LINNET_OK;
+		TRY(proto_load_tensor(path, r->arena, r->opt->limits, &t, &name, e));
+		while (k < n && !(name && !strcmp(name, g->value[id[k]].name)))
+			k++;
+		if (k == n)
+			k = i;
+		if (k >= n)
+			return err_file(e, fail(e, LINNET_EUSAGE, "the model has no %s number %u", kind, i), path);
+		list[k] = t;
+	}
+}
+
+static enum linnet_code run_set(struct runner *r, const char *set, struct linnet_error *e)
+{
+	const struct graph *g = r->model->graph;
+	const struct tensor **in, **want;
+	struct tensor **out;
+	enum linnet_code code;
+
+	TRY_NEW(in, r->arena, g->nin);
+	TRY_NEW(out, r->arena, g->nout);
+	TRY_NEW(want, r->arena, g->nout);
+	TRY(load_tensors(r, set, "input", g->in, g->nin, in, e));
+	TRY(load_tensors(r, set, "output", g->out, g->nout, want, e));
+	code = plan_run(r->plan, in, out, e);
+	for (uint32_t i = 0; i < g->nout; i++) {
+		if (!code && want[i])
+			code = compare(r, out[i], want[i], g->value[g->out[i]].name, e);
+		tensor_release(out[i]);
+	}
+	return code;
+}
+
+/* ---- A folder ---- */
+
+static enum linnet_code open_model(struct runner *r, struct linnet_error *e)
+{
+	const char *path = arena_fmt(r->arena, "%s/model.onnx", r->folder);
+
+	if (!path)
+		return fail_mem(e);
+	r->model = model_new(r->opt->limits, e);
+	if (!r->model)
+		return LINNET_EMEM;
+	TRY(proto_load(r->model, path, e));
+	TRY(err_file(e, graph_import(r->model, e), path));
+	TRY(err_file(e, graph_infer(r->model->graph, e), path));
+	return err_file(e, plan_new(r->model->graph, &r->opt->run, &r->plan, e), path);
+}
+
+static enum verdict verdict_of(enum linnet_code code)
+{
+	return !code ? VERDICT_PASS : code == LINNET_EUNSUPPORTED ? VERDICT_SKIP : VERDICT_FAIL;
+}
+
+enum linnet_code case_run(const char *folder, const struct case_opt *opt,
+                          void (*report)(void *ctx, const struct case_result *r), void *ctx, struct linnet_error *e)
+{
+	struct runner r = { .folder = folder, .opt = opt, .rtol = opt->rtol, .atol = opt->atol };
+	struct case_result result = { .folder = folder, .set = "" };
+	enum linnet_code code;
+	int sets = 0;
+
+	if (!exists(folder))
+		return err_file(e, fail(e, LINNET_EIO, "there is no such folder"), folder);
+	if (r.rtol <= 0 && r.atol <= 0) {
+		r.rtol = 1e-3;
+		r.atol = 1e-7;
+	}
+	r.arena = arena_new();
+	if (!r.arena)
+		return fail_mem(e);
+	code = open_model(&r, &result.why);
+	for (; !code; sets++) {
+		char set[40], path[4096];
+
+		snprintf(set, sizeof set, "test_data_set_%d", sets);
+		snprintf(path, sizeof path, "%s/%s", folder, set);
+		if (!exists(path))
+			break;
+		memset(&result.why, 0, sizeof result.why);
+		result.set = set;
+		result.verdict = verdict_of(run_set(&r, set, &result.why));
+		report(ctx, &result);
+		arena_reset(r.arena);
+	}
+	if (!sets) {
+		result.verdict = code ? verdict_of(code) : VERDICT_SKIP;
+		if (!code)
+			fail(&result.why, LINNET_EUSAGE, "no test_data_set_0 in the folder");
+		report(ctx, &result);
+	}
+	plan_free(r.plan);
+	model_free(r.model);
+	arena_free(r.arena);
+	return LINNET_OK;
+}
