@@ -73,6 +73,10 @@ layer(converter
 	converter/convert.c)
 target_link_libraries(linnet_converter PUBLIC linnet_runtime)
 
+layer(validate
+	validate/runner.c)
+target_link_libraries(linnet_validate PUBLIC linnet_converter)
+
 # The program.
 add_executable(linnet_cli
 	cli/main.c
@@ -86,7 +90,7 @@ add_executable(linnet_cli
 	cli/passes.c)
 set_target_properties(linnet_cli PROPERTIES OUTPUT_NAME linnet)
 target_compile_definitions(linnet_cli PRIVATE LINNET_VERSION="${PROJECT_VERSION}" _DEFAULT_SOURCE)
-target_link_libraries(linnet_cli PRIVATE linnet_converter PkgConfig::JANSSON)
+target_link_libraries(linnet_cli PRIVATE linnet_validate PkgConfig::JANSSON)
 linnet_target(linnet_cli)
 
 if(BUILD_TESTING)

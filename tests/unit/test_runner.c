@@ -42,6 +42,7 @@ static const struct {
 	{ "neg_gru_ts13", 2 },
 	{ "neg_lstm_ts14", 2 },
 	{ "neg_mamba_scan_ts13", 2 },
+	{ "op27_linear_attention_gated_delta_state", 2 },
 };
 
 static void recorded_models(enum kernels kernels)
