@@ -100,12 +100,12 @@ static uint64_t name_hash(const char *s)
 	return h;
 }
 
-/* Outputs without a value that the kernel writes all the same. */
-static bool is_spare(const struct node *n, uint32_t out)
+/* Outputs that the kernel writes all the same, without a value or with one that is a constant to its users. */
+static bool is_spare(const struct graph *g, const struct node *n, uint32_t out)
 {
 	const struct op_io *io = op_out(n->op, (int)out);
 
-	return !n->out[out] && io && !(io->flags & OPTIONAL);
+	return n->out[out] ? g->value[n->out[out]].type.value != NULL : io && !(io->flags & OPTIONAL);
 }
 
 /* The row's fast kernels, in order, each at the best level this processor has. */
@@ -179,9 +179,11 @@ static enum linnet_code make_step(struct plan *p, struct step *s, uint32_t *spar
 		s->fixed[i] = p->fixed[v] ? &p->slot[v].t : NULL;
 	}
 	for (uint32_t i = 0; i < n->nout; i++) {
-		if (!n->out[i] && !is_spare(n, i))
+		bool is_extra = is_spare(p->graph, n, i);
+
+		if (!n->out[i] && !is_extra)
 			continue;
-		s->out[i] = &p->slot[n->out[i] ? n->out[i] : (*spare)++];
+		s->out[i] = &p->slot[is_extra ? (*spare)++ : n->out[i]];
 		out[i] = &s->out[i]->t;
 		wanted[i] = true;
 	}
@@ -259,7 +261,7 @@ static enum linnet_code plan_make(struct world *w, const struct graph *g, const 
 	p->nslot = g->nvalue;
 	for (uint32_t i = 0; i < n; i++)
 		for (uint32_t k = 0; k < g->node[order[i]].nout; k++)
-			p->nslot += is_spare(&g->node[order[i]], k);
+			p->nslot += is_spare(g, &g->node[order[i]], k);
 	TRY_NEW(p->slot, w->arena, p->nslot);
 	TRY_NEW(p->fixed, w->arena, p->nslot);
 	find_fixed(p, outer, owner, first_capture);
