@@ -328,6 +328,8 @@ void text_real(const char *digits, enum dtype dt, void *bits)
 		put_bits(dt, bits, strtoull(open + 6, NULL, 16));
 	else if (dt == DT_FLOAT)
 		*(float *)bits = strtof(digits, NULL);
+	else if (dt == DT_FLOAT8E5M2) /* has infinities, which storing a number would avoid */
+		*(uint8_t *)bits = narrow_from_double(dt, strtod(digits, NULL), false);
 	else
 		dtype_put(dt, bits, 0, strtod(digits, NULL));
 }
