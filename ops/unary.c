@@ -345,24 +345,23 @@ static const char *real_to_text(const struct tensor *x, int64_t i, struct arena 
 {
 	double v = tensor_get(x, i);
 	uint64_t bits = 0;
+	int digits = 0, exponent; /* digits behind the first */
 	char buf[32];
-	int exponent;
 
 	if (isnan(v))
 		return "NaN";
 	if (isinf(v))
 		return v < 0 ? "-INF" : "INF";
-	for (int digits = 0; digits < DBL_DECIMAL_DIG; digits++) {
+	for (;; digits++) {
 		snprintf(buf, sizeof buf, "%.*e", digits, v);
 		dtype_put(x->dt, &bits, 0, strtod(buf, NULL));
-		if (dtype_get(x->dt, &bits, 0) == v)
+		if (dtype_get(x->dt, &bits, 0) == v || digits == DBL_DECIMAL_DIG - 1)
 			break;
 	}
 	exponent = atoi(strchr(buf, 'e') + 1);
 	if (exponent < -4 || exponent >= 16)
 		return arena_str(a, buf);
-	exponent = (int)(strchr(buf, 'e') - buf) - (buf[0] == '-') - 2 - exponent; /* digits behind the point */
-	return arena_fmt(a, "%.*f", exponent < 0 ? 0 : exponent, v);
+	return arena_fmt(a, "%.*f", digits > exponent ? digits - exponent : 0, v);
 }
 
 static enum linnet_code number_to_text(struct kernel_call *c, int64_t i)
@@ -630,9 +629,13 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		FUNCTION(.real = softplus),
 		.body = "{" TYPED("one", "1.0", "X")
-		        "  e = Exp (X)\n"
-		        "  s = Add (e, one)\n"
-		        "  Y = Log (s) }",
+		        "  a = Abs (X)\n"
+		        "  n = Neg (a)\n"
+		        "  e = Exp (n)\n"
+		        "  s = Add (one, e)\n"
+		        "  l = Log (s)\n"
+		        "  r = Relu (X)\n"
+		        "  Y = Add (r, l) }",
 		.fuzz = { FUZZ_SAME, -8, 8 },
 	},
 	{
