@@ -403,7 +403,15 @@ static const struct op rows[] = {
 	       .body = "{" SUM_OF("s", "data") "  reduced = Log (s) }"),
 	REDUCE("ReduceLogSumExp", 18, FLOATS, FLOW_SMOOTH, AGREE_ROUND, -8, 8, log_sum_exp,
 	       "The logarithm of the sum of exponentials.",
-	       .body = "{ x = Exp (data)\n" SUM_OF("s", "x") "  reduced = Log (s) }"),
+	       .body = "{ m = ReduceMax <noop_with_empty_axes: int = @noop_with_empty_axes> (data, axes)\n"
+	               "  endless = IsInf (m)\n"
+	               "  zero_32 = Constant <value_float = 0.0> ()\n"
+	               "  zero = CastLike (zero_32, data)\n"
+	               "  most = Where (endless, zero, m)\n"
+	               "  d = Sub (data, most)\n"
+	               "  x = Exp (d)\n" SUM_OF("s", "x")
+	               "  l = Log (s)\n" SUM_OF("shift", "most")
+	               "  reduced = Add (l, shift) }"),
 	REDUCE("ReduceSumSquare", 18, SUMMED, FLOW_SMOOTH, AGREE_ROUND, -4, 4, reduce, "The sum of squares.",
 	       BY(.step = plus_square, .whole = plus_square_int),
 	       .body = "{ q = Mul (data, data)\n" SUM_OF("reduced", "q") "}"),
