@@ -323,7 +323,8 @@ static enum linnet_code attention(struct kernel_call *c)
 enum { ROPE_X, ROPE_COS, ROPE_SIN, ROPE_POSITIONS };
 enum { ROPE_INTERLEAVED, ROPE_NUM_HEADS, ROPE_DIM };
 
-/* X: [B, H, L, D] or [B, L, H D]; with position_ids: [B, L] the caches are [N, R / 2], else [B, L, R / 2]; R <= D. */
+/* X: [B, H, L, D] or [B, L, H D]; with position_ids: [B, L] the caches are [N, R / 2], else [B or 1, L, R / 2]; R <= D.
+ * A batch of 1 is what torch exports; the reference evaluator broadcasts it. */
 static enum linnet_code shape_rotary(struct shape_call *c)
 {
 	struct shape x, ids = { .rank = 2, .d = { DIM_NONE, DIM_NONE } };
@@ -354,7 +355,8 @@ static enum linnet_code shape_rotary(struct shape_call *c)
 			continue;
 		TRY(length_join(c, "pairs to rotate and angles", dim_div(c->dims, width, 2), s->d[s->rank - 1], NULL));
 		if (!by_id) {
-			TRY(length_join(c, "batch lengths of X and the angles", x.d[0], s->d[0], NULL));
+			if (s->d[0] != 1)
+				TRY(length_join(c, "batch lengths of X and the angles", x.d[0], s->d[0], NULL));
 			TRY(length_join(c, "lengths of X and the angles", x.d[2], s->d[1], NULL));
 		} else if (c->in[ROPE_SIN]->shape.rank == 2) {
 			TRY(length_join(c, "lengths of the caches", s->d[0], c->in[ROPE_SIN]->shape.d[0], NULL));
@@ -381,7 +383,9 @@ static enum linnet_code rotary(struct kernel_call *c)
 	half = (c->attr[ROPE_DIM].i ? c->attr[ROPE_DIM].i : x.width) / 2;
 	for (int64_t b = 0; b < x.batch; b++)
 		for (int64_t t = 0; t < x.t; t++) {
-			int64_t p = ids ? tensor_get_int(ids, b * x.t + t) : b * x.t + t;
+			int64_t p = ids ? tensor_get_int(ids, b * x.t + t) : t;
+			int64_t at_cos = ids || c->in[ROPE_COS]->d[0] == 1 ? p : b * x.t + t;
+			int64_t at_sin = ids || c->in[ROPE_SIN]->d[0] == 1 ? p : b * x.t + t;
 
 			if (ids && (p < 0 || p >= positions))
 				return fail(c->e, LINNET_EVALUE, "position %lld is not in [0, %lld)", (long long)p, (long long)positions);
@@ -391,7 +395,7 @@ static enum linnet_code rotary(struct kernel_call *c)
 
 				for (int64_t k = 0; k < half; k++) {
 					int64_t i = interleaved ? 2 * k : k, j = interleaved ? i + 1 : i + half;
-					double co = cosine[p * half + k], si = sine[p * half + k];
+					double co = cosine[at_cos * half + k], si = sine[at_sin * half + k];
 
 					tensor_put(c->out[0], at + i, from[i] * co - from[j] * si);
 					tensor_put(c->out[0], at + j, from[i] * si + from[j] * co);
