@@ -150,15 +150,6 @@ static enum linnet_code add_state(struct job *j, struct convert_item *item, uint
 	return *past ? LINNET_OK : fail_mem(e);
 }
 
-/* Give value v the name and make it a graph output. */
-static enum linnet_code name_output(struct graph *g, value_id v, const char *name, struct linnet_error *e)
-{
-	if (!name || map_put(&g->names, name, v))
-		return fail_mem(e);
-	g->value[v].name = name;
-	return graph_add_output(g, v) ? fail_mem(e) : LINNET_OK;
-}
-
 static enum linnet_code convert_one(struct job *j, node_id id, uint32_t layer, struct linnet_error *e)
 {
 	struct convert_item *item = &j->report->item[layer];
@@ -171,10 +162,14 @@ static enum linnet_code convert_one(struct job *j, node_id id, uint32_t layer, s
 	TRY(graph_uses(j->g, j->scratch, &w.uses, e));
 	patch_init(&p, j->g, e);
 	TRY(linear_apply(&w, &j->g->node[id], j->opt, past, &present, &p, e));
-	TRY(patch_apply(j->g, &p, "linear", e));
-	if (!past)
-		return LINNET_OK;
-	return name_output(j->g, patch_result(&p, present), arena_fmt(j->m->arena, "present_state.%u", layer), e);
+	if (past) {
+		const char *name = arena_fmt(j->m->arena, "present_state.%u", layer);
+
+		if (!name)
+			return fail_mem(e);
+		patch_output(&p, present, name);
+	}
+	return patch_apply(j->g, &p, "linear", e);
 }
 
 /* `position` in: tokens consumed so far; `present_position` out. */
@@ -188,9 +183,9 @@ static enum linnet_code add_position(struct job *j, dim tokens, value_id q, stru
 	if (!position)
 		return fail_mem(e);
 	patch_init(&p, j->g, e);
-	sum = patch_node(&p, "Add", "present_position", PATCH_IN(position, patch_node(&p, "Shape", "tokens", PATCH_IN(q), 1, axis)), 1, NULL);
+	sum = patch_node(&p, "Add", "tokens_after", PATCH_IN(position, patch_node(&p, "Shape", "tokens", PATCH_IN(q), 1, axis)), 1, NULL);
+	patch_output(&p, sum, "present_position");
 	TRY(patch_apply(j->g, &p, "step", e));
-	TRY(name_output(j->g, patch_result(&p, sum), "present_position", e));
 	return step_positions(j->g, tokens, position, e);
 }
 

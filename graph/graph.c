@@ -66,10 +66,10 @@ bool graph_name_used(const struct graph *g, const char *name)
 
 const char *graph_fresh_name(struct graph *g, const char *hint)
 {
-	const char *name = hint && *hint ? hint : "v";
+	const char *stem = hint && *hint ? hint : "v", *name = arena_str(g->arena, stem);
 
 	while (name && (graph_name_used(g, name) || map_get(&g->inner, name, NULL)))
-		name = arena_fmt(g->arena, "%s_%u", hint && *hint ? hint : "v", ++g->fresh);
+		name = arena_fmt(g->arena, "%s_%u", stem, ++g->fresh);
 	return name;
 }
 

@@ -23,6 +23,8 @@ struct patch {
 	uint32_t nvalue, cap_value;
 	struct patch_replace *replace;
 	uint32_t nreplace, cap_replace;
+	struct patch_output *output;
+	uint32_t noutput, cap_output;
 	uint32_t base;       /* the graph's nvalue when the patch was begun */
 	struct linnet_error *e;
 	enum linnet_code code;
@@ -55,7 +57,10 @@ struct attr attr_string(const char *name, const char *s);
 /* Uses of `old` become uses of `by`, which has the same type. A replaced graph output keeps its name. */
 void patch_replace(struct patch *p, value_id old, value_id by);
 
-static inline bool patch_empty(const struct patch *p) { return !p->nreplace && !p->code; }
+/* A new value becomes a graph output of that name, which must be unused and outlive the graph. */
+void patch_output(struct patch *p, value_id v, const char *name);
+
+static inline bool patch_empty(const struct patch *p) { return !p->nreplace && !p->noutput && !p->code; }
 
 /*
  * Carry the change out: new nodes get types by inference and `from` as origin; a replaced value must keep its element
@@ -64,8 +69,6 @@ static inline bool patch_empty(const struct patch *p) { return !p->nreplace && !
  */
 enum linnet_code patch_apply(struct graph *g, struct patch *p, const char *from, struct linnet_error *e);
 
-/* After patch_apply(): the graph's value for one of the patch. */
-value_id patch_result(const struct patch *p, value_id v);
 
 /* ---- Reading graphs in rules ---- */
 

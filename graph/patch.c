@@ -23,6 +23,11 @@ struct patch_replace {
 	value_id old, by;
 };
 
+struct patch_output {
+	value_id value;
+	const char *name;
+};
+
 void patch_init(struct patch *p, const struct graph *g, struct linnet_error *e)
 {
 	*p = (struct patch){ .g = g, .arena = g->arena, .base = g->nvalue, .e = e };
@@ -183,9 +188,23 @@ void patch_replace(struct patch *p, value_id old, value_id by)
 	r[p->nreplace++] = (struct patch_replace){ old, by };
 }
 
+void patch_output(struct patch *p, value_id v, const char *name)
+{
+	struct patch_output *o;
+
+	if (p->code)
+		return;
+	o = grown(p, p->output, p->noutput, &p->cap_output, sizeof *o);
+	if (!o)
+		return;
+	p->output = o;
+	o[p->noutput++] = (struct patch_output){ v, name };
+}
+
 /* ---- Applying ---- */
 
-value_id patch_result(const struct patch *p, value_id v)
+/* The graph's value for one of the patch. */
+static value_id result(const struct patch *p, value_id v)
 {
 	return v < p->base ? v : p->value[v - p->base].real;
 }
@@ -205,7 +224,7 @@ static enum linnet_code make_nodes(struct graph *g, struct patch *p, const char 
 		if (!name)
 			return fail_mem(e);
 		for (uint32_t j = 0; j < n->nin; j++)
-			in[j] = patch_result(p, n->in[j]);
+			in[j] = result(p, n->in[j]);
 		TRY(graph_add_node(g, n->op, name, in, n->nin, NULL, n->nout, n->attr, n->nattr, &id, e));
 		g->node[id].from = from;
 		for (uint32_t j = 0; j < n->nout; j++)
@@ -285,13 +304,22 @@ enum linnet_code patch_apply(struct graph *g, struct patch *p, const char *from,
 	if (!code)
 		code = make_nodes(g, p, from, e);
 	for (uint32_t i = 0; !code && i < p->nreplace; i++)
-		code = check_type(g, p->replace[i].old, patch_result(p, p->replace[i].by), from, e);
+		code = check_type(g, p->replace[i].old, result(p, p->replace[i].by), from, e);
 	if (code) { /* as before: the new nodes go again */
 		for (uint32_t i = first; i < g->nnode; i++)
 			g->node[i].dead = true;
 		return code;
 	}
 	for (uint32_t i = 0; i < p->nreplace; i++)
-		TRY(graph_replace(g, p->replace[i].old, patch_result(p, p->replace[i].by), e));
+		TRY(graph_replace(g, p->replace[i].old, result(p, p->replace[i].by), e));
+	for (uint32_t i = 0; i < p->noutput; i++) {
+		value_id v = result(p, p->output[i].value);
+
+		if (map_put(&g->names, p->output[i].name, v))
+			return fail_mem(e);
+		g->value[v].name = p->output[i].name;
+		if (graph_add_output(g, v))
+			return fail_mem(e);
+	}
 	return sweep(g, e);
 }

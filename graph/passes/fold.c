@@ -1,7 +1,7 @@
 /* Constants computed once: nodes whose outputs are known become constants. Needs types. */
 #include "graph/pass.h"
 
-/* Results of more elements than this are folded only when they are no larger than the constants they come from. */
+/* Results of more elements than this are folded only when they replace constants at least as large that nothing else uses. */
 enum { SMALL = 1 << 16 };
 
 /* A tensor of known elements. */
@@ -24,7 +24,8 @@ static enum linnet_code from_sym(struct graph *g, const struct type *t, const st
 }
 
 /* Evaluate a node of constants unless its result would be large. */
-static enum linnet_code evaluate(struct graph *g, const struct node *n, struct tensor **out, bool *done, struct linnet_error *e)
+static enum linnet_code evaluate(struct graph *g, const struct uses *u, const struct node *n, struct tensor **out, bool *done,
+                                 struct linnet_error *e)
 {
 	const struct tensor **in;
 	struct linnet_error quiet = { 0 };
@@ -43,7 +44,8 @@ static enum linnet_code evaluate(struct graph *g, const struct node *n, struct t
 		in[i] = value_const(g, n->in[i]);
 		if (!in[i])
 			return LINNET_OK;
-		total += in[i]->n;
+		if (g->value[n->in[i]].kind == VALUE_CONST && u->first[n->in[i] + 1] - u->first[n->in[i]] == 1)
+			total += in[i]->n;
 	}
 	for (uint32_t i = 0; i < n->nout; i++) {
 		const struct shape *s = &g->value[n->out[i]].type.shape;
@@ -61,10 +63,13 @@ static enum linnet_code evaluate(struct graph *g, const struct node *n, struct t
 static enum linnet_code fold_run(struct graph *g, uint32_t *count, struct linnet_error *e)
 {
 	struct arena *s = arena_new();
+	struct uses u;
 	node_id *order;
-	uint32_t n;
+	uint32_t n = 0;
 	enum linnet_code code = s ? graph_order(g, s, &order, &n, e) : fail_mem(e);
 
+	if (!code)
+		code = graph_uses(g, s, &u, e);
 	for (uint32_t i = 0; !code && i < n; i++) {
 		struct node *node = &g->node[order[i]];
 		struct tensor *out[8] = { NULL };
@@ -81,7 +86,7 @@ static enum linnet_code fold_run(struct graph *g, uint32_t *count, struct linnet
 			out[k] = (struct tensor *)(uintptr_t)known;
 		}
 		if (!code && !(all && some) && node->nout <= 8) {
-			code = evaluate(g, node, out, &done, e);
+			code = evaluate(g, &u, node, out, &done, e);
 			all = some = done;
 		}
 		if (code || !all || !some)
@@ -95,6 +100,7 @@ static enum linnet_code fold_run(struct graph *g, uint32_t *count, struct linnet
 				continue;
 			v->kind = VALUE_CONST;
 			v->producer = 0;
+			v->origin = NULL; /* what the file said of the node's output is not about a constant */
 			v->type = (struct type){ .dt = out[k]->dt, .shape = shape_of(out[k]), .value = out[k] };
 		}
 	}
