@@ -158,7 +158,8 @@ static void check_row(const struct op *op)
 		check_text(op, "body", op->body);
 	if (op->lower)
 		check_text(op, "lower", op->lower);
-	if (!op_is_old(op) && !op->kernel && !(op->flags & OP_CONTROL) && !op->body)
+	/* other domains' operators may be known by shape alone: they are typed, shown and kept, but not run */
+	if (!op_is_old(op) && !op->kernel && !(op->flags & OP_CONTROL) && !op->body && !(op->domain && op->shape))
 		complain("%s: neither kernel, body nor lower", row_title(op));
 	if (op->kernel && !op->shape)
 		complain("%s: a kernel without a shape function", row_title(op));
