@@ -10,7 +10,8 @@ enum verdict { VERDICT_PASS, VERDICT_FAIL, VERDICT_SKIP };
 
 struct case_opt {
 	struct run_opt run;
-	double rtol, atol; /* |found - expected| <= atol + rtol |expected|; both 0: 1e-3 and 1e-7, the official ones */
+	double rtol, atol; /* |found - expected| <= atol + rtol |expected|; both 0: 1e-3 and 1e-7, the official
+	                    * ones; rtol is at least 2^-6 for bfloat16 */
 	const struct linnet_limits *limits;
 };
 

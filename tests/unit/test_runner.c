@@ -183,6 +183,21 @@ static void failures_say_what_differs(void **state)
 	expect_line(f, &opt, VERDICT_FAIL, "input \"b\" has length 3 along axis 0 (n); input \"a\" has 2 along axis 0");
 }
 
+static void bfloat16_has_two_units(void **state)
+{
+	const struct folder *f = *state;
+	const struct case_opt opt = { .atol = 1e-9 };
+
+	write_model(f, "<ir_version: 8, opset_import: [\"\": 17]>\n"
+	               "g (bfloat16[n] a, bfloat16[n] b) => (bfloat16[n] y) { y = Sub (a, b) }\n");
+	write_tensor(f, "input_0.pb", "a", DT_BFLOAT16, 1, (double[]){ 1.0234375 });
+	write_tensor(f, "input_1.pb", "b", DT_BFLOAT16, 1, (double[]){ 0 });
+	write_tensor(f, "output_0.pb", "y", DT_BFLOAT16, 1, (double[]){ 1.0078125 });
+	expect_line(f, &opt, VERDICT_PASS, "");
+	write_tensor(f, "output_0.pb", "y", DT_BFLOAT16, 1, (double[]){ 1 });
+	expect_line(f, &opt, VERDICT_FAIL, "most of all element 0: 1.0234375; expected 1");
+}
+
 static void special_numbers_compare(void **state)
 {
 	const struct folder *f = *state;
@@ -225,6 +240,7 @@ int main(void)
 		cmocka_unit_test(by_fast_kernels),
 		CASE(inputs_go_by_name_or_place),
 		CASE(failures_say_what_differs),
+		CASE(bfloat16_has_two_units),
 		CASE(special_numbers_compare),
 		CASE(what_cannot_run_is_skipped),
 	};
