@@ -64,7 +64,7 @@ layer(runtime
 	runtime/memory.c
 	runtime/plan.c
 	runtime/run.c
-	runtime/control.c)
+	runtime/control.c runtime/session.c)
 target_link_libraries(linnet_runtime PUBLIC linnet_graph)
 
 layer(converter

@@ -184,6 +184,31 @@ enum linnet_code held_header(struct tensor *t, enum dtype dt, int rank, const in
 	return LINNET_OK;
 }
 
+enum linnet_code block_copy(struct pool *pool, const struct tensor *t, struct block **out, struct linnet_error *e)
+{
+	const struct text *s = t->data;
+	size_t bytes = t->bytes;
+	char *to;
+
+	for (int64_t i = 0; t->dt == DT_STRING && i < t->n; i++)
+		bytes += s[i].n;
+	TRY(pool_get(pool, bytes, out, e));
+	(*out)->t = *t;
+	(*out)->t.data = block_data(*out);
+	if (t->bytes)
+		memcpy((*out)->t.data, t->data, t->bytes);
+	if (t->dt != DT_STRING)
+		return LINNET_OK;
+	to = (char *)(*out)->t.data + t->bytes;
+	for (int64_t i = 0; i < t->n; i++) {
+		if (s[i].n)
+			memcpy(to, s[i].p, s[i].n);
+		((struct text *)(*out)->t.data)[i].p = to;
+		to += s[i].n;
+	}
+	return LINNET_OK;
+}
+
 enum linnet_code tensor_make(enum dtype dt, int rank, const int64_t *d, struct tensor **out, struct linnet_error *e)
 {
 	struct tensor t;

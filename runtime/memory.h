@@ -50,6 +50,9 @@ void held_drop(struct held *h);
 /* Storage for h->t as its header says (dt, rank, d, n, bytes). */
 enum linnet_code held_make(struct held *h, struct pool *p, struct linnet_error *e);
 
+/* A copy of t in a block of its own, ready to be handed out; the bytes of strings follow their records. */
+enum linnet_code block_copy(struct pool *pool, const struct tensor *t, struct block **out, struct linnet_error *e);
+
 /* Set a header to a type and concrete lengths; data NULL. */
 enum linnet_code held_header(struct tensor *t, enum dtype dt, int rank, const int64_t *d, struct linnet_error *e);
 

@@ -401,6 +401,11 @@ void plan_free(struct plan *p)
 		world_free(p->world);
 }
 
+struct pool *plan_pool(struct plan *p)
+{
+	return p->world->pool;
+}
+
 int64_t plan_peak_bytes(const struct plan *p)
 {
 	return pool_peak(p->world->pool);

@@ -84,6 +84,15 @@ const char *step_name(const struct graph *g, const struct step *s);
 /* Run all steps; inputs have been bound to their slots. What the outputs' slots hold is the result. */
 enum linnet_code plan_exec(struct plan *p, bool watched, bool *stopped, struct linnet_error *e);
 
+/*
+ * plan_run() that takes over the inputs with given[i], which are tensors to be released: whatever the result, the caller has
+ * them no longer, and kernels may write over them.
+ */
+enum linnet_code plan_run_given(struct plan *p, const struct tensor *const *in, const bool *given, struct tensor **out,
+                                struct linnet_error *e);
+
+struct pool *plan_pool(struct plan *p);
+
 /* Drop whatever the slots hold. */
 void plan_clear(struct plan *p);
 

@@ -301,46 +301,25 @@ static enum linnet_code check_length(struct plan *p, const struct check *c, stru
 	return LINNET_OK;
 }
 
-static enum linnet_code bind_inputs(struct plan *p, const struct tensor *const *in, struct linnet_error *e)
+static enum linnet_code bind_inputs(struct plan *p, const struct tensor *const *in, const bool *given, struct linnet_error *e)
 {
 	const struct graph *g = p->graph;
 
 	for (uint32_t i = 0; i < g->nin; i++) {
 		const struct tensor *t = in[i] ? in[i] : g->value[g->in[i]].dflt;
+		struct held *h = &p->slot[g->in[i]];
 
-		TRY(check_input(p, i, t, e));
-		p->slot[g->in[i]].t = *t;
+		if (t)
+			h->t = *t;
+		if (in[i] && given && given[i])
+			h->block = (struct block *)(uintptr_t)in[i];
 	}
+	for (uint32_t i = 0; i < g->nin; i++)
+		TRY(check_input(p, i, in[i] ? in[i] : g->value[g->in[i]].dflt, e));
 	for (int i = 0; i < p->nsymbol; i++)
 		p->symbol[i].length = DIM_NONE;
 	for (int i = 0; i < p->ncheck; i++)
 		TRY(check_length(p, &p->check[i], e));
-	return LINNET_OK;
-}
-
-/* A copy in a block of its own; the bytes of strings behind their records. */
-static enum linnet_code copy_out(struct pool *pool, const struct tensor *t, struct block **out, struct linnet_error *e)
-{
-	const struct text *s = t->data;
-	size_t bytes = t->bytes;
-	char *to;
-
-	for (int64_t i = 0; t->dt == DT_STRING && i < t->n; i++)
-		bytes += s[i].n;
-	TRY(pool_get(pool, bytes, out, e));
-	(*out)->t = *t;
-	(*out)->t.data = block_data(*out);
-	if (t->bytes)
-		memcpy((*out)->t.data, t->data, t->bytes);
-	if (t->dt != DT_STRING)
-		return LINNET_OK;
-	to = (char *)(*out)->t.data + t->bytes;
-	for (int64_t i = 0; i < t->n; i++) {
-		if (s[i].n)
-			memcpy(to, s[i].p, s[i].n);
-		((struct text *)(*out)->t.data)[i].p = to;
-		to += s[i].n;
-	}
 	return LINNET_OK;
 }
 
@@ -357,14 +336,15 @@ static enum linnet_code hand_out(struct plan *p, struct tensor **out, struct lin
 			b->t = h->t;
 			h->block = NULL;
 		} else {
-			TRY(copy_out(p->world->pool, &h->t, &b, e));
+			TRY(block_copy(p->world->pool, &h->t, &b, e));
 		}
 		out[i] = &b->t;
 	}
 	return LINNET_OK;
 }
 
-enum linnet_code plan_run(struct plan *p, const struct tensor *const *in, struct tensor **out, struct linnet_error *e)
+enum linnet_code plan_run_given(struct plan *p, const struct tensor *const *in, const bool *given, struct tensor **out,
+                                struct linnet_error *e)
 {
 	const struct graph *g = p->graph;
 	bool stopped = false;
@@ -373,7 +353,7 @@ enum linnet_code plan_run(struct plan *p, const struct tensor *const *in, struct
 	for (uint32_t i = 0; i < g->nout; i++)
 		out[i] = NULL;
 	p->world->execs = 0;
-	code = bind_inputs(p, in, e);
+	code = bind_inputs(p, in, given, e);
 	if (!code)
 		code = plan_exec(p, true, &stopped, e);
 	if (!code && !stopped)
@@ -386,4 +366,9 @@ enum linnet_code plan_run(struct plan *p, const struct tensor *const *in, struct
 		out[i] = NULL;
 	}
 	return code;
+}
+
+enum linnet_code plan_run(struct plan *p, const struct tensor *const *in, struct tensor **out, struct linnet_error *e)
+{
+	return plan_run_given(p, in, NULL, out, e);
 }

@@ -45,9 +45,11 @@ int64_t plan_prepared_bytes(const struct plan *p);
 enum linnet_code plan_explain(const struct plan *p, FILE *f, struct linnet_error *e);
 
 /*
- * A session: a plan with states. A state is an output fed back to an input at the next run: pairs named past_X / present_X (linnet's own step
- * models), or given explicitly. The first run uses zeros of the input's known lengths with symbolic lengths taken
- * from the other inputs (0 when unbound), or what session_set_state() gave.
+ * A session: a plan with states. A state is an output fed back to an input at the next run: pairs named past_X / present_X
+ * (linnet's own step models) or past_key_values.X / present.X, or those given. The first run uses what session_set_state() gave,
+ * else zeros of the input's declared lengths, with symbols taken from the other inputs (0 when none has them).
+ * States are handed from run to run without a copy. After an error, or a run that `watch` stopped, all states are forgotten as by
+ * session_reset().
  */
 struct session;
 
@@ -55,14 +57,19 @@ struct state_pair {
 	const char *input, *output;
 };
 
+/* npair 0: the pairs are found by their names. */
 enum linnet_code session_new(const struct graph *g, const struct run_opt *opt, const struct state_pair *pair, int npair,
                              struct session **out, struct linnet_error *e);
 void session_free(struct session *s);
 /* in: graph inputs that are no states, in graph order; out likewise. */
 enum linnet_code session_run(struct session *s, const struct tensor *const *in, struct tensor **out, struct linnet_error *e);
-enum linnet_code session_reset(struct session *s);
+void session_reset(struct session *s);
 int session_nin(const struct session *s);
 int session_nout(const struct session *s);
+int session_nstate(const struct session *s);
+struct state_pair session_pair(const struct session *s, int i);
+const struct tensor *session_state(const struct session *s, int i); /* NULL before it is set or computed */
+enum linnet_code session_set_state(struct session *s, int i, const struct tensor *t, struct linnet_error *e); /* copied */
 int64_t session_state_bytes(const struct session *s);
 struct plan *session_plan(struct session *s);
 

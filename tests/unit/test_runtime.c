@@ -919,6 +919,90 @@ static void nested_subgraphs_draw_anew(void **state)
 	plan_free(p);
 }
 
+/* ---- Sessions ---- */
+
+/* present_sum = past_sum + x; y = present_sum + x, in that order of outputs with another state last. */
+static void build_step(struct fixture *f)
+{
+	dim batch = dim_symbol(f->dims, "batch");
+	struct type t = { .dt = DT_FLOAT, .shape = { 2, { batch, 2 } } }, grown = { .dt = DT_FLOAT, .shape = { 1, { DIM_NONE } } };
+	value_id past = graph_add_input(f->g, "past_sum", &t), x = graph_add_input(f->g, "x", &t);
+	value_id kv = graph_add_input(f->g, "past_key_values.0", &grown), sum = graph_add_value(f->g, VALUE_NODE, "present_sum", NULL);
+	value_id same = graph_add_value(f->g, VALUE_NODE, "present.0", NULL), y;
+
+	OK(graph_add_node(f->g, &op_plus, "add", (const value_id[]){ past, x }, 2, &sum, 1, NULL, 0, NULL, &f->e));
+	OK(graph_add_node(f->g, &op_plus, "kv", (const value_id[]){ kv, kv }, 2, &same, 1, NULL, 0, NULL, &f->e));
+	y = NODE(f->g, &op_plus, "y", sum, x);
+	graph_add_output(f->g, sum);
+	graph_add_output(f->g, y);
+	graph_add_output(f->g, same);
+}
+
+static void sessions_feed_states_back(void **state)
+{
+	struct fixture *f = *state;
+	const struct tensor *in;
+	struct session *s;
+	struct tensor *out;
+	const void *data;
+
+	build_step(f);
+	in = floats(f, 2, LENGTHS(1, 2), FLOATS_OF(1, 10));
+	OK(session_new(f->g, &(struct run_opt){ .threads = 1 }, NULL, 0, &s, &f->e));
+	assert_int_equal(session_nin(s), 1);
+	assert_int_equal(session_nout(s), 1);
+	assert_int_equal(session_nstate(s), 2);
+	assert_string_equal(session_pair(s, 0).input, "past_sum");
+	assert_string_equal(session_pair(s, 1).output, "present.0");
+	assert_null(session_state(s, 0));
+	for (int i = 1; i < 4; i++) {
+		data = session_state(s, 0) ? session_state(s, 0)->data : NULL;
+		OK(session_run(s, &in, &out, &f->e));
+		is_floats(out, 2, LENGTHS(1, 2), FLOATS_OF((float)i + 1, (float)i * 10 + 10));
+		is_floats(session_state(s, 0), 2, LENGTHS(1, 2), FLOATS_OF((float)i, (float)i * 10));
+		if (data)
+			assert_ptr_equal(session_state(s, 0)->data, data); /* updated in place */
+		tensor_release(out);
+	}
+	assert_int_equal(session_state_bytes(s), 8); /* the other one has no elements */
+	OK(session_set_state(s, 0, floats(f, 2, LENGTHS(1, 2), FLOATS_OF(100, 200)), &f->e));
+	OK(session_run(s, &in, &out, &f->e));
+	is_floats(out, 2, LENGTHS(1, 2), FLOATS_OF(102, 220));
+	tensor_release(out);
+	session_reset(s);
+	OK(session_run(s, &in, &out, &f->e));
+	is_floats(out, 2, LENGTHS(1, 2), FLOATS_OF(2, 20));
+	tensor_release(out);
+	in = floats(f, 2, LENGTHS(2, 2), FLOATS_OF(1, 2, 3, 4)); /* another batch than the state's */
+	says(f, session_run(s, &in, &out, &f->e), LINNET_ESHAPE,
+	     "input \"x\" has length 2 along axis 0 (batch); input \"past_sum\" has 1 along axis 0");
+	assert_null(out);
+	assert_null(session_state(s, 0));
+	OK(session_run(s, &in, &out, &f->e)); /* starts anew */
+	is_floats(out, 2, LENGTHS(2, 2), FLOATS_OF(2, 4, 6, 8));
+	session_free(s);
+	tensor_release(out);
+}
+
+static void sessions_take_given_pairs(void **state)
+{
+	struct fixture *f = *state;
+	struct session *s;
+
+	build_step(f);
+	OK(session_new(f->g, NULL, &(struct state_pair){ "x", "y" }, 1, &s, &f->e));
+	assert_int_equal(session_nin(s), 2);
+	assert_int_equal(session_nstate(s), 1);
+	session_free(s);
+	says(f, session_new(f->g, NULL, &(struct state_pair){ "u", "y" }, 1, &s, &f->e), LINNET_EUSAGE,
+	     "the model has no input \"u\" to keep a state");
+	says(f, session_new(f->g, NULL, &(struct state_pair){ "x", "u" }, 1, &s, &f->e), LINNET_EUSAGE,
+	     "the model has no output \"u\" to take a state from");
+	says(f, session_new(f->g, NULL, (const struct state_pair[]){ { "x", "y" }, { "past_sum", "y" } }, 2, &s, &f->e), LINNET_EUSAGE,
+	     "state \"past_sum\" from \"y\": one of them belongs to another state");
+	assert_null(s);
+}
+
 /* ---- Running out of memory ---- */
 
 static void memory_may_end_anywhere(void **state)
@@ -978,6 +1062,8 @@ int main(void)
 		TEST(loop_without_condition_or_count),
 		TEST(scan_cuts_and_joins),
 		TEST(nested_subgraphs_draw_anew),
+		TEST(sessions_feed_states_back),
+		TEST(sessions_take_given_pairs),
 		TEST(memory_may_end_anywhere),
 	};
 
