@@ -226,7 +226,7 @@ static enum linnet_code attrs_write(struct export *x, const struct frame *f, con
 	p->n_attribute = 0;
 	TRY_NEW(p->attribute, x->a, n->nattr);
 	for (uint32_t i = 0; i < n->nattr; i++)
-		if (n->attr[i].given)
+		if (n->attr[i].given || !attr_is_default(&n->op->attr[i], &n->attr[i]))
 			TRY(attr_write(x, f, n, &n->attr[i], &capture, &p->attribute[p->n_attribute++], e));
 	return LINNET_OK;
 }
@@ -342,10 +342,13 @@ static enum linnet_code interface_write(struct export *x, const struct frame *f,
 	return LINNET_OK;
 }
 
+/* Constants that nothing uses are written only when the file had them. */
 static enum linnet_code constants_write(struct export *x, const struct graph *g, Onnx__GraphProto *p, struct linnet_error *e)
 {
+	struct uses u;
 	size_t n = 0;
 
+	TRY(graph_uses(g, x->scratch, &u, e));
 	for (value_id v = 1; v < g->nvalue; v++)
 		n += g->value[v].kind == VALUE_CONST || g->value[v].has_default;
 	p->n_sparse_initializer = 0;
@@ -355,7 +358,7 @@ static enum linnet_code constants_write(struct export *x, const struct graph *g,
 	for (value_id i = 1; i < g->nvalue; i++) {
 		const struct value *v = &g->value[i];
 
-		if (v->kind == VALUE_CONST)
+		if (v->kind == VALUE_CONST && (v->origin || u.first[i] < u.first[i + 1]))
 			TRY(tensor_write(x, v->type.value, v->origin, v->name, &p->initializer[p->n_initializer++], e));
 		else if (v->has_default)
 			TRY(tensor_write(x, v->dflt, NULL, v->name, &p->initializer[p->n_initializer++], e));
@@ -404,7 +407,7 @@ static enum linnet_code graph_write(struct export *x, struct frame *f, Onnx__Gra
 	for (uint32_t i = 0; i < n; i++) {
 		const struct node *node = &g->node[order[i]];
 
-		TRY(err_node(e, node_write(x, f, node, &p->node[p->n_node++], e), node->name, node->op->name));
+		TRY(err_node(e, node_write(x, f, node, &p->node[p->n_node++], e), node_label(g, node), node->op->name));
 	}
 	TRY(interface_write(x, f, p, e));
 	TRY(constants_write(x, g, p, e));

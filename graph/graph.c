@@ -166,7 +166,7 @@ enum linnet_code graph_add_node(struct graph *g, const struct op *op, const char
 		node.out[i] = v;
 	}
 	node.nattr = (uint32_t)op_nattr(op);
-	TRY(err_node(e, op_attrs(op, attr, nattr, g->arena, &node.attr, e), node.name, op->name));
+	TRY(err_node(e, op_attrs(op, attr, nattr, g->arena, &node.attr, e), node_label(g, &node), op->name));
 	for (uint32_t i = 0; i < nout; i++) {
 		if (!node.out[i])
 			continue;
@@ -299,6 +299,14 @@ enum linnet_code graph_copy(const struct graph *g, struct arena *a, struct graph
 	for (uint32_t i = 1; i < c->nnode; i++)
 		TRY(node_copy(&c->node[i], c, e));
 	return LINNET_OK;
+}
+
+const char *node_label(const struct graph *g, const struct node *n)
+{
+	for (uint32_t i = 0; !*n->name && i < n->nout; i++)
+		if (n->out[i])
+			return g->value[n->out[i]].name;
+	return n->name;
 }
 
 bool node_is(const struct node *n, const char *name)

@@ -166,6 +166,8 @@ static inline const struct attr *node_attr(const struct node *n, const char *nam
 {
 	return attr_get(n->op, n->attr, name);
 }
+/* For messages: the node's name, or that of its first output. */
+const char *node_label(const struct graph *g, const struct node *n);
 bool node_is(const struct node *n, const char *name); /* operator of ai.onnx of that name */
 
 /* ---- Containers ---- */

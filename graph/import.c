@@ -653,16 +653,16 @@ static enum linnet_code import_nodes(struct import *im, struct scope *s, Onnx__N
  * The name of a node of a body is made from the caller's: "caller/name" or, in bodies of several nodes, "caller/Op", numbered
  * where that is not unique.
  */
-static const char *node_name(struct scope *s, const Onnx__NodeProto *p)
+static const char *node_name(struct scope *s, const char *name, const char *op)
 {
-	const char *name = str_or(p->name), *made;
+	const char *made;
 	uint32_t n = 0;
 
 	if (!s->prefix || (!*name && s->single))
 		return s->prefix ? s->prefix : name;
 	if (!*s->prefix)
 		return name;
-	made = arena_fmt(s->g->arena, "%s/%s", s->prefix, *name ? name : str_or(p->op_type));
+	made = arena_fmt(s->g->arena, "%s/%s", s->prefix, *name ? name : op);
 	if (!made)
 		return NULL;
 	map_get(&s->nodes, made, &n);
@@ -675,14 +675,19 @@ static const char *node_name(struct scope *s, const Onnx__NodeProto *p)
 static enum linnet_code finish_outputs(struct scope *s, const Onnx__FunctionProto *f, const struct call *c, struct linnet_error *e)
 {
 	for (uint32_t i = 0; i < c->nout; i++) {
+		const char *name;
 		value_id v;
 
 		if (!c->out[i])
 			continue;
 		if (!map_get(&s->names, f->output[i], &v) || !v)
 			return fail(e, LINNET_EMODEL, "the body does not define output \"%s\"", f->output[i]);
-		if (v != c->out[i])
-			TRY(graph_add_node(s->g, op_newest(NULL, "Identity"), c->name, &v, 1, &c->out[i], 1, NULL, 0, NULL, e));
+		if (v == c->out[i])
+			continue;
+		name = node_name(s, "", "Identity");
+		if (!name)
+			return fail_mem(e);
+		TRY(graph_add_node(s->g, op_newest(NULL, "Identity"), name, &v, 1, &c->out[i], 1, NULL, 0, NULL, e));
 	}
 	return LINNET_OK;
 }
@@ -856,6 +861,16 @@ static bool same_default(const struct op_attr *a, const struct op_attr *b)
 	return a->flags == b->flags && a->kind == b->kind && a->i == b->i && a->f == b->f && !strcmp(str_or(a->s), str_or(b->s));
 }
 
+/* Since opset 18 Split says how many equal pieces it makes; before, it did not. */
+static void complete_split(struct graph *g, node_id id)
+{
+	struct node *n = &g->node[id];
+	int i = op_attr_index(n->op, "num_outputs");
+
+	if (n->known && node_is(n, "Split") && i >= 0 && !attr_given(&n->attr[i]) && (n->nin < 2 || !n->in[1]))
+		n->attr[i] = (struct attr){ .name = n->attr[i].name, .kind = ATTR_INT, .i = n->nout };
+}
+
 /* An old row whose attributes became inputs: the newest row with constants in their place. */
 static enum linnet_code modernize(struct import *im, struct scope *s, const struct op *old, const struct call *c,
                                   struct linnet_error *e)
@@ -893,6 +908,7 @@ static enum linnet_code modernize(struct import *im, struct scope *s, const stru
 			nin = (uint32_t)at + 1;
 	}
 	TRY(graph_add_node(s->g, op, c->name, in, nin, c->out, c->nout, attr, nattr, &id, e));
+	complete_split(s->g, id);
 	s->g->node[id].origin = c->origin;
 	s->g->node[id].from = c->from;
 	return LINNET_OK;
@@ -944,6 +960,7 @@ static enum linnet_code add_node(struct scope *s, const struct op *row, bool kno
 	n->known = known;
 	n->origin = call->origin;
 	n->from = call->from;
+	complete_split(s->g, id);
 	for (const struct captures *i = captures; i; i = i->next)
 		ncapture += i->g->ncapture;
 	if (!ncapture)
@@ -999,7 +1016,7 @@ static enum linnet_code import_node(struct import *im, struct scope *s, const On
 	value_id *in;
 	struct attr *attr;
 
-	call.name = node_name(s, p);
+	call.name = node_name(s, str_or(p->name), str_or(p->op_type));
 	if (!call.name)
 		return fail_mem(e);
 	TRY_NEW(in, im->scratch, p->n_input);
@@ -1173,6 +1190,17 @@ static void annotate(struct scope *s, const Onnx__ValueInfoProto *p)
 		s->g->value[id].origin = p;
 }
 
+/* A subgraph's output is computed in it: an outer value passes through a node. */
+static enum linnet_code carry(struct scope *s, value_id *id, struct linnet_error *e)
+{
+	value_id in = *id;
+
+	*id = graph_add_value(s->g, VALUE_NODE, NULL, s->g->value[in].name);
+	if (!*id)
+		return fail_mem(e);
+	return graph_add_node(s->g, op_newest(NULL, "Identity"), NULL, &in, 1, id, 1, NULL, 0, NULL, e);
+}
+
 static enum linnet_code import_outputs(struct import *im, struct scope *s, const Onnx__GraphProto *p, struct linnet_error *e)
 {
 	struct map seen;
@@ -1190,7 +1218,11 @@ static enum linnet_code import_outputs(struct import *im, struct scope *s, const
 			return fail(e, LINNET_EMODEL, "graph output %zu is \"%s\", which nothing defines", i, name);
 		if (!s->outer && map_get(&seen, name, NULL))
 			return fail(e, LINNET_EMODEL, "\"%s\" is a graph output twice", name);
-		if (map_put(&seen, name, 0) || graph_add_output(s->g, id))
+		if (map_put(&seen, name, 0))
+			return fail_mem(e);
+		if (s->g->value[id].kind == VALUE_INPUT && s->g->value[id].index >= s->g->nin - s->g->ncapture)
+			TRY(carry(s, &id, e));
+		if (graph_add_output(s->g, id))
 			return fail_mem(e);
 		annotate(s, p->output[i]);
 	}

@@ -516,14 +516,6 @@ static enum linnet_code infer_node(struct infer *x, struct graph *g, node_id id)
 	return LINNET_OK;
 }
 
-static const char *place(const struct graph *g, const struct node *n)
-{
-	for (uint32_t i = 0; !*n->name && i < n->nout; i++)
-		if (n->out[i])
-			return g->value[n->out[i]].name;
-	return n->name;
-}
-
 static enum linnet_code infer_graph(struct infer *x, struct graph *g)
 {
 	struct arena *scratch = arena_new(), *outer = x->scratch;
@@ -538,7 +530,7 @@ static enum linnet_code infer_graph(struct infer *x, struct graph *g)
 		code = fail_mem(x->e);
 	for (uint32_t i = 0; !code && i < n; i++) {
 		arena_reset(x->scratch);
-		code = err_node(x->e, infer_node(x, g, order[i]), place(g, &g->node[order[i]]), g->node[order[i]].op->name);
+		code = err_node(x->e, infer_node(x, g, order[i]), node_label(g, &g->node[order[i]]), g->node[order[i]].op->name);
 	}
 	arena_free(x->scratch);
 	arena_free(scratch);
@@ -559,5 +551,5 @@ enum linnet_code graph_infer_node(struct graph *g, node_id n, struct linnet_erro
 	enum linnet_code code = x.scratch ? infer_node(&x, g, n) : fail_mem(e);
 
 	arena_free(x.scratch);
-	return err_node(e, code, place(g, &g->node[n]), g->node[n].op->name);
+	return err_node(e, code, node_label(g, &g->node[n]), g->node[n].op->name);
 }

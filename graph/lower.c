@@ -48,23 +48,11 @@ static const struct op *row_of(struct lowering *l, const struct op *op, int64_t 
 	return l->cache[at].row;
 }
 
-static bool attr_default(const struct op_attr *row, const struct attr *a)
-{
-	switch (a->kind) {
-	case ATTR_NONE: return true;
-	case ATTR_INT: return !(row->flags & (REQUIRED | OPTIONAL)) && a->i == row->i;
-	case ATTR_FLOAT: return !(row->flags & (REQUIRED | OPTIONAL)) && a->f == row->f;
-	case ATTR_STRING:
-		return !(row->flags & (REQUIRED | OPTIONAL)) && row->s && strlen(row->s) == a->s.n && !memcmp(row->s, a->s.p, a->s.n);
-	default: return !a->given;
-	}
-}
-
 /* Whether the node uses nothing of its row that came later than `version`. */
 static bool uses_only(struct lowering *l, const struct node *n, int64_t version)
 {
 	for (uint32_t i = 0; i < n->nattr; i++)
-		if (n->op->attr[i].since > version && !attr_default(&n->op->attr[i], &n->attr[i])) {
+		if (n->op->attr[i].since > version && !attr_is_default(&n->op->attr[i], &n->attr[i])) {
 			snprintf(l->why, sizeof l->why, "attribute \"%s\" came with opset %d", n->op->attr[i].name, n->op->attr[i].since);
 			return false;
 		}
@@ -92,27 +80,19 @@ static struct attr *attr_of(const struct node *n, const char *name)
 
 /* ---- What rows cannot say ---- */
 
-/* Since opset 18 equal pieces are asked for by their number; before, by saying nothing, and they had to be equal. */
+/* Since opset 18 Split says how many equal pieces it makes; before, it did not say it and the pieces had to be equal. */
 static enum linnet_code fix_split(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e)
 {
 	struct node *n = &g->node[id];
 	struct attr *count = attr_of(n, "num_outputs");
 	const struct type *t = n->nin ? &g->value[n->in[0]].type : NULL;
-	bool lengths = n->nin > 1 && n->in[1];
 	int axis;
 
 	(void)l;
-	if (!count || lengths)
-		return LINNET_OK;
-	if (version >= 18) {
-		if (!attr_given(count))
-			*count = (struct attr){ .name = count->name, .kind = ATTR_INT, .given = true, .i = n->nout };
-		return LINNET_OK;
-	}
-	if (!attr_given(count) || !t || t->shape.rank < 0)
+	if (version >= 18 || !count || !attr_given(count) || !t || t->shape.rank < 0)
 		return LINNET_OK;
 	TRY(axis_check(attr_of(n, "axis")->i, t->shape.rank, &axis, e));
-	if (count->i == n->nout && dim_divides(g->dims, count->i, t->shape.d[axis]))
+	if (!count->given || (count->i == n->nout && dim_divides(g->dims, count->i, t->shape.d[axis])))
 		*count = (struct attr){ .name = count->name };
 	return LINNET_OK;
 }
@@ -164,12 +144,6 @@ static const struct {
 	{ "Reshape", fix_reshape },
 };
 
-/* Split at opset 18 says how many pieces it makes, one way or the other. */
-static bool complete(const struct node *n, int64_t version)
-{
-	return !node_is(n, "Split") || version < 18 || (n->nin > 1 && n->in[1]) || attr_given(node_attr(n, "num_outputs"));
-}
-
 /* ---- Older rows ---- */
 
 /* The contents of a constant as the attribute it once was. */
@@ -211,8 +185,8 @@ static enum linnet_code old_attrs(struct lowering *l, struct graph *g, const str
 
 		if (at >= 0 && row->attr[at].since <= version) {
 			attr[at] = n->attr[i];
-			attr[at].given |= !attr_default(&row->attr[at], &attr[at]);
-		} else if (!attr_default(&n->op->attr[i], &n->attr[i])) {
+			attr[at].given |= !attr_is_default(&row->attr[at], &attr[at]);
+		} else if (!attr_is_default(&n->op->attr[i], &n->attr[i])) {
 			snprintf(l->why, sizeof l->why, "attribute \"%s\" came later", n->attr[i].name);
 			return LINNET_OK;
 		}
@@ -371,7 +345,7 @@ static enum linnet_code lower_nodes(struct lowering *l, struct graph *g, node_id
 	node_id end = g->nnode; /* expand() sees to those it adds */
 
 	for (node_id i = from; i < end; i++) {
-		const char *name = g->node[i].name, *op = g->node[i].op->name;
+		const char *name = node_label(g, &g->node[i]), *op = g->node[i].op->name;
 
 		if (!g->node[i].dead)
 			TRY(err_node(e, lower_node(l, g, i, depth, e), name, op));
@@ -403,7 +377,7 @@ static bool fits(struct lowering *l, const struct graph *g)
 				return false;
 		if (!version_of(l, n->op, &version))
 			continue;
-		if (n->known ? row_of(l, n->op, version) != n->op || !uses_only(l, n, version) || !complete(n, version)
+		if (n->known ? row_of(l, n->op, version) != n->op || !uses_only(l, n, version)
 		             : n->op->since != version)
 			return false;
 	}

@@ -127,6 +127,19 @@ static enum linnet_code check_attr(const struct op_attr *row, const struct attr 
 	return LINNET_OK;
 }
 
+bool attr_is_default(const struct op_attr *row, const struct attr *a)
+{
+	bool has_default = !(row->flags & (REQUIRED | OPTIONAL));
+
+	switch (a->kind) {
+	case ATTR_NONE: return true;
+	case ATTR_INT: return has_default && a->i == row->i;
+	case ATTR_FLOAT: return has_default && a->f == row->f;
+	case ATTR_STRING: return has_default && row->s && strlen(row->s) == a->s.n && !memcmp(row->s, a->s.p, a->s.n);
+	default: return !a->given;
+	}
+}
+
 enum linnet_code op_attrs(const struct op *op, const struct attr *given, size_t ngiven, struct arena *a, struct attr **full,
                           struct linnet_error *e)
 {
