@@ -78,6 +78,21 @@ static const struct {
 	  "  int64[4] win = {-1, 8, 8, 3}>\n"
 	  "{ r = Reshape (x, a)\n y = Reshape (x, f)\n z = Reshape (im, win) }",
 	  { { "r", "float[batch,seq,4,16]" }, { "y", "float[batch*seq,64]" }, { "z", "float[b2*h*w,8,8,3]" } } },
+	/* arithmetic on lengths, comparisons that hold for every length, and choices by them */
+	{ "<ir_version: 8, opset_import: [\"\": 18]>\n"
+	  "g (float[batch, seq, 64] x) => (y) <int64 one = {1}, int64[1] two = {2}, int64[3] minus = {-1, -1, -1}>\n"
+	  "{ s = Shape (x)\n a = Add (s, one)\n b = Sub (one, s)\n k = Mul (s, two)\n d = Div (s, two)\n m = Mod (k, two)\n"
+	  "  p = ReduceProd <keepdims = 0> (s)\n q = Equal (s, minus)\n c = Cast <to = 6> (q)\n y = Where (q, one, s) }",
+	  { { "a", "int64[3] {batch + 1, seq + 1, 65}" }, { "b", "int64[3] {1 - batch, 1 - seq, -63}" },
+	    { "k", "int64[3] {2*batch, 2*seq, 128}" }, { "d", "int64[3] {batch//2, seq//2, 32}" }, { "m", "int64[3] {0, 0, 0}" },
+	    { "p", "int64[] {64*batch*seq}" }, { "q", "bool[3] {0, 0, 0}" }, { "c", "int32[3] {0, 0, 0}" },
+	    { "y", "int64[3] {batch, seq, 64}" } } },
+	{ "<ir_version: 8, opset_import: [\"\": 18]>\n"
+	  "g (float[batch, seq] x) => (y) <int64 one = {1}, int64 low = {0}, int64 three = {3}>\n"
+	  "{ s = Shape (x)\n a = Add (s, one)\n n = Neg (a)\n l = Less (n, low)\n g = Greater (s, three)\n e = GreaterOrEqual (a, s)\n o = Or (l, e)\n"
+	  "  b = Not (o)\n t = Max (s, low)\n d = Div (n, three)\n y = Clip (a, one) }",
+	  { { "n", "int64[2] {-batch - 1, -seq - 1}" }, { "l", "bool[2] {1, 1}" }, { "g", "bool[2]" }, { "e", "bool[2] {1, 1}" },
+	    { "b", "bool[2] {0, 0}" }, { "t", "int64[2] {batch, seq}" }, { "d", "int64[2]" }, { "y", "int64[2] {batch + 1, seq + 1}" } } },
 	/* constants are evaluated */
 	{ "<ir_version: 8, opset_import: [\"\": 18]>\n"
 	  "g (float[2, 3] x) => (y) <int64[2] p = {3, 2}>\n"
