@@ -164,10 +164,11 @@ static enum linnet_code where(struct kernel_call *c)
 #define BY(...) .param = &(const struct relation){ __VA_ARGS__ }
 
 static const struct op rows[] = {
-	RELATION("Equal", 7, NUMBERS | SET(BOOL) | SET(STRING), "Whether the two are equal; NaN equals nothing.",
-	         BY(eq, eq_int, dim_equal)),
+	RELATION("Equal", 7, NUMBERS | SET(BOOL) | SET(STRING),
+	         "Whether the two are equal; NaN equals nothing.", BY(eq, eq_int, dim_equal)),
 	RELATION("Less", 7, NUMBERS, "Whether A is less than B.", BY(lt, lt_int, dim_less)),
-	RELATION("Greater", 7, NUMBERS, "Whether A is greater than B.", BY(gt, gt_int, dim_greater)),
+	RELATION("Greater", 7, NUMBERS, "Whether A is greater than B.",
+	         BY(gt, gt_int, dim_greater)),
 	RELATION("LessOrEqual", 12, NUMBERS, "Whether A is less than B or equal to it.", BY(le, le_int, dim_leq),
 	         .body = "{ l = Less (A, B)\n"
 	                 "  e = Equal (A, B)\n"
@@ -177,8 +178,10 @@ static const struct op rows[] = {
 	                 "  e = Equal (A, B)\n"
 	                 "  C = Or (g, e) }"),
 	RELATION("And", 7, SET(BOOL), "Whether both are true.", BY(.whole = both, .sym = dim_and)),
-	RELATION("Or", 7, SET(BOOL), "Whether one of the two or both are true.", BY(.whole = either, .sym = dim_or)),
-	RELATION("Xor", 7, SET(BOOL), "Whether one of the two is true.", BY(.whole = differ, .sym = dim_xor)),
+	RELATION("Or", 7, SET(BOOL), "Whether one of the two or both are true.",
+	         BY(.whole = either, .sym = dim_or)),
+	RELATION("Xor", 7, SET(BOOL), "Whether one of the two is true.",
+	         BY(.whole = differ, .sym = dim_xor)),
 	{
 		.name = "Where", .since = 9,
 		.doc = "X where the condition is true, Y elsewhere.",

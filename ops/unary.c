@@ -244,7 +244,8 @@ static enum linnet_code shape_cast(struct shape_call *c)
 
 	TRY(shape_same(c));
 	if (to <= 0 || to >= DT_COUNT || !dtype_in((enum dtype)to, c->op->types[T2]))
-		return fail(c->e, LINNET_EATTR, "attribute \"to\" is %lld, which is no element type to cast to", (long long)to);
+		return fail(c->e, LINNET_EATTR, "attribute \"to\" is %lld, which is no element type to cast to",
+		            (long long)to);
 	c->out[0].dt = (enum dtype)to;
 	keep_sym(c);
 	return LINNET_OK;
@@ -437,47 +438,71 @@ static enum linnet_code cast(struct kernel_call *c)
 		.agree = agreement, .fuzz = { FUZZ_SAME, low, high }, FUNCTION(__VA_ARGS__),       \
 	}
 
+#define ROUND_MODE                                                                                 \
+	{ .name = "round_mode", .kind = ATTR_STRING, .s = "up", .oneof = "up|down|nearest", .since = 24 }
+#define SATURATE { .name = "saturate", .kind = ATTR_INT, .i = 1, .lo = 0, .hi = 1, .since = 19 }
 #define ALPHA(value) { .name = "alpha", .kind = ATTR_FLOAT, .f = value }
 
 /* A float attribute, or a number, in the element type of the input. */
-#define TYPED_ATTR(to, name, x) "  " to "_32 = Constant <value_float: float = @" name "> ()\n  " to " = CastLike (" to "_32, " x ")\n"
-#define TYPED(to, number, x) "  " to "_32 = Constant <value_float = " number "> ()\n  " to " = CastLike (" to "_32, " x ")\n"
+#define TYPED_ATTR(to, name, x)                                                                    \
+	"  " to "_32 = Constant <value_float: float = @" name "> ()\n"                             \
+	"  " to " = CastLike (" to "_32, " x ")\n"
+#define TYPED(to, number, x)                                                                       \
+	"  " to "_32 = Constant <value_float = " number "> ()\n"                                   \
+	"  " to " = CastLike (" to "_32, " x ")\n"
 
 static const struct op rows[] = {
-	UNARY("Abs", 6, XY(FLOW_KINKED), NUMBERS, AGREE_BITS, -4, 4, "The distance from 0.", .real = fabs,
-	      .whole = abs_int, .natural = same_int, .sym = dim_abs),
-	UNARY("Neg", 6, XY(FLOW_LINEAR), SIGNED_NUMBERS, AGREE_BITS, -4, 4, "The number with its sign turned.",
-	      .real = neg, .whole = neg_int, .sym = dim_neg),
-	UNARY("Sign", 9, IO(FLOW_NONE), NUMBERS, AGREE_BITS, -4, 4, "1, 0 or -1 as the input is positive, zero or negative.",
-	      .real = sign, .whole = sign_int, .natural = nonzero_int),
-	UNARY("Floor", 6, XY(FLOW_NONE), FLOATS, AGREE_BITS, -4, 4, "The largest integer that is not larger.", .real = floor),
-	UNARY("Ceil", 6, XY(FLOW_NONE), FLOATS, AGREE_BITS, -4, 4, "The smallest integer that is not smaller.", .real = ceil),
-	UNARY("Round", 11, XY(FLOW_NONE), FLOATS, AGREE_BITS, -4, 4, "The nearest integer, halves to the even one.",
-	      .real = nearbyint),
-	UNARY("Reciprocal", 6, XY(FLOW_SMOOTH), FLOATS, AGREE_ROUND, 0.25, 4, "1 divided by the number.", .real = reciprocal),
-	UNARY("Sqrt", 6, XY(FLOW_SMOOTH), FLOATS, AGREE_ROUND, 0.25, 4, "The square root; NaN of negative numbers.",
-	      .real = sqrt),
-	UNARY("Exp", 6, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -8, 8, "e to the power of the number.", .real = exp),
-	UNARY("Log", 6, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, 0.25, 8, "The natural logarithm; NaN of negative numbers.",
-	      .real = log),
-	UNARY("Erf", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -3, 3, "The error function.", .real = erf),
-	UNARY("Sin", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4, "The sine of an angle in radians.", .real = sin),
-	UNARY("Cos", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4, "The cosine of an angle in radians.", .real = cos),
-	UNARY("Tan", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -1.25, 1.25, "The tangent of an angle in radians.", .real = tan),
-	UNARY("Asin", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -0.9, 0.9, "The angle in radians with that sine.", .real = asin),
-	UNARY("Acos", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -0.9, 0.9, "The angle in radians with that cosine.", .real = acos),
-	UNARY("Atan", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4, "The angle in radians with that tangent.", .real = atan),
-	UNARY("Sinh", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4, "The hyperbolic sine.", .real = sinh),
-	UNARY("Cosh", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4, "The hyperbolic cosine.", .real = cosh),
-	UNARY("Tanh", 6, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4, "The hyperbolic tangent.", .real = tanh),
-	UNARY("Asinh", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4, "The number with that hyperbolic sine.", .real = asinh),
-	UNARY("Acosh", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, 1.25, 8, "The number with that hyperbolic cosine.", .real = acosh),
-	UNARY("Atanh", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -0.9, 0.9, "The number with that hyperbolic tangent.",
-	      .real = atanh),
-	UNARY("BitwiseNot", 18, XY(FLOW_NONE), INTS, AGREE_BITS, 0, 0, "Every bit turned.", .whole = bitwise_not,
-	      .natural = bitwise_not),
-	UNARY("Not", 1, XY(FLOW_NONE), SET(BOOL), AGREE_BITS, 0, 0, "True for false, false for true.", .natural = not_int,
-	      .sym = dim_not),
+	UNARY("Abs", 6, XY(FLOW_KINKED), NUMBERS, AGREE_BITS, -4, 4, "The distance from 0.",
+	      .real = fabs, .whole = abs_int, .natural = same_int, .sym = dim_abs),
+	UNARY("Neg", 6, XY(FLOW_LINEAR), SIGNED_NUMBERS, AGREE_BITS, -4, 4,
+	      "The number with its sign turned.", .real = neg, .whole = neg_int, .sym = dim_neg),
+	UNARY("Sign", 9, IO(FLOW_NONE), NUMBERS, AGREE_BITS, -4, 4,
+	      "1, 0 or -1 as the input is positive, zero or negative.", .real = sign,
+	      .whole = sign_int, .natural = nonzero_int),
+	UNARY("Floor", 6, XY(FLOW_NONE), FLOATS, AGREE_BITS, -4, 4,
+	      "The largest integer that is not larger.", .real = floor),
+	UNARY("Ceil", 6, XY(FLOW_NONE), FLOATS, AGREE_BITS, -4, 4,
+	      "The smallest integer that is not smaller.", .real = ceil),
+	UNARY("Round", 11, XY(FLOW_NONE), FLOATS, AGREE_BITS, -4, 4,
+	      "The nearest integer, halves to the even one.", .real = nearbyint),
+	UNARY("Reciprocal", 6, XY(FLOW_SMOOTH), FLOATS, AGREE_ROUND, 0.25, 4,
+	      "1 divided by the number.", .real = reciprocal),
+	UNARY("Sqrt", 6, XY(FLOW_SMOOTH), FLOATS, AGREE_ROUND, 0.25, 4,
+	      "The square root; NaN of negative numbers.", .real = sqrt),
+	UNARY("Exp", 6, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -8, 8,
+	      "e to the power of the number.", .real = exp),
+	UNARY("Log", 6, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, 0.25, 8,
+	      "The natural logarithm; NaN of negative numbers.", .real = log),
+	UNARY("Erf", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -3, 3, "The error function.",
+	      .real = erf),
+	UNARY("Sin", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4,
+	      "The sine of an angle in radians.", .real = sin),
+	UNARY("Cos", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4,
+	      "The cosine of an angle in radians.", .real = cos),
+	UNARY("Tan", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -1.25, 1.25,
+	      "The tangent of an angle in radians.", .real = tan),
+	UNARY("Asin", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -0.9, 0.9,
+	      "The angle in radians with that sine.", .real = asin),
+	UNARY("Acos", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -0.9, 0.9,
+	      "The angle in radians with that cosine.", .real = acos),
+	UNARY("Atan", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4,
+	      "The angle in radians with that tangent.", .real = atan),
+	UNARY("Sinh", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4, "The hyperbolic sine.",
+	      .real = sinh),
+	UNARY("Cosh", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4, "The hyperbolic cosine.",
+	      .real = cosh),
+	UNARY("Tanh", 6, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4, "The hyperbolic tangent.",
+	      .real = tanh),
+	UNARY("Asinh", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4,
+	      "The number with that hyperbolic sine.", .real = asinh),
+	UNARY("Acosh", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, 1.25, 8,
+	      "The number with that hyperbolic cosine.", .real = acosh),
+	UNARY("Atanh", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -0.9, 0.9,
+	      "The number with that hyperbolic tangent.", .real = atanh),
+	UNARY("BitwiseNot", 18, XY(FLOW_NONE), INTS, AGREE_BITS, 0, 0, "Every bit turned.",
+	      .whole = bitwise_not, .natural = bitwise_not),
+	UNARY("Not", 1, XY(FLOW_NONE), SET(BOOL), AGREE_BITS, 0, 0,
+	      "True for false, false for true.", .natural = not_int, .sym = dim_not),
 	{
 		.name = "IsNaN", .since = 9,
 		.doc = "Whether the element is not a number.",
@@ -557,7 +582,8 @@ static const struct op rows[] = {
 		.name = "Selu", .since = 6,
 		.doc = "gamma times the number, gamma alpha (exp(x) - 1) if it is negative.",
 		XY(FLOW_KINKED),
-		.attr = ATTRS(ALPHA(1.67326319217681884765625), { .name = "gamma", .kind = ATTR_FLOAT, .f = 1.05070102214813232421875 }),
+		.attr = ATTRS(ALPHA(1.67326319217681884765625),
+		              { .name = "gamma", .kind = ATTR_FLOAT, .f = 1.05070102214813232421875 }),
 		.types = { [T] = FLOATS },
 		.agree = AGREE_ROUND,
 		FUNCTION(.with = selu),
@@ -720,7 +746,8 @@ static const struct op rows[] = {
 	{
 		.name = "Clip", .since = 11,
 		.doc = "Raised to min, then lowered to max.",
-		.in = IN({ "input", T, FLOW_KINKED }, { "min", T, FLOW_KINKED, OPTIONAL }, { "max", T, FLOW_KINKED, OPTIONAL }),
+		.in = IN({ "input", T, FLOW_KINKED }, { "min", T, FLOW_KINKED, OPTIONAL },
+		          { "max", T, FLOW_KINKED, OPTIONAL }),
 		.out = OUT({ "output", T }),
 		.types = { [T] = NUMBERS },
 		.agree = AGREE_BITS,
@@ -751,12 +778,11 @@ static const struct op rows[] = {
 	},
 	{
 		.name = "Cast", .since = 6,
-		.doc = "The same numbers in another element type: integers wrap, floats round to even, strings are parsed and printed.",
+		.doc = "The same numbers in another element type: integers wrap, floats round to even, strings are "
+		       "parsed and printed.",
 		.in = IN({ "input", T1, FLOW_LINEAR }),
 		.out = OUT({ "output", T2 }),
-		.attr = ATTRS({ .name = "round_mode", .kind = ATTR_STRING, .s = "up", .oneof = "up|down|nearest", .since = 24 },
-		              { .name = "saturate", .kind = ATTR_INT, .i = 1, .lo = 0, .hi = 1, .since = 19 },
-		              { .name = "to", .kind = ATTR_INT, .flags = REQUIRED }),
+		.attr = ATTRS(ROUND_MODE, SATURATE, { .name = "to", .kind = ATTR_INT, .flags = REQUIRED }),
 		.types = { [T1] = CASTABLE, [T2] = CASTABLE },
 		.agree = AGREE_BITS,
 		.shape = shape_cast,
@@ -768,8 +794,7 @@ static const struct op rows[] = {
 		.doc = "Cast to the element type of the second input, whose elements are not looked at.",
 		.in = IN({ "input", T1, FLOW_LINEAR }, { "target_type", T2, FLOW_NONE }),
 		.out = OUT({ "output", T2 }),
-		.attr = ATTRS({ .name = "round_mode", .kind = ATTR_STRING, .s = "up", .oneof = "up|down|nearest", .since = 24 },
-		              { .name = "saturate", .kind = ATTR_INT, .i = 1, .lo = 0, .hi = 1, .since = 19 }),
+		.attr = ATTRS(ROUND_MODE, SATURATE),
 		.types = { [T1] = CASTABLE & ~FLOAT6S, [T2] = CASTABLE & ~FLOAT6S },
 		.agree = AGREE_BITS,
 		.shape = shape_cast_like,
