@@ -10,8 +10,9 @@ static enum linnet_code verify_arity(const struct op_io *io, bool variadic, int 
 {
 	if (n > declared && !variadic)
 		return fail(e, LINNET_EMODEL, "%d %ss; at most %d are declared", n, what, declared);
+	/* single members of a variadic one may be left out */
 	for (int i = 0; i < declared; i++)
-		if (!(io[i].flags & OPTIONAL) && (i >= n || !v[i]))
+		if (!(io[i].flags & OPTIONAL) && (i >= n || (!v[i] && !(io[i].flags & VARIADIC))))
 			return fail(e, LINNET_EMODEL, "%s \"%s\" is left out but is not optional", what, io[i].name);
 	return LINNET_OK;
 }
