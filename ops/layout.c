@@ -504,6 +504,9 @@ static dim from_start(struct dims *t, dim i, dim length, int64_t low)
 		i = i < 0 ? dim_add(t, length, i) : i;
 		return dim_is_int(length) ? dim_min(NULL, dim_max(NULL, i, low), length) : i;
 	}
+	/* length - 1 is below 0 only for an empty axis, which begins where it ends */
+	if (dim_is_expr(i) && i == dim_sub(t, length, 1))
+		return dim_max(t, i, 0);
 	return dim_is_expr(i) && dim_ge(t, i, 0) ? i : DIM_NONE;
 }
 
@@ -1064,7 +1067,9 @@ static enum linnet_code eye_kernel(struct kernel_call *c)
 /* Range's start, limit and delta as dims where they are known: integers, or lengths cast to floats. */
 static dim range_part(const struct type *t)
 {
-	if (t->value && dtype_class(t->dt) == CLASS_FLOAT)
+	double v = t->value ? tensor_get(t->value, 0) : 0;
+
+	if (dtype_class(t->dt) == CLASS_FLOAT && !(v == floor(v) && fabs(v) < 0x1p53))
 		return DIM_NONE;
 	return type_element(t, 0);
 }
