@@ -41,6 +41,8 @@ static const struct type *present(const struct type *const *in, int nin, int i)
 	return i < nin && in[i] && !(in[i]->shape.rank == 1 && in[i]->shape.d[0] == 0) ? in[i] : NULL;
 }
 
+static bool has_length(const struct type *t) { return t->shape.rank == 1 && dim_is_int(t->shape.d[0]); }
+
 /* One axis: the output's length m, the factor, and the part of the input that is looked at. */
 struct axis {
 	dim m;
@@ -97,6 +99,10 @@ static enum linnet_code measure(const struct op *op, const struct attr *attr, st
 	int policy = choice(op, attr, "keep_aspect_ratio_policy"), list[MAX_RANK], n;
 	double common = NAN;
 
+	for (int i = 0; i < x->rank; i++)
+		out[i] = (struct axis){ .m = DIM_NONE, .scale = NAN };
+	if (scales && sizes && (!has_length(scales) || !has_length(sizes)))
+		return LINNET_OK; /* one of them may turn out empty */
 	if (!scales == !sizes)
 		return fail(e, LINNET_EMODEL, "%s of scales and sizes given; expected one", scales ? "both" : "none");
 	TRY(resized(attr_get(op, attr, "axes"), x->rank, list, &n, e));
