@@ -13,6 +13,7 @@ layer(ops
 	ops/shapes.c
 	ops/eval.c
 	ops/kernel.c
+	ops/body.c
 	ops/unary.c
 	ops/binary.c
 	ops/logic.c

@@ -112,7 +112,7 @@ enum linnet_code graph_replace(struct graph *g, value_id old, value_id by, struc
 /* Whether a value of the graph or of one around it has that name. */
 bool graph_name_used(const struct graph *g, const char *name);
 
-/* import.c: put the nodes of the row's `body` in place of node n. The node dies, its outputs live on. */
+/* import.c: put the nodes of the row's body in place of node n, whose values have types. The node dies, its outputs live on. */
 enum linnet_code graph_expand(struct graph *g, node_id n, struct linnet_error *e);
 
 /* A copy in arena a: its own arrays and subgraphs; names, rows and tensors are shared. */

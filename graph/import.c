@@ -1375,15 +1375,44 @@ enum linnet_code graph_import(struct linnet_model *m, struct linnet_error *e)
 	return err_file(e, code, m->path);
 }
 
+/* The text of a node's body; one that is written for the call goes by the types of the node's values. */
+static enum linnet_code body_of(struct graph *g, const struct node *n, struct arena *a, const char **text, struct linnet_error *e)
+{
+	struct shape_call c = { .op = n->op, .attr = n->attr, .dims = g->dims, .arena = a, .e = e };
+	const struct type **in;
+	bool *wanted;
+
+	*text = n->op->body;
+	if (!n->op->write_body)
+		return LINNET_OK;
+	c.nin = (int)n->nin;
+	c.nout = (int)n->nout;
+	TRY_NEW(in, a, n->nin);
+	TRY_NEW(c.out, a, n->nout);
+	TRY_NEW(wanted, a, n->nout);
+	for (uint32_t i = 0; i < n->nin; i++)
+		in[i] = n->in[i] ? &g->value[n->in[i]].type : NULL;
+	for (uint32_t i = 0; i < n->nout; i++) {
+		wanted[i] = n->out[i] != 0;
+		c.out[i] = g->value[n->out[i]].type;
+	}
+	c.in = in;
+	c.wanted = wanted;
+	return n->op->write_body(&c, text);
+}
+
 enum linnet_code graph_expand(struct graph *g, node_id n, struct linnet_error *e)
 {
+	const char *text;
 	struct linnet_model m = { .arena = g->arena, .dims = g->dims };
 	struct import im = { .m = &m };
 	enum linnet_code code;
 
 	limits_fill(&m.limits, NULL);
 	TRY(import_begin(&im, e));
-	code = expand(&im, g, n, g->node[n].op, g->node[n].op->body, e);
+	code = err_node(e, body_of(g, &g->node[n], im.scratch, &text, e), g->node[n].name, g->node[n].op->name);
+	if (!code)
+		code = expand(&im, g, n, g->node[n].op, text, e);
 	arena_free(im.scratch);
 	return code;
 }

@@ -332,7 +332,7 @@ static enum linnet_code lower_node(struct lowering *l, struct graph *g, node_id 
 		if (done)
 			return LINNET_OK;
 	}
-	if (op->body)
+	if (op_has_body(op))
 		return expand(l, g, id, depth, e);
 	if (*l->why)
 		return fail(e, LINNET_EUNSUPPORTED, "the node cannot be said at opset %lld of %s: %s", (long long)version, domain, l->why);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ops/body.h"
 #include "ops/op.h"
 
 /* ---- Attention ---- */
@@ -318,6 +319,275 @@ static enum linnet_code attention(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* ---- Attention in other operators ---- */
+
+/* What the body is written for. */
+struct plan {
+	struct shape q, k, v; /* split into heads */
+	dim past, total;
+	bool causal, packed;
+	int64_t left, right;
+	enum dtype dt, dt_v;
+	const struct type *mask; /* NULL: none */
+	bool has_past, has_lengths;
+};
+
+static enum linnet_code plan_attention(struct shape_call *c, struct plan *p)
+{
+	*p = (struct plan){ .causal = c->attr[IS_CAUSAL].i != 0, .left = c->attr[LEFT_WINDOW].i, .right = c->attr[RIGHT_WINDOW].i,
+		.dt = c->in[IN_Q]->dt, .dt_v = c->in[IN_V]->dt, .has_past = call_has(c, IN_PAST_KEY),
+		.has_lengths = call_has(c, IN_LENGTHS) };
+	for (int i = IN_Q; i <= IN_V; i++)
+		if (c->in[i]->shape.rank < 0 || c->in[i]->dt == DT_UNDEFINED)
+			return fail(c->e, LINNET_EUNSUPPORTED, "the rank and type of input \"%s\" must be known to write attention in other "
+			            "operators", op_in(c->op, i)->name);
+	TRY(split_heads(c, IN_Q, Q_NUM_HEADS, &p->q));
+	TRY(split_heads(c, IN_K, KV_NUM_HEADS, &p->k));
+	TRY(split_heads(c, IN_V, KV_NUM_HEADS, &p->v));
+	p->packed = c->in[IN_Q]->shape.rank == 3;
+	if (p->has_past)
+		p->past = c->in[IN_PAST_KEY]->shape.rank == 4 ? c->in[IN_PAST_KEY]->shape.d[2] : DIM_NONE;
+	p->total = dim_add(c->dims, p->past, p->k.d[2]);
+	p->mask = call_has(c, IN_MASK) ? c->in[IN_MASK] : NULL;
+	if (p->mask && (p->mask->shape.rank < 0 || p->mask->dt == DT_UNDEFINED))
+		return fail(c->e, LINNET_EUNSUPPORTED, "the rank and type of input \"attn_mask\" must be known to write attention in other "
+		            "operators");
+	return LINNET_OK;
+}
+
+/* name: [B, H, T, D] of input `in`. */
+static void write_heads(struct body *b, const char *name, const char *in, int rank, const struct shape *s)
+{
+	if (rank == 4) {
+		str_addf(&b->s, "%s = Identity (%s)\n", name, in);
+		return;
+	}
+	str_addf(&b->s, "%s_split = Constant <value = int64[4] {0, 0, %lld, -1}> ()\n", name, (long long)s->d[1]);
+	str_addf(&b->s, "%s_apart = Reshape (%s, %s_split)\n", name, in, name);
+	str_addf(&b->s, "%s = Transpose <perm = [0, 2, 1, 3]> (%s_apart)\n", name, name);
+}
+
+/* name: x with every head repeated until there are as many as query heads. */
+static void write_groups(struct body *b, const char *name, const char *x, const struct plan *p)
+{
+	if (p->q.d[1] == p->k.d[1]) {
+		str_addf(&b->s, "%s = Identity (%s)\n", name, x);
+		return;
+	}
+	str_addf(&b->s, "%s_five = Unsqueeze (%s, two)\n"
+	         "%s_times = Concat <axis = 0> (one, one, group, one, one)\n"
+	         "%s_more = Expand (%s_five, %s_times)\n"
+	         "%s_shape = Shape (%s)\n"
+	         "%s_width = Gather (%s_shape, three)\n"
+	         "%s_four = Concat <axis = 0> (zero, heads, rest, %s_width)\n"
+	         "%s = Reshape (%s_more, %s_four)\n",
+	         name, x, name, name, name, name, name, x, name, name, name, name, name, name, name);
+}
+
+/* keys, values: the past and the present; as outputs where they are wanted; k, v: for all query heads, in the type of Q. */
+static void write_cache(struct body *b, const struct plan *p)
+{
+	static const struct {
+		const char *past, *now, *cache, *out;
+	} side[] = {
+		{ "past_key", "k0", "keys", "present_key" },
+		{ "past_value", "v0", "values", "present_value" },
+	};
+
+	for (int i = 0; i < 2; i++) {
+		if (p->has_past)
+			str_addf(&b->s, "%s = Concat <axis = 2> (%s, %s)\n", side[i].cache, side[i].past, side[i].now);
+		else
+			str_addf(&b->s, "%s = Identity (%s)\n", side[i].cache, side[i].now);
+		if (b->c->nout > OUT_PRESENT_KEY + i && b->c->wanted[OUT_PRESENT_KEY + i])
+			str_addf(&b->s, "%s = Identity (%s)\n", side[i].out, side[i].cache);
+	}
+	if (p->q.d[1] != p->k.d[1]) {
+		body_length(b, "heads", p->q.d[1], "q0", 1);
+		body_length(b, "kv_heads", p->k.d[1], "k0", 1);
+		str_add(&b->s, "group = Div (heads, kv_heads)\n");
+	}
+	write_groups(b, "k", "keys", p);
+	write_groups(b, "v_typed", "values", p);
+	body_cast(b, "v", "v_typed", p->dt_v, p->dt);
+}
+
+/* q: Q times the scale */
+static void write_scale(struct body *b, const struct plan *p)
+{
+	const struct attr *scale = &b->c->attr[SCALE];
+
+	if (attr_given(scale)) {
+		body_float(b, "scale", p->dt, scale->f);
+	} else if (dim_is_int(p->q.d[3])) {
+		body_float(b, "scale", p->dt, 1 / sqrt((double)p->q.d[3]));
+	} else {
+		body_length(b, "width", p->q.d[3], "q0", 3);
+		str_addf(&b->s, "width_float = Cast <to = %d> (width)\n", (int)p->dt);
+		str_add(&b->s, "width_root = Sqrt (width_float)\nscale = Reciprocal (width_root)\n");
+	}
+	str_add(&b->s, "q = Mul (q0, scale)\n");
+}
+
+/* The next condition under which a key is hidden. */
+static void write_hidden(struct body *b, int *n, const char *condition)
+{
+	str_addf(&b->s, "hide%d = %s\n", *n, condition);
+	if (*n)
+		str_addf(&b->s, "hidden%d = Or (hidden%d, hide%d)\n", *n, *n - 1, *n);
+	else
+		str_add(&b->s, "hidden0 = Identity (hide0)\n");
+	++*n;
+}
+
+/* The mask as long as there are keys: short and of unknown length it is continued with minus infinity. */
+static void write_mask(struct body *b, const struct plan *p, int *nhidden, bool *added)
+{
+	int r = p->mask->shape.rank;
+	bool full = r && p->mask->shape.d[r - 1] == p->total && p->total != DIM_NONE;
+
+	if (p->mask->dt == DT_BOOL && full) {
+		write_hidden(b, nhidden, "Not (attn_mask)");
+		return;
+	}
+	if (p->mask->dt == DT_BOOL)
+		str_add(&b->s, "mask_short = Where (attn_mask, none, infinite)\n");
+	else
+		body_cast(b, "mask_short", "attn_mask", p->mask->dt, p->dt);
+	if (full) {
+		str_add(&b->s, "mask = Identity (mask_short)\n");
+	} else {
+		body_length(b, "mask_length", p->mask->shape.d[r - 1], "attn_mask", r - 1);
+		body_length(b, "key_length", p->total, "keys", 2);
+		str_addf(&b->s, "mask_missing = Sub (key_length, mask_length)\n"
+		         "mask_before = Constant <value = int64[%d] {0", 2 * r - 1);
+		for (int i = 1; i < 2 * r - 1; i++)
+			str_add(&b->s, ", 0");
+		str_add(&b->s, "}> ()\n"
+		        "mask_pads = Concat <axis = 0> (mask_before, mask_missing)\n"
+		        "mask = Pad (mask_short, mask_pads, infinite)\n");
+	}
+	*added = true;
+}
+
+/* p: [L, 1] or [B, 1, L, 1], the place of every query; j: [S], that of every key; the conditions on both. */
+static void write_places(struct body *b, const struct plan *p, int *nhidden)
+{
+	if (!p->causal && p->left < 0 && p->right < 0 && !p->has_lengths)
+		return;
+	body_length(b, "queries", p->q.d[2], "q0", 2);
+	body_length(b, "all", p->total, "keys", 2);
+	str_add(&b->s, "from = Constant <value = int64 {0}> ()\n"
+	        "step = Constant <value = int64 {1}> ()\n"
+	        "queries_end = Squeeze (queries, zero)\n"
+	        "i = Range (from, queries_end, step)\n"
+	        "i2 = Unsqueeze (i, one)\n"
+	        "all_end = Squeeze (all, zero)\n"
+	        "j = Range (from, all_end, step)\n");
+	if (p->has_lengths) {
+		str_add(&b->s, "apart = Constant <value = int64[3] {1, 2, 3}> ()\n"
+		        "n4 = Unsqueeze (nonpad_kv_seqlen, apart)\n"
+		        "offset = Sub (n4, queries)\n"
+		        "last = Sub (n4, one)\n"
+		        "p = Add (i2, offset)\n");
+		write_hidden(b, nhidden, "Less (last, j)");
+	} else if (p->has_past) {
+		body_length(b, "past", p->past, "past_key", 2);
+		str_add(&b->s, "p = Add (i2, past)\n");
+	} else {
+		str_add(&b->s, "p = Identity (i2)\n");
+	}
+	if (p->causal)
+		write_hidden(b, nhidden, "Less (p, j)");
+	if (p->left >= 0) {
+		body_ints(b, "left", 1, &p->left);
+		str_add(&b->s, "first = Sub (p, left)\n");
+		write_hidden(b, nhidden, "Less (j, first)");
+	}
+	if (p->right >= 0) {
+		body_ints(b, "right", 1, &p->right);
+		str_add(&b->s, "furthest = Add (p, right)\n");
+		write_hidden(b, nhidden, "Less (furthest, j)");
+	}
+}
+
+/* Whether a query might see no key at all: a causal one sees at least the first, and one in a window the key at its place. */
+static bool may_see_nothing(const struct plan *p)
+{
+	if (p->mask || p->has_lengths)
+		return true;
+	return (p->left >= 0 || p->right >= 0) && p->q.d[2] != p->k.d[2];
+}
+
+/* The scores are an output at one of four stages; name is the value at this one. */
+static void write_scores(struct body *b, int64_t mode, const char *name)
+{
+	if (b->c->nout > OUT_SCORES && b->c->wanted[OUT_SCORES] && b->c->attr[SCORES_MODE].i == mode)
+		str_addf(&b->s, "qk_matmul_output = Identity (%s)\n", name);
+}
+
+static enum linnet_code write_attention(struct shape_call *c, const char **text)
+{
+	const struct attr *precision = &c->attr[SOFTMAX_PRECISION];
+	double cap = c->attr[SOFTCAP].f;
+	int nhidden = 0;
+	bool added = false;
+	enum dtype soft;
+	struct plan p;
+	struct body b;
+
+	TRY(plan_attention(c, &p));
+	body_begin(&b, c);
+	for (int64_t i = 0; i < 4; i++)
+		body_ints(&b, (const char *const[]){ "zero", "one", "two", "three" }[i], 1, &i);
+	body_ints(&b, "rest", 1, &(int64_t){ -1 });
+	body_float(&b, "none", p.dt, 0);
+	body_float(&b, "infinite", p.dt, -INFINITY);
+	write_heads(&b, "q0", "Q", c->in[IN_Q]->shape.rank, &p.q);
+	write_heads(&b, "k0", "K", c->in[IN_K]->shape.rank, &p.k);
+	write_heads(&b, "v0", "V", c->in[IN_V]->shape.rank, &p.v);
+	write_cache(&b, &p);
+	write_scale(&b, &p);
+	str_add(&b.s, "kt = Transpose <perm = [0, 1, 3, 2]> (k)\n"
+	        "s0 = MatMul (q, kt)\n");
+	write_scores(&b, 0, "s0");
+	if (cap > 0) {
+		body_float(&b, "cap", p.dt, cap);
+		str_add(&b.s, "s_capped = Div (s0, cap)\ns_bent = Tanh (s_capped)\ns1 = Mul (s_bent, cap)\n");
+	} else {
+		str_add(&b.s, "s1 = Identity (s0)\n");
+	}
+	write_scores(&b, 1, "s1");
+	write_places(&b, &p, &nhidden);
+	if (p.mask)
+		write_mask(&b, &p, &nhidden, &added);
+	str_addf(&b.s, added ? "s2 = Add (s1, mask)\n" : "s2 = Identity (s1)\n");
+	if (nhidden)
+		str_addf(&b.s, "s = Where (hidden%d, infinite, s2)\n", nhidden - 1);
+	else
+		str_add(&b.s, "s = Identity (s2)\n");
+	write_scores(&b, 2, "s");
+	soft = attr_given(precision) ? (enum dtype)precision->i : p.dt;
+	body_cast(&b, "s_soft", "s", p.dt, soft);
+	str_add(&b.s, "w_soft = Softmax <axis = -1> (s_soft)\n");
+	body_cast(&b, "w_typed", "w_soft", soft, p.dt);
+	if (may_see_nothing(&p))
+		str_add(&b.s, "s_max = ReduceMax (s, rest)\n"
+		        "unseeing = Equal (s_max, infinite)\n"
+		        "w = Where (unseeing, none, w_typed)\n");
+	else
+		str_add(&b.s, "w = Identity (w_typed)\n");
+	write_scores(&b, 3, "w");
+	if (p.packed)
+		str_add(&b.s, "y4 = MatMul (w, v)\n"
+		        "y_apart = Transpose <perm = [0, 2, 1, 3]> (y4)\n"
+		        "y_shape = Constant <value = int64[3] {0, 0, -1}> ()\n"
+		        "Y = Reshape (y_apart, y_shape)\n");
+	else
+		str_add(&b.s, "Y = MatMul (w, v)\n");
+	return body_end(&b, text);
+}
+
 /* ---- RotaryEmbedding ---- */
 
 enum { ROPE_X, ROPE_COS, ROPE_SIN, ROPE_POSITIONS };
@@ -407,6 +677,68 @@ static enum linnet_code rotary(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* The parts of the heads that turn, x and y, and the rest, cut off along the last axis. */
+static enum linnet_code write_rotary(struct shape_call *c, const char **text)
+{
+	bool interleaved = c->attr[ROPE_INTERLEAVED].i != 0, by_id = call_has(c, ROPE_POSITIONS);
+	int rank = c->in[ROPE_X]->shape.rank;
+	dim width = c->attr[ROPE_DIM].i;
+	struct shape x;
+	struct body b;
+
+	if (rank < 0)
+		return fail(c->e, LINNET_EUNSUPPORTED, "the rank of input \"X\" must be known to write it in other operators");
+	TRY(split_heads(c, ROPE_X, ROPE_NUM_HEADS, &x));
+	body_begin(&b, c);
+	body_ints(&b, "zero", 1, &(int64_t){ 0 });
+	body_ints(&b, "one", 1, &(int64_t){ 1 });
+	body_ints(&b, "two", 1, &(int64_t){ 2 });
+	body_ints(&b, "last", 1, &(int64_t){ -1 });
+	body_ints(&b, "end", 1, &(int64_t){ INT64_MAX });
+	body_ints(&b, "heads", 1, &(int64_t){ rank == 3 ? 2 : 1 }); /* the axis of heads */
+	if (rank == 3)
+		str_addf(&b.s, "split = Constant <value = int64[4] {0, 0, %lld, -1}> ()\nx0 = Reshape (X, split)\n", (long long)x.d[1]);
+	else
+		str_add(&b.s, "x0 = Identity (X)\n");
+	if (width || dim_is_int(x.d[3]))
+		body_ints(&b, "width", 1, &(int64_t){ width ? width : x.d[3] });
+	else
+		body_length(&b, "width", DIM_NONE, "x0", 3);
+	for (int i = 0; i < 2; i++) {
+		const char *name = i ? "sin" : "cos";
+
+		str_addf(&b.s, by_id ? "%s0 = Gather (%s_cache, position_ids)\n" : "%s0 = Identity (%s_cache)\n", name, name);
+		str_addf(&b.s, "%s = Unsqueeze (%s0, heads)\n", name, name);
+	}
+	str_add(&b.s, interleaved ? "x = Slice (x0, zero, width, last, two)\n"
+	                            "y = Slice (x0, one, width, last, two)\n"
+	                          : "half = Div (width, two)\n"
+	                            "x = Slice (x0, zero, half, last)\n"
+	                            "y = Slice (x0, half, width, last)\n");
+	str_add(&b.s, "xc = Mul (x, cos)\n"
+	        "ys = Mul (y, sin)\n"
+	        "u = Sub (xc, ys)\n"
+	        "xs = Mul (x, sin)\n"
+	        "yc = Mul (y, cos)\n"
+	        "v = Add (xs, yc)\n");
+	if (interleaved)
+		str_add(&b.s, "u5 = Unsqueeze (u, last)\n"
+		        "v5 = Unsqueeze (v, last)\n"
+		        "uv = Concat <axis = -1> (u5, v5)\n"
+		        "same = Constant <value = int64[3] {0, 0, 0}> ()\n"
+		        "pairs = Concat <axis = 0> (same, width)\n"
+		        "turned = Reshape (uv, pairs)\n");
+	else
+		str_add(&b.s, "turned = Concat <axis = -1> (u, v)\n");
+	if (width && width != x.d[3])
+		str_add(&b.s, "still = Slice (x0, width, end, last)\n"
+		        "y0 = Concat <axis = -1> (turned, still)\n");
+	else
+		str_add(&b.s, "y0 = Identity (turned)\n");
+	str_add(&b.s, rank == 3 ? "shape = Shape (X)\nY = Reshape (y0, shape)\n" : "Y = Identity (y0)\n");
+	return body_end(&b, text);
+}
+
 #define HEADS(title) { .name = title, .kind = ATTR_INT, .flags = OPTIONAL, .lo = 1, .hi = INT32_MAX }
 #define WINDOW(title) { .name = title, .kind = ATTR_INT, .since = 25, .i = -1, .lo = -1, .hi = INT32_MAX }
 
@@ -430,6 +762,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_attention,
 		.kernel = attention,
+		.write_body = write_attention,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
@@ -444,6 +777,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_rotary,
 		.kernel = rotary,
+		.write_body = write_rotary,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 };

@@ -110,6 +110,12 @@ struct shape_call {
 
 typedef enum linnet_code shape_fn(struct shape_call *c);
 
+/*
+ * The body of one call, where one text cannot say it for all: written for the ranks, element types, lengths and attributes of this
+ * call and the outputs it wants (c as a shape function sees it, after it). *text is in c->arena and in the form of `body`.
+ */
+typedef enum linnet_code body_fn(struct shape_call *c, const char **text);
+
 /* ---- Kernels ---- */
 
 /*
@@ -190,6 +196,7 @@ struct op {
 	const char *body;  /* the same function in other operators, in the text form: { ... } over the row's input and output names.
 	                    * "?name { ... } { ... }": the first block when attribute or input `name` is given, else the second;
 	                    * "?name=word { ... } { ... }": the first when STRING attribute `name` (or its default) is that word */
+	body_fn *write_body; /* instead of `body` */
 	const char *lower; /* old version: the same as `body` but in current operators, used by the importer instead of a kernel */
 	/* Optional, beside `lower`: whether for these inputs (of known types) the newest row computes the same with the same
 	 * attributes, so that lowering can be spared, and undone when exporting. */
@@ -211,6 +218,8 @@ struct op_family {
 };
 
 #define FAMILY(title, rows) { .name = title, .op = (rows), .n = (int)(sizeof(rows) / sizeof *(rows)) }
+
+static inline bool op_has_body(const struct op *op) { return op->body || op->write_body; }
 
 /* All families, ended by NULL. */
 extern const struct op_family *const op_families[];

@@ -159,7 +159,7 @@ static void check_row(const struct op *op)
 	if (op->lower)
 		check_text(op, "lower", op->lower);
 	/* other domains' operators may be known by shape alone: they are typed, shown and kept, but not run */
-	if (!op_is_old(op) && !op->kernel && !(op->flags & OP_CONTROL) && !op->body && !(op->domain && op->shape))
+	if (!op_is_old(op) && !op->kernel && !(op->flags & OP_CONTROL) && !op_has_body(op) && !(op->domain && op->shape))
 		complain("%s: neither kernel, body nor lower", row_title(op));
 	if (op->kernel && !op->shape)
 		complain("%s: a kernel without a shape function", row_title(op));
@@ -432,10 +432,12 @@ static enum linnet_code run_model(const struct test_case *c, struct linnet_model
 	TRY(graph_import(m, e));
 	*expanded = false;
 	for (node_id n = 1, last = m->graph->nnode; bodies && n < last; n++)
-		if (!m->graph->node[n].dead && m->graph->node[n].op->body) {
+		if (!m->graph->node[n].dead && op_has_body(m->graph->node[n].op)) {
 			TRY(graph_expand(m->graph, n, e));
 			*expanded = true;
 		}
+	if (*expanded)
+		TRY(graph_infer(m->graph, e));
 	TRY_NEW(*value, c->a, m->graph->nvalue);
 	return evaluate(c, m->graph, *value, e);
 }
@@ -451,7 +453,8 @@ static void check_error(const struct test_case *c, const char *how, enum linnet_
 static void run_once(const struct test_case *c, const Onnx__GraphProto *nodes, enum knowledge k, bool bodies)
 {
 	static const char *const title[] = { "", "with lengths not known before: ", "with ranks not known before: " };
-	const char *how = bodies ? "by its body: " : title[k];
+	static const char *const body_title[] = { "by its body: ", "by its body with lengths not known before: " };
+	const char *how = bodies ? body_title[k] : title[k];
 	struct linnet_error e = { 0 };
 	struct linnet_model *m = model_new(NULL, &e);
 	const char *text = model_text(c, k, nodes);
@@ -636,8 +639,10 @@ static void run_case(const struct test_case *c)
 	run_once(c, nodes, KNOW_LENGTHS, false);
 	run_once(c, nodes, KNOW_RANKS, false);
 	run_once(c, nodes, KNOW_TYPES, false);
-	if (!c->code)
-		run_once(c, nodes, KNOW_LENGTHS, true);
+	if (c->code)
+		return;
+	run_once(c, nodes, KNOW_LENGTHS, true);
+	run_once(c, nodes, KNOW_RANKS, true);
 }
 
 /* ---- Case files ---- */
