@@ -1,7 +1,9 @@
 /* Linear attention as a recurrence, and the short convolution before it. Reference kernels, then rows. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "ops/body.h"
 #include "ops/op.h"
 
 static bool call_has(const struct shape_call *c, int i) { return i < c->nin && c->in[i]; }
@@ -184,6 +186,112 @@ static enum linnet_code linear_attention(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* name: input `in`: [B, T, x y z] as [B, T, x, y, z] in float. One of the three may not be a number: it is computed, not left to
+ * Reshape, which could not find it when there are no tokens. */
+static void write_five(struct body *b, const char *name, const char *in, enum dtype dt, dim x, dim y, dim z)
+{
+	const dim d[5] = { 0, 0, x, y, z };
+	int64_t others = 1;
+
+	for (int i = 2; i < 5; i++)
+		others *= dim_is_int(d[i]) ? d[i] : 1;
+	str_addf(&b->s, "%s_all = Shape (%s)\n%s_last = Constant <value = int64[1] {2}> ()\n", name, in, name);
+	str_addf(&b->s, "%s_width = Gather (%s_all, %s_last)\n%s_others = Constant <value = int64[1] {%lld}> ()\n", name, name, name,
+	         name, (long long)others);
+	str_addf(&b->s, "%s_other = Div (%s_width, %s_others)\n", name, name, name);
+	for (int i = 0; i < 5; i++)
+		if (dim_is_int(d[i]))
+			str_addf(&b->s, "%s_%d = Constant <value = int64[1] {%lld}> ()\n", name, i, (long long)d[i]);
+		else
+			str_addf(&b->s, "%s_%d = Identity (%s_other)\n", name, i, name);
+	str_addf(&b->s, "%s_shape = Concat <axis = 0> (%s_0, %s_1, %s_2, %s_3, %s_4)\n%s_five = Reshape (%s, %s_shape)\n", name, name,
+	         name, name, name, name, name, in, name);
+	str_addf(&b->s, dt == DT_FLOAT ? "%s = Identity (%s_five)\n" : "%s = Cast <to = 1> (%s_five)\n", name, name);
+}
+
+/* The step of the recurrence on one token: s: [B, Hkv, dk, dv]  k: [.., dk, 1]  v: [.., 1, dv]  q: [.., G, dk]  o: [.., G, dv] */
+static void write_step(struct body *b, const struct attr *rule)
+{
+	bool decays = rule_decays(rule), corrects = rule_corrects(rule);
+
+	str_addf(&b->s, "body = step (s, q_t, k_t, v_t%s%s) => (s_next, o_t) {\n", decays ? ", g_t" : "", corrects ? ", b_t" : "");
+	str_add(&b->s, decays ? "a = Exp (g_t)\ns_old = Mul (s, a)\n" : "s_old = Identity (s)\n");
+	str_add(&b->s, corrects ? "row = Transpose <perm = [0, 1, 3, 2]> (k_t)\n"
+	                          "held = MatMul (row, s_old)\n"
+	                          "off = Sub (v_t, held)\n"
+	                          "w = Mul (off, b_t)\n"
+	                        : "w = Identity (v_t)\n");
+	str_add(&b->s, "add = Mul (k_t, w)\ns_next = Add (s_old, add)\no_t = MatMul (q_t, s_next)\n}");
+}
+
+/* A Scan over the tokens, in float, as ONNX defines it. */
+static enum linnet_code write_linear_attention(struct shape_call *c, const char **text)
+{
+	const struct attr *rule = &c->attr[UPDATE_RULE];
+	int64_t h = c->attr[Q_NUM_HEADS].i, hkv = c->attr[KV_NUM_HEADS].i;
+	dim batch = DIM_NONE, steps = DIM_NONE, dk = DIM_NONE, dv = DIM_NONE, ndecay = DIM_NONE;
+	enum dtype dt = c->in[IN_QUERY]->dt, state = call_has(c, IN_PAST) ? c->in[IN_PAST]->dt : dt;
+	bool decays = rule_decays(rule), corrects = rule_corrects(rule);
+	double scale = c->attr[SCALE].f;
+	struct body b;
+
+	if (window_of(c->op, c->attr))
+		return fail(c->e, LINNET_EUNSUPPORTED, "a window of states cannot be written in other operators");
+	TRY(packed(c, IN_QUERY, h, &batch, &steps, &dk));
+	TRY(packed(c, IN_KEY, hkv, &batch, &steps, &dk));
+	TRY(packed(c, IN_VALUE, hkv, &batch, &steps, &dv));
+	if (decays)
+		TRY(packed(c, IN_DECAY, hkv, &batch, &steps, &ndecay));
+	if (dt == DT_UNDEFINED || state == DT_UNDEFINED)
+		return fail(c->e, LINNET_EUNSUPPORTED, "element types must be known to write it in other operators");
+	body_begin(&b, c);
+	body_length(&b, "batch", batch, "query", 0);
+	if (h >= hkv) {
+		write_five(&b, "q", "query", dt, hkv, h / hkv, dk);
+	} else {
+		write_five(&b, "q_few", "query", dt, h, 1, dk);
+		str_addf(&b.s, "which = Constant <value = int64[%lld] {0", (long long)hkv);
+		for (int64_t i = 1; i < hkv; i++)
+			str_addf(&b.s, ", %lld", (long long)(i * h / hkv));
+		str_add(&b.s, "}> ()\nq = Gather <axis = 2> (q_few, which)\n");
+	}
+	write_five(&b, "k", "key", dt, hkv, dk, 1);
+	write_five(&b, "v", "value", dt, hkv, 1, dv);
+	if (decays)
+		write_five(&b, "g", "decay", dt, hkv, ndecay, 1);
+	if (corrects)
+		write_five(&b, "b", "beta", dt, DIM_NONE, 1, 1);
+	if (call_has(c, IN_PAST)) {
+		body_cast(&b, "s0", "past_state", state, DT_FLOAT);
+	} else {
+		body_float(&b, "none", DT_FLOAT, 0);
+		body_ints(&b, "heads", 1, &hkv);
+		body_length(&b, "rows", dk, "k", 3);
+		body_length(&b, "s_columns", dv, "v", 4);
+		str_add(&b.s, "s_shape = Concat <axis = 0> (batch, heads, rows, s_columns)\ns0 = Expand (none, s_shape)\n");
+	}
+	str_addf(&b.s, "s_last, o = Scan <num_scan_inputs = %d, scan_input_axes = [1, 1, 1%s%s], scan_output_axes = [1], ",
+	         3 + decays + corrects, decays ? ", 1" : "", corrects ? ", 1" : "");
+	write_step(&b, rule);
+	str_addf(&b.s, "> (s0, q, k, v%s%s)\n", decays ? ", g" : "", corrects ? ", b" : "");
+	if (scale != 0 || dim_is_int(dk)) {
+		body_float(&b, "scale", DT_FLOAT, scale != 0 ? scale : 1 / sqrt((double)dk));
+	} else {
+		body_length(&b, "width", dk, "k", 3);
+		str_addf(&b.s, "width_float = Cast <to = %d> (width)\nroot = Sqrt (width_float)\nscale = Reciprocal (root)\n", DT_FLOAT);
+	}
+	body_length(&b, "tokens", steps, "query", 1);
+	body_ints(&b, "readers", 1, &(int64_t){ h > hkv ? h : hkv });
+	body_length(&b, "columns", dv, "v", 4);
+	str_add(&b.s, "y_width = Mul (readers, columns)\n"
+	        "y_shape = Concat <axis = 0> (batch, tokens, y_width)\n"
+	        "y_five = Mul (o, scale)\n"
+	        "y = Reshape (y_five, y_shape)\n");
+	body_cast(&b, "output", "y", DT_FLOAT, dt);
+	body_cast(&b, "present_state", "s_last", DT_FLOAT, state);
+	return body_end(&b, text);
+}
+
 /* ---- CausalConvWithState ---- */
 
 enum { CONV_INPUT, CONV_WEIGHT, CONV_BIAS, CONV_PAST };
@@ -313,6 +421,43 @@ static enum linnet_code causal_conv(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* A convolution in as many groups as there are channels. */
+static enum linnet_code write_causal_conv(struct shape_call *c, const char **text)
+{
+	struct causal l = causal_of(c->op, c->attr);
+	const struct shape *k = &c->in[CONV_WEIGHT]->shape;
+	enum dtype dt = c->in[CONV_INPUT]->dt;
+	int64_t history;
+	struct body b;
+
+	if (k->rank != 3 || !dim_is_int(k->d[0]) || !dim_is_int(k->d[2]) || dt == DT_UNDEFINED)
+		return fail(c->e, LINNET_EUNSUPPORTED, "the lengths of input \"weight\" must be known to write it in other operators");
+	history = (k->d[2] - 1) * l.dilation;
+	body_begin(&b, c);
+	str_add(&b.s, l.last ? "x = Transpose <perm = [0, 2, 1]> (input)\n" : "x = Identity (input)\n");
+	if (call_has(c, CONV_PAST)) {
+		str_add(&b.s, l.last ? "past = Transpose <perm = [0, 2, 1]> (past_state)\n" : "past = Identity (past_state)\n");
+		str_add(&b.s, "padded = Concat <axis = 2> (past, x)\n");
+	} else {
+		body_ints(&b, "pads", 6, (int64_t[]){ 0, 0, history, 0, 0, 0 });
+		body_float(&b, "none", dt, 0);
+		str_add(&b.s, "padded = Pad (x, pads, none)\n");
+	}
+	str_addf(&b.s, "y0 = Conv <group = %lld, dilations = [%lld]> (padded, weight%s)\n", (long long)k->d[0], (long long)l.dilation,
+	         call_has(c, CONV_BIAS) ? ", bias" : "");
+	if (attr_get(c->op, c->attr, "activation")->s.p[0] == 's')
+		str_add(&b.s, "gate = Sigmoid (y0)\ny = Mul (y0, gate)\n");
+	else
+		str_add(&b.s, "y = Identity (y0)\n");
+	body_ints(&b, "from", 1, &(int64_t){ history ? -history : INT64_MAX });
+	body_ints(&b, "to", 1, &(int64_t){ INT64_MAX });
+	body_ints(&b, "axis", 1, &(int64_t){ 2 });
+	str_add(&b.s, "end = Slice (padded, from, to, axis)\n");
+	str_add(&b.s, l.last ? "output = Transpose <perm = [0, 2, 1]> (y)\npresent_state = Transpose <perm = [0, 2, 1]> (end)\n"
+	                     : "output = Identity (y)\npresent_state = Identity (end)\n");
+	return body_end(&b, text);
+}
+
 #define SINGLES (SET(FLOAT) | HALVES)
 
 #define LINEAR_ATTENTION                                                                           \
@@ -322,7 +467,7 @@ static enum linnet_code causal_conv(struct kernel_call *c)
 	         { "beta", T, FLOW_SMOOTH, OPTIONAL }),                                            \
 	.out = OUT({ "output", T }, { "present_state", T1 }),                                      \
 	.types = { [T] = SINGLES, [T1] = SINGLES }, .agree = AGREE_ROUND, .shape = shape_linear_attention, \
-	.kernel = linear_attention, .fuzz = { .shapes = FUZZ_CUSTOM, .lo = -0.5, .hi = 0.5 }
+	.kernel = linear_attention, .write_body = write_linear_attention, .fuzz = { .shapes = FUZZ_CUSTOM, .lo = -0.5, .hi = 0.5 }
 
 #define LINEAR_ATTRIBUTES                                                                          \
 	[CHUNK_SIZE] = { .name = "chunk_size", .kind = ATTR_INT, .i = 64 },                        \
@@ -337,7 +482,7 @@ static enum linnet_code causal_conv(struct kernel_call *c)
 	.in = IN({ "input", T, FLOW_SMOOTH }, { "weight", T, FLOW_SMOOTH }, { "bias", T, FLOW_SMOOTH, OPTIONAL }, \
 	         { "past_state", T, FLOW_SMOOTH, OPTIONAL }),                                      \
 	.types = { [T] = SINGLES }, .agree = AGREE_ROUND, .shape = shape_causal_conv, .kernel = causal_conv, \
-	.fuzz = { .shapes = FUZZ_CUSTOM }
+	.write_body = write_causal_conv, .fuzz = { .shapes = FUZZ_CUSTOM }
 
 #define ACTIVATION { .name = "activation", .kind = ATTR_STRING, .s = "none", .oneof = "none|silu|swish" }
 
