@@ -27,6 +27,36 @@ const char *linnet_code_text(enum linnet_code code)
 	return (size_t)code < sizeof texts / sizeof *texts ? texts[code] : "?";
 }
 
+/* Bytes of the printable UTF-8 character at p; 0 when it is none. */
+static size_t character(const unsigned char *p)
+{
+	size_t n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : *p >= 0xe0 && *p < 0xf0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
+	uint32_t c = n > 1 ? *p & (0x7fu >> n) : *p;
+
+	for (size_t i = 1; i < n; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (p[i] & 0x3f);
+	}
+	if (c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff)
+		return 0;
+	return n > 2 && c < (n == 3 ? 0x800u : 0x10000u) ? 0 : n;
+}
+
+/* One line of valid text, whatever a file's names hold and wherever it was cut. */
+static void make_printable(char *s)
+{
+	unsigned char *p = (unsigned char *)s;
+
+	while (*p) {
+		size_t n = character(p);
+
+		if (!n)
+			*p = *p < ' ' ? ' ' : '?';
+		p += n ? n : 1;
+	}
+}
+
 enum linnet_code fail(struct linnet_error *e, enum linnet_code code, const char *fmt, ...)
 {
 	va_list ap;
@@ -37,9 +67,7 @@ enum linnet_code fail(struct linnet_error *e, enum linnet_code code, const char 
 	va_start(ap, fmt);
 	vsnprintf(e->message, sizeof e->message, fmt, ap);
 	va_end(ap);
-	for (char *p = e->message; *p; p++)
-		if ((unsigned char)*p < ' ')
-			*p = ' '; /* one line, whatever a file's names hold */
+	make_printable(e->message);
 	return code;
 }
 
@@ -53,9 +81,7 @@ static void set(char *dst, size_t n, const char *s)
 	if (!s || *dst)
 		return;
 	snprintf(dst, n, "%s", s);
-	for (char *p = dst; *p; p++)
-		if ((unsigned char)*p < ' ')
-			*p = ' ';
+	make_printable(dst);
 }
 
 enum linnet_code err_node(struct linnet_error *e, enum linnet_code code, const char *node, const char *op)

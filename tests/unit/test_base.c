@@ -24,6 +24,30 @@ static void arena_alignment_and_failure(void **state)
 	arena_free(a);
 }
 
+/* Names from files may hold anything; messages are one line of valid UTF-8. */
+static void errors_are_printable(void **state)
+{
+	static const struct {
+		const char *name, *shown;
+	} cases[] = {
+		{ "a\nb\x7f", "a b?" },                          /* controls */
+		{ "\xc3\xa9 \xe6\x97\xa5 \xf0\x9f\x98\x80", "\xc3\xa9 \xe6\x97\xa5 \xf0\x9f\x98\x80" },
+		{ "\xc2\x9b" "31m", "??31m" },                  /* a terminal's control as a character */
+		{ "\xff\x80 \xc3", "?? ?" },                    /* no character, half a character */
+		{ "\xc0\xaf \xe0\x80\xaf \xed\xa0\x80", "?? ??? ???" }, /* too long, a surrogate */
+		{ "\xf4\x90\x80\x80", "????" },                 /* beyond Unicode */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct linnet_error e = { 0 };
+
+		err_node(&e, fail(&e, LINNET_EMODEL, "%s", cases[i].name), cases[i].name, "Op");
+		assert_string_equal(e.message, cases[i].shown);
+		assert_string_equal(e.node, cases[i].shown);
+	}
+}
+
 static void errors_keep_the_first(void **state)
 {
 	struct linnet_error e = { 0 };
@@ -146,6 +170,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(arena_alignment_and_failure), cmocka_unit_test(errors_keep_the_first),
+		cmocka_unit_test(errors_are_printable),
 		cmocka_unit_test(narrow_floats),               cmocka_unit_test(sixteen_bits),
 		cmocka_unit_test(packed_integers),             cmocka_unit_test(maps_grow),
 		cmocka_unit_test(tensor_sizes_are_bounded),
