@@ -90,9 +90,10 @@ static const struct {
 	{ "<ir_version: 8, opset_import: [\"\": 18]>\n"
 	  "g (float[batch, seq] x) => (y) <int64 one = {1}, int64 low = {0}, int64 three = {3}>\n"
 	  "{ s = Shape (x)\n a = Add (s, one)\n n = Neg (a)\n l = Less (n, low)\n g = Greater (s, three)\n e = GreaterOrEqual (a, s)\n o = Or (l, e)\n"
-	  "  b = Not (o)\n t = Max (s, low)\n d = Div (n, three)\n y = Clip (a, one) }",
+	  "  b = Not (o)\n h = Mod <fmod = 1> (s, three)\n x2 = Xor (b, e)\n t = Max (s, low)\n d = Div (n, three)\n y = Clip (a, one) }",
 	  { { "n", "int64[2] {-batch - 1, -seq - 1}" }, { "l", "bool[2] {1, 1}" }, { "g", "bool[2]" }, { "e", "bool[2] {1, 1}" },
-	    { "b", "bool[2] {0, 0}" }, { "t", "int64[2] {batch, seq}" }, { "d", "int64[2]" }, { "y", "int64[2] {batch + 1, seq + 1}" } } },
+	    { "b", "bool[2] {0, 0}" }, { "t", "int64[2] {batch, seq}" }, { "h", "int64[2] {batch - 3*(batch//3), seq - 3*(seq//3)}" },
+	    { "x2", "bool[2] {1, 1}" }, { "y", "int64[2] {batch + 1, seq + 1}" } } },
 	/* constants are evaluated */
 	{ "<ir_version: 8, opset_import: [\"\": 18]>\n"
 	  "g (float[2, 3] x) => (y) <int64[2] p = {3, 2}>\n"
