@@ -1,5 +1,5 @@
 /*
- * The official node tests of corpus/nodes by the reference kernels: test_nodes FOLDER [--update | NAME ...]
+ * The official node tests of corpus/nodes by reference and fast kernels: test_nodes FOLDER [--update | NAME ...]
  *
  * FOLDER holds the unpacked archive. Every case of corpus/nodes/expected.txt must pass; others may, and are counted. --update
  * writes the list anew from what passes. Names alone run these cases and say why they fail.
@@ -7,128 +7,52 @@
 #include "tests/unit/unit.h"
 
 #include <dirent.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/runtime.h"
+#include "validate/validate.h"
 
 #define EXPECTED "corpus/nodes/expected.txt"
 
-enum { MAX_IO = 64, MAX_CASES = 4000 };
+enum { MAX_CASES = 4000 };
 
 static const char *const groups[] = { "node", "simple" };
 
 static char **args;
 static int nargs;
 
-/* ---- One data set ---- */
+/* ---- One case ---- */
 
-static enum linnet_code difference(const struct tensor *got, const struct tensor *want, const char *name, struct linnet_error *e)
+/* Whether all data sets passed, and the first reason why not. */
+struct outcome {
+	bool passed;
+	char why[900];
+};
+
+static void judge(void *ctx, const struct case_result *r)
 {
-	bool same = got && got->dt == want->dt && got->rank == want->rank;
+	struct outcome *o = ctx;
 
-	for (int i = 0; same && i < want->rank; i++)
-		same = got->d[i] == want->d[i];
-	if (!same)
-		return fail(e, LINNET_EVALUE, "output %s has another type or shape than expected", name);
-	if (want->dt == DT_STRING)
-		return tensor_same(got, want) ? LINNET_OK : fail(e, LINNET_EVALUE, "output %s has other strings than expected", name);
-	for (int64_t i = 0; i < want->n * (dtype_in(want->dt, COMPLEXES) ? 2 : 1); i++) {
-		double x, y;
-
-		if (want->dt == DT_COMPLEX64) {
-			x = (double)((const float *)got->data)[i];
-			y = (double)((const float *)want->data)[i];
-		} else if (want->dt == DT_COMPLEX128) {
-			x = ((const double *)got->data)[i];
-			y = ((const double *)want->data)[i];
-		} else {
-			x = tensor_get(got, i);
-			y = tensor_get(want, i);
-		}
-		/* As the official runner: numpy's assert_allclose with rtol 1e-3, atol 1e-7. */
-		if (x == y || (isnan(x) && isnan(y)) || fabs(x - y) <= 1e-7 + 1e-3 * fabs(y))
-			continue;
-		return fail(e, LINNET_EVALUE, "output %s[%lld] is %.9g, expected %.9g", name, (long long)i, x, y);
-	}
-	return LINNET_OK;
+	if (r->verdict == VERDICT_PASS)
+		return;
+	if (o->passed)
+		linnet_error_line(&r->why, o->why, sizeof o->why);
+	o->passed = false;
 }
 
-static bool exists(const char *path)
+/* By the reference kernels, then by the fast ones. */
+static bool run_folder(const char *folder, struct outcome *o)
 {
-	FILE *f = fopen(path, "rb");
+	struct case_opt opt = { .run = { .kernels = KERNELS_REFERENCE, .threads = 1, .seed = 1 } };
 
-	if (f)
-		fclose(f);
-	return f;
-}
-
-static enum linnet_code only_tensors(const struct graph *g, const value_id *v, uint32_t n, struct linnet_error *e)
-{
-	for (uint32_t i = 0; i < n; i++)
-		if (g->value[v[i]].type.kind != KIND_TENSOR)
-			return fail(e, LINNET_EUNSUPPORTED, "%s is no tensor", g->value[v[i]].name);
-	return n > MAX_IO ? fail(e, LINNET_ELIMIT, "more than %d inputs or outputs", MAX_IO) : LINNET_OK;
-}
-
-static enum linnet_code run_set(struct linnet_model *m, struct plan *plan, const char *dir, int set, struct linnet_error *e)
-{
-	const struct graph *g = m->graph;
-	struct tensor *in[MAX_IO] = { NULL }, *out[MAX_IO] = { NULL };
-	enum linnet_code code;
-	const char *name;
-
-	for (uint32_t i = 0; i < g->nin; i++) {
-		const char *path = arena_fmt(m->arena, "%s/test_data_set_%d/input_%u.pb", dir, set, i);
-
-		if (exists(path))
-			TRY(proto_load_tensor(path, m->arena, &m->limits, &in[i], &name, e));
-	}
-	code = plan_run(plan, (const struct tensor *const *)in, out, e);
-	for (uint32_t i = 0; i < g->nout && !code; i++) {
-		const char *path = arena_fmt(m->arena, "%s/test_data_set_%d/output_%u.pb", dir, set, i);
-		struct tensor *want;
-
-		if (!exists(path))
-			continue;
-		code = proto_load_tensor(path, m->arena, &m->limits, &want, &name, e);
-		if (!code)
-			code = difference(out[i], want, g->value[g->out[i]].name, e);
-	}
-	for (uint32_t i = 0; i < g->nout; i++)
-		tensor_release(out[i]);
-	return code;
-}
-
-static enum linnet_code run_model(struct linnet_model *m, const char *dir, struct linnet_error *e)
-{
-	struct run_opt opt = { .kernels = KERNELS_REFERENCE, .threads = 1, .seed = 1 };
-	struct plan *plan;
-	enum linnet_code code = LINNET_OK;
-
-	TRY(proto_load(m, arena_fmt(m->arena, "%s/model.onnx", dir), e));
-	TRY(graph_import(m, e));
-	TRY(graph_infer(m->graph, e));
-	TRY(only_tensors(m->graph, m->graph->in, m->graph->nin, e));
-	TRY(only_tensors(m->graph, m->graph->out, m->graph->nout, e));
-	TRY(plan_new(m->graph, &opt, &plan, e));
-	for (int set = 0; !code && exists(arena_fmt(m->arena, "%s/test_data_set_%d/output_0.pb", dir, set)); set++)
-		code = run_set(m, plan, dir, set, e);
-	plan_free(plan);
-	return code;
-}
-
-static bool run_folder(const char *root, const char *name, struct linnet_error *e)
-{
-	struct linnet_model *m = model_new(NULL, e);
-	enum linnet_code code;
-
-	assert_non_null(m);
-	code = run_model(m, arena_fmt(m->arena, "%s/%s", root, name), e);
-	model_free(m);
-	return !code;
+	*o = (struct outcome){ .passed = true };
+	assert_int_equal(case_run(folder, &opt, judge, o, NULL), LINNET_OK);
+	if (!o->passed)
+		return false;
+	opt.run.kernels = KERNELS_FAST;
+	assert_int_equal(case_run(folder, &opt, judge, o, NULL), LINNET_OK);
+	return o->passed;
 }
 
 /* ---- The list ---- */
@@ -193,24 +117,23 @@ static void expected_cases_pass(void **state)
 	n = list_cases(args[0], a, name);
 	nexpected = read_expected(a, expected);
 	for (size_t i = 0; i < n; i++) {
-		struct linnet_error e = { 0 };
+		struct outcome o;
 		const char *key = name[i];
 		bool known = nexpected && bsearch(&key, expected, nexpected, sizeof *expected, by_name);
 		bool asked = nargs == 1 || update, ok;
-		char line[800];
 
 		for (int k = 1; k < nargs; k++)
 			asked |= strstr(key, args[k]) != NULL;
 		nfound += known;
 		if (!asked)
 			continue;
-		ok = run_folder(args[0], key, &e);
+		ok = run_folder(arena_fmt(a, "%s/%s", args[0], key), &o);
 		if (ok)
 			passed[npassed++] = name[i];
 		nother += ok && !known;
 		if (ok || (!known && nargs == 1))
 			continue;
-		print_error("%s: %s\n", key, linnet_error_line(&e, line, sizeof line));
+		print_error("%s: %s\n", key, o.why);
 		nfailed += known;
 	}
 	if (update) {
