@@ -33,19 +33,21 @@ static enum linnet_code dtype_attr(const struct shape_call *c, const char *name,
 
 /*
  * x: [...]. The scale is one number, or a vector along `axis`, or, with block_size B, has x's rank and one number for every B
- * along `axis`. The zero point has the shape of the scale.
+ * along `axis`. The zero point has the shape of the scale; of single numbers one may be [] and the other [1].
  */
 static enum linnet_code check_scale(struct shape_call *c)
 {
 	int64_t block = attr_get(c->op, c->attr, "block_size")->i;
 	const struct shape *x = &c->in[0]->shape, *s = &c->in[1]->shape;
+	const struct shape *z = c->nin > 2 && c->in[2] ? &c->in[2]->shape : NULL;
 	int axis;
 
 	c->out[0].shape = *x;
-	if (c->nin > 2 && c->in[2] && s->rank >= 0 && c->in[2]->shape.rank >= 0) {
-		TRY(rank_check(c, 2, s->rank, s->rank));
-		for (int i = 0; i < s->rank; i++)
-			TRY(length_join(c, "lengths of scale and zero point", s->d[i], c->in[2]->shape.d[i], NULL));
+	if (z && s->rank >= 0 && z->rank >= 0) {
+		if (s->rank + z->rank != 1)
+			TRY(rank_check(c, 2, s->rank, s->rank));
+		for (int i = 0; i < s->rank || i < z->rank; i++)
+			TRY(length_join(c, "lengths of scale and zero point", i < s->rank ? s->d[i] : 1, i < z->rank ? z->d[i] : 1, NULL));
 	}
 	if (x->rank < 0 || s->rank < 0 || (s->rank <= 1 && shape_count(c->dims, s, 0, s->rank) == 1))
 		return LINNET_OK;
