@@ -11,6 +11,12 @@ enum linnet_code shape_same(struct shape_call *c)
 	return LINNET_OK;
 }
 
+/* Whether a length that broadcasts with a is a afterwards: b is at most a, and 0 only where a is, as in a = seq, b = min(64, seq). */
+static bool covers(struct dims *t, dim a, dim b)
+{
+	return dim_ge(t, dim_sub(t, a, b), 0) && dim_ge(t, dim_sub(t, b, dim_min(t, a, 1)), 0);
+}
+
 /* One axis of a broadcast. */
 static enum linnet_code broadcast_dim(struct dims *t, dim a, dim b, dim *out, struct linnet_error *e)
 {
@@ -27,6 +33,10 @@ static enum linnet_code broadcast_dim(struct dims *t, dim a, dim b, dim *out, st
 	else if (t && dim_is_expr(a) && dim_ge(t, a, 2))
 		*out = a;
 	else if (t && dim_is_expr(b) && dim_ge(t, b, 2))
+		*out = b;
+	else if (t && dim_is_expr(a) && dim_is_expr(b) && covers(t, a, b))
+		*out = a;
+	else if (t && dim_is_expr(a) && dim_is_expr(b) && covers(t, b, a))
 		*out = b;
 	else
 		*out = DIM_NONE;
