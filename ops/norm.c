@@ -599,6 +599,13 @@ static const struct op rows[] = {
 		.agree = AGREE_BITS,
 		.shape = shape_axis,
 		.kernel = hardmax,
+		.body = "{ i = ArgMax <axis: int = @axis, keepdims = 0> (input)\n"
+		        "  shape = Shape (input)\n"
+		        "  axis = Constant <value_int: int = @axis> ()\n"
+		        "  n = Gather (shape, axis)\n"
+		        "  off_on = Constant <value_floats = [0.0, 1.0]> ()\n"
+		        "  values = CastLike (off_on, input)\n"
+		        "  output = OneHot <axis: int = @axis> (i, n, values) }",
 		.fuzz = { .shapes = FUZZ_SAME },
 	},
 	SOFTMAX_BEFORE_13("Softmax"),
