@@ -65,8 +65,9 @@ layer(runtime
 	runtime/memory.c
 	runtime/plan.c
 	runtime/run.c
-	runtime/control.c runtime/session.c)
-target_link_libraries(linnet_runtime PUBLIC linnet_graph)
+	runtime/control.c runtime/session.c
+	runtime/zip.c runtime/npy.c runtime/data.c)
+target_link_libraries(linnet_runtime PUBLIC linnet_graph ZLIB::ZLIB)
 
 layer(converter
 	converter/linear.c
