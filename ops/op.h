@@ -280,7 +280,7 @@ enum linnet_code broadcast(struct dims *t, const struct shape *a, const struct s
  * is the one that says more. */
 enum linnet_code length_join(struct shape_call *c, const char *what, dim a, dim b, dim *out);
 
-/* Fails when input i's rank is known and not in [lo, hi]. */
+/* Fails when input i is given, its rank known and not in [lo, hi]. */
 enum linnet_code rank_check(const struct shape_call *c, int i, int lo, int hi);
 
 /* axis in [-rank, rank) to [0, rank). */

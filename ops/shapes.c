@@ -90,7 +90,7 @@ enum linnet_code length_join(struct shape_call *c, const char *what, dim a, dim 
 
 enum linnet_code rank_check(const struct shape_call *c, int i, int lo, int hi)
 {
-	int r = c->in[i] ? c->in[i]->shape.rank : -1;
+	int r = i < c->nin && c->in[i] ? c->in[i]->shape.rank : -1;
 
 	if (r < 0 || (r >= lo && r <= hi))
 		return LINNET_OK;
