@@ -11,6 +11,8 @@ struct export {
 	struct arena *a, *scratch;
 	const Onnx__ModelProto *old; /* NULL for a graph that was not read from a file */
 	bool value_info;
+	const struct opset *opset;   /* written for */
+	uint32_t nopset;
 	struct map domain;           /* of the nodes written: domain to greatest `since` of its rows */
 };
 
@@ -218,6 +220,19 @@ static enum linnet_code attr_write(struct export *x, const struct frame *f, cons
 	return LINNET_OK;
 }
 
+/* Defaults are written when they were given, unless the opset does not know the attribute yet. */
+static bool attr_wanted(const struct export *x, const struct op *op, const struct op_attr *row, const struct attr *v)
+{
+	const char *domain = op->domain ? op->domain : "";
+
+	if (!attr_is_default(row, v))
+		return true;
+	for (uint32_t i = 0; v->given && row->since && i < x->nopset; i++)
+		if (!strcmp(x->opset[i].domain, domain) && x->opset[i].version < row->since)
+			return false;
+	return v->given;
+}
+
 static enum linnet_code attrs_write(struct export *x, const struct frame *f, const struct node *n, Onnx__NodeProto *p,
                                     struct linnet_error *e)
 {
@@ -226,7 +241,7 @@ static enum linnet_code attrs_write(struct export *x, const struct frame *f, con
 	p->n_attribute = 0;
 	TRY_NEW(p->attribute, x->a, n->nattr);
 	for (uint32_t i = 0; i < n->nattr; i++)
-		if (n->attr[i].given || !attr_is_default(&n->op->attr[i], &n->attr[i]))
+		if (attr_wanted(x, n->op, &n->op->attr[i], &n->attr[i]))
 			TRY(attr_write(x, f, n, &n->attr[i], &capture, &p->attribute[p->n_attribute++], e));
 	return LINNET_OK;
 }
@@ -439,18 +454,17 @@ static bool was_for_functions(const struct export *x, const char *domain)
 	return false;
 }
 
-static enum linnet_code opsets_write(struct export *x, const struct opset *opset, uint32_t nopset, Onnx__ModelProto *p,
-                                     struct opset *now, uint32_t *nnow, struct linnet_error *e)
+static enum linnet_code opsets_write(struct export *x, Onnx__ModelProto *p, struct opset *now, uint32_t *nnow, struct linnet_error *e)
 {
 	struct map known;
 
 	*nnow = 0;
 	map_init(&known, x->scratch);
-	for (uint32_t i = 0; i < nopset; i++) {
-		if (was_for_functions(x, opset[i].domain))
+	for (uint32_t i = 0; i < x->nopset; i++) {
+		if (was_for_functions(x, x->opset[i].domain))
 			continue;
-		now[(*nnow)++] = opset[i];
-		if (map_put(&known, opset[i].domain, 0))
+		now[(*nnow)++] = x->opset[i];
+		if (map_put(&known, x->opset[i].domain, 0))
 			return fail_mem(e);
 	}
 	for (uint32_t i = 0; i < x->domain.cap; i++) {
@@ -470,8 +484,7 @@ static enum linnet_code opsets_write(struct export *x, const struct opset *opset
 	return LINNET_OK;
 }
 
-static enum linnet_code model_write(struct export *x, const struct graph *g, const struct opset *opset, uint32_t nopset,
-                                    int64_t version, struct linnet_error *e)
+static enum linnet_code model_write(struct export *x, const struct graph *g, int64_t version, struct linnet_error *e)
 {
 	struct linnet_model *m = x->m;
 	struct frame f = { .g = g };
@@ -489,8 +502,8 @@ static enum linnet_code model_write(struct export *x, const struct graph *g, con
 	p->n_functions = 0;
 	p->functions = NULL;
 	TRY(graph_write(x, &f, &p->graph, e));
-	TRY_NEW(now, x->a, nopset + x->domain.n);
-	TRY(opsets_write(x, opset, nopset, p, now, &nnow, e));
+	TRY_NEW(now, x->a, x->nopset + x->domain.n);
+	TRY(opsets_write(x, p, now, &nnow, e));
 	m->proto = p;
 	m->opset = now;
 	m->nopset = nnow;
@@ -499,43 +512,41 @@ static enum linnet_code model_write(struct export *x, const struct graph *g, con
 }
 
 /* The opsets to write for: the model's, with the one of ai.onnx replaced. */
-static enum linnet_code wanted_opsets(struct export *x, int version, struct opset **list, uint32_t *n, int64_t *onnx,
-                                      struct linnet_error *e)
+static enum linnet_code wanted_opsets(struct export *x, int version, int64_t *onnx, struct linnet_error *e)
 {
 	const struct linnet_model *m = x->m;
+	struct opset *list;
+	uint32_t n = m->nopset;
 	bool found = false;
 
-	TRY_NEW(*list, x->scratch, m->nopset + 1);
+	TRY_NEW(list, x->scratch, n + 1);
 	*onnx = version ? version : OPSET_NEWEST;
-	for (*n = 0; *n < m->nopset; ++*n) {
-		struct opset *o = &(*list)[*n];
-
-		*o = m->opset[*n];
-		if (*o->domain)
+	for (uint32_t i = 0; i < n; i++) {
+		list[i] = m->opset[i];
+		if (*list[i].domain)
 			continue;
 		found = true;
-		*onnx = version ? version : o->version;
-		o->version = *onnx;
+		*onnx = list[i].version = version ? version : list[i].version;
 	}
 	if (!found)
-		(*list)[(*n)++] = (struct opset){ .domain = "", .version = *onnx };
+		list[n++] = (struct opset){ .domain = "", .version = *onnx };
+	x->opset = list;
+	x->nopset = n;
 	return LINNET_OK;
 }
 
 static enum linnet_code export_model(struct export *x, int version, struct linnet_error *e)
 {
 	struct graph *g = x->m->graph;
-	struct opset *opset;
-	uint32_t nopset;
 	int64_t onnx;
 
-	TRY(wanted_opsets(x, version, &opset, &nopset, &onnx, e));
+	TRY(wanted_opsets(x, version, &onnx, e));
 	TRY(graph_verify(g, e));
-	if (!graph_fits(g, opset, nopset)) {
+	if (!graph_fits(g, x->opset, x->nopset)) {
 		TRY(graph_copy(g, x->a, &g, e));
-		TRY(graph_lower(g, opset, nopset, e));
+		TRY(graph_lower(g, x->opset, x->nopset, e));
 	}
-	return model_write(x, g, opset, nopset, onnx, e);
+	return model_write(x, g, onnx, e);
 }
 
 enum linnet_code graph_export(struct linnet_model *m, int opset, struct linnet_error *e)

@@ -135,12 +135,63 @@ static enum linnet_code fix_castlike(struct lowering *l, struct graph *g, node_i
 	return op_attrs(n->op, &to, 1, g->arena, &n->attr, e);
 }
 
+/* With axes, noop_with_empty_axes says nothing; without them the node is the identity. */
+static enum linnet_code fix_reduce(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e)
+{
+	struct node *n = &g->node[id];
+	struct attr *noop = attr_of(n, "noop_with_empty_axes");
+	const struct type *axes = n->nin > 1 && n->in[1] ? &g->value[n->in[1]].type : NULL;
+
+	(void)l;
+	if (version >= n->op->since || !noop || !noop->i || (axes && !axes->value))
+		return LINNET_OK;
+	if (axes && axes->value->n) {
+		*noop = (struct attr){ .name = noop->name, .kind = ATTR_INT };
+		return LINNET_OK;
+	}
+	n->op = op_newest(NULL, "Identity");
+	n->nin = 1;
+	n->nattr = 0;
+	return op_attrs(n->op, NULL, 0, g->arena, &n->attr, e);
+}
+
+/* Before opset 13 inputs that do not apply were given, as empty lists. */
+static enum linnet_code fix_resize(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e)
+{
+	struct node *n = &g->node[id];
+	struct tensor *t;
+	value_id *in;
+
+	if (version >= 13 || version < 11 || (n->nin > 2 && n->in[1] && n->in[2]))
+		return LINNET_OK;
+	TRY_NEW(in, g->arena, n->nin < 3 ? 3 : n->nin);
+	memcpy(in, n->in, n->nin * sizeof *in);
+	n->in = in;
+	n->nin = n->nin < 3 ? 3 : n->nin;
+	for (uint32_t i = 1; i < 3; i++) {
+		value_id v;
+
+		if (n->in[i])
+			continue;
+		TRY(tensor_new(g->arena, DT_FLOAT, 1, (int64_t[]){ 0 }, &t, e));
+		v = graph_add_const(g, t, op_in(n->op, (int)i)->name);
+		if (!v)
+			return fail_mem(e);
+		n->in[i] = v;
+	}
+	(void)l;
+	return LINNET_OK;
+}
+
 static const struct {
 	const char *op;
 	enum linnet_code (*fix)(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e);
 } fixes[] = {
 	{ "CastLike", fix_castlike },
-	{ "Split", fix_split },
+	{ "ReduceL1", fix_reduce },   { "ReduceL2", fix_reduce },  { "ReduceLogSum", fix_reduce }, { "ReduceLogSumExp", fix_reduce },
+	{ "ReduceMax", fix_reduce },  { "ReduceMean", fix_reduce }, { "ReduceMin", fix_reduce },    { "ReduceProd", fix_reduce },
+	{ "ReduceSum", fix_reduce },  { "ReduceSumSquare", fix_reduce },
+	{ "Resize", fix_resize },     { "Split", fix_split },
 	{ "Reshape", fix_reshape },
 };
 
@@ -364,6 +415,12 @@ enum linnet_code graph_lower(struct graph *g, const struct opset *opset, uint32_
 	return code;
 }
 
+/* Resize before opset 13 looks as if it fitted. */
+static bool complete(const struct node *n, int64_t version)
+{
+	return version >= 13 || !node_is(n, "Resize") || (n->nin > 2 && n->in[1] && n->in[2]);
+}
+
 static bool fits(struct lowering *l, const struct graph *g)
 {
 	for (node_id i = 1; i < g->nnode; i++) {
@@ -377,7 +434,7 @@ static bool fits(struct lowering *l, const struct graph *g)
 				return false;
 		if (!version_of(l, n->op, &version))
 			continue;
-		if (n->known ? row_of(l, n->op, version) != n->op || !uses_only(l, n, version)
+		if (n->known ? row_of(l, n->op, version) != n->op || !uses_only(l, n, version) || !complete(n, version)
 		             : n->op->since != version)
 			return false;
 	}

@@ -1176,6 +1176,19 @@ static const struct op rows[] = {
 		.types = { [T] = STORED, [T1] = SET(INT64) },
 		.agree = AGREE_BITS, .flags = OP_SHAPE_ONLY,
 		.shape = shape_shape, .kernel = shape_kernel,
+		.body = "?end { all = Shape (data)\n"
+		        "  one = Constant <value_ints = [1]> ()\n"
+		        "  from = Constant <value_int: int = @start> ()\n"
+		        "  to = Constant <value_int: int = @end> ()\n"
+		        "  starts = Reshape (from, one)\n"
+		        "  ends = Reshape (to, one)\n"
+		        "  shape = Slice (all, starts, ends) }\n"
+		        "{ all = Shape (data)\n"
+		        "  one = Constant <value_ints = [1]> ()\n"
+		        "  from = Constant <value_int: int = @start> ()\n"
+		        "  starts = Reshape (from, one)\n"
+		        "  ends = Constant <value_ints = [9223372036854775807]> ()\n"
+		        "  shape = Slice (all, starts, ends) }",
 		.fuzz = { .shapes = FUZZ_SAME },
 	},
 	{
