@@ -507,7 +507,10 @@ static dim from_start(struct dims *t, dim i, dim length, int64_t low)
 	/* length - 1 is below 0 only for an empty axis, which begins where it ends */
 	if (dim_is_expr(i) && i == dim_sub(t, length, 1))
 		return dim_max(t, i, 0);
-	return dim_is_expr(i) && dim_ge(t, i, 0) ? i : DIM_NONE;
+	if (dim_is_expr(i) && dim_ge(t, dim_sub(t, -1, i), 0))
+		return dim_add(t, length, i);
+	/* whose sign depends on the lengths is meant from the start, and to be there */
+	return dim_is_expr(i) ? i : DIM_NONE;
 }
 
 static struct cut cut_axis(struct dims *t, dim length, dim start, dim end, int64_t step)

@@ -488,48 +488,66 @@ static int64_t poly_low(const struct dims *t, const struct poly *p)
 	return sum;
 }
 
+/* An atom of p that prove() may replace: where it stands, and what it is multiplied by there, which is not negative. */
+static const struct atom *replaceable(const struct dims *t, const struct poly *p, enum atom_kind kind, int *at,
+                                      struct term *rest)
+{
+	for (int i = 0; i < p->n; i++)
+		for (uint32_t j = 0; j < p->t[i].degree; j++) {
+			const struct atom *a = &t->atom[p->t[i].atom[j]];
+
+			if (a->kind != kind || (kind == QUOTIENT && !(dim_is_int(a->q) && a->q > 0)))
+				continue;
+			term_div(&p->t[i], &(struct term){ .degree = 1, .atom[0] = p->t[i].atom[j] }, rest);
+			if (term_low(t, rest) < 0)
+				continue;
+			*at = i;
+			return a;
+		}
+	return NULL;
+}
+
 /*
  * p >= 0, each term by its own bound or, where that fails, by replacing an atom: k*floor(x/d) is in [k*(x-d+1)/d, k*x/d] (then
  * everything is multiplied by d), max(x, 0) is x or 0. fuel bounds the replacements.
  */
 static bool prove(const struct dims *t, const struct poly *p, int fuel)
 {
+	struct term rest, c = { .c = 1 };
+	struct poly x, r = { .n = 0 };
+	const struct atom *a;
+	bool up, zero;
+	int at;
+
 	if (poly_low(t, p) >= 0)
 		return true;
-	for (int i = 0; fuel > 0 && i < p->n; i++)
-		for (uint32_t j = 0; j < p->t[i].degree; j++) {
-			const struct atom *a = &t->atom[p->t[i].atom[j]];
-			struct term rest, c = { .c = 1 };
-			struct poly x, r = { .n = 0 };
-			bool up = p->t[i].c > 0, other = true;
+	/* maxima first: what they hold may cancel quotients */
+	a = fuel > 0 ? replaceable(t, p, POSITIVE, &at, &rest) : NULL;
+	if (!a && fuel > 0)
+		a = replaceable(t, p, QUOTIENT, &at, &rest);
+	if (!a)
+		return false;
+	up = p->t[at].c > 0;
+	rest.c = p->t[at].c;
+	load(t, a->p, &x);
+	for (int k = 0; k < p->n; k++) {
+		struct term scaled = p->t[k];
 
-			if (a->kind == SYMBOL || (a->kind == QUOTIENT && !(dim_is_int(a->q) && a->q > 0)))
-				continue;
-			term_div(&p->t[i], &(struct term){ .degree = 1, .atom[0] = p->t[i].atom[j] }, &rest);
-			if (term_low(t, &rest) == NO_BOUND || (rest.degree && term_low(t, &rest) < 0))
-				continue;
-			rest.c = p->t[i].c;
-			load(t, a->p, &x);
-			if (a->kind == QUOTIENT) {
-				c.c = 1 - a->q;
-				if (up && c.c && !add_term(&x, &c))
-					return false;
-				for (int k = 0; k < p->n; k++) {
-					c = p->t[k];
-					if (k != i && (__builtin_mul_overflow(c.c, a->q, &c.c) || !add_term(&r, &c)))
-						return false;
-				}
-				return add_product(&r, &rest, &x) && prove(t, &r, fuel - 1);
-			}
-			for (int k = 0; k < p->n; k++)
-				if (k != i && !add_term(&r, &p->t[k]))
-					return false;
-			other = prove(t, &r, fuel - 1);
-			if (other == up)
-				return up;
-			return add_product(&r, &rest, &x) && prove(t, &r, fuel - 1);
-		}
-	return false;
+		if (a->kind == QUOTIENT && __builtin_mul_overflow(scaled.c, a->q, &scaled.c))
+			return false;
+		if (k != at && !add_term(&r, &scaled))
+			return false;
+	}
+	if (a->kind == POSITIVE) {
+		zero = prove(t, &r, fuel - 1);
+		if (zero == up)
+			return up;
+	} else if (up) {
+		c.c = 1 - a->q;
+		if (!add_term(&x, &c))
+			return false;
+	}
+	return add_product(&r, &rest, &x) && prove(t, &r, fuel - 1);
 }
 
 enum { PROOF_FUEL = 4 };

@@ -186,6 +186,7 @@ static void proofs(void **state)
 		{ "a*b", 0, true },         { "x//2", 0, true },        { "x%8", 0, true },        { "7 - x%8", 0, true },
 		{ "6 - x%8", 0, false },    { "x - x//2", 0, true },    { "max(x, 3)", 3, true },  { "max(x - 9, 2)", 2, true },
 		{ "5 - min(x, 5)", 0, true }, { "min(x, 5)", 0, true }, { "min(x + 3, 5)", 3, true }, { "min(x + 3, 5)", 4, false },
+		{ "max(x//10 - 1, 0) - x//10", -1, true },
 		{ "(x + 5)//2", 2, true },  { "b*(x//2)*2 - b*x", 0, false }, { "b*x - b*(x//2)*2", 0, true }, { "7", 7, true },
 		{ "7", 8, false },
 	};
