@@ -11,10 +11,13 @@ enum linnet_code shape_same(struct shape_call *c)
 	return LINNET_OK;
 }
 
-/* Whether a length that broadcasts with a is a afterwards: b is at most a, and 0 only where a is, as in a = seq, b = min(64, seq). */
+/*
+ * Whether a length that broadcasts with a is a afterwards, as it is where b is at most a: a = seq, b = min(64, seq). That b might
+ * be 0 where a is 1, as in the part of a table that begins after its end, is not what a model means.
+ */
 static bool covers(struct dims *t, dim a, dim b)
 {
-	return dim_ge(t, dim_sub(t, a, b), 0) && dim_ge(t, dim_sub(t, b, dim_min(t, a, 1)), 0);
+	return dim_ge(t, dim_sub(t, a, b), 0);
 }
 
 /* One axis of a broadcast. */
