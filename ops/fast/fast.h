@@ -1,0 +1,38 @@
+/*
+ * Fast kernels. The files of this folder that hold kernels are compiled once for each instruction set, with LEVEL defined as base, avx2
+ * or avx512; FAST_LIST names every kernel once and table.c gathers the levels.
+ *
+ * Rules: the reference kernel is the definition; a fast kernel gives the same up to rounding. Work is cut by shape, not by the
+ * number of threads, and each piece is summed in a fixed order, so results are the same bits on any number of threads.
+ */
+#ifndef LINNET_FAST_H
+#define LINNET_FAST_H
+
+#include "ops/op.h"
+
+#define FAST_LIST(X)                                                                               \
+	X(matmul)                                                                                  \
+	X(gemm)                                                                                    \
+	X(attention)                                                                               \
+	X(linear_attention)                                                                        \
+	X(softmax)                                                                                 \
+	X(rms_norm)                                                                                \
+	X(layer_norm)                                                                              \
+	X(rotary)                                                                                  \
+	X(glu)                                                                                     \
+	X(unary)                                                                                   \
+	X(binary)                                                                                  \
+	X(where)                                                                                   \
+	X(transpose)                                                                               \
+	X(reduce)
+
+#define X(name) extern const struct fast_set fast_##name;
+FAST_LIST(X)
+#undef X
+
+/* In the files compiled a level: the kernel's name at this level. */
+#define FAST_JOIN(name, level) fast_##name##_##level
+#define FAST_AT(name, level) FAST_JOIN(name, level)
+#define FAST_KERNEL(name) FAST_AT(name, LEVEL)
+
+#endif

@@ -1,0 +1,306 @@
+/*
+ * What is done row by row in float32: softmax, RMS and layer normalisation, sums, means and extremes over the last axes, rotary embedding.
+ * Memory bounds them: each row is read once or twice while it is in the first cache. Sums run in sixteen lanes, added in a fixed order.
+ */
+#include "ops/base/thread.h"
+#include "ops/fast/fast.h"
+#include "ops/fast/vmath.h"
+
+VARRAY(exp)
+
+enum { LANES = 16, PIECE = 8192 };
+
+static float sum_of(const float *restrict x, int64_t n)
+{
+	float s[LANES] = { 0 }, sum = 0;
+	int64_t i = 0;
+
+	for (; i + LANES <= n; i += LANES)
+		for (int l = 0; l < LANES; l++)
+			s[l] += x[i + l];
+	for (int w = LANES / 2; w; w /= 2)
+		for (int l = 0; l < w; l++)
+			s[l] += s[l + w];
+	for (; i < n; i++)
+		sum += x[i];
+	return s[0] + sum;
+}
+
+/* Sum of (x - mean)^2. */
+static float square_sum(const float *restrict x, int64_t n, float mean)
+{
+	float s[LANES] = { 0 }, sum = 0;
+	int64_t i = 0;
+
+	for (; i + LANES <= n; i += LANES)
+		for (int l = 0; l < LANES; l++)
+			s[l] += (x[i + l] - mean) * (x[i + l] - mean);
+	for (int w = LANES / 2; w; w /= 2)
+		for (int l = 0; l < w; l++)
+			s[l] += s[l + w];
+	for (; i < n; i++)
+		sum += (x[i] - mean) * (x[i] - mean);
+	return s[0] + sum;
+}
+
+/* Largest element; NaN when there is one. */
+static float max_of(const float *x, int64_t n)
+{
+	float m[LANES], top = -INFINITY;
+	bool nan = false;
+	int64_t i = 0;
+
+	for (int l = 0; l < LANES; l++)
+		m[l] = -INFINITY;
+	for (; i + LANES <= n; i += LANES)
+		for (int l = 0; l < LANES; l++)
+			m[l] = x[i + l] > m[l] ? x[i + l] : m[l];
+	for (int l = 0; l < LANES; l++)
+		top = m[l] > top ? m[l] : top;
+	for (; i < n; i++)
+		top = x[i] > top ? x[i] : top;
+	for (i = 0; i < n; i++)
+		nan |= x[i] != x[i];
+	return nan ? NAN : top;
+}
+
+struct rows {
+	const float *x, *scale, *bias;
+	float *y;
+	int64_t n, width; /* rows, elements a row */
+	float epsilon;
+	int what;
+	void (*row)(const struct rows *r, const float *x, float *y);
+	int64_t out; /* elements of y a row */
+	int64_t group;
+};
+
+static void rows_piece(void *ctx, int64_t i)
+{
+	const struct rows *r = ctx;
+
+	for (int64_t k = i * r->group; k < (i + 1) * r->group && k < r->n; k++)
+		r->row(r, r->x + k * r->width, r->y + k * r->out);
+}
+
+static void run_rows(struct rows *r, int threads)
+{
+	r->group = r->width ? PIECE / r->width : 1;
+	r->group = r->group ? r->group : 1;
+	parallel_for(r->n * r->width < 4 * PIECE ? 1 : threads, (r->n + r->group - 1) / r->group, rows_piece, r);
+}
+
+static int64_t product(const struct tensor *t, int from, int to)
+{
+	int64_t n = 1;
+
+	for (int i = from; i < to; i++)
+		n *= t->d[i];
+	return n;
+}
+
+/* ---- Softmax over the last axis ---- */
+
+static void softmax_row(const struct rows *r, const float *x, float *y)
+{
+	float top = max_of(x, r->width), scale;
+
+	for (int64_t i = 0; i < r->width; i++)
+		y[i] = x[i] - top;
+	v_exp(y, y, r->width);
+	scale = 1 / sum_of(y, r->width);
+	for (int64_t i = 0; i < r->width; i++)
+		y[i] *= scale;
+}
+
+static bool softmax_ok(const struct kernel_call *c)
+{
+	int64_t axis = attr_get(c->op, c->attr, "axis")->i;
+
+	return c->in[0]->dt == DT_FLOAT && c->in[0]->rank > 0 && (axis == -1 || axis == c->in[0]->rank - 1);
+}
+
+static enum linnet_code softmax_run(struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0];
+	struct rows r = { .x = x->data, .y = c->out[0]->data, .width = x->d[x->rank - 1], .row = softmax_row };
+
+	r.n = r.width ? x->n / r.width : 0;
+	r.out = r.width;
+	run_rows(&r, c->threads);
+	return LINNET_OK;
+}
+
+const struct fast FAST_KERNEL(softmax) = { .name = "softmax/float", .ok = softmax_ok, .run = softmax_run, .inplace = true };
+
+/* ---- Normalisation ---- */
+
+static void rms_row(const struct rows *r, const float *x, float *y)
+{
+	float f = 1 / sqrtf(square_sum(x, r->width, 0) / (float)r->width + r->epsilon);
+
+	for (int64_t i = 0; i < r->width; i++)
+		y[i] = x[i] * f * r->scale[i];
+}
+
+static void layer_row(const struct rows *r, const float *x, float *y)
+{
+	float mean = sum_of(x, r->width) / (float)r->width;
+	float f = 1 / sqrtf(square_sum(x, r->width, mean) / (float)r->width + r->epsilon);
+
+	if (r->bias)
+		for (int64_t i = 0; i < r->width; i++)
+			y[i] = (x[i] - mean) * f * r->scale[i] + r->bias[i];
+	else
+		for (int64_t i = 0; i < r->width; i++)
+			y[i] = (x[i] - mean) * f * r->scale[i];
+}
+
+static int norm_axis(const struct kernel_call *c)
+{
+	int64_t axis = attr_get(c->op, c->attr, "axis")->i;
+
+	return (int)(axis < 0 ? axis + c->in[0]->rank : axis);
+}
+
+/* Float throughout, scale and bias as long as a row, only Y wanted. */
+static bool norm_ok(const struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0];
+	int64_t width = product(x, norm_axis(c), x->rank);
+
+	for (int i = 0; i < c->nin; i++)
+		if (c->in[i] && (c->in[i]->dt != DT_FLOAT || (i && c->in[i]->n != width)))
+			return false;
+	for (int i = 1; i < c->nout; i++)
+		if (c->out[i])
+			return false;
+	return attr_get(c->op, c->attr, "stash_type")->i == DT_FLOAT;
+}
+
+static enum linnet_code norm_rows(struct kernel_call *c, void (*row)(const struct rows *, const float *, float *))
+{
+	const struct tensor *x = c->in[0];
+	struct rows r = { .x = x->data, .y = c->out[0]->data, .scale = c->in[1]->data, .row = row,
+	                  .bias = c->nin > 2 && c->in[2] ? c->in[2]->data : NULL,
+	                  .epsilon = (float)attr_get(c->op, c->attr, "epsilon")->f };
+
+	r.width = r.out = product(x, norm_axis(c), x->rank);
+	r.n = r.width ? x->n / r.width : 0;
+	run_rows(&r, c->threads);
+	return LINNET_OK;
+}
+
+static enum linnet_code rms_run(struct kernel_call *c) { return norm_rows(c, rms_row); }
+static enum linnet_code layer_run(struct kernel_call *c) { return norm_rows(c, layer_row); }
+
+const struct fast FAST_KERNEL(rms_norm) = { .name = "rms_norm/float", .ok = norm_ok, .run = rms_run, .inplace = true };
+const struct fast FAST_KERNEL(layer_norm) = { .name = "layer_norm/float", .ok = norm_ok, .run = layer_run, .inplace = true };
+
+/* ---- Reductions over the last axes ---- */
+
+enum { SUM, MEAN, MAXIMUM };
+
+static void reduce_row(const struct rows *r, const float *x, float *y)
+{
+	*y = r->what == MAXIMUM ? max_of(x, r->width) : sum_of(x, r->width);
+	if (r->what == MEAN)
+		*y /= (float)r->width;
+}
+
+static int reduction(const struct op *op)
+{
+	return !strcmp(op->name, "ReduceMean") ? MEAN : !strcmp(op->name, "ReduceMax") ? MAXIMUM : SUM;
+}
+
+/* How many of the last axes are reduced; 0 when it is not just them. */
+static int last_axes(const struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0], *axes = c->nin > 1 ? c->in[1] : NULL;
+	unsigned seen = 0;
+
+	if (!axes || !axes->data)
+		return 0;
+	for (int64_t i = 0; i < axes->n; i++) {
+		int64_t a = tensor_get_int(axes, i);
+
+		seen |= 1u << (a < 0 ? a + x->rank : a);
+	}
+	for (int n = 1; n <= x->rank; n++)
+		if (seen == ((1u << n) - 1) << (x->rank - n))
+			return n;
+	return 0;
+}
+
+static bool reduce_ok(const struct kernel_call *c)
+{
+	return c->in[0]->dt == DT_FLOAT && c->nin > 1 && c->in[1];
+}
+
+static enum linnet_code reduce_run(struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0];
+	struct rows r = { .x = x->data, .y = c->out[0]->data, .row = reduce_row, .out = 1, .what = reduction(c->op) };
+	int n = last_axes(c);
+
+	if (!n || !x->n)
+		return c->op->kernel(c);
+	r.width = product(x, x->rank - n, x->rank);
+	r.n = x->n / r.width;
+	run_rows(&r, c->threads);
+	return LINNET_OK;
+}
+
+const struct fast FAST_KERNEL(reduce) = { .name = "reduce/float", .ok = reduce_ok, .run = reduce_run };
+
+/* ---- Rotary embedding: halves, tables per position ---- */
+
+struct rotary {
+	const float *x, *cos, *sin;
+	float *y;
+	int64_t H, L, D, half, group, table_batch; /* table_batch: 0 when one table serves every batch */
+	int64_t rows;
+};
+
+static void rotary_piece(void *ctx, int64_t i)
+{
+	const struct rotary *r = ctx;
+
+	for (int64_t k = i * r->group; k < (i + 1) * r->group && k < r->rows; k++) { /* row k = (b H + h) L + l */
+		int64_t b = k / (r->H * r->L), at = (b * r->table_batch + k % r->L) * r->half;
+		const float *restrict x = r->x + k * r->D, *restrict cos = r->cos + at, *restrict sin = r->sin + at;
+		float *restrict y = r->y + k * r->D;
+
+		for (int64_t j = 0; j < r->half; j++) {
+			y[j] = x[j] * cos[j] - x[j + r->half] * sin[j];
+			y[j + r->half] = x[j] * sin[j] + x[j + r->half] * cos[j];
+		}
+		for (int64_t j = 2 * r->half; j < r->D; j++)
+			y[j] = x[j];
+	}
+}
+
+static bool rotary_ok(const struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0], *t = c->in[1];
+
+	if (x->dt != DT_FLOAT || t->dt != DT_FLOAT || x->rank != 4 || t->rank != 3 || (c->nin > 3 && c->in[3]) ||
+	    attr_get(c->op, c->attr, "interleaved")->i)
+		return false;
+	return t->d[1] == x->d[2] && (t->d[0] == x->d[0] || t->d[0] == 1);
+}
+
+static enum linnet_code rotary_run(struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0], *t = c->in[1];
+	struct rotary r = { .x = x->data, .cos = t->data, .sin = c->in[2]->data, .y = c->out[0]->data, .H = x->d[1], .L = x->d[2], .D = x->d[3],
+	                    .half = t->d[2], .table_batch = t->d[0] == 1 ? 0 : x->d[2] };
+
+	r.rows = r.D ? x->n / r.D : 0;
+	r.group = r.D ? PIECE / r.D : 1;
+	r.group = r.group ? r.group : 1;
+	parallel_for(x->n < 4 * PIECE ? 1 : c->threads, (r.rows + r.group - 1) / r.group, rotary_piece, &r);
+	return LINNET_OK;
+}
+
+const struct fast FAST_KERNEL(rotary) = { .name = "rotary/float", .ok = rotary_ok, .run = rotary_run };

@@ -1,0 +1,67 @@
+/*
+ * Elementary functions over arrays of float32, by SLEEF's vector functions of at most 1 unit in the last place, of the instruction
+ * set this file is compiled for. Tails go through the same functions, so a value does not depend on where it stands.
+ */
+#ifndef LINNET_VMATH_H
+#define LINNET_VMATH_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#include <sleef.h>
+typedef __m512 vfloat;
+enum { VWIDTH = 16 };
+#define VLOAD(p) _mm512_loadu_ps(p)
+#define VSTORE(p, v) _mm512_storeu_ps(p, v)
+#define VFUN(name) Sleef_##name##f16_u10avx512f
+#elif defined(__AVX2__)
+#include <immintrin.h>
+#include <sleef.h>
+typedef __m256 vfloat;
+enum { VWIDTH = 8 };
+#define VLOAD(p) _mm256_loadu_ps(p)
+#define VSTORE(p, v) _mm256_storeu_ps(p, v)
+#define VFUN(name) Sleef_##name##f8_u10avx2
+#elif defined(__SSE4_1__)
+#include <emmintrin.h>
+#include <sleef.h>
+typedef __m128 vfloat;
+enum { VWIDTH = 4 };
+#define VLOAD(p) _mm_loadu_ps(p)
+#define VSTORE(p, v) _mm_storeu_ps(p, v)
+#define VFUN(name) Sleef_##name##f4_u10sse4
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#include <sleef.h>
+typedef float32x4_t vfloat;
+enum { VWIDTH = 4 };
+#define VLOAD(p) vld1q_f32(p)
+#define VSTORE(p, v) vst1q_f32(p, v)
+#define VFUN(name) Sleef_##name##f4_u10advsimd
+#else
+typedef float vfloat;
+enum { VWIDTH = 1 };
+#define VLOAD(p) (*(p))
+#define VSTORE(p, v) (*(p) = (v))
+#define VFUN(name) name##f
+#endif
+
+#define VARRAY(name)                                                                               \
+	static inline void v_##name(float *y, const float *x, int64_t n)                           \
+	{                                                                                          \
+		float rest[VWIDTH] = { 0 };                                                        \
+		int64_t i = 0;                                                                     \
+                                                                                                   \
+		for (; i + VWIDTH <= n; i += VWIDTH)                                               \
+			VSTORE(y + i, VFUN(name)(VLOAD(x + i)));                                   \
+		if (i < n) {                                                                       \
+			memcpy(rest, x + i, (size_t)(n - i) * sizeof *x);                          \
+			VSTORE(rest, VFUN(name)(VLOAD(rest)));                                     \
+			memcpy(y + i, rest, (size_t)(n - i) * sizeof *x);                          \
+		}                                                                                  \
+	}
+
+#endif
