@@ -31,8 +31,33 @@ layer(ops
 	ops/linear.c
 	ops/glu.c
 	ops/contrib.c
-	ops/fast/level.c)
+	ops/fast/level.c
+	ops/fast/table.c
+	ops/blas.c)
 target_link_libraries(linnet_ops PUBLIC OpenMP::OpenMP_C PkgConfig::OPENBLAS PkgConfig::LAPACKE ${SLEEF_LIBRARY} m)
+
+# Fast kernels: the same sources once for each instruction set; level.c chooses at start.
+set(FAST_SOURCES
+	ops/fast/matmul.c
+	ops/fast/attention.c
+	ops/fast/rows.c
+	ops/fast/elementwise.c
+	ops/fast/transpose.c)
+function(fast_level level)
+	add_library(linnet_fast_${level} OBJECT ${FAST_SOURCES})
+	target_include_directories(linnet_fast_${level} PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/include)
+	target_compile_definitions(linnet_fast_${level} PRIVATE LEVEL=${level})
+	linnet_target(linnet_fast_${level})
+	target_compile_options(linnet_fast_${level} PRIVATE -O3 -fno-trapping-math ${ARGN})
+	target_sources(linnet_ops PRIVATE $<TARGET_OBJECTS:linnet_fast_${level}>)
+endfunction()
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+	fast_level(base -march=x86-64-v2)
+	fast_level(avx2 -march=x86-64-v3)
+	fast_level(avx512 -march=x86-64-v4 -mprefer-vector-width=512)
+else()
+	fast_level(base)
+endif()
 
 layer(graph
 	graph/graph.c

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ops/body.h"
+#include "ops/fast/fast.h"
 #include "ops/op.h"
 
 /* ---- Attention ---- */
@@ -763,6 +764,7 @@ static const struct op rows[] = {
 		.shape = shape_attention,
 		.kernel = attention,
 		.write_body = write_attention,
+		.fast = FAST(&fast_attention),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
@@ -778,6 +780,7 @@ static const struct op rows[] = {
 		.shape = shape_rotary,
 		.kernel = rotary,
 		.write_body = write_rotary,
+		.fast = FAST(&fast_rotary),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 };

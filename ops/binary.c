@@ -1,6 +1,7 @@
 /* Functions of two or more elements, inputs broadcast: reference kernels, then rows. */
 #include <math.h>
 
+#include "ops/fast/fast.h"
 #include "ops/kernel.h"
 
 /* One function of two elements, as its row says it in `param`. */
@@ -294,7 +295,7 @@ static enum linnet_code swiglu(struct kernel_call *c)
 	{                                                                                          \
 		.name = title, .since = first, .doc = text,                                        \
 		.in = IN({ "A", T, flow }, { "B", T, flow }), .out = OUT({ "C", T }),              \
-		.types = { [T] = set }, .agree = agreement, .shape = shape_binary, .kernel = binary, \
+		.types = { [T] = set }, .agree = agreement, .shape = shape_binary, .kernel = binary, .fast = FAST(&fast_binary), \
 		.param = &(const struct binary){ __VA_ARGS__ },                                    \
 		.fuzz = { FUZZ_BROADCAST, low, high },                                             \
 	}
@@ -304,7 +305,7 @@ static enum linnet_code swiglu(struct kernel_call *c)
 	{                                                                                          \
 		.name = title, .since = 7, .doc = text,                                            \
 		.in = IN({ "data_0", T, flow, VARIADIC }), .out = OUT({ output, T }),              \
-		.types = { [T] = set }, .agree = agreement, .shape = shape_binary, .kernel = run,  \
+		.types = { [T] = set }, .agree = agreement, .shape = shape_binary, .kernel = run, .fast = FAST(&fast_binary), \
 		.param = &(const struct binary){ __VA_ARGS__ }, .fuzz = { FUZZ_BROADCAST, -4, 4 }, \
 	}
 
@@ -349,6 +350,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_broadcast,
 		.kernel = power,
+		.fast = FAST(&fast_binary),
 		.fuzz = { FUZZ_BROADCAST, 0.5, 3 },
 	},
 	MANY("Max", "max", NUMBERS, FLOW_KINKED, AGREE_BITS, variadic,
@@ -404,6 +406,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_swiglu,
 		.kernel = swiglu,
+		.fast = FAST(&fast_swiglu),
 		.body = "{ gate = Swish <alpha: float = @alpha> (A)\n"
 		        "  Y = Mul (gate, B) }",
 		.fuzz = { FUZZ_SAME, -4, 4 },

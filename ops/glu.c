@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/fast/fast.h"
 #include "ops/op.h"
 
 static double sigmoid(double x)
@@ -71,6 +72,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = glu_shape,
 		.kernel = glu,
+		.fast = FAST(&fast_glu),
 		.body = "?activation=sigmoid { a = Sigmoid (gate)\n Y = Mul (a, value) }\n"
 		        "?activation=relu { a = Relu (gate)\n Y = Mul (a, value) }\n"
 		        "?activation=swish { a = Swish <alpha: float = @alpha> (gate)\n Y = Mul (a, value) }\n"

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/fast/fast.h"
 #include "ops/base/rng.h"
 #include "ops/kernel.h"
 
@@ -1275,7 +1276,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "perm", .kind = ATTR_INTS, .flags = OPTIONAL }),
 		.types = { [T] = STORED },
 		.agree = AGREE_BITS,
-		.shape = transpose_shape, .kernel = transpose_kernel,
+		.shape = transpose_shape, .kernel = transpose_kernel, .fast = FAST(&fast_transpose),
 		.fuzz = { .shapes = FUZZ_SAME },
 	},
 	{

@@ -1,6 +1,7 @@
 /* Comparisons, logic and choice: reference kernels, then rows. */
 #include <string.h>
 
+#include "ops/fast/fast.h"
 #include "ops/kernel.h"
 
 /* One relation, as its row says it in `param`. */
@@ -191,6 +192,7 @@ static const struct op rows[] = {
 		.agree = AGREE_BITS,
 		.shape = shape_where,
 		.kernel = where,
+		.fast = FAST(&fast_where),
 		.fuzz = { .shapes = FUZZ_BROADCAST },
 	},
 };

@@ -1,6 +1,7 @@
 /* Sums of products: MatMul, Gemm, Einsum. Reference kernels, then rows. */
 #include <string.h>
 
+#include "ops/fast/fast.h"
 #include "ops/op.h"
 
 /* The matrices of a MatMul operand: a vector counts as one row (first operand) or one column (second). */
@@ -393,6 +394,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_matmul,
 		.kernel = matmul,
+		.fast = FAST(&fast_matmul),
 		.fuzz = { .shapes = FUZZ_MATMUL },
 	},
 	{
@@ -406,6 +408,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_gemm,
 		.kernel = gemm,
+		.fast = FAST(&fast_gemm),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/fast/fast.h"
 #include "ops/op.h"
 
 static enum linnet_code shape_axis(struct shape_call *c)
@@ -562,6 +563,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_axis,
 		.kernel = softmax,
+		.fast = FAST(&fast_softmax),
 		.body = "{" AXIS_LIST
 		        "  m = ReduceMax (input, axes)\n"
 		        "  d = Sub (input, m)\n"
@@ -621,6 +623,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_layer_norm,
 		.kernel = layer_norm,
+		.fast = FAST(&fast_layer_norm),
 		.body = "?B {" LAYER_NORM_STAGE_1
 		        "  scaled = Mul (normed, Scale)\n"
 		        "  Y = Add (scaled, B) }\n"
@@ -638,6 +641,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_rms_norm,
 		.kernel = rms_norm,
+		.fast = FAST(&fast_rms_norm),
 		.body = "{ shape = Shape (X)\n"
 		        "  flat = Flatten <axis: int = @axis> (X)\n"
 		        "  x2 = Cast <to: int = @stash_type> (flat)\n"

@@ -1,6 +1,7 @@
 /* Many elements to one, and running totals: reference kernels, then rows. */
 #include <math.h>
 
+#include "ops/fast/fast.h"
 #include "ops/kernel.h"
 
 /*
@@ -363,7 +364,7 @@ static enum linnet_code running(struct kernel_call *c)
 #define KEEPDIMS { .name = "keepdims", .kind = ATTR_INT, .i = 1, .lo = 0, .hi = 1 }
 
 /* Since `first`, axes are an input; before, they were an attribute. */
-#define REDUCE(title, first, set, flow, agreement, low, high, run, text, ...)                      	{                                                                                          		.name = title, .since = first, .doc = text,                                        		.in = IN({ "data", T, flow }, { "axes", T1, FLOW_NONE, OPTIONAL }),                		.out = OUT({ "reduced", T }),                                                      		.attr = ATTRS(KEEPDIMS, { .name = "noop_with_empty_axes", .kind = ATTR_INT, .lo = 0, .hi = 1 }), 		.types = { [T] = set, [T1] = SET(INT64) }, .agree = agreement,                     		.shape = shape_reduce, .kernel = run, .fuzz = { FUZZ_REDUCE, low, high }, __VA_ARGS__ 	},                                                                                         	{                                                                                          		.name = title, .since = 1, .doc = text,                                            		.in = IN({ "data", T, flow }), .out = OUT({ "reduced", T }),                       		.attr = ATTRS({ .name = "axes", .kind = ATTR_INTS, .flags = OPTIONAL, .input = 1 }, KEEPDIMS), 		.types = { [T] = set }, .agree = agreement,                                        	}
+#define REDUCE(title, first, set, flow, agreement, low, high, run, text, ...)                      	{                                                                                          		.name = title, .since = first, .doc = text,                                        		.in = IN({ "data", T, flow }, { "axes", T1, FLOW_NONE, OPTIONAL }),                		.out = OUT({ "reduced", T }),                                                      		.attr = ATTRS(KEEPDIMS, { .name = "noop_with_empty_axes", .kind = ATTR_INT, .lo = 0, .hi = 1 }), 		.types = { [T] = set, [T1] = SET(INT64) }, .agree = agreement,                     		.shape = shape_reduce, .kernel = run, .fast = FAST(&fast_reduce), .fuzz = { FUZZ_REDUCE, low, high }, __VA_ARGS__ 	},                                                                                         	{                                                                                          		.name = title, .since = 1, .doc = text,                                            		.in = IN({ "data", T, flow }), .out = OUT({ "reduced", T }),                       		.attr = ATTRS({ .name = "axes", .kind = ATTR_INTS, .flags = OPTIONAL, .input = 1 }, KEEPDIMS), 		.types = { [T] = set }, .agree = agreement,                                        	}
 
 #define BY(...) .param = &(const struct reduction){ __VA_ARGS__ }
 

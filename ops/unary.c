@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ops/fast/fast.h"
 #include "ops/kernel.h"
 
 /* One function of one element, as its row says it in `param`. */
@@ -430,7 +431,7 @@ static enum linnet_code cast(struct kernel_call *c)
 #define XY(flow) .in = IN({ "X", T, flow }), .out = OUT({ "Y", T })
 #define IO(flow) .in = IN({ "input", T, flow }), .out = OUT({ "output", T })
 
-#define FUNCTION(...) .shape = shape_unary, .kernel = unary, .param = &(const struct unary){ __VA_ARGS__ }
+#define FUNCTION(...) .shape = shape_unary, .kernel = unary, .fast = FAST(&fast_unary), .param = &(const struct unary){ __VA_ARGS__ }
 
 #define UNARY(title, first, io, set, agreement, low, high, text, ...)                              \
 	{                                                                                          \

@@ -209,6 +209,23 @@ static enum linnet_code glu_run(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* SwiGLU(A, B) = A sigmoid(alpha A) B for operands of one shape. */
+static bool swiglu_ok(const struct kernel_call *c)
+{
+	return c->in[0]->dt == DT_FLOAT && c->in[0]->n == c->out[0]->n && c->in[1]->n == c->out[0]->n;
+}
+
+static enum linnet_code swiglu_run(struct kernel_call *c)
+{
+	struct glu_job j = { .gate = { .f = f_swish, .y = c->out[0]->data, .x = c->in[0]->data, .n = c->in[0]->n,
+	                               .alpha = (float)attr_get(c->op, c->attr, "alpha")->f },
+	                     .value = c->in[1]->data };
+
+	parallel_for(j.gate.n < 4 * PIECE ? 1 : c->threads, (j.gate.n + PIECE - 1) / PIECE, glu_piece, &j);
+	return LINNET_OK;
+}
+
+const struct fast FAST_KERNEL(swiglu) = { .name = "swiglu/float", .ok = swiglu_ok, .run = swiglu_run, .inplace = true };
 const struct fast FAST_KERNEL(glu) = { .name = "glu/float", .ok = glu_ok, .run = glu_run, .inplace = true };
 
 /* ---- Two and three values, broadcast ---- */

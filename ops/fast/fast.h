@@ -20,6 +20,7 @@
 	X(layer_norm)                                                                              \
 	X(rotary)                                                                                  \
 	X(glu)                                                                                     \
+	X(swiglu)                                                                                  \
 	X(unary)                                                                                   \
 	X(binary)                                                                                  \
 	X(where)                                                                                   \
