@@ -8,6 +8,7 @@
 #define COMMANDS(X)                                                                                \
 	X(check)                                                                                   \
 	X(show)                                                                                    \
+	X(test)                                                                                    \
 	X(convert)                                                                                 \
 	X(ops)                                                                                     \
 	X(passes)                                                                                  \

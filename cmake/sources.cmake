@@ -113,6 +113,7 @@ add_executable(linnet_cli
 	cli/check.c
 	cli/show.c
 	cli/convert.c
+	cli/test.c
 	cli/ops.c
 	cli/passes.c)
 set_target_properties(linnet_cli PROPERTIES OUTPUT_NAME linnet)

@@ -1,6 +1,7 @@
 /*
  * Making a plan: order, last uses, which constants are known, what each node may take, the structures its run needs.
  */
+#include "ops/blas.h"
 #include "runtime/plan.h"
 
 #include <string.h>
@@ -387,6 +388,7 @@ enum linnet_code plan_new(const struct graph *g, const struct run_opt *opt, stru
 		w->opt = *opt;
 	if (w->opt.threads <= 0)
 		w->opt.threads = thread_default();
+	blas_init();
 	code = world_fill(w, g, &p, e);
 	if (code)
 		world_free(w);

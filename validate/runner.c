@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "graph/pass.h"
 #include "validate/validate.h"
 
 struct runner {
@@ -163,6 +164,11 @@ static enum linnet_code open_model(struct runner *r, struct linnet_error *e)
 		return LINNET_EMEM;
 	TRY(proto_load(r->model, path, e));
 	TRY(err_file(e, graph_import(r->model, e), path));
+	if (r->opt->passes) {
+		uint32_t left = r->opt->changes;
+
+		TRY(err_file(e, pass_run_all(r->model->graph, left ? &left : NULL, e), path));
+	}
 	TRY(err_file(e, graph_infer(r->model->graph, e), path));
 	return err_file(e, plan_new(r->model->graph, &r->opt->run, &r->plan, e), path);
 }

@@ -13,6 +13,8 @@ struct case_opt {
 	double rtol, atol; /* |found - expected| <= atol + rtol |expected|; both 0: 1e-3 and 1e-7, the official
 	                    * ones; rtol is at least 2^-6 for bfloat16 */
 	const struct linnet_limits *limits;
+	bool passes;       /* run the graph after the exact passes instead of as it is written */
+	uint32_t changes;  /* at most so many changes by passes; 0: all. For finding a wrong one by bisection */
 };
 
 /* One data set of one folder, or the folder as a whole when it did not come so far. */

@@ -20,6 +20,7 @@ enum { MAX_BIAS = 6, MAX_STEPS = 24 };
 struct term {
 	value_id value;
 	double times;   /* of an additive term */
+	bool inner;     /* added to the product's result before a Reshape of the scores */
 	bool condition; /* value is boolean: entries are hidden where it is `hides` */
 	bool hides;
 	double fill;
@@ -32,7 +33,7 @@ struct scores {
 	double scale, softcap;
 	struct term term[MAX_BIAS];
 	int nterm;
-	bool capped;
+	bool capped, reshaped;
 	int steps;
 };
 
@@ -45,6 +46,7 @@ static bool add_term(struct scores *s, struct term t)
 {
 	if (s->nterm == MAX_BIAS || s->capped) /* inside a soft cap nothing may be added */
 		return false;
+	t.inner = s->reshaped;
 	s->term[s->nterm++] = t;
 	return true;
 }
@@ -92,7 +94,13 @@ static bool read_scores(const struct view *w, value_id v, double mul, struct sco
 		s->scale = mul;
 		return true;
 	}
-	if (node_is(n, "Cast") || node_is(n, "Reshape") || node_is(n, "Identity"))
+	if (node_is(n, "Reshape")) {
+		if (s->reshaped)
+			return false;
+		s->reshaped = true;
+		return read_scores(w, n->in[0], mul, s);
+	}
+	if (node_is(n, "Cast") || node_is(n, "Identity"))
 		return is_float(g, n->in[0]) && read_scores(w, n->in[0], mul, s);
 	if (node_is(n, "Mul"))
 		for (int i = 0; i < 2; i++)
@@ -249,10 +257,16 @@ static value_id as_heads(struct patch *p, value_id v, const struct shape *have, 
 }
 
 /* One term as an additive mask of type dt, or a boolean one (true: visible) when `boolean`. */
-static value_id make_term(struct patch *p, const struct term *t, enum dtype dt, bool boolean)
+static value_id make_term(struct patch *p, const struct term *t, value_id softmax_in, enum dtype dt, bool boolean)
 {
+	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
 	value_id v = t->value;
 
+	if (t->inner) {
+		value_id to = patch_node(p, "Concat", "shape", PATCH_IN(dims_of(p, softmax_in, 0, -2, false), dims_of(p, v, -2, 0, true)), 1, axis0);
+
+		v = patch_node(p, "Reshape", "mask", PATCH_IN(v, to), 1, NULL);
+	}
 	if (t->condition && boolean)
 		return t->hides ? patch_node(p, "Not", "visible", PATCH_IN(v), 1, NULL) : v;
 	if (t->condition) {
@@ -260,7 +274,7 @@ static value_id make_term(struct patch *p, const struct term *t, enum dtype dt, 
 
 		return patch_node(p, "Where", "mask", PATCH_IN(v, t->hides ? fill : zero, t->hides ? zero : fill), 1, NULL);
 	}
-	if (p->g->value[v].type.dt != dt) {
+	if (p->g->value[t->value].type.dt != dt) {
 		struct attr to[] = { attr_int("to", dt), { .name = NULL } };
 
 		v = patch_node(p, "Cast", "mask", PATCH_IN(v), 1, to);
@@ -277,8 +291,8 @@ static value_id make_mask(struct patch *p, const struct scores *s, value_id soft
 	bool boolean = s->nterm == 1 && s->term[0].condition;
 
 	for (int i = 0; i < s->nterm; i++) {
-		value_id t = make_term(p, &s->term[i], dt, boolean);
-		int r = g->value[s->term[i].value].type.shape.rank;
+		value_id t = make_term(p, &s->term[i], softmax_in, dt, boolean);
+		int r = s->term[i].inner ? rank : g->value[s->term[i].value].type.shape.rank;
 
 		widest = r > widest ? r : widest;
 		mask = mask ? patch_node(p, "Add", "mask", PATCH_IN(mask, t), 1, NULL) : t;
@@ -304,6 +318,16 @@ static bool masks_fit(const struct graph *g, const struct scores *s, int rank)
 	for (int i = 0; i < s->nterm; i++) {
 		int r = g->value[s->term[i].value].type.shape.rank;
 
+		if (s->term[i].inner) { /* it must have the leading lengths of the product, not broadcast to them */
+			const struct shape *t = &g->value[s->term[i].value].type.shape, *u = &g->value[s->product].type.shape;
+
+			if (rank > 4 || t->rank != u->rank)
+				return false;
+			for (int k = 0; k < u->rank - 2; k++)
+				if (t->d[k] != u->d[k])
+					return false;
+			continue;
+		}
 		if (r < 0 || r > rank || (rank > 4 && r > 2))
 			return false;
 	}

@@ -199,7 +199,7 @@ const struct fast FAST_KERNEL(layer_norm) = { .name = "layer_norm/float", .ok = 
 
 /* ---- Reductions over the last axes ---- */
 
-enum { SUM, MEAN, MAXIMUM };
+enum { SUM, MEAN, MAXIMUM, OTHER };
 
 static void reduce_row(const struct rows *r, const float *x, float *y)
 {
@@ -210,7 +210,12 @@ static void reduce_row(const struct rows *r, const float *x, float *y)
 
 static int reduction(const struct op *op)
 {
-	return !strcmp(op->name, "ReduceMean") ? MEAN : !strcmp(op->name, "ReduceMax") ? MAXIMUM : SUM;
+	static const char *const name[OTHER] = { "ReduceSum", "ReduceMean", "ReduceMax" };
+	int i = 0;
+
+	while (i < OTHER && strcmp(op->name, name[i]))
+		i++;
+	return i;
 }
 
 /* How many of the last axes are reduced; 0 when it is not just them. */
@@ -234,7 +239,7 @@ static int last_axes(const struct kernel_call *c)
 
 static bool reduce_ok(const struct kernel_call *c)
 {
-	return c->in[0]->dt == DT_FLOAT && c->nin > 1 && c->in[1];
+	return c->in[0]->dt == DT_FLOAT && c->nin > 1 && c->in[1] && reduction(c->op) != OTHER;
 }
 
 static enum linnet_code reduce_run(struct kernel_call *c)
