@@ -5,8 +5,7 @@
  * lies outside (projections, layouts) is not looked at. Needs types. Leaves Attention with 4-D inputs
  * [B, H, L, D], [B, Hkv, S, D], [B, Hkv, S, E].
  *
- * Rows whose every key is hidden are outside the agreement: exporters spell them as NaN, as a mean of all values or as
- * zeros, Attention says zeros.
+ * Rows whose every key is hidden by -inf are outside the agreement: exporters spell them as NaN or as zeros, Attention says zeros.
  */
 #include <math.h>
 #include <string.h>
@@ -288,7 +287,8 @@ static value_id make_mask(struct patch *p, const struct scores *s, value_id soft
 	const struct graph *g = p->g;
 	int rank = g->value[softmax_in].type.shape.rank, widest = 0;
 	value_id mask = 0;
-	bool boolean = s->nterm == 1 && s->term[0].condition;
+	/* a finite fill keeps its meaning in rows that hide everything: the additive form says the same there */
+	bool boolean = s->nterm == 1 && s->term[0].condition && isinf(s->term[0].fill);
 
 	for (int i = 0; i < s->nterm; i++) {
 		value_id t = make_term(p, &s->term[i], softmax_in, dt, boolean);
