@@ -468,8 +468,7 @@ static enum linnet_code write_causal_conv(struct shape_call *c, const char **tex
 	         { "beta", T, FLOW_SMOOTH, OPTIONAL }),                                            \
 	.out = OUT({ "output", T }, { "present_state", T1 }),                                      \
 	.types = { [T] = SINGLES, [T1] = SINGLES }, .agree = AGREE_ROUND, .shape = shape_linear_attention, \
-	.kernel = linear_attention, .write_body = write_linear_attention, .fuzz = { .shapes = FUZZ_CUSTOM, .lo = -0.5, .hi = 0.5 }
-	.kernel = linear_attention, .fast = FAST(&fast_linear_attention), .fuzz = { .shapes = FUZZ_CUSTOM, .lo = -0.5, .hi = 0.5 }
+	.kernel = linear_attention, .fast = FAST(&fast_linear_attention), .write_body = write_linear_attention, .fuzz = { .shapes = FUZZ_CUSTOM, .lo = -0.5, .hi = 0.5 }
 
 #define LINEAR_ATTRIBUTES                                                                          \
 	[CHUNK_SIZE] = { .name = "chunk_size", .kind = ATTR_INT, .i = 64 },                        \
