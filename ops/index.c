@@ -794,6 +794,27 @@ static enum linnet_code unique_kernel(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* The numbers of the new entries as a tensor with one axis longer than 1; then where they go, as indices of the update's shape. */
+#define SCATTER_STEPS                                                                              \
+	"  ps = Shape (past_cache)\n"                                                              \
+	"  us = Shape (update)\n"                                                                  \
+	"  rank = Shape (us)\n"                                                                    \
+	"  ones = ConstantOfShape <value = int64[1] {1}> (rank)\n"                                 \
+	"  a0 = Constant <value_int: int = @axis> ()\n"                                            \
+	"  one = Constant <value_ints = [1]> ()\n"                                                 \
+	"  a = Reshape (a0, one)\n"                                                                \
+	"  length = Gather (ps, a)\n"                                                              \
+	"  n = Gather (us, a)\n"                                                                   \
+	"  n0 = Gather (us, a0)\n"                                                                 \
+	"  zero = Constant <value_int = 0> ()\n"                                                   \
+	"  unit = Constant <value_int = 1> ()\n"                                                   \
+	"  steps = Range (zero, n0, unit)\n"                                                       \
+	"  line = ScatterElements (ones, a, n)\n"                                                  \
+	"  step = Reshape <allowzero = 1> (steps, line)\n"
+#define SCATTER_AT                                                                                 \
+	"  index = Expand (at, us)\n"                                                              \
+	"  present_cache = ScatterElements <axis: int = @axis> (past_cache, index, update)\n"
+
 static const struct op rows[] = {
 	{
 		.name = "Gather", .since = 1,
@@ -867,6 +888,14 @@ static const struct op rows[] = {
 		.types = { [T] = STORED & ~(SET(INT2) | SET(UINT2)), [T1] = SET(INT64) },
 		.agree = AGREE_BITS,
 		.shape = tensor_scatter_shape, .kernel = tensor_scatter_kernel,
+		.body = "?write_indices {" SCATTER_STEPS
+		        "  minus = Constant <value_ints = [-1]> ()\n"
+		        "  first = Constant <value_ints = [0]> ()\n"
+		        "  batch = ScatterElements (ones, first, minus)\n"
+		        "  write = Reshape (write_indices, batch)\n"
+		        "  sum = Add (write, step)\n"
+		        "  at = Mod (sum, length)\n" SCATTER_AT "}\n"
+		        "{" SCATTER_STEPS "  at = Identity (step)\n" SCATTER_AT "}",
 	},
 	{
 		.name = "TopK", .since = 10,

@@ -1169,6 +1169,64 @@ static enum linnet_code dropout_kernel(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* Column minus row of every element of a matrix; then, less k, the elements to keep. The zero is what Pad fills with. */
+#define TRILU_DIAGONAL                                                                             \
+	"  s = Shape (input)\n"                                                                    \
+	"  i = Constant <value_ints = [-2]> ()\n"                                                  \
+	"  j = Constant <value_ints = [-1]> ()\n"                                                  \
+	"  none = Constant <value_ints = [0]> ()\n"                                                \
+	"  zero = Constant <value_int = 0> ()\n"                                                   \
+	"  one = Constant <value_int = 1> ()\n"                                                    \
+	"  si = Gather (s, i)\n"                                                                   \
+	"  sj = Gather (s, j)\n"                                                                   \
+	"  height = Squeeze (si, none)\n"                                                          \
+	"  width = Squeeze (sj, none)\n"                                                           \
+	"  ri = Range (zero, height, one)\n"                                                       \
+	"  row = Unsqueeze (ri, j)\n"                                                              \
+	"  column = Range (zero, width, one)\n"                                                    \
+	"  diagonal = Sub (column, row)\n"
+#define TRILU_KEEP                                                                                 \
+	"  upper = Constant <value_int: int = @upper> ()\n"                                        \
+	"  up = Equal (upper, one)\n"                                                              \
+	"  high = GreaterOrEqual (d, zero)\n"                                                      \
+	"  low = LessOrEqual (d, zero)\n"                                                          \
+	"  keep = Where (up, high, low)\n"                                                         \
+	"  flat = Reshape (input, j)\n"                                                            \
+	"  empty = Slice (flat, none, none)\n"                                                     \
+	"  pads = Constant <value_ints = [0, 1]> ()\n"                                             \
+	"  blank = Pad (empty, pads)\n"                                                            \
+	"  output = Where (keep, input, blank)\n"
+
+/* Lengths of the axes of an image, and the block's. */
+#define BLOCKS                                                                                     \
+	"  s = Shape (input)\n"                                                                    \
+	"  each = Constant <value_ints = [1, 1, 1, 1]> ()\n"                                       \
+	"  n, c, h, w = Split (s, each)\n"                                                         \
+	"  b0 = Constant <value_int: int = @blocksize> ()\n"                                       \
+	"  one = Constant <value_ints = [1]> ()\n"                                                 \
+	"  b = Reshape (b0, one)\n"                                                                \
+	"  bb = Mul (b, b)\n"
+#define TO_SPACE(box, perm)                                                                        \
+	"{" BLOCKS                                                                                 \
+	"  cw = Div (c, bb)\n"                                                                     \
+	"  box = Concat <axis = 0> (" box ")\n"                                                    \
+	"  cut = Reshape <allowzero = 1> (input, box)\n"                                           \
+	"  moved = Transpose <perm = " perm "> (cut)\n"                                            \
+	"  hb = Mul (h, b)\n"                                                                      \
+	"  wb = Mul (w, b)\n"                                                                      \
+	"  wide = Concat <axis = 0> (n, cw, hb, wb)\n"                                             \
+	"  output = Reshape <allowzero = 1> (moved, wide) }"
+#define TO_DEPTH(perm)                                                                             \
+	"{" BLOCKS                                                                                 \
+	"  cd = Mul (c, bb)\n"                                                                     \
+	"  hd = Div (h, b)\n"                                                                      \
+	"  wd = Div (w, b)\n"                                                                      \
+	"  box = Concat <axis = 0> (n, c, hd, b, wd, b)\n"                                         \
+	"  cut = Reshape <allowzero = 1> (input, box)\n"                                           \
+	"  moved = Transpose <perm = " perm "> (cut)\n"                                            \
+	"  deep = Concat <axis = 0> (n, cd, hd, wd)\n"                                             \
+	"  output = Reshape <allowzero = 1> (moved, deep) }"
+
 static const struct op rows[] = {
 	{
 		.name = "Shape", .since = 1,
@@ -1403,6 +1461,8 @@ static const struct op rows[] = {
 		.types = { [T] = COMMON, [T1] = SET(INT64) },
 		.agree = AGREE_BITS,
 		.shape = trilu_shape, .kernel = trilu_kernel,
+		.body = "?k {" TRILU_DIAGONAL "  d = Sub (diagonal, k)\n" TRILU_KEEP "}\n"
+		        "{" TRILU_DIAGONAL "  d = Identity (diagonal)\n" TRILU_KEEP "}",
 	},
 	{
 		.name = "DepthToSpace", .since = 1,
@@ -1414,6 +1474,8 @@ static const struct op rows[] = {
 		.types = { [T] = COMMON },
 		.agree = AGREE_BITS,
 		.shape = depth_shape, .kernel = depth_kernel, .param = "to space",
+		.body = "?mode=CRD " TO_SPACE("n, cw, b, b, h, w", "[0, 1, 4, 2, 5, 3]") "\n"
+		        TO_SPACE("n, b, b, cw, h, w", "[0, 3, 4, 1, 5, 2]"),
 	},
 	{
 		.name = "SpaceToDepth", .since = 1,
@@ -1425,6 +1487,7 @@ static const struct op rows[] = {
 		.types = { [T] = COMMON },
 		.agree = AGREE_BITS,
 		.shape = depth_shape, .kernel = depth_kernel,
+		.body = "?mode=CRD " TO_DEPTH("[0, 1, 3, 5, 2, 4]") "\n" TO_DEPTH("[0, 3, 5, 1, 2, 4]"),
 	},
 	{
 		.name = "ReverseSequence", .since = 10,

@@ -13,11 +13,12 @@ enum linnet_code shape_same(struct shape_call *c)
 
 /*
  * Whether a length that broadcasts with a is a afterwards, as it is where b is at most a: a = seq, b = min(64, seq). That b might
- * be 0 where a is 1, as in the part of a table that begins after its end, is not what a model means.
+ * be 0 where a is 1, as in the part of a table that begins after its end, is not what a model means. What is a length is not
+ * negative: n - 1 and max(n - 1, 0) are the same.
  */
 static bool covers(struct dims *t, dim a, dim b)
 {
-	return dim_ge(t, dim_sub(t, a, b), 0);
+	return dim_ge(t, dim_sub(t, dim_max(t, a, 0), dim_max(t, b, 0)), 0);
 }
 
 /* One axis of a broadcast. */

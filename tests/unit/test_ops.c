@@ -608,10 +608,15 @@ static void set_elements(struct linnet_model *m, struct value *v, const char *el
 
 	assert_non_null(sym);
 	for (const char *p = elements + 1; *p && *p != '}'; n++) {
-		size_t len = strcspn(p, ",}");
-		char *word = arena_strn(m->arena, p + strspn(p, " "), len - strspn(p, " ")), *end;
-		long long i = strtoll(word, &end, 10);
+		size_t len = 0;
+		char *word, *end;
+		long long i;
 
+		for (int depth = 0; p[len] && p[len] != '}' && (depth || p[len] != ','); len++)
+			depth += (p[len] == '(') - (p[len] == ')');
+		word = arena_strn(m->arena, p + strspn(p, " "), len - strspn(p, " "));
+		assert_non_null(word);
+		i = strtoll(word, &end, 10);
 		sym[n] = *end ? dim_parse(m->dims, word) : i;
 		p += len + (p[len] == ',');
 	}
