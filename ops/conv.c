@@ -59,6 +59,8 @@ static enum linnet_code window_read(const struct op *op, const struct attr *attr
 		w->dilation[skip + i] = item(dilation, i, 1);
 		w->begin[skip + i] = item(pads, i, 0);
 		w->end[skip + i] = item(pads, n + i, 0);
+		if (w->taps[skip + i] == 0)
+			return fail(e, LINNET_ESHAPE, "the window has length 0 along axis %d", 2 + i);
 		if (kernel && dim_is_int(kernel->d[2 + i]) && kernel->d[2 + i] != w->taps[skip + i])
 			return fail(e, LINNET_ESHAPE, "kernel_shape has %lld where W has %lld", (long long)w->taps[skip + i],
 			            (long long)kernel->d[2 + i]);
