@@ -122,6 +122,8 @@ static void print_row(const struct op *op)
 	}
 	if (op->body)
 		printf("  the same in other operators:\n%s\n", op->body);
+	else if (op->write_body)
+		puts("  the same in other operators: written for each call");
 }
 
 static json_t *io_json(const struct op_io *io, const struct op *op)

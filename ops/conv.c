@@ -514,7 +514,7 @@ static const struct op rows[] = {
 	{
 		.name = "LpPool", .since = 2,
 		.doc = "The p-norm of every window.",
-		.in = IN({ "X", T, FLOW_SMOOTH }),
+		.in = IN({ "X", T, FLOW_KINKED }),
 		.out = OUT({ "Y", T }),
 		.attr = ATTRS(AUTO_PAD, FROM(18, "ceil_mode", .kind = ATTR_INT),
 		              FROM(18, "dilations", .kind = ATTR_INTS, .s = "", .lo = 1, .hi = INT32_MAX), KERNEL_SHAPE, POWER,
@@ -553,7 +553,7 @@ static const struct op rows[] = {
 	{
 		.name = "GlobalLpPool", .since = 2,
 		.doc = "The p-norm of every channel.",
-		.in = IN({ "X", T, FLOW_SMOOTH }),
+		.in = IN({ "X", T, FLOW_KINKED }),
 		.out = OUT({ "Y", T }),
 		.attr = ATTRS(POWER),
 		.types = { [T] = FLOATS },

@@ -792,7 +792,7 @@ static const struct op rows[] = {
 	{
 		.name = "LpNormalization", .since = 1,
 		.doc = "Divided by the sum of absolute values (p = 1) or the length (p = 2) along one axis.",
-		.in = IN({ "input", T, FLOW_SMOOTH }),
+		.in = IN({ "input", T, FLOW_KINKED }),
 		.out = OUT({ "output", T }),
 		.attr = ATTRS(AXIS(-1), { .name = "p", .kind = ATTR_INT, .i = 2, .lo = 1, .hi = 2 }),
 		.types = { [T] = FLOATS },

@@ -325,8 +325,8 @@ static enum linnet_code recurrent(struct kernel_call *c)
 }
 
 #define SEQUENCE_INPUTS                                                                            \
-	{ "X", T, FLOW_SMOOTH }, { "W", T, FLOW_SMOOTH }, { "R", T, FLOW_SMOOTH }, { "B", T, FLOW_SMOOTH, OPTIONAL }, \
-		{ "sequence_lens", T1, FLOW_NONE, OPTIONAL }, { "initial_h", T, FLOW_SMOOTH, OPTIONAL }
+	{ "X", T, FLOW_KINKED }, { "W", T, FLOW_KINKED }, { "R", T, FLOW_KINKED }, { "B", T, FLOW_KINKED, OPTIONAL }, \
+		{ "sequence_lens", T1, FLOW_NONE, OPTIONAL }, { "initial_h", T, FLOW_KINKED, OPTIONAL }
 
 #define CELL_ATTRIBUTES                                                                            \
 	{ .name = "activation_alpha", .kind = ATTR_FLOATS, .flags = OPTIONAL },                    \
@@ -367,7 +367,7 @@ static const struct op rows[] = {
 	{
 		.name = "LSTM", .since = 7,
 		.doc = "A sequence through long short-term memory: gates decide what a cell forgets, adds and shows.",
-		.in = IN(SEQUENCE_INPUTS, { "initial_c", T, FLOW_SMOOTH, OPTIONAL }, { "P", T, FLOW_SMOOTH, OPTIONAL }),
+		.in = IN(SEQUENCE_INPUTS, { "initial_c", T, FLOW_KINKED, OPTIONAL }, { "P", T, FLOW_KINKED, OPTIONAL }),
 		.out = OUT({ "Y", T, .flags = OPTIONAL }, { "Y_h", T, .flags = OPTIONAL }, { "Y_c", T, .flags = OPTIONAL }),
 		.attr = ATTRS(CELL_ATTRIBUTES, { .name = "input_forget", .kind = ATTR_INT }),
 		.types = { [T] = FLOATS, [T1] = SET(INT32) },
