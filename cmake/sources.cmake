@@ -80,6 +80,7 @@ layer(graph
 	graph/verify.c
 	graph/passes/tidy.c
 	graph/passes/fold.c
+	graph/passes/share.c
 	graph/passes/norm.c
 	graph/passes/rope.c
 	graph/passes/attend.c

@@ -207,7 +207,7 @@ static int result_opset(const struct linnet_model *m, const struct convert_opt *
 
 static enum linnet_code convert(struct job *j, struct linnet_error *e)
 {
-	static const char *const before[] = { "tidy", "fold", "attend" };
+	static const char *const before[] = { "tidy", "fold", "share", "attend" };
 	node_id *list;
 	uint32_t n, changes, count;
 	dim tokens = DIM_NONE;

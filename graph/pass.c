@@ -6,6 +6,7 @@
 #define PASSES(X)                                                                                  \
 	X(tidy)                                                                                    \
 	X(fold)                                                                                    \
+	X(share)                                                                                   \
 	X(norm)                                                                                    \
 	X(rope)                                                                                    \
 	X(attend)                                                                                  \

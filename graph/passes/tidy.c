@@ -130,7 +130,60 @@ static enum linnet_code tidy_where(const struct view *w, const struct node *n, s
 	return LINNET_OK;
 }
 
+/* The graph input and axis of which d is the length. */
+static bool input_of_length(const struct graph *g, dim d, value_id *input, int *axis)
+{
+	for (uint32_t i = 0; i < g->nin; i++) {
+		const struct type *t = &g->value[g->in[i]].type;
+
+		for (*axis = 0; t->kind == KIND_TENSOR && *axis < t->shape.rank; ++*axis)
+			if (t->shape.d[*axis] == d) {
+				*input = g->in[i];
+				return true;
+			}
+	}
+	return false;
+}
+
+/* v is Shape of a graph input, one axis of it. */
+static bool is_input_length(const struct graph *g, value_id v)
+{
+	const struct node *n = value_from(g, v, "Shape");
+
+	return n && g->value[n->in[0]].kind == VALUE_INPUT;
+}
+
+/*
+ * A number that is one symbolic length of a graph input is read off that input. Exporters read lengths off whatever value is at hand, attention's
+ * scores among them, which would keep it alive.
+ */
+static enum linnet_code tidy_length(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct type *t = n->nout == 1 && n->out[0] ? &g->value[n->out[0]].type : NULL;
+	struct attr part[] = { attr_int("start", 0), attr_int("end", 0), { .name = NULL } };
+	value_id input, v;
+	int axis;
+
+	(void)e;
+	if (g->outer || !t || !t->sym || t->value || t->dt != DT_INT64 || t->shape.rank > 1 || (t->shape.rank == 1 && t->shape.d[0] != 1) ||
+	    !dim_is_expr(t->sym[0]) || !n->known || n->op->domain)
+		return LINNET_OK;
+	if (!(node_is(n, "Gather") || node_is(n, "Slice") || node_is(n, "Shape") || node_is(n, "Squeeze") || node_is(n, "Unsqueeze")) ||
+	    (node_is(n, "Shape") && g->value[n->in[0]].kind == VALUE_INPUT) || (node_is(n, "Squeeze") && is_input_length(g, n->in[0])) ||
+	    !input_of_length(g, t->sym[0], &input, &axis))
+		return LINNET_OK;
+	part[0].i = axis;
+	part[1].i = axis + 1;
+	v = patch_node(p, "Shape", "length", PATCH_IN(input), 1, part);
+	if (t->shape.rank == 0)
+		v = patch_node(p, "Squeeze", "length", PATCH_IN(v, patch_ints(p, (int64_t[]){ 0 }, 1, "axis")), 1, NULL);
+	patch_replace(p, n->out[0], v);
+	return LINNET_OK;
+}
+
 static const struct rule rules[] = {
+	{ .name = "tidy/length", .doc = "lengths of the graph's inputs are read off the inputs", .apply = tidy_length },
 	{ .name = "tidy/identity", .doc = "nodes that change nothing are dropped", .apply = tidy_identity },
 	{ .name = "tidy/transpose", .doc = "transposes in a row become one or none", .anchor = "Transpose", .apply = tidy_transpose },
 	{ .name = "tidy/reshape", .doc = "reshapes in a row become one", .anchor = "Reshape", .apply = tidy_reshape },
