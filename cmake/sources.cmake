@@ -9,7 +9,7 @@ layer(ops
 	ops/base/str.c
 	ops/base/map.c
 	ops/base/thread.c
-	ops/table.c
+	ops/table.c ops/since.c
 	ops/shapes.c
 	ops/eval.c
 	ops/kernel.c

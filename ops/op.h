@@ -232,6 +232,9 @@ const struct op *op_newest(const char *domain, const char *name);
 
 enum { OPSET_NEWEST = 28 };
 
+/* The opset that lets input or output i of the operator be of type t, when that is after `opset`; else 0. (since.c) */
+int op_type_since(const struct op *op, bool output, int i, enum dtype t, int opset);
+
 /* An old version's row, which the importer replaces by current operators. */
 bool op_is_old(const struct op *op);
 
