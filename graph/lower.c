@@ -69,6 +69,27 @@ static bool uses_only(struct lowering *l, const struct node *n, int64_t version)
 	return true;
 }
 
+/* Whether the element types of the node's inputs and outputs are among those its operator had at `version`. */
+static bool types_fit(struct lowering *l, const struct graph *g, const struct node *n, int64_t version)
+{
+	uint32_t nin = n->nin - n->ncapture;
+
+	for (uint32_t i = 0; i < nin + n->nout && version < OPSET_NEWEST; i++) {
+		bool out = i >= nin;
+		int k = (int)(out ? i - nin : i), since;
+		value_id v = out ? n->out[k] : n->in[k];
+		enum dtype dt = v ? g->value[v].type.dt : DT_UNDEFINED;
+
+		since = dt == DT_UNDEFINED ? 0 : op_type_since(n->op, out, k, dt, (int)version);
+		if (!since)
+			continue;
+		snprintf(l->why, sizeof l->why, "%s \"%s\" is %s, which the operator has since opset %d", out ? "output" : "input",
+		         g->value[v].name, dtype_name(dt), since);
+		return false;
+	}
+	return true;
+}
+
 static const struct tensor *constant(const struct graph *g, value_id v) { return v ? g->value[v].type.value : NULL; }
 
 static struct attr *attr_of(const struct node *n, const char *name)
@@ -79,6 +100,18 @@ static struct attr *attr_of(const struct node *n, const char *name)
 }
 
 /* ---- What rows cannot say ---- */
+
+/* The node becomes one of another operator, with its first nin inputs. */
+static enum linnet_code replace_op(struct graph *g, node_id id, const char *op, uint32_t nin, const struct attr *attr, size_t nattr,
+                                   struct linnet_error *e)
+{
+	struct node *n = &g->node[id];
+
+	n->op = op_newest(NULL, op);
+	n->nin = nin;
+	n->nattr = (uint32_t)op_nattr(n->op);
+	return op_attrs(n->op, attr, nattr, g->arena, &n->attr, e);
+}
 
 /* Since opset 18 Split says how many equal pieces it makes; before, it did not say it and the pieces had to be equal. */
 static enum linnet_code fix_split(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e)
@@ -129,10 +162,7 @@ static enum linnet_code fix_castlike(struct lowering *l, struct graph *g, node_i
 	(void)l;
 	if (version >= 15 || dt == DT_UNDEFINED)
 		return LINNET_OK;
-	n->op = op_newest(NULL, "Cast");
-	n->nin = 1;
-	n->nattr = (uint32_t)op_nattr(n->op);
-	return op_attrs(n->op, &to, 1, g->arena, &n->attr, e);
+	return replace_op(g, id, "Cast", 1, &to, 1, e);
 }
 
 /* With axes, noop_with_empty_axes says nothing; without them the node is the identity. */
@@ -149,10 +179,7 @@ static enum linnet_code fix_reduce(struct lowering *l, struct graph *g, node_id 
 		*noop = (struct attr){ .name = noop->name, .kind = ATTR_INT };
 		return LINNET_OK;
 	}
-	n->op = op_newest(NULL, "Identity");
-	n->nin = 1;
-	n->nattr = 0;
-	return op_attrs(n->op, NULL, 0, g->arena, &n->attr, e);
+	return replace_op(g, id, "Identity", 1, NULL, 0, e);
 }
 
 /* Before opset 13 inputs that do not apply were given, as empty lists. */
@@ -183,11 +210,39 @@ static enum linnet_code fix_resize(struct lowering *l, struct graph *g, node_id 
 	return LINNET_OK;
 }
 
+/* Max and Min of integers, before opset 12: a chain of comparisons. */
+static enum linnet_code fix_extreme(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e)
+{
+	const struct node n = g->node[id];
+	const char *compare = node_is(&n, "Max") ? "Greater" : "Less";
+	value_id best = n.in[0];
+
+	if (version >= 12 || version < 9 || types_fit(l, g, &n, version) || dtype_class(g->value[n.out[0]].type.dt) == CLASS_FLOAT)
+		return LINNET_OK;
+	if (n.nin == 1)
+		return replace_op(g, id, "Identity", 1, NULL, 0, e);
+	for (uint32_t i = 1; i < n.nin; i++) {
+		value_id in[] = { best, n.in[i] }, pick[] = { 0, best, n.in[i] }, out = i + 1 == n.nin ? n.out[0] : 0;
+		node_id made;
+
+		TRY(graph_add_node(g, op_newest(NULL, compare), n.name, in, 2, NULL, 1, NULL, 0, &made, e));
+		g->node[made].origin = n.origin;
+		TRY(graph_infer_node(g, made, e));
+		pick[0] = g->node[made].out[0];
+		TRY(graph_add_node(g, op_newest(NULL, "Where"), n.name, pick, 3, out ? &out : NULL, 1, NULL, 0, &made, e));
+		g->node[made].origin = n.origin;
+		TRY(graph_infer_node(g, made, e));
+		best = g->node[made].out[0];
+	}
+	g->node[id].dead = true;
+	return LINNET_OK;
+}
+
 static const struct {
 	const char *op;
 	enum linnet_code (*fix)(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e);
 } fixes[] = {
-	{ "CastLike", fix_castlike },
+	{ "CastLike", fix_castlike }, { "Max", fix_extreme },      { "Min", fix_extreme },
 	{ "ReduceL1", fix_reduce },   { "ReduceL2", fix_reduce },  { "ReduceLogSum", fix_reduce }, { "ReduceLogSumExp", fix_reduce },
 	{ "ReduceMax", fix_reduce },  { "ReduceMean", fix_reduce }, { "ReduceMin", fix_reduce },    { "ReduceProd", fix_reduce },
 	{ "ReduceSum", fix_reduce },  { "ReduceSumSquare", fix_reduce },
@@ -358,6 +413,7 @@ static enum linnet_code lower_node(struct lowering *l, struct graph *g, node_id 
 {
 	const struct op *op = g->node[id].op, *row;
 	const char *domain = op->domain ? op->domain : "ai.onnx";
+	node_id first = g->nnode;
 	int64_t version;
 	bool done;
 
@@ -373,9 +429,11 @@ static enum linnet_code lower_node(struct lowering *l, struct graph *g, node_id 
 	for (size_t i = 0; i < sizeof fixes / sizeof *fixes; i++)
 		if (node_is(&g->node[id], fixes[i].op))
 			TRY(fixes[i].fix(l, g, id, version, e));
+	if (g->node[id].dead)
+		return lower_nodes(l, g, first, depth + 1, e);
 	*l->why = '\0';
 	op = g->node[id].op;
-	row = row_of(l, op, version);
+	row = types_fit(l, g, &g->node[id], version) ? row_of(l, op, version) : NULL;
 	if (row == op && uses_only(l, &g->node[id], version))
 		return LINNET_OK;
 	if (row && row != op) {
@@ -434,7 +492,8 @@ static bool fits(struct lowering *l, const struct graph *g)
 				return false;
 		if (!version_of(l, n->op, &version))
 			continue;
-		if (n->known ? row_of(l, n->op, version) != n->op || !uses_only(l, n, version) || !complete(n, version)
+		if (n->known ? row_of(l, n->op, version) != n->op || !uses_only(l, n, version) || !complete(n, version) ||
+		                       !types_fit(l, g, n, version)
 		             : n->op->since != version)
 			return false;
 	}
