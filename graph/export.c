@@ -538,7 +538,7 @@ static enum linnet_code wanted_opsets(struct export *x, int version, int64_t *on
 static enum linnet_code export_model(struct export *x, int version, struct linnet_error *e)
 {
 	struct graph *g = x->m->graph;
-	int64_t onnx;
+	int64_t onnx = 0;
 
 	TRY(wanted_opsets(x, version, &onnx, e));
 	TRY(graph_verify(g, e));

@@ -22,7 +22,8 @@ struct opsets {
 	bool newest;
 	const struct opset *opset;
 	uint32_t n;
-	struct map known; /* operators met so far: index in callee */
+	struct map domain; /* index in opset */
+	struct map known;  /* operators met so far: index in callee */
 	struct callee *callee;
 	uint32_t ncallee, cap;
 };
@@ -121,11 +122,12 @@ static enum linnet_code read_opsets(struct import *im, Onnx__OperatorSetIdProto 
 	struct opset *list;
 
 	TRY_NEW(list, im->m->arena, n);
+	map_init(&s->domain, im->scratch);
 	map_init(&s->known, im->scratch);
 	s->opset = list;
 	for (size_t i = 0; i < n; i++) {
 		const char *domain = domain_of(p[i]->domain);
-		uint32_t j = 0;
+		uint32_t j;
 
 		if (!*domain && p[i]->version > OPSET_NEWEST)
 			return fail(e, LINNET_EUNSUPPORTED, "the model imports opset %lld of ai.onnx; the newest known is %d",
@@ -133,28 +135,29 @@ static enum linnet_code read_opsets(struct import *im, Onnx__OperatorSetIdProto 
 		if (p[i]->version < 1)
 			return fail(e, LINNET_EMODEL, "opset %lld of \"%s\" is imported; versions start at 1",
 			            (long long)p[i]->version, domain);
-		while (j < s->n && strcmp(list[j].domain, domain))
-			j++;
-		if (j < s->n && list[j].version != p[i]->version)
+		if (!map_get(&s->domain, domain, &j)) {
+			if (map_put(&s->domain, domain, s->n))
+				return fail_mem(e);
+			list[s->n++] = (struct opset){ .domain = domain, .version = p[i]->version };
+		} else if (list[j].version != p[i]->version) {
 			return fail(e, LINNET_EMODEL, "opsets %lld and %lld of \"%s\" are both imported", (long long)list[j].version,
 			            (long long)p[i]->version, domain);
-		if (j == s->n)
-			list[s->n++] = (struct opset){ .domain = domain, .version = p[i]->version };
+		}
 	}
 	return LINNET_OK;
 }
 
 static enum linnet_code version_of(const struct opsets *s, const char *domain, int64_t *version, struct linnet_error *e)
 {
+	uint32_t i;
+
 	*version = OPSET_NEWEST;
 	if (s->newest)
 		return LINNET_OK;
-	for (uint32_t i = 0; i < s->n; i++)
-		if (!strcmp(s->opset[i].domain, domain)) {
-			*version = s->opset[i].version;
-			return LINNET_OK;
-		}
-	return fail(e, LINNET_EMODEL, "no opset of domain \"%s\" is imported", *domain ? domain : "ai.onnx");
+	if (!map_get(&s->domain, domain, &i))
+		return fail(e, LINNET_EMODEL, "no opset of domain \"%s\" is imported", *domain ? domain : "ai.onnx");
+	*version = s->opset[i].version;
+	return LINNET_OK;
 }
 
 /* A row for one node whose operator has none: attributes as given, any inputs and outputs. */
@@ -212,7 +215,7 @@ static enum linnet_code resolve_callee(struct import *im, const struct opsets *s
 	return LINNET_OK;
 }
 
-/* The meaning of a node's operator, remembered by name. Valid until the next call. */
+/* The meaning of a node's operator, remembered by name: its index in s->callee. */
 static enum linnet_code find_callee(struct import *im, struct opsets *s, const Onnx__NodeProto *p, uint32_t *at,
                                     struct linnet_error *e)
 {
@@ -244,9 +247,6 @@ static enum linnet_code find_callee(struct import *im, struct opsets *s, const O
 }
 
 /* ---- Types ---- */
-
-static enum linnet_code type_read(struct dims *dims, const Onnx__TypeProto *p, const char *hint, struct type *t,
-                                  struct linnet_error *e);
 
 /* hint: what to name unnamed lengths after; NULL leaves them unknown. */
 static enum linnet_code tensor_type_read(struct dims *dims, int32_t elem, const Onnx__TensorShapeProto *s, const char *hint,
@@ -521,6 +521,8 @@ static enum linnet_code attr_read(struct import *im, struct scope *s, const Onnx
 				*out = s->env[i];
 				out->name = str_or(p->name);
 			}
+		if (out->kind == ATTR_GRAPH)
+			return fail(e, LINNET_EUNSUPPORTED, "attribute \"%s\" refers to a graph", out->name);
 		return LINNET_OK;
 	}
 	if (nfilled > 1)
@@ -1116,6 +1118,22 @@ static void forget_symbols(struct type *t)
 			t->shape.d[i] = DIM_NONE;
 }
 
+/* Names of lengths are taken before others are made up for the unnamed ones. */
+static enum linnet_code reserve_lengths(struct dims *dims, Onnx__ValueInfoProto *const *v, size_t n, struct linnet_error *e)
+{
+	for (size_t i = 0; i < n; i++) {
+		const Onnx__TypeProto *t = v[i]->type;
+		const Onnx__TensorShapeProto *s =
+			t && t->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE ? t->tensor_type->shape : NULL;
+
+		for (size_t k = 0; s && k < s->n_dim; k++)
+			if (s->dim[k]->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM && s->dim[k]->dim_param &&
+			    *s->dim[k]->dim_param && dim_parse(dims, s->dim[k]->dim_param) == DIM_NONE)
+				return fail_mem(e);
+	}
+	return LINNET_OK;
+}
+
 static enum linnet_code import_input(struct scope *s, const Onnx__ValueInfoProto *p, struct linnet_error *e)
 {
 	struct graph *g = s->g;
@@ -1164,6 +1182,10 @@ static enum linnet_code import_interface(struct import *im, struct scope *s, con
 	for (size_t i = 0; i < p->n_initializer && all_listed; i++)
 		if (map_put(&initializer, str_or(p->initializer[i]->name), 0))
 			return fail_mem(e);
+	if (!s->outer) {
+		TRY(reserve_lengths(s->g->dims, p->input, p->n_input, e));
+		TRY(reserve_lengths(s->g->dims, p->output, p->n_output, e));
+	}
 	for (size_t i = 0; i < p->n_input; i++)
 		if (!map_get(&initializer, str_or(p->input[i]->name), NULL))
 			TRY(err_node(e, import_input(s, p->input[i], e), p->input[i]->name, NULL));
