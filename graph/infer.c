@@ -38,7 +38,7 @@ static bool sym_equal(const struct type *a, const struct type *b)
 {
 	int n = nsym(a);
 
-	return n >= 0 && n == nsym(b) && !memcmp(a->sym, b->sym, (size_t)n * sizeof *a->sym);
+	return n >= 0 && n == nsym(b) && a->den == b->den && !memcmp(a->sym, b->sym, (size_t)n * sizeof *a->sym);
 }
 
 /* The symbol of length i of value v. */
@@ -97,7 +97,7 @@ static enum linnet_code tensor_of_sym(struct infer *x, const struct type *t, str
 	TRY(tensor_new(x->scratch, t->dt, t->shape.rank, t->shape.d, out, x->e));
 	for (int i = 0; i < n; i++) {
 		if (dtype_in(t->dt, FLOATS))
-			tensor_put(*out, i, (double)t->sym[i]);
+			tensor_put(*out, i, (double)t->sym[i] / (double)(t->den ? t->den : 1));
 		else
 			tensor_put_int(*out, i, t->sym[i]);
 	}
@@ -158,6 +158,7 @@ static enum linnet_code settle(struct infer *x, struct graph *g, value_id id, st
 		if (dim_is_int(t.shape.d[i]) && t.shape.d[i] < 0)
 			return fail(x->e, LINNET_ESHAPE, "length %d of \"%s\" is %lld", i, v->name, (long long)t.shape.d[i]);
 	}
+	t.den = t.sym && t.den > 1 ? t.den : 0;
 	if (!t.value && t.sym)
 		TRY(tensor_of_sym(x, &t, &whole));
 	if (whole)
@@ -171,6 +172,8 @@ static enum linnet_code settle(struct infer *x, struct graph *g, value_id id, st
 		if (!t.sym)
 			return fail_mem(x->e);
 	}
+	if (!t.sym)
+		t.den = 0;
 	v->type = t;
 	return LINNET_OK;
 }
@@ -376,8 +379,36 @@ static void carried_out(struct shape_call *c, const struct type *state, bool (*o
 	}
 }
 
-/* An output stacked along a new axis. */
-static struct type stacked(const struct type *t, int64_t axis, dim length)
+struct occurrence {
+	struct dims *dims;
+	dim symbol;
+	bool found;
+};
+
+static void note_symbol(void *ctx, const char *name)
+{
+	struct occurrence *o = ctx;
+
+	o->found |= dim_symbol(o->dims, name) == o->symbol;
+}
+
+/* Whether a length is in terms of one that is another at each way round. */
+static bool varies(struct dims *dims, dim d, const struct type *state, bool (*open)[MAX_RANK], uint32_t n)
+{
+	struct occurrence o = { .dims = dims };
+
+	for (uint32_t i = 0; i < n; i++)
+		for (int k = 0; k < state[i].shape.rank; k++) {
+			o.symbol = state[i].shape.d[k];
+			if (open[i][k])
+				dim_symbols(dims, d, note_symbol, &o);
+		}
+	return o.found;
+}
+
+/* An output of the body, stacked along a new axis. */
+static struct type stacked(struct dims *dims, const struct type *t, int64_t axis, dim length, const struct type *state,
+                           bool (*open)[MAX_RANK], uint32_t n)
 {
 	struct type s = { .kind = t->kind, .dt = t->dt, .shape.rank = -1 };
 	int rank = t->shape.rank;
@@ -389,6 +420,9 @@ static struct type stacked(const struct type *t, int64_t axis, dim length)
 	s.shape.rank = rank + 1;
 	for (int i = 0; i <= rank; i++)
 		s.shape.d[i] = i < axis ? t->shape.d[i] : i == axis ? length : t->shape.d[i - 1];
+	for (int i = 0; i <= rank; i++)
+		if (i != axis && varies(dims, s.shape.d[i], state, open, n))
+			s.shape.d[i] = DIM_NONE;
 	return s;
 }
 
@@ -420,7 +454,7 @@ static enum linnet_code infer_loop(struct infer *x, const struct node *n, struct
 	if (trips != DIM_NONE)
 		trips = dim_max(c->dims, trips, 0);
 	for (uint32_t i = ncarried; i < n->nout; i++)
-		c->out[i] = stacked(out_type(body, i + 1), 0, trips);
+		c->out[i] = stacked(c->dims, out_type(body, i + 1), 0, trips, state, open, ncarried + 1);
 	return LINNET_OK;
 }
 
@@ -465,7 +499,7 @@ static enum linnet_code infer_scan(struct infer *x, const struct node *n, struct
 	TRY(fixed_point(x, body, 0, 0, ncarried, state, open));
 	carried_out(c, state, open, ncarried);
 	for (uint32_t i = ncarried; i < n->nout; i++)
-		c->out[i] = stacked(out_type(body, i), member(out_axes, i - ncarried), length);
+		c->out[i] = stacked(c->dims, out_type(body, i), member(out_axes, i - ncarried), length, state, open, ncarried);
 	return LINNET_OK;
 }
 

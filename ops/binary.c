@@ -10,15 +10,36 @@ struct binary {
 	int64_t (*whole)(int64_t a, int64_t b);   /* on integers, wrapping to the type */
 	int64_t (*natural)(int64_t a, int64_t b); /* on the bits of unsigned ones, where that differs */
 	dim (*sym)(struct dims *t, dim a, dim b); /* on known elements */
+	struct ratio (*ratio)(struct dims *t, struct ratio a, struct ratio b); /* on known elements of floats */
 	bool divides;                             /* no integer divisor may be 0 */
 };
+
+/* out[0]'s elements as floats; the inputs are one or two numbers or vectors. */
+static void join_ratios(struct shape_call *c, struct ratio (*f)(struct dims *t, struct ratio a, struct ratio b))
+{
+	struct ratio a[MAX_SYM], b[MAX_SYM], y[MAX_SYM];
+	int m, n;
+
+	if (!c->arena || (m = type_ratios(c->in[0], a)) < 0 || (n = type_ratios(c->in[1], b)) < 0)
+		return;
+	if (m != n && m != 1 && n != 1)
+		return;
+	for (int i = 0; i < m || i < n; i++) {
+		struct ratio p = a[m == 1 ? 0 : i], q = b[n == 1 ? 0 : i];
+
+		y[i] = p.num == DIM_NONE || q.num == DIM_NONE ? (struct ratio){ DIM_NONE, 1 } : f(c->dims, p, q);
+	}
+	type_set_ratios(c, 0, y, m == 1 || !n ? n : m);
+}
 
 static enum linnet_code shape_binary(struct shape_call *c)
 {
 	const struct binary *f = c->op->param;
 
 	TRY(shape_broadcast(c));
-	if (f->sym)
+	if (f->ratio && dtype_class(c->out[0].dt) == CLASS_FLOAT)
+		join_ratios(c, f->ratio);
+	else if (f->sym)
 		join_sym(c, f->sym);
 	return LINNET_OK;
 }
@@ -59,6 +80,45 @@ static int64_t xor_int(int64_t a, int64_t b) { return a ^ b; }
 /* Toward zero; the smallest number by -1 wraps. */
 static int64_t quotient_int(int64_t a, int64_t b) { return b == -1 ? sub_int(0, a) : a / b; }
 static int64_t quotient_natural(int64_t a, int64_t b) { return (int64_t)((uint64_t)a / (uint64_t)b); }
+
+static struct ratio sum_ratio(struct dims *t, struct ratio a, struct ratio b, dim (*f)(struct dims *, dim, dim))
+{
+	struct ratio r = { DIM_NONE, 1 };
+
+	if (!__builtin_mul_overflow(a.den, b.den, &r.den))
+		r.num = f(t, dim_mul(t, a.num, b.den), dim_mul(t, b.num, a.den));
+	return r;
+}
+
+static struct ratio ratio_add(struct dims *t, struct ratio a, struct ratio b) { return sum_ratio(t, a, b, dim_add); }
+static struct ratio ratio_sub(struct dims *t, struct ratio a, struct ratio b) { return sum_ratio(t, a, b, dim_sub); }
+
+static struct ratio ratio_mul(struct dims *t, struct ratio a, struct ratio b)
+{
+	struct ratio r = { DIM_NONE, 1 };
+
+	if (!__builtin_mul_overflow(a.den, b.den, &r.den))
+		r.num = dim_mul(t, a.num, b.num);
+	return r;
+}
+
+/* By a number; by a symbolic length only where it leaves nothing over. */
+static struct ratio ratio_div(struct dims *t, struct ratio a, struct ratio b)
+{
+	struct ratio r = { DIM_NONE, 1 };
+	dim num = dim_mul(t, a.num, b.den);
+
+	if (dim_is_int(b.num) && b.num) {
+		if (!__builtin_mul_overflow(a.den, b.num < 0 ? -b.num : b.num, &r.den))
+			r.num = b.num < 0 ? dim_sub(t, 0, num) : num;
+	} else if (dim_is_expr(b.num)) {
+		dim q = dim_div(t, num, b.num);
+
+		if (q != DIM_NONE && dim_mul(t, q, b.num) == num)
+			r = (struct ratio){ q, a.den };
+	}
+	return r;
+}
 
 /* Div truncates: the floor where nothing is negative, else only integers are known. */
 static dim dim_quotient(struct dims *t, dim a, dim b)
@@ -311,11 +371,11 @@ static enum linnet_code swiglu(struct kernel_call *c)
 
 static const struct op rows[] = {
 	BINARY("Add", 7, NUMBERS, FLOW_LINEAR, AGREE_ROUND, -4, 4, "The sum.", .real = add,
-	       .whole = add_int, .sym = dim_add),
+	       .whole = add_int, .sym = dim_add, .ratio = ratio_add),
 	BINARY("Sub", 7, NUMBERS, FLOW_LINEAR, AGREE_ROUND, -4, 4, "The difference.", .real = sub,
-	       .whole = sub_int, .sym = dim_sub),
+	       .whole = sub_int, .sym = dim_sub, .ratio = ratio_sub),
 	BINARY("Mul", 7, NUMBERS, FLOW_LINEAR, AGREE_ROUND, -4, 4, "The product.", .real = mul,
-	       .whole = mul_int, .sym = dim_mul),
+	       .whole = mul_int, .sym = dim_mul, .ratio = ratio_mul),
 	{
 		.name = "Div", .since = 7,
 		.doc = "The quotient; of integers toward zero.",
@@ -325,7 +385,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_binary,
 		.kernel = binary,
-		.param = &(const struct binary){ quotient, quotient_int, quotient_natural, dim_quotient, .divides = true },
+		.param = &(const struct binary){ quotient, quotient_int, quotient_natural, dim_quotient, ratio_div, .divides = true },
 		.fuzz = { FUZZ_BROADCAST, 1, 8 },
 	},
 	{

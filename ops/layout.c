@@ -15,14 +15,14 @@ static enum linnet_code copy_kernel(struct kernel_call *c)
 /* A view's elements are its input's. */
 static void keep_elements(struct shape_call *c)
 {
-	dim e[MAX_SYM];
+	struct ratio r[MAX_SYM];
 	int n;
 
 	if (!c->arena || c->out[0].shape.rank < 0 || c->out[0].shape.rank > 1)
 		return;
-	n = type_elements(c->in[0], e);
+	n = type_ratios(c->in[0], r);
 	if (n >= 0)
-		type_set_sym(c, 0, e, n);
+		type_set_ratios(c, 0, r, n);
 }
 
 /* A length given by the user: known ones must not be negative. */

@@ -301,6 +301,18 @@ enum linnet_code type_dims(const struct type *t, dim *out, int max, int *n, stru
  */
 int type_elements(const struct type *t, dim out[MAX_SYM]);
 
+/* A length that went through floats on its way, num / den with den > 0; num is DIM_NONE when it is not known. */
+struct ratio {
+	dim num;
+	int64_t den;
+};
+
+/* A number that is a ratio with a small power of two below, as 0.5 and 3 are, else not known. */
+struct ratio ratio_of(double v);
+
+/* The same as type_elements() of integers, floats and doubles. */
+int type_ratios(const struct type *t, struct ratio out[MAX_SYM]);
+
 /* Element i of a 0- or 1-D integer input, DIM_NONE when it is not known. */
 dim type_element(const struct type *t, int64_t i);
 
@@ -313,6 +325,7 @@ enum linnet_code rank_limit(int64_t rank, struct linnet_error *e);
 
 /* Record symbolic elements for an output (copied; ignored when c->arena is NULL, n > MAX_SYM or none is known). */
 void type_set_sym(struct shape_call *c, int out, const dim *elements, int n);
+void type_set_ratios(struct shape_call *c, int out, const struct ratio *elements, int n);
 
 /* Symbolic elements of output 0 as f of known elements of the inputs, folded from the left; one element goes with all of
  * another's. */

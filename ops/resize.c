@@ -74,10 +74,11 @@ static enum linnet_code check_count(const struct type *t, const char *name, int 
 	return LINNET_OK;
 }
 
-/* floor(d * scale) for a length that may be symbolic: where scale or 1 / scale is an integer. */
+/* floor(d * scale) for a length that may be symbolic: where scale or 1 / scale is a ratio of small numbers. */
 static dim scaled(struct dims *t, dim d, double scale)
 {
 	double inverse = 1 / scale;
+	struct ratio r;
 
 	/* the product is one of floats, as ONNX's own shape inference has it: 3 times float(7 / 3) is 7 */
 	if (dim_is_int(d)) {
@@ -85,9 +86,10 @@ static dim scaled(struct dims *t, dim d, double scale)
 
 		return m < 0x1p40f ? (dim)m : DIM_NONE;
 	}
-	if (scale == floor(scale) && scale < 0x1p31)
-		return dim_mul(t, d, (dim)scale);
-	return inverse == floor(inverse) && inverse < 0x1p31 ? dim_div(t, d, (dim)inverse) : DIM_NONE;
+	if (inverse == floor(inverse) && inverse < 0x1p31)
+		return dim_div(t, d, (dim)inverse);
+	r = ratio_of(scale);
+	return dim_div(t, dim_mul(t, d, r.num), r.den);
 }
 
 /* Lengths and factors of all axes. in: X, roi, scales, sizes. */

@@ -1,4 +1,5 @@
 /* Shape functions and helpers shared by several families. */
+#include <math.h>
 #include <string.h>
 
 #include "ops/op.h"
@@ -122,7 +123,7 @@ enum linnet_code type_ints(const struct type *t, dim *out, int max, int *n, stru
 		return fail(e, LINNET_ESHAPE, "expected at most one dimension, found %d", t->shape.rank);
 	if (t->value)
 		count = t->value->n;
-	else if (t->sym)
+	else if (t->sym && t->den <= 1)
 		count = t->shape.rank ? t->shape.d[0] : 1;
 	if (count < 0)
 		return LINNET_OK;
@@ -177,6 +178,41 @@ int type_elements(const struct type *t, dim out[MAX_SYM])
 	return n;
 }
 
+struct ratio ratio_of(double v)
+{
+	struct ratio r = { DIM_NONE, 1 };
+
+	while (r.den < 1 << 20 && v != floor(v)) {
+		v *= 2;
+		r.den *= 2;
+	}
+	if (v == floor(v) && fabs(v) < 0x1p53)
+		r.num = (dim)v;
+	return r;
+}
+
+int type_ratios(const struct type *t, struct ratio out[MAX_SYM])
+{
+	bool real = t && dtype_in(t->dt, SET(FLOAT) | SET(DOUBLE));
+	dim whole[MAX_SYM];
+	int n;
+
+	if (!real) {
+		n = type_elements(t, whole);
+		for (int i = 0; i < n; i++)
+			out[i] = (struct ratio){ whole[i], 1 };
+		return n;
+	}
+	if (t->shape.rank < 0 || t->shape.rank > 1 || (t->shape.rank && !dim_is_int(t->shape.d[0])))
+		return -1;
+	if ((t->shape.rank && t->shape.d[0] > MAX_SYM) || (!t->value && !t->sym))
+		return -1;
+	n = t->shape.rank ? (int)t->shape.d[0] : 1;
+	for (int i = 0; i < n; i++)
+		out[i] = t->value ? ratio_of(tensor_get(t->value, i)) : (struct ratio){ t->sym[i], t->den ? t->den : 1 };
+	return n;
+}
+
 dim type_element(const struct type *t, int64_t i)
 {
 	if (t->value && i < t->value->n) {
@@ -184,7 +220,7 @@ dim type_element(const struct type *t, int64_t i)
 
 		return dim_is_int(v) ? v : DIM_EXPR_MAX + 1; /* as type_ints() */
 	}
-	if (!t->value && t->sym && i < (t->shape.rank ? t->shape.d[0] : 1))
+	if (!t->value && t->sym && t->den <= 1 && i < (t->shape.rank ? t->shape.d[0] : 1))
 		return t->sym[i];
 	return DIM_NONE;
 }
@@ -217,6 +253,42 @@ void type_set_sym(struct shape_call *c, int out, const dim *elements, int n)
 		return;
 	p = arena_dup(c->arena, elements, (size_t)n * sizeof *elements);
 	c->out[out].sym = p; /* without memory: not known, which is always allowed */
+}
+
+/* Without what numerator and denominator are sure to share. */
+static struct ratio reduced(struct dims *t, struct ratio r)
+{
+	if (r.num != DIM_NONE && dim_divides(t, r.den, r.num))
+		return (struct ratio){ dim_div(t, r.num, r.den), 1 };
+	return r;
+}
+
+void type_set_ratios(struct shape_call *c, int out, const struct ratio *elements, int n)
+{
+	bool real = dtype_in(c->out[out].dt, SET(FLOAT) | SET(DOUBLE));
+	struct ratio r[MAX_SYM];
+	int64_t den = 1;
+	dim e[MAX_SYM];
+
+	if (!c->arena || n > MAX_SYM)
+		return;
+	for (int i = 0; i < n; i++) {
+		int64_t a = den, b, rest;
+
+		r[i] = reduced(c->dims, elements[i]);
+		if (r[i].num == DIM_NONE)
+			continue;
+		for (b = r[i].den; b; a = b, b = rest) /* a becomes the greatest common divisor */
+			rest = a % b;
+		if (__builtin_mul_overflow(den / a, r[i].den, &den) || den > INT32_MAX)
+			return;
+	}
+	if (den > 1 && !real)
+		return;
+	for (int i = 0; i < n; i++)
+		e[i] = r[i].num == DIM_NONE ? DIM_NONE : dim_mul(c->dims, r[i].num, den / r[i].den);
+	type_set_sym(c, out, e, n);
+	c->out[out].den = den;
 }
 
 void join_sym(struct shape_call *c, dim (*f)(struct dims *t, dim a, dim b))

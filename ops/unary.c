@@ -17,6 +17,7 @@ struct unary {
 	int64_t (*whole)(int64_t x);                    /* on signed integers, wrapping to the type */
 	int64_t (*natural)(int64_t x);                  /* on unsigned integers (their bits) and bool */
 	dim (*sym)(struct dims *t, dim x);              /* on known elements */
+	dim (*ratio)(struct dims *t, dim num, dim den); /* on known elements of floats, to integers */
 };
 
 static enum linnet_code shape_unary(struct shape_call *c)
@@ -26,6 +27,16 @@ static enum linnet_code shape_unary(struct shape_call *c)
 	int n;
 
 	TRY(shape_same(c));
+	if (f->ratio && dtype_class(c->out[0].dt) == CLASS_FLOAT) {
+		struct ratio r[MAX_SYM];
+
+		n = c->arena ? type_ratios(c->in[0], r) : -1;
+		for (int i = 0; i < n; i++)
+			r[i] = (struct ratio){ f->ratio(c->dims, r[i].num, r[i].den), 1 };
+		if (n >= 0)
+			type_set_ratios(c, 0, r, n);
+		return LINNET_OK;
+	}
 	n = f->sym && c->arena ? type_elements(c->in[0], x) : -1;
 	for (int i = 0; i < n; i++)
 		x[i] = f->sym(c->dims, x[i]);
@@ -226,17 +237,23 @@ static enum linnet_code clip(struct kernel_call *c)
 
 /* ---- Cast ---- */
 
-/* The elements a cast keeps: integers and bools that stay such, though not to bool. */
+/* The elements a cast keeps: those of integers and floats, though not as bool. A cast to integers truncates. Constants are not
+ * for here: they are evaluated. */
 static void keep_sym(struct shape_call *c)
 {
-	dim x[MAX_SYM];
+	struct ratio r[MAX_SYM];
 	int n;
 
-	if (!c->arena || !dtype_in(c->out[0].dt, INDICES))
+	if (!c->arena || c->in[0]->value || !dtype_in(c->out[0].dt, INDICES | SET(FLOAT) | SET(DOUBLE)))
 		return;
-	n = type_elements(c->in[0], x);
+	n = type_ratios(c->in[0], r);
+	for (int i = 0; i < n && dtype_in(c->out[0].dt, INDICES); i++) {
+		bool whole = r[i].den == 1 || dim_ge(c->dims, r[i].num, 0);
+
+		r[i] = (struct ratio){ whole ? dim_div(c->dims, r[i].num, r[i].den) : DIM_NONE, 1 };
+	}
 	if (n >= 0)
-		type_set_sym(c, 0, x, n);
+		type_set_ratios(c, 0, r, n);
 }
 
 static enum linnet_code shape_cast(struct shape_call *c)
@@ -461,9 +478,9 @@ static const struct op rows[] = {
 	      "1, 0 or -1 as the input is positive, zero or negative.", .real = sign,
 	      .whole = sign_int, .natural = nonzero_int),
 	UNARY("Floor", 6, XY(FLOW_NONE), FLOATS, AGREE_BITS, -4, 4,
-	      "The largest integer that is not larger.", .real = floor),
+	      "The largest integer that is not larger.", .real = floor, .ratio = dim_div),
 	UNARY("Ceil", 6, XY(FLOW_NONE), FLOATS, AGREE_BITS, -4, 4,
-	      "The smallest integer that is not smaller.", .real = ceil),
+	      "The smallest integer that is not smaller.", .real = ceil, .ratio = dim_ceil_div),
 	UNARY("Round", 11, XY(FLOW_NONE), FLOATS, AGREE_BITS, -4, 4,
 	      "The nearest integer, halves to the even one.", .real = nearbyint),
 	UNARY("Reciprocal", 6, XY(FLOW_SMOOTH), FLOATS, AGREE_ROUND, 0.25, 4,

@@ -37,6 +37,7 @@ struct type {
 	const struct tensor *value; /* when it is constant, else NULL */
 	const dim *sym;             /* when its elements are known integers or expressions: one a element (DIM_NONE for
 	                             * single unknown ones), rank 0 or 1, at most MAX_SYM; else NULL */
+	int64_t den;                /* of floats the elements are sym[i] / den; 0 means 1 */
 };
 
 enum { MAX_SYM = 256 };

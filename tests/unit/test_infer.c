@@ -47,6 +47,8 @@ static const char *described(struct linnet_model *m, const struct type *t)
 			str_add(&s, dim_str(m->dims, t->value ? tensor_get_int(t->value, i) : t->sym[i], m->arena));
 	}
 	str_add(&s, n && n <= 8 ? "}" : "");
+	if (t->den)
+		str_addf(&s, " / %lld", (long long)t->den);
 	return str_done(&s);
 }
 
@@ -99,6 +101,82 @@ static const struct {
 	  "g (float[2, 3] x) => (y) <int64[2] p = {3, 2}>\n"
 	  "{ s = Shape (x)\n c = Concat <axis = 0> (p, s)\n y = ConstantOfShape <value = int64[1] {7}> (p)\n t = Transpose (y) }",
 	  { { "s", "int64[2] {2, 3}" }, { "c", "int64[4] {3, 2, 2, 3}" }, { "t", "int64[2,3] {7, 7, 7, 7, 7, 7}" } } },
+	/* lengths computed in floats, as for Resize and scales */
+	{ "<ir_version: 8, opset_import: [\"\": 18]>\n"
+	  "g (float[1, 3, h, w] x) => (y) <float two = {2}, float half = {0.5}, float third = {3}, int64[1] z = {0}, int64[2] nc = {1, 3},\n"
+	  "    int64 i2 = {2}, int64 i3 = {3}>\n"
+	  "{ s = Shape (x)\n hi = Gather (s, i2)\n wi = Gather (s, i3)\n hf = Cast <to = 1> (hi)\n wf = Cast <to = 1> (wi)\n"
+	  "  h2 = Mul (hf, two)\n hx = Add (h2, half)\n h3 = Floor (hx)\n w2 = Div (wf, third)\n w3 = Ceil (w2)\n"
+	  "  a = Cast <to = 7> (h3)\n b = Cast <to = 7> (w3)\n t = Cast <to = 7> (w2)\n a1 = Unsqueeze (a, z)\n b1 = Unsqueeze (b, z)\n"
+	  "  size = Concat <axis = 0> (nc, a1, b1)\n y = Resize (x, , , size)\n q = Div (hx, hf)\n one = Div (h2, hf) }",
+	  { { "hx", "float[] {4*h + 1} / 2" }, { "h3", "float[] {2*h}" }, { "w2", "float[] {w} / 3" }, { "b", "int64[] {(w + 2)//3}" },
+	    { "t", "int64[] {w//3}" }, { "size", "int64[4] {1, 3, 2*h, (w + 2)//3}" }, { "y", "float[1,3,2*h,(w + 2)//3]" },
+	    { "q", "float[]" }, { "one", "float[] {2}" } } },
+	/* as vectors; Resize by scales that are ratios */
+	{ "<ir_version: 8, opset_import: [\"\": 18]>\n"
+	  "g (float[1, 3, h, w] x) => (y) <float[2] by = {1.5, 0.25}, int64[1] two = {2}, int64[1] far = {9223372036854775807}, int64[1] z = {0},\n"
+	  "    float[4] scales = {1, 1, 1.5, 0.25}>\n"
+	  "{ s = Shape (x)\n hw = Slice (s, two, far, z)\n f = Cast <to = 1> (hw)\n m = Mul (f, by)\n o = Floor (m)\n i = Cast <to = 7> (o)\n"
+	  "  y = Resize (x, , scales) }",
+	  { { "m", "float[2] {6*h, w} / 4" }, { "i", "int64[2] {h + h//2, w//4}" }, { "y", "float[1,3,h + h//2,w//4]" } } },
+	/* what exporters write around Expand and Range: is -1 a length, how long is a range */
+	{ "<ir_version: 8, opset_import: [\"\": 18]>\n"
+	  "g (float[batch, seq] x) => (y) <int64[3] want = {-1, 4, -1}, int64[1] three = {3}, int64 minus = {-1}, int64[1] z = {0}, int64 i0 = {0},\n"
+	  "    int64 i1 = {1}, float f1 = {1}, float f0 = {0}>\n"
+	  "{ s = Shape (x)\n b = Gather (s, i0)\n n = Gather (s, i1)\n b1 = Unsqueeze (b, z)\n n1 = Unsqueeze (n, z)\n one = Constant <value_ints = [1]> ()\n"
+	  "  real = Concat <axis = 0> (b1, one, n1)\n ones = ConstantOfShape <value = int64[1] {1}> (three)\n m = Mul (ones, minus)\n"
+	  "  is = Equal (want, m)\n dims = Where (is, ones, want)\n u = Unsqueeze (x, one)\n y = Expand (u, dims)\n"
+	  "  isr = Equal (real, m)\n dimr = Where (isr, ones, real)\n r = Range (i0, n, i1)\n nf = Cast <to = 1> (n)\n rf = Range (f0, nf, f1)\n"
+	  "  all = ReduceProd <keepdims = 0> (real)\n filled = ConstantOfShape (real)\n sq = Squeeze (filled, one) }",
+	  { { "dims", "int64[3] {1, 4, 1}" }, { "y", "float[batch,4,seq]" }, { "dimr", "int64[3] {batch, 1, seq}" },
+	    { "r", "int64[seq]" }, { "rf", "float[seq]" }, { "all", "int64[] {batch*seq}" }, { "filled", "float[batch,1,seq]" },
+	    { "sq", "float[batch,seq]" } } },
+	/* slices between symbolic ends */
+	{ "<ir_version: 8, opset_import: [\"\": 18]>\n"
+	  "g (float[past, 8] cache, float[seq, 8] x, float[64, 64] table) => (e) <int64 i0 = {0}, int64[1] z = {0}, int64[1] last = {-1},\n"
+	  "    int64[1] far = {9223372036854775807}, int64[1] axis1 = {1}>\n"
+	  "{ all = Concat <axis = 0> (cache, x)\n sa = Shape (all)\n sx = Shape (x)\n t = Gather (sa, z)\n n = Gather (sx, z)\n"
+	  "  from = Sub (t, n)\n a = Slice (table, from, t, z)\n b = Slice (a, z, t, axis1)\n c = Slice (all, from, far, z)\n"
+	  "  d = Slice (all, z, last, z)\n e = Slice (all, last, far, z) }",
+	  { { "from", "int64[1] {past}" }, { "a", "float[max(min(64 - past, seq), 0),64]" }, { "c", "float[seq,8]" },
+	    { "d", "float[max(past + seq - 1, 0),8]" }, { "e", "float[min(1, past + seq),8]" } } },
+	/* If: lengths the branches share stay, others are symbols with what is sure of both */
+	{ "<ir_version: 8, opset_import: [\"\": 18]>\n"
+	  "g (float[n, 4] x, bool c) => (y, z) <int64[1] a = {0}, int64[2] r = {1, -1}>\n"
+	  "{ w = Constant <value = float[2,4] {0,0,0,0,0,0,0,0}> ()\n  two = Constant <value_ints = [2]> ()\n"
+	  "  y, z = If (c) <then_branch = t () => (p, q) { p = Concat <axis = 0> (x, x, w)\n q = Reshape (x, r) },\n"
+	  "    else_branch = f () => (s, u) { s = Identity (w)\n u = Transpose (x) }>\n"
+	  "  v = Shape (y)\n l = Gather (v, a)\n at = Sub (l, two)\n e = ConstantOfShape (at) }",
+	  { { "y", "float[y_d0,4]" }, { "z", "float[z_d0,z_d1]" }, { "e", "float[y_d0 - 2]" } } },
+	/* a branch that cannot run says nothing, nor does one that is known not to be taken */
+	{ "<ir_version: 8, opset_import: [\"\": 18]>\n"
+	  "g (float[n, 4] x, bool c) => (y) <int64[1] last = {1}, bool no = {0}>\n"
+	  "{ y = If (c) <then_branch = t () => (p) { p = Squeeze (x, last) }, else_branch = f () => (q) { q = Identity (x) }>\n"
+	  "  z = If (no) <then_branch = t () => (p2) { p2 = Neg (x) }, else_branch = f () => (q2) { q2 = Transpose (x) }>\n"
+	  "  k = If (no) <then_branch = t () => (p3) { p3 = Shape (x) }, else_branch = f () => (q3) { q3 = Constant <value_ints = [7, 8]> () }> }",
+	  { { "y", "float[n,4]" }, { "z", "float[4,n]" }, { "k", "int64[2] {7, 8}" } } },
+	/* Loop: what stays the same is kept, what grows is a symbol; stacked outputs are as long as the trip count */
+	{ "<ir_version: 8, opset_import: [\"\": 18]>\n"
+	  "g (float[n, 4] x, float[1, 4] acc, float[t, 2] steps) => (rows) <bool yes = {1}, int64 i0 = {0}, int64[1] k = {5}>\n"
+	  "{ s = Shape (steps)\n m = Gather (s, i0)\n"
+	  "  same, grown, count, rows = Loop (m, yes, x, acc, k) <body = b (i, go, v, w, c) => (on, v2, w2, c2, row) {\n"
+	  "    on = Identity (go)\n v2 = Neg (v)\n w2 = Concat <axis = 0> (w, v)\n c2 = Identity (c)\n row = Transpose (w2) }>\n"
+	  "  alone, until = Loop (, yes, x) <body = b2 (i2, go2, a) => (on2, a2, r2) { th = Constant <value_float = 1.0> ()\n"
+	  "    sum = ReduceSum <keepdims = 0> (a)\n on2 = Less (sum, th)\n a2 = Neg (a)\n r2 = Identity (sum) }> }",
+	  { { "same", "float[n,4]" }, { "grown", "float[grown_d0,4]" }, { "count", "int64[1] {5}" }, { "rows", "float[t,4,rows_d2]" },
+	    { "alone", "float[n,4]" }, { "until", "float[until_d0]" } } },
+	/* a carried value whose rank changes, and one whose contents do */
+	{ "<ir_version: 8, opset_import: [\"\": 18]>\n"
+	  "g (float[4] x, int64 m) => (y) <bool yes = {1}, int64[1] a = {0}, int64[1] k = {5}>\n"
+	  "{ y, z = Loop (m, yes, x, k) <body = b (i, go, v, c) => (on, v2, c2) {\n"
+	  "    on = Identity (go)\n v2 = Unsqueeze (v, a)\n c2 = Add (c, c) }> }",
+	  { { "y", "float[?]" }, { "z", "int64[1]" } } },
+	/* Scan: slices along axes, stacked along axes */
+	{ "<ir_version: 9, opset_import: [\"\": 18]>\n"
+	  "g (float[batch, 8] h, float[batch, t, 8] x) => (y)\n"
+	  "{ last, y = Scan (h, x) <num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [-2], body = b (state, slice) => (next, out) {\n"
+	  "    next = Add (state, slice)\n out = Identity (next) }> }",
+	  { { "last", "float[batch,8]" }, { "y", "float[batch,t,8]" } } },
 	/* what inference cannot know comes from the file, else it is a symbol of the value's own */
 	{ "<ir_version: 8, opset_import: [\"\": 18, \"x.y\": 1]>\n"
 	  "g (float[n] x, int64[2] s) => (y) <float[n, 5] a>\n"
@@ -108,6 +186,8 @@ static const struct {
 
 static void types_of_values(void **state)
 {
+	int wrong = 0;
+
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct linnet_model *m = inferred(cases[i].text);
@@ -120,13 +200,16 @@ static void types_of_values(void **state)
 				const char *name = cases[i].expect[k][0], *want = cases[i].expect[k][1];
 				const char *found = described(m, &m->graph->value[find(m->graph, name)].type);
 
-				if (!found || strcmp(found, want))
-					fail_msg("%s is %s, not %s, in\n%s", name, found, want, cases[i].text);
+				if (found && !strcmp(found, want))
+					continue;
+				print_error("%s is %s, not %s, in\n%s\n", name, found ? found : "nothing", want, cases[i].text);
+				wrong++;
 			}
 			assert_int_equal(graph_infer(m->graph, &e), LINNET_OK);
 		}
 		model_free(m);
 	}
+	assert_int_equal(wrong, 0);
 }
 
 static void errors_name_the_node(void **state)
