@@ -304,6 +304,38 @@ static void saving_fails(void **state)
 	folder_remove(&f);
 }
 
+/* A tensor of 2 GiB in a file (with a hole) does not fit into one message. */
+static void two_gigabytes(void **state)
+{
+	struct linnet_error e = { 0 };
+	struct folder f = folder_new();
+	struct linnet_model *m;
+	struct wire t = { 0 }, graph = { 0 }, w = { 0 };
+	char path[256];
+	void *data;
+	size_t n;
+
+	(void)state;
+	w_int(&t, TENSOR_DIMS, (int64_t)1 << 31);
+	w_int(&t, TENSOR_TYPE, DT_UINT8);
+	entry(&t, "location", "hole");
+	w_int(&t, TENSOR_LOCATION, 1);
+	w_msg(&graph, GRAPH_INITIALIZER, &t);
+	w_int(&w, MODEL_IR, 10);
+	w_msg(&w, MODEL_GRAPH, &graph);
+	folder_put(&f, "hole", "", 0);
+	assert_int_equal(truncate(folder_path(&f, "hole", path), (off_t)1 << 31), 0);
+	folder_put(&f, "a.onnx", w.p, w.n);
+	m = open_model(folder_path(&f, "a.onnx", path));
+	assert_int_equal(proto_save_memory(m, m->arena, &data, &n, &e), LINNET_ELIMIT);
+	/* 2 + 1 + 5 bytes of the model, 1 + 5 of the graph, 6 + 2 + 1 + 5 of the tensor, and its data */
+	assert_string_equal(e.message, "2147483676 bytes to be written; protobuf admits 2147483647");
+	err_clear(&e);
+	assert_int_equal(proto_save(m, "-", false, &e), LINNET_EUSAGE); /* it would take a second file */
+	model_free(m);
+	folder_remove(&f);
+}
+
 static void tensor_files(void **state)
 {
 	static const struct text words[] = { { "one", 3 }, { "", 0 } };
@@ -392,8 +424,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(external_data),    cmocka_unit_test(checksums),    cmocka_unit_test(over_itself),
-		cmocka_unit_test(outside_and_back), cmocka_unit_test(saving_fails), cmocka_unit_test(tensor_files),
-		cmocka_unit_test(every_allocation_may_fail),
+		cmocka_unit_test(outside_and_back), cmocka_unit_test(saving_fails), cmocka_unit_test(two_gigabytes),
+		cmocka_unit_test(tensor_files),     cmocka_unit_test(every_allocation_may_fail),
 	};
 
 	return cmocka_run_group_tests_name("file", tests, NULL, NULL);
