@@ -4,6 +4,7 @@
 #include "folder.h"
 #include "graph/proto.h"
 #include "graph/sha1.h"
+#include "walk.h"
 #include "wire.h"
 
 enum { MODEL_IR = 1, MODEL_PRODUCER = 2, MODEL_GRAPH = 7, GRAPH_INITIALIZER = 5 };
@@ -371,19 +372,24 @@ static void tensor_files(void **state)
 
 /* ---- Out of memory ---- */
 
+struct paths {
+	char from[256], to[256];
+};
+
 /* Load, ask for all tensors, save outside and inside. */
-static enum linnet_code walk(const char *from, const char *to, struct linnet_error *e)
+static enum linnet_code load_and_save(const void *ctx, struct linnet_error *e)
 {
+	const struct paths *paths = ctx;
 	struct linnet_model *m = model_new(NULL, e);
-	enum linnet_code code = m ? proto_load(m, from, e) : LINNET_EMEM;
+	enum linnet_code code = m ? proto_load(m, paths->from, e) : LINNET_EMEM;
 	struct tensor *t;
 
 	for (size_t i = 0; !code && i < proto_model(m)->graph->n_initializer; i++)
 		code = proto_tensor(m, proto_model(m)->graph->initializer[i], &t, e);
 	if (!code)
-		code = proto_save(m, to, true, e);
+		code = proto_save(m, paths->to, true, e);
 	if (!code)
-		code = proto_save(m, to, false, e);
+		code = proto_save(m, paths->to, false, e);
 	model_free(m);
 	return code;
 }
@@ -392,30 +398,17 @@ static void every_allocation_may_fail(void **state)
 {
 	struct wire w = raw_model((const int64_t[]){ 3, 2000, 1500 }, 3), x = external_model("b.data", "4", NULL, NULL);
 	struct folder f = folder_new();
-	char a[256], b[256], to[256];
+	struct paths p;
 
 	(void)state;
 	folder_put(&f, "a.onnx", w.p, w.n);
 	folder_put(&f, "b.onnx", x.p, x.n);
 	folder_put(&f, "b.data", w.p, w.n);
-	folder_path(&f, "a.onnx", a);
-	folder_path(&f, "b.onnx", b);
-	folder_path(&f, "to.onnx", to);
-	for (int which = 0; which < 2; which++) {
-		enum linnet_code code = LINNET_EMEM;
-		uint64_t n = 0;
-
-		while (code) {
-			struct linnet_error e = { 0 };
-
-			mem_fail_at(++n);
-			code = walk(which ? b : a, to, &e);
-			mem_fail_at(0);
-			if (code && (code != LINNET_EMEM || strcmp(e.message, "out of memory")))
-				fail_msg("request %d: %s: %s", (int)n, linnet_code_name(code), e.message);
-		}
-		assert_true(n > 20);
-	}
+	folder_path(&f, "to.onnx", p.to);
+	folder_path(&f, "a.onnx", p.from);
+	assert_true(walk_memory("inside", load_and_save, &p) > 20);
+	folder_path(&f, "b.onnx", p.from);
+	assert_true(walk_memory("outside", load_and_save, &p) > 20);
 	assert_int_equal(folder_count(&f), 5); /* nothing half-made */
 	folder_remove(&f);
 }
