@@ -453,8 +453,8 @@ static enum linnet_code read_message(struct reader *r, const struct place *here,
 enum linnet_code wire_read(struct arena *a, const ProtobufCMessageDescriptor *d, const void *data, size_t n,
                            const struct wire_limits *l, ProtobufCMessage **out, struct linnet_error *e)
 {
-	struct reader r = { .a = a, .start = data, .l = l, .e = e };
-	struct span all = { data, n };
+	struct span all = { n ? data : (const void *)"", n }; /* nothing may be NULL, which has no end */
+	struct reader r = { .a = a, .start = all.p, .l = l, .e = e };
 
 	return read_message(&r, NULL, d, &all, 1, 1, out);
 }

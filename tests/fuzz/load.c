@@ -1,12 +1,13 @@
 /*
  * Fuzz target: bytes as a model file. What loads is written, read again and written again: same bytes, and the same graph or the
- * same complaint from both. Whatever fails says so in one line.
+ * same complaint from both. What is understood is exported, and that is understood as well. Whatever fails says so in one line.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "graph/graph.h"
+#include "tests/unit/same.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -49,18 +50,6 @@ static enum linnet_code understand(struct linnet_model *m, struct linnet_error *
 	return code;
 }
 
-/* Both are the same model, from different files. */
-static void compare(struct linnet_model *a, struct linnet_model *b)
-{
-	struct linnet_error ea = { 0 }, eb = { 0 };
-
-	understand(a, &ea);
-	understand(b, &eb);
-	CHECK(ea.code == eb.code && !strcmp(ea.message, eb.message) && !strcmp(ea.node, eb.node));
-	if (!ea.code)
-		CHECK(a->graph->nnode == b->graph->nnode && a->graph->nvalue == b->graph->nvalue);
-}
-
 /* The bytes of m, from its own arena; NULL when it refers to files. */
 static void *save(struct linnet_model *m, size_t *n)
 {
@@ -70,6 +59,46 @@ static void *save(struct linnet_model *m, size_t *n)
 
 	check_error(code, &e);
 	return code ? NULL : data;
+}
+
+static bool same(const struct graph *a, const struct graph *b, struct arena *scratch)
+{
+	const char *difference = graph_difference(a, b, scratch);
+
+	if (difference)
+		fprintf(stderr, "%s\n", difference);
+	return !difference;
+}
+
+/* Both are the same model, from different files. */
+static enum linnet_code compare(struct linnet_model *a, struct linnet_model *b)
+{
+	struct linnet_error ea = { 0 }, eb = { 0 };
+
+	understand(a, &ea);
+	understand(b, &eb);
+	CHECK(ea.code == eb.code && !strcmp(ea.message, eb.message) && !strcmp(ea.node, eb.node));
+	CHECK(ea.code || same(a->graph, b->graph, a->arena));
+	return ea.code;
+}
+
+/* An exported graph can be read again and has the same interface. */
+static void export(struct linnet_model *m)
+{
+	struct linnet_model *again = new_model();
+	const struct graph *before = m->graph;
+	struct linnet_error e = { 0 };
+	enum linnet_code code = graph_export(m, 0, &e);
+	void *data;
+	size_t n;
+
+	check_error(code, &e);
+	if (!code && (data = save(m, &n))) {
+		CHECK(!proto_load_memory(again, data, n, &e));
+		CHECK(!understand(again, &e));
+		CHECK(before->nin == again->graph->nin && before->nout == again->graph->nout);
+	}
+	model_free(again);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
@@ -86,7 +115,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		CHECK(!proto_load_memory(again, first, n1, &e));
 		second = save(again, &n2);
 		CHECK(second && n1 == n2 && !memcmp(first, second, n1));
-		compare(m, again);
+		if (!compare(m, again))
+			export(m);
 	} else if (!code) {
 		understand(m, &e);
 	}
