@@ -397,8 +397,13 @@ static void fold(struct graph *g, node_id id)
 
 static enum linnet_code expand(struct lowering *l, struct graph *g, node_id id, int depth, struct linnet_error *e)
 {
+	const struct node *n = &g->node[id];
 	node_id first = g->nnode;
 
+	for (uint32_t i = 0; i < n->nin; i++)
+		if (n->in[i] && g->value[n->in[i]].type.kind != KIND_TENSOR)
+			return fail(e, LINNET_EUNSUPPORTED, "input %u is no tensor, and the opset asked for does not have the operator as "
+			            "it is", i);
 	if (depth == MAX_EXPANSION)
 		return fail(e, LINNET_EINTERNAL, "the operator's body needs the operator");
 	TRY(graph_expand(g, id, e));
