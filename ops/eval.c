@@ -181,6 +181,22 @@ enum linnet_code op_attrs(const struct op *op, const struct attr *given, size_t 
 	return LINNET_OK;
 }
 
+bool op_decided(const struct shape_call *c)
+{
+	for (int i = 0; i < c->nout; i++)
+		if (c->wanted[i] && (c->out[i].dt == DT_UNDEFINED || !shape_known(&c->out[i].shape)))
+			return false;
+	return true;
+}
+
+enum linnet_code op_undecided(const struct shape_call *c, struct linnet_error *e)
+{
+	for (int i = 0; i < c->nout; i++)
+		if (c->wanted[i] && (c->out[i].dt == DT_UNDEFINED || c->out[i].shape.rank < 0))
+			return fail(e, LINNET_EINTERNAL, "%s does not say the type of its output %d", c->op->name, i);
+	return fail(e, LINNET_ELIMIT, "a length of the output is beyond what lengths can be");
+}
+
 enum linnet_code op_eval(const struct op *op, const struct attr *attr, int nin, const struct tensor *const *in, int nout,
                          const bool *wanted, struct arena *a, struct tensor **out, struct linnet_error *e)
 {
@@ -205,12 +221,12 @@ enum linnet_code op_eval(const struct op *op, const struct attr *attr, int nin, 
 	}
 	s.in = in_type;
 	TRY(op_infer(&s));
+	if (!op_decided(&s))
+		return op_undecided(&s, e);
 	for (int i = 0; i < nout; i++) {
 		out[i] = NULL;
 		if (!wanted[i])
 			continue;
-		if (s.out[i].dt == DT_UNDEFINED || !shape_known(&s.out[i].shape))
-			return fail(e, LINNET_EINTERNAL, "%s does not say the type of its output %d", op->name, i);
 		TRY(tensor_new(a, s.out[i].dt, s.out[i].shape.rank, s.out[i].shape.d, &out[i], e));
 	}
 	k.out = out;

@@ -435,7 +435,8 @@ static enum linnet_code split_shape(struct shape_call *c)
 	if (given) {
 		const struct shape *split = &c->in[1]->shape;
 
-		if (split->rank > 1 || (split->rank == 1 && dim_is_int(split->d[0]) && split->d[0] != c->nout))
+		TRY(rank_check(c, 1, 1, 1));
+		if (split->rank == 1 && dim_is_int(split->d[0]) && split->d[0] != c->nout)
 			return fail(c->e, LINNET_ESHAPE, "split has not the %d lengths that %d outputs take", c->nout, c->nout);
 		for (int i = 0; i < c->nout; i++)
 			c->out[i].shape.d[axis] = type_element(c->in[1], i);
@@ -848,8 +849,7 @@ static enum linnet_code pad_shape(struct shape_call *c)
 	struct shape *out = &c->out[0].shape;
 	dim before[MAX_RANK], after[MAX_RANK];
 
-	if (c->nin > 2 && c->in[2] && c->in[2]->value && c->in[2]->value->n != 1)
-		return fail(c->e, LINNET_ESHAPE, "constant_value has %lld elements; expected 1", (long long)c->in[2]->value->n);
+	TRY(scalar_check(c, 2));
 	if (in->rank < 0)
 		return LINNET_OK;
 	TRY(pad_widths(c->in, c->nin, before, after, c->e));
@@ -931,8 +931,7 @@ static enum linnet_code pad_kernel(struct kernel_call *c)
 static enum linnet_code trilu_shape(struct shape_call *c)
 {
 	TRY(rank_check(c, 0, 2, MAX_RANK));
-	if (c->nin > 1 && c->in[1] && c->in[1]->value && c->in[1]->value->n != 1)
-		return fail(c->e, LINNET_ESHAPE, "k has %lld elements; expected 1", (long long)c->in[1]->value->n);
+	TRY(scalar_check(c, 1));
 	return shape_same(c);
 }
 
@@ -1087,8 +1086,7 @@ static enum linnet_code range_shape(struct shape_call *c)
 	for (int i = 0; i < 3; i++) {
 		const struct tensor *v = c->in[i]->value;
 
-		if (v && v->n != 1)
-			return fail(e, LINNET_ESHAPE, "%s has %lld elements; expected 1", c->op->in[i].name, (long long)v->n);
+		TRY(scalar_check(c, i));
 		if (v && !dim_is_int(tensor_get_int(v, 0)))
 			return fail(e, LINNET_ELIMIT, "%s is %lld, beyond what lengths can be", c->op->in[i].name,
 			            (long long)tensor_get_int(v, 0));
@@ -1136,10 +1134,9 @@ static enum linnet_code range_kernel(struct kernel_call *c)
 
 static enum linnet_code dropout_shape(struct shape_call *c)
 {
-	TRY(shape_same(c));
-	if (c->nin < 3 || !c->in[2])
-		keep_elements(c);
-	return LINNET_OK;
+	TRY(scalar_check(c, 1));
+	TRY(scalar_check(c, 2));
+	return shape_same(c);
 }
 
 /* In training y = x mask / (1 - ratio) with mask true at random, with probability 1 - ratio; else y = x, mask all true. */
@@ -1281,7 +1278,7 @@ static const struct op rows[] = {
 		.out = OUT({ "reshaped", T }),
 		.attr = ATTRS({ .name = "allowzero", .kind = ATTR_INT, .since = 14, .lo = 0, .hi = 1 }),
 		.types = { [T] = STORED, [T1] = SET(INT64) },
-		.agree = AGREE_BITS, .flags = OP_VIEW,
+		.agree = AGREE_BITS, .flags = OP_VIEW | OP_VALUES,
 		.shape = reshape_shape, .kernel = copy_kernel,
 	},
 	{
@@ -1300,7 +1297,7 @@ static const struct op rows[] = {
 		.in = IN({ "data", T, FLOW_LINEAR }, { "axes", T1, FLOW_NONE, OPTIONAL }),
 		.out = OUT({ "squeezed", T }),
 		.types = { [T] = STORED, [T1] = SET(INT64) },
-		.agree = AGREE_BITS, .flags = OP_VIEW,
+		.agree = AGREE_BITS, .flags = OP_VIEW | OP_VALUES,
 		.shape = squeeze_shape, .kernel = copy_kernel,
 	},
 	{
@@ -1393,7 +1390,7 @@ static const struct op rows[] = {
 		.in = IN({ "input", T, FLOW_LINEAR }, { "shape", T1 }),
 		.out = OUT({ "output", T }),
 		.types = { [T] = COMMON, [T1] = SET(INT64) },
-		.agree = AGREE_BITS,
+		.agree = AGREE_BITS, .flags = OP_VALUES,
 		.shape = expand_shape, .kernel = expand_kernel,
 	},
 	{

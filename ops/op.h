@@ -178,6 +178,7 @@ enum {
 	OP_VIEW = 1,    /* out[0] is in[0]'s data with another shape */
 	OP_CONTROL = 2, /* has subgraphs: run by the executor */
 	OP_SHAPE_ONLY = 4, /* reads only the shapes of its inputs, not their data */
+	OP_VALUES = 8,  /* the shape function checks values it may not need: execution shows it those of all inputs */
 };
 
 struct op {
@@ -259,6 +260,11 @@ static inline bool attr_given(const struct attr *a) { return a->kind != ATTR_NON
  */
 enum linnet_code op_infer(struct shape_call *c);
 
+/* Whether every wanted output's type is known; op_undecided() is the error of a call that leaves one open although all its inputs
+ * are known: a length that has overflowed. */
+bool op_decided(const struct shape_call *c);
+enum linnet_code op_undecided(const struct shape_call *c, struct linnet_error *e);
+
 /*
  * Evaluate one node by its reference kernel: infer, allocate the outputs in the arena, run. For constant folding and
  * tests. out[i] is set where wanted[i]. Not for OP_CONTROL.
@@ -285,6 +291,9 @@ enum linnet_code length_join(struct shape_call *c, const char *what, dim a, dim 
 
 /* Fails when input i is given, its rank known and not in [lo, hi]. */
 enum linnet_code rank_check(const struct shape_call *c, int i, int lo, int hi);
+
+/* Fails when input i is given and surely has not one element. */
+enum linnet_code scalar_check(const struct shape_call *c, int i);
 
 /* axis in [-rank, rank) to [0, rank). */
 enum linnet_code axis_check(int64_t axis, int rank, int *out, struct linnet_error *e);

@@ -152,6 +152,8 @@ static enum linnet_code measure(const struct op *op, const struct attr *attr, st
 		dim d = x->d[list[i]];
 		double m = dim_is_int(d) ? floor(common * (double)d + 0.5) : NAN;
 
+		if (d == 0)
+			return fail(e, LINNET_ESHAPE, "axis %d is empty and has no aspect ratio to keep", list[i]);
 		if (m >= 0x1p40)
 			return fail(e, LINNET_ELIMIT, "axis %d grows beyond %lld elements", list[i], 1LL << 40);
 		out[list[i]].scale = common;

@@ -104,6 +104,16 @@ enum linnet_code rank_check(const struct shape_call *c, int i, int lo, int hi)
 	return fail(c->e, LINNET_ESHAPE, "input \"%s\" has rank %d; expected %d to %d", op_in(c->op, i)->name, r, lo, hi);
 }
 
+enum linnet_code scalar_check(const struct shape_call *c, int i)
+{
+	const struct shape *s = i < c->nin && c->in[i] ? &c->in[i]->shape : NULL;
+
+	TRY(rank_check(c, i, 0, 1));
+	if (s && s->rank == 1 && dim_is_int(s->d[0]) && s->d[0] != 1)
+		return fail(c->e, LINNET_ESHAPE, "input \"%s\" has %lld elements; expected 1", op_in(c->op, i)->name, (long long)s->d[0]);
+	return LINNET_OK;
+}
+
 enum linnet_code axis_check(int64_t axis, int rank, int *out, struct linnet_error *e)
 {
 	if (axis < -rank || axis >= rank)

@@ -178,6 +178,7 @@ static enum linnet_code make_step(struct plan *p, struct step *s, uint32_t *spar
 		in[i] = &p->slot[v].t;
 		in_type[i] = &s->in_type[i];
 		s->fixed[i] = p->fixed[v] ? &p->slot[v].t : NULL;
+		s->reads_values |= i > 0 && n->op->flags & OP_VALUES && !p->fixed[v];
 	}
 	for (uint32_t i = 0; i < n->nout; i++) {
 		bool is_extra = is_spare(p->graph, n, i);

@@ -46,14 +46,6 @@ static enum linnet_code ask_types(struct plan *p, struct step *s, bool values, s
 	return code;
 }
 
-static bool types_known(const struct step *s)
-{
-	for (int i = 0; i < s->call.nout; i++)
-		if (s->out[i] && (s->shape.out[i].dt == DT_UNDEFINED || !shape_known(&s->shape.out[i].shape)))
-			return false;
-	return true;
-}
-
 static bool same_outputs(const struct step *s)
 {
 	for (int i = 0; i < s->call.nout; i++) {
@@ -127,12 +119,12 @@ static enum linnet_code decide(struct plan *p, struct step *s, struct linnet_err
 	s->decided = same;
 	if (!s->reads_values) {
 		TRY(ask_types(p, s, false, e));
-		s->reads_values = !types_known(s);
+		s->reads_values = !op_decided(&s->shape);
 	}
 	if (s->reads_values) {
 		TRY(ask_types(p, s, true, e));
-		if (!types_known(s))
-			return fail(e, LINNET_EINTERNAL, "%s does not say the types of its outputs", s->node->op->name);
+		if (!op_decided(&s->shape))
+			return op_undecided(&s->shape, e);
 		if (same && same_outputs(s))
 			return LINNET_OK;
 	}
