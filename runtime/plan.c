@@ -37,7 +37,7 @@ static void find_fixed(struct plan *p, const struct plan *outer, const struct no
 	for (uint32_t i = 0; outer && i < g->ncapture; i++) {
 		value_id inner = g->in[g->nin - g->ncapture + i], v = owner->in[first_capture + i];
 
-		if (outer->fixed[v]) {
+		if (outer->fixed[v] && outer->slot[v].t.data) {
 			p->slot[inner].t = outer->slot[v].t;
 			p->fixed[inner] = true;
 		}
@@ -129,6 +129,37 @@ static enum linnet_code find_choices(struct plan *p, struct step *s, struct linn
 	return LINNET_OK;
 }
 
+/*
+ * Whether a node reads constants only, so that its outputs are computed once and kept. Folding has done the small ones; this is for
+ * weights that are transposed or cast. Not when that takes much memory: weights kept small stay small.
+ */
+static bool runs_once(const struct plan *p, const struct step *s)
+{
+	const struct node *n = s->node;
+	size_t in = 1 << 20, out = 0;
+
+	if (n->op->flags & OP_CONTROL || n->op->agree == AGREE_RANDOM || !n->nin)
+		return false;
+	for (uint32_t i = 0; i < n->nin; i++) {
+		if (n->in[i] && !s->fixed[i])
+			return false;
+		in += n->in[i] ? 2 * s->fixed[i]->bytes : 0;
+	}
+	for (uint32_t i = 0; i < n->nout; i++) {
+		const struct type *t = &p->graph->value[n->out[i]].type;
+		size_t bytes;
+		int64_t count;
+
+		if (!s->out[i])
+			continue;
+		if (!n->out[i] || t->dt == DT_UNDEFINED || t->dt == DT_STRING || !shape_known(&t->shape) ||
+		    tensor_size(t->dt, t->shape.rank, t->shape.d, 0, &count, &bytes, NULL) || bytes > in)
+			return false;
+		out += bytes;
+	}
+	return out <= in;
+}
+
 static enum linnet_code plan_make(struct world *w, const struct graph *g, const struct plan *outer, const struct node *owner,
                                   uint32_t first_capture, struct plan **out, struct linnet_error *e);
 
@@ -200,6 +231,15 @@ static enum linnet_code make_step(struct plan *p, struct step *s, uint32_t *spar
 	s->call.threads = p->world->opt.threads;
 	s->seed = name_hash(step_name(p->graph, s)) + p->world->opt.seed * 0x9e3779b97f4a7c15u;
 	s->view = n->op->flags & OP_VIEW;
+	s->once = runs_once(p, s);
+	for (uint32_t i = 0; s->once && i < n->nout; i++) {
+		const struct type *t = &p->graph->value[n->out[i]].type;
+
+		if (!s->out[i])
+			continue;
+		p->fixed[n->out[i]] = true;
+		TRY(held_header(&s->out[i]->t, t->dt, t->shape.rank, t->shape.d, e));
+	}
 	if (n->op->flags & OP_CONTROL)
 		return make_subplans(p, s, e);
 	return find_choices(p, s, e);
@@ -427,7 +467,7 @@ static void explain_step(const struct plan *p, const struct step *s, int depth, 
 		: s->taken ? s->taken->fast->name : "reference";
 
 	fprintf(f, "%*s%s\t%s\t%s%s\n", depth * 2, "", step_name(p->graph, s), s->node->op->name, kernel,
-	        s->nreuse ? "\tin place" : "");
+	        s->once ? "\tonce" : s->nreuse ? "\tin place" : "");
 }
 
 static void explain(const struct plan *p, int depth, FILE *f)

@@ -45,6 +45,7 @@ struct step {
 	int nsub;
 	struct control *control;      /* what If, Loop or Scan keep between iterations */
 	bool decided, reads_values, view, text;
+	bool once; /* reads constants only: run before all others, in the first run */
 	uint64_t seed;
 };
 
@@ -69,7 +70,8 @@ struct plan {
 	uint32_t first_capture; /* of a subgraph: which input of its node is its first capture */
 	struct held *slot; /* one a value; behind them those of outputs no value names */
 	uint32_t nslot;
-	bool *fixed;       /* slots holding constants */
+	bool *fixed;       /* slots holding constants, from the beginning or after the first run */
+	bool primed;       /* the steps run once have run */
 	struct step *step;
 	uint32_t nstep;
 	struct check *check;

@@ -203,6 +203,62 @@ static enum linnet_code run_step(struct plan *p, struct step *s, uint64_t salt, 
 	return s->view ? run_view(s, e) : run_kernel(p, s, salt, e);
 }
 
+/* ---- Steps run once ---- */
+
+/* Move what is read later into the plan's memory, drop the rest. */
+static enum linnet_code keep_once(struct plan *p, struct linnet_error *e)
+{
+	struct world *w = p->world;
+	bool *read;
+
+	TRY_NEW(read, w->scratch, p->nslot);
+	for (uint32_t i = 0; i < p->graph->nout; i++)
+		read[p->graph->out[i]] = true;
+	for (uint32_t i = 0; i < p->nstep; i++)
+		for (int k = 0; !p->step[i].once && k < p->step[i].call.nin; k++)
+			if (p->step[i].in[k])
+				read[p->step[i].in[k] - p->slot] = true;
+	for (uint32_t v = 1; v < p->nslot; v++) {
+		struct held *h = &p->slot[v];
+		void *data;
+
+		if (!p->fixed[v] || !h->block)
+			continue;
+		data = read[v] ? arena_dup(w->arena, h->t.data, h->t.bytes) : NULL;
+		if (read[v] && !data)
+			return fail_mem(e);
+		held_drop(h);
+		h->t.data = data;
+		w->prepared_bytes += read[v] ? (int64_t)h->t.bytes : 0;
+	}
+	return LINNET_OK;
+}
+
+static void drop_once(struct plan *p)
+{
+	for (uint32_t v = 1; v < p->nslot; v++)
+		if (p->fixed[v] && p->slot[v].block)
+			held_drop(&p->slot[v]);
+}
+
+static enum linnet_code prime(struct plan *p, struct linnet_error *e)
+{
+	enum linnet_code code = LINNET_OK;
+
+	for (uint32_t i = 0; !code && i < p->nstep; i++)
+		if (p->step[i].once)
+			code = err_node(e, run_step(p, &p->step[i], 0, e), step_name(p->graph, &p->step[i]), p->step[i].node->op->name);
+	if (!code)
+		code = keep_once(p, e);
+	arena_reset(p->world->scratch);
+	if (code)
+		drop_once(p);
+	p->primed = !code;
+	return code;
+}
+
+/* ---- All steps ---- */
+
 static bool show(struct plan *p, const struct step *s)
 {
 	const struct run_opt *opt = &p->world->opt;
@@ -217,10 +273,15 @@ enum linnet_code plan_exec(struct plan *p, bool watched, bool *stopped, struct l
 {
 	uint64_t salt = p->world->execs++ * 0xd1342543de82ef95u;
 
+	if (!p->primed)
+		TRY(prime(p, e));
 	for (uint32_t i = 0; i < p->nstep; i++) {
 		struct step *s = &p->step[i];
-		enum linnet_code code = run_step(p, s, salt, e);
+		enum linnet_code code;
 
+		if (s->once)
+			continue;
+		code = run_step(p, s, salt, e);
 		if (code)
 			return err_node(e, code, step_name(p->graph, s), s->node->op->name);
 		if (watched && p->world->opt.watch && !show(p, s)) {

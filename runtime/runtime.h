@@ -13,7 +13,8 @@ struct run_opt {
 	int threads;        /* 0: all processors */
 	int64_t max_memory; /* bytes of activations at a time; 0: 2^40 */
 	uint64_t seed;      /* of random operators */
-	/* Called with every value a top-level node computes, in order, before it may be freed. Return nonzero to stop the run
+	/* Called with every value a top-level node computes, in order, before it may be freed; not with those computed from
+	 * constants alone, once a plan. Return nonzero to stop the run
 	 * (the run then ends with LINNET_OK and without outputs). */
 	int (*watch)(void *ctx, const struct graph *g, value_id v, const struct tensor *t);
 	void *watch_ctx;
@@ -38,7 +39,7 @@ void tensor_release(struct tensor *t);
 
 /* Largest number of bytes of activations (outputs included, inputs and weights not) held at once since the plan was made. */
 int64_t plan_peak_bytes(const struct plan *p);
-/* Bytes of packed constants. */
+/* Bytes of constants packed by fast kernels or computed once, in the first run. */
 int64_t plan_prepared_bytes(const struct plan *p);
 
 /* One line a node in execution order: node, operator, kernel taken, in place or view. */

@@ -560,6 +560,58 @@ static void constants_are_not_computed(void **state)
 	plan_free(p);
 }
 
+static struct type vector_type(dim n)
+{
+	return (struct type){ .dt = DT_FLOAT, .shape = { 1, { n } } };
+}
+
+/* What depends on constants only is computed in the first run and kept; inner results of such are not. */
+static void constants_are_combined_once(void **state)
+{
+	struct fixture *f = *state;
+	value_id c = graph_add_const(f->g, VECTOR(1, 2), "c"), a = NODE(f->g, &op_plus, "a", c, c), b = NODE(f->g, &op_plus, "b", a, c);
+	value_id x = graph_add_input(f->g, "x", NULL), y = NODE(f->g, &op_plus, "y", x, b);
+	const struct tensor *in = VECTOR(10, 20);
+	struct tensor *out[2];
+	struct plan *p;
+
+	f->g->value[a].type = f->g->value[b].type = vector_type(2);
+	graph_add_output(f->g, y);
+	graph_add_output(f->g, b);
+	p = planned(f, KERNELS_REFERENCE);
+	for (int i = 0; i < 3; i++) {
+		OK(plan_run(p, &in, out, &f->e));
+		IS_VECTOR(out[0], 13, 26);
+		IS_VECTOR(out[1], 3, 6);
+		tensor_release(out[0]);
+		tensor_release(out[1]);
+	}
+	assert_int_equal(kernel_runs, 2 + 3);
+	assert_int_equal(plan_prepared_bytes(p), 8);
+	plan_free(p);
+}
+
+/* A large result of small constants is made anew in each run. */
+static void constants_do_not_swell(void **state)
+{
+	struct fixture *f = *state;
+	value_id n = graph_add_const(f->g, scalar(f, DT_INT64, 1 << 20), "n"), like = graph_add_const(f->g, VECTOR(1), "like");
+	value_id x = graph_add_input(f->g, "x", NULL), c = NODE(f->g, &op_count_up, "c", n, like), y = NODE(f->g, &op_dims, "y", c);
+	const struct tensor *in = VECTOR(1);
+	struct tensor *out;
+	struct plan *p;
+
+	(void)x;
+	f->g->value[c].type = vector_type(1 << 20);
+	graph_add_output(f->g, y);
+	p = planned(f, KERNELS_REFERENCE);
+	OK(plan_run(p, &in, &out, &f->e));
+	assert_int_equal(tensor_get_int(out, 0), 1 << 20);
+	assert_int_equal(plan_prepared_bytes(p), 0);
+	tensor_release(out);
+	plan_free(p);
+}
+
 static void inputs_are_checked(void **state)
 {
 	struct fixture *f = *state;
@@ -764,13 +816,14 @@ static void if_takes_a_branch(void **state)
 
 /*
  * for (i = 0; i < M && go; i++) { scan[i] = v; v = v + k; go = v[0] < limit }
- * k is a constant outside, limit a computed value outside.
+ * k is the sum of constants outside, computed once; limit is a computed value outside.
  */
 static void build_loop(struct fixture *f, bool with_cond, bool with_trips)
 {
 	value_id m = graph_add_input(f->g, "m", NULL), x = graph_add_input(f->g, "x", NULL);
 	value_id k = graph_add_const(f->g, VECTOR(1, 10), "k"), half = graph_add_input(f->g, "half", NULL);
-	value_id limit = NODE(f->g, &op_plus, "limit", half, half), cond = graph_add_const(f->g, scalar(f, DT_BOOL, 1), "true");
+	value_id limit = NODE(f->g, &op_plus, "limit", half, half), zero = graph_add_const(f->g, VECTOR(0, 0), "zero");
+	value_id step = NODE(f->g, &op_plus, "step", k, zero), cond = graph_add_const(f->g, scalar(f, DT_BOOL, 1), "true");
 	struct graph *g = subgraph(f);
 	value_id v, next, in_k, in_limit, y;
 
@@ -784,8 +837,8 @@ static void build_loop(struct fixture *f, bool with_cond, bool with_trips)
 	graph_add_output(g, NODE(g, &op_less, "less", next, in_limit));
 	graph_add_output(g, next);
 	graph_add_output(g, v);
-	g->value[v].type = (struct type){ .dt = DT_FLOAT, .shape = { 1, { 2 } } };
-	y = control_node(f, f->g, &op_loop, (const value_id[]){ with_trips ? m : 0, with_cond ? cond : 0, x, k, limit }, 5, 2, 2,
+	g->value[v].type = f->g->value[step].type = vector_type(2);
+	y = control_node(f, f->g, &op_loop, (const value_id[]){ with_trips ? m : 0, with_cond ? cond : 0, x, step, limit }, 5, 2, 2,
 	                 (const struct attr[]){ { .name = "body", .kind = ATTR_GRAPH, .g = g } }, 1);
 	graph_add_output(f->g, y);
 	graph_add_output(f->g, y + 1);
@@ -1051,6 +1104,8 @@ int main(void)
 		TEST(shapes_from_values),
 		TEST(shape_only_uses_keep_nothing),
 		TEST(constants_are_not_computed),
+		TEST(constants_are_combined_once),
+		TEST(constants_do_not_swell),
 		TEST(inputs_are_checked),
 		TEST(errors_name_the_node),
 		TEST(memory_is_bounded),
