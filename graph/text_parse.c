@@ -174,6 +174,12 @@ static enum linnet_code name(struct parser *s, const char *what, char **out)
 	return *out ? LINNET_OK : expected(s, what);
 }
 
+/* An empty string where none stands for the same: the tree has one way to say it. */
+static char *unless_empty(char *text)
+{
+	return text && *text ? text : NULL;
+}
+
 static enum linnet_code enter(struct parser *s)
 {
 	if (s->depth == s->max_depth)
@@ -564,7 +570,10 @@ static enum linnet_code known_field(struct parser *s, ProtobufCMessage *m, const
 		*(uint32_t *)has = f->id;
 	else if (f->quantifier_offset)
 		*(protobuf_c_boolean *)has = 1;
-	return field_value(s, f, at);
+	TRY(field_value(s, f, at));
+	if (f->type == PROTOBUF_C_TYPE_STRING && !(f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF))
+		*(char **)at = unless_empty(*(char **)at);
+	return LINNET_OK;
 }
 
 /* field: value, ... close */
@@ -677,9 +686,10 @@ static enum linnet_code opaque(struct parser *s, Onnx__TypeProto__Opaque **out)
 	if (!(*out)->name)
 		return fail_mem(s->e);
 	if (take(s, ',')) {
-		(*out)->domain = (*out)->name;
+		(*out)->domain = unless_empty((*out)->name);
 		TRY(name(s, "a name", &(*out)->name));
 	}
+	(*out)->name = unless_empty((*out)->name);
 	return need(s, ')', "after the name");
 }
 
@@ -728,6 +738,10 @@ static enum linnet_code type_body(struct parser *s, Onnx__TypeProto *t)
 		s->p += w.n;
 		t->value_case = ONNX__TYPE_PROTO__VALUE_OPAQUE_TYPE;
 		return opaque(s, &t->opaque_type);
+	}
+	if (text_is(w.p, w.n, "untyped")) {
+		s->p += w.n;
+		return LINNET_OK;
 	}
 	if (!text_type_word(w.p, w.n))
 		return expected(s, "a type");
@@ -809,10 +823,15 @@ static enum linnet_code element(struct parser *s, enum dtype dt, uint8_t *data, 
 		} else {
 			TRY(real(s, "a number", dt, one));
 		}
-		if (bits == 4)
-			data[i / 2] = (uint8_t)(data[i / 2] | one[0] << (i % 2 * 4));
-		else
+		if (bits >= 8) {
 			memcpy(data + i * dtype_bytes(dt, 1), one, dtype_bytes(dt, 1));
+			return LINNET_OK;
+		}
+		one[0] = (uint8_t)(one[0] & ((1u << bits) - 1));
+		/* elements under a byte lie close, from the low bits on; one of six bits may go over into the next byte */
+		data[i * bits / 8] = (uint8_t)(data[i * bits / 8] | one[0] << (i * bits % 8));
+		if (i * bits % 8 + bits > 8)
+			data[i * bits / 8 + 1] = (uint8_t)(one[0] >> (8 - i * bits % 8));
 		return LINNET_OK;
 	default: return fail(s->e, LINNET_EINTERNAL, "elements of %s have no text form", dtype_name(dt));
 	}
@@ -866,7 +885,7 @@ static enum linnet_code elements(struct parser *s, Onnx__TensorProto *t)
 	if (peek(s) != '}')
 		do {
 			if (n == room)
-				return bad(s, s->p, "more elements than the tensor's lengths say, %llu", (unsigned long long)want);
+				return skip(s), bad(s, s->p, "more elements than the tensor's lengths say, %llu", (unsigned long long)want);
 			if (dt == DT_STRING) {
 				struct text b;
 
@@ -885,7 +904,7 @@ static enum linnet_code elements(struct parser *s, Onnx__TensorProto *t)
 		t->string_data = (ProtobufCBinaryData *)(void *)data;
 	} else {
 		t->has_raw_data = 1;
-		t->raw_data = (ProtobufCBinaryData){ bytes, data };
+		t->raw_data = (ProtobufCBinaryData){ dtype_bits(dt) == 6 ? (bytes * 6 + 7) / 8 : bytes, data };
 	}
 	return LINNET_OK;
 }
@@ -918,7 +937,7 @@ static enum linnet_code tensor_data(struct parser *s, const char *at, const Onnx
 		return bad(s, at, "a constant is a tensor with known lengths");
 	y = type_->tensor_type;
 	TRY_MESSAGE(s, t, tensor_proto);
-	t->name = tensor_name;
+	t->name = unless_empty(tensor_name);
 	t->has_data_type = 1;
 	t->data_type = y->elem_type;
 	t->n_dims = y->shape->n_dim;
@@ -1193,9 +1212,11 @@ static enum linnet_code operator_name(struct parser *s, Onnx__NodeProto *n)
 		n->domain = str_done(&domain);
 		if (!n->domain)
 			return fail_mem(s->e);
+		n->domain = unless_empty(n->domain);
 	}
 	if (take(s, ':'))
 		TRY(name(s, "an overload", &n->overload));
+	n->overload = unless_empty(n->overload);
 	return LINNET_OK;
 }
 
@@ -1207,6 +1228,7 @@ static enum linnet_code node(struct parser *s, Onnx__NodeProto **out)
 	*out = n;
 	if (take(s, '[')) {
 		TRY(maybe_name(s, &n->name));
+		n->name = unless_empty(n->name);
 		TRY(need(s, ']', "after the name of a node"));
 	}
 	TRY(ids(s, &n->output, &n->n_output));

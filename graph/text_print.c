@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "graph/text_syntax.h"
 #include "ops/base/str.h"
@@ -93,8 +94,8 @@ static void plain_name(struct printer *p, const char *s)
 }
 
 /*
- * The fewest digits that read back as the same bits; other NaNs than the usual one with their bits. point: never like an
- * integer.
+ * The number itself when it has at most six digits, else the fewest digits that read back as the same bits; other NaNs than the
+ * usual one with their bits. point: never like an integer.
  */
 static void real(struct printer *p, enum dtype dt, const void *bits, bool point)
 {
@@ -125,8 +126,10 @@ static void real(struct printer *p, enum dtype dt, const void *bits, bool point)
 		add(p, v < 0 ? "-inf" : "inf");
 		return;
 	}
-	/* Digits that always survive may be tried first, where numbers are not subnormal. */
-	for (int digits = dt == DT_DOUBLE && fabs(v) >= 0x1p-1022 ? 15 : dt == DT_FLOAT && fabs(v) >= 0x1p-126 ? 6 : 1; digits <= 17; digits++) {
+	/* In narrow types few digits may be enough for a number that is far off: 450 for 448. */
+	snprintf(t, sizeof t, "%.6g", v);
+	for (int digits = dt == DT_DOUBLE && fabs(v) >= 0x1p-1022 ? 15 : dt == DT_FLOAT && fabs(v) >= 0x1p-126 ? 6 : 1;
+	     strtod(t, NULL) != v && digits <= 17; digits++) {
 		snprintf(t, sizeof t, "%.*g", digits, v);
 		text_real(t, dt, back);
 		if (!memcmp(back, bits, size))
@@ -231,7 +234,7 @@ static bool fields(struct printer *p, const ProtobufCMessage *m, const char *als
 		}
 		add(p, "]");
 	}
-	for (unsigned i = 0; i < m->n_unknown_fields; i++) {
+	for (unsigned i = 0; i < m->n_unknown_fields && !p->opt.plain && !p->opt.brief; i++) {
 		const ProtobufCMessageUnknownField *f = &m->unknown_fields[i];
 
 		add(p, any ? between : open);
@@ -296,16 +299,10 @@ static void opaque(struct printer *p, const Onnx__TypeProto__Opaque *t)
 	add(p, ")");
 }
 
-/* Whether there is anything to print. */
-static bool some_type(const Onnx__TypeProto *t)
-{
-	return t && t->value_case != ONNX__TYPE_PROTO__VALUE__NOT_SET;
-}
-
 static void type(struct printer *p, const Onnx__TypeProto *t)
 {
-	if (!some_type(t)) {
-		add(p, "undefined[]");
+	if (!t) {
+		add(p, "untyped");
 		return;
 	}
 	if (p->depth == p->max_depth) {
@@ -343,16 +340,25 @@ static void type(struct printer *p, const Onnx__TypeProto *t)
 		shape(p, t->sparse_tensor_type->shape);
 		add(p, ")");
 		break;
-	default: opaque(p, t->opaque_type); break;
+	case ONNX__TYPE_PROTO__VALUE_OPAQUE_TYPE: opaque(p, t->opaque_type); break;
+	default: add(p, "untyped"); break;
 	}
 	p->depth--;
 	note(p, t, "");
 }
 
+/* Whether the type has a note. */
+static bool noted(const Onnx__TypeProto *t)
+{
+	return (t->denotation && *t->denotation) || t->base.n_unknown_fields;
+}
+
 static void value_info(struct printer *p, const Onnx__ValueInfoProto *v)
 {
-	if (some_type(v->type)) {
-		type(p, v->type);
+	const Onnx__TypeProto *t = v->type;
+
+	if (t && (t->value_case != ONNX__TYPE_PROTO__VALUE__NOT_SET || noted(t))) {
+		type(p, t);
 		add(p, " ");
 	}
 	plain_name(p, v->name);
@@ -380,6 +386,23 @@ static enum source typed_source(enum dtype dt)
 	}
 }
 
+/* Whether the entries of int32_data or uint64_data are values of a narrower type, or, of the narrowest, bytes of several. */
+static bool entries_fit(const Onnx__TensorProto *t, enum source from, enum dtype dt)
+{
+	unsigned bits = dt == DT_BOOL ? 1 : dtype_bits(dt);
+	bool several = bits == 2 || bits == 4, sign = several || dtype_class(dt) == CLASS_INT;
+	int64_t hi = several ? UINT8_MAX : ((int64_t)1 << (bits - sign) % 63) - 1; /* of the types in int32_data */
+	int64_t lo = several ? INT8_MIN : sign ? -hi - 1 : 0;
+
+	for (size_t i = 0; from == SOURCE_INT32 && i < t->n_int32_data; i++)
+		if (t->int32_data[i] < lo || t->int32_data[i] > hi)
+			return false;
+	for (size_t i = 0; from == SOURCE_UINT64 && bits == 32 && i < t->n_uint64_data; i++)
+		if (t->uint64_data[i] > UINT32_MAX)
+			return false;
+	return true;
+}
+
 static enum source find_source(const Onnx__TensorProto *t, uint64_t *elements)
 {
 	const size_t n[] = { t->has_raw_data ? t->raw_data.len : 0, t->n_string_data, t->n_float_data, t->n_int32_data, t->n_int64_data,
@@ -389,7 +412,7 @@ static enum source find_source(const Onnx__TensorProto *t, uint64_t *elements)
 	int sources = 0;
 	enum source found = SOURCE_NONE;
 
-	*elements = 0;
+	*elements = UINT64_MAX; /* no number */
 	for (size_t i = 0; i < t->n_dims; i++) {
 		if (t->dims[i] < 0 || (t->dims[i] && count > (uint64_t)INT64_MAX / (uint64_t)t->dims[i]))
 			return SOURCE_ODD;
@@ -410,18 +433,22 @@ static enum source find_source(const Onnx__TensorProto *t, uint64_t *elements)
 	if (sources > 1 || (found == SOURCE_RAW ? dt == DT_STRING : found != typed_source(dt)))
 		return SOURCE_ODD;
 	want = count;
-	if (found == SOURCE_RAW || dtype_bits(dt) < 6)
+	if (found == SOURCE_RAW && dtype_bits(dt) == 6)
+		want = (count * 6 + 7) / 8;
+	else if (found == SOURCE_RAW || dtype_bits(dt) < 6)
 		want = dtype_bytes(dt, count);
 	else if (dtype_class(dt) == CLASS_COMPLEX)
 		want = 2 * count;
-	return n[found - SOURCE_RAW] == want ? found : SOURCE_ODD;
+	return n[found - SOURCE_RAW] == want && entries_fit(t, found, dt) ? found : SOURCE_ODD;
 }
 
-/* Element i (of complex types, half i) as it would be stored alone. Raw data need not be aligned. */
+/* Element i (of complex types, half i) as it would be stored alone. Raw data need not be aligned; elements under a byte lie close
+ * in it, from the low bits on. */
 static void element_bits(const Onnx__TensorProto *t, enum source from, enum dtype dt, size_t i, void *out)
 {
-	unsigned bits = dtype_bits(dt), per = bits < 6 ? 8 / bits : 1;
-	uint8_t byte;
+	unsigned bits = dtype_bits(dt), pair, at = (unsigned)(i * bits % 8);
+	size_t size = dtype_class(dt) == CLASS_COMPLEX ? dtype_bytes(dt, 1) / 2 : dtype_bytes(dt, 1), byte = i * bits / 8;
+	uint8_t one;
 
 	switch (from) {
 	case SOURCE_FLOAT: memcpy(out, &t->float_data[i], 4); return;
@@ -429,23 +456,21 @@ static void element_bits(const Onnx__TensorProto *t, enum source from, enum dtyp
 	case SOURCE_INT64: memcpy(out, &t->int64_data[i], 8); return;
 	case SOURCE_UINT64: memcpy(out, &t->uint64_data[i], 8); return;
 	case SOURCE_INT32:
-		if (per == 1) {
+		if (bits > 4) {
 			memcpy(out, &t->int32_data[i], 4);
 			return;
 		}
-		byte = (uint8_t)t->int32_data[i / per];
+		pair = (uint8_t)t->int32_data[byte]; /* an entry is a byte of several */
 		break;
 	default:
-		if (per == 1) {
-			size_t size = dtype_class(dt) == CLASS_COMPLEX ? dtype_bytes(dt, 1) / 2 : dtype_bytes(dt, 1);
-
+		if (bits >= 8) {
 			memcpy(out, t->raw_data.data + i * size, size);
 			return;
 		}
-		byte = t->raw_data.data[i / per];
+		pair = t->raw_data.data[byte] | (at + bits > 8 ? (unsigned)t->raw_data.data[byte + 1] << 8 : 0);
 	}
-	byte = (uint8_t)((unsigned)byte >> (i % per * bits) & ((1u << bits) - 1));
-	memcpy(out, &byte, 1);
+	one = (uint8_t)(pair >> at & ((1u << bits) - 1));
+	memcpy(out, &one, 1);
 }
 
 static void element(struct printer *p, const Onnx__TensorProto *t, enum source from, enum dtype dt, size_t i)
@@ -480,7 +505,7 @@ static bool tensor_data(struct printer *p, const Onnx__TensorProto *t)
 	enum dtype dt = (enum dtype)t->data_type;
 
 	if (from == SOURCE_EXTERNAL) {
-		add(p, "[");
+		add(p, " [");
 		for (size_t i = 0; i < t->n_external_data; i++) {
 			add(p, i ? ", " : "");
 			message(p, &t->external_data[i]->base);
@@ -490,13 +515,15 @@ static bool tensor_data(struct printer *p, const Onnx__TensorProto *t)
 	}
 	if (p->opt.max_elements && n > (uint64_t)p->opt.max_elements)
 		from = SOURCE_NONE;
+	if (from == SOURCE_ODD && !n && (p->opt.plain || p->opt.brief))
+		from = dt > DT_UNDEFINED && dt < DT_COUNT ? SOURCE_RAW : SOURCE_NONE;
 	if (from == SOURCE_NONE || (from == SOURCE_ODD && (p->opt.plain || p->opt.brief))) {
-		add(p, "{...}");
+		add(p, " {...}");
 		return note(p, t, data);
 	}
 	if (from == SOURCE_ODD)
 		return note(p, t, "");
-	add(p, "{");
+	add(p, " {");
 	if (dtype_class(dt) == CLASS_COMPLEX)
 		n *= 2;
 	for (size_t i = 0; i < n && !p->s.failed; i++) {
@@ -510,17 +537,18 @@ static bool tensor_data(struct printer *p, const Onnx__TensorProto *t)
 	return note(p, t, data);
 }
 
-static bool tensor(struct printer *p, const Onnx__TensorProto *t)
+/* named: where even an empty name has to stand */
+static bool tensor(struct printer *p, const Onnx__TensorProto *t, bool named)
 {
 	element_type(p, t->data_type);
 	for (size_t i = 0; i < t->n_dims; i++)
 		str_addf(&p->s, "%s%" PRId64, i ? "," : "[", t->dims[i]);
 	add(p, t->n_dims ? "] " : " ");
-	if (t->name && *t->name) {
+	if (named || (t->name && *t->name)) {
 		name(p, t->name);
 		add(p, " ");
 	}
-	add(p, "= ");
+	add(p, "=");
 	return tensor_data(p, t);
 }
 
@@ -579,18 +607,17 @@ static bool attr_value(struct printer *p, const Onnx__AttributeProto *a, int kin
 	case ATTR_TYPE(STRING): quoted(p, a->s.data, a->has_s ? a->s.len : 0); return true;
 	case ATTR_TYPE(TENSOR):
 		if (a->t)
-			*inner = !tensor(p, a->t);
+			*inner = !tensor(p, a->t, false);
 		return a->t;
 	case ATTR_TYPE(GRAPH):
 		if (a->g)
 			*inner = !graph(p, a->g);
 		return a->g;
 	case ATTR_TYPE(TYPE_PROTO):
-		if (!some_type(a->tp))
-			return false;
-		type(p, a->tp);
-		*inner = !(a->tp->denotation && *a->tp->denotation) && !a->tp->base.n_unknown_fields;
-		return true;
+		if (a->tp)
+			type(p, a->tp);
+		*inner = a->tp && !noted(a->tp);
+		return a->tp;
 	case ATTR_TYPE(SPARSE_TENSOR):
 		if (a->sparse_tensor)
 			message(p, &a->sparse_tensor->base);
@@ -600,7 +627,7 @@ static bool attr_value(struct printer *p, const Onnx__AttributeProto *a, int kin
 	case ATTR_TYPE(STRINGS):
 		LIST(a, n_strings, strings, quoted(p, ((const ProtobufCBinaryData *)v)->data, ((const ProtobufCBinaryData *)v)->len));
 		return true;
-	case ATTR_TYPE(TENSORS): LIST(a, n_tensors, tensors, tensor(p, *(Onnx__TensorProto *const *)v)); return true;
+	case ATTR_TYPE(TENSORS): LIST(a, n_tensors, tensors, tensor(p, *(Onnx__TensorProto *const *)v, false)); return true;
 	case ATTR_TYPE(GRAPHS): LIST(a, n_graphs, graphs, graph(p, *(Onnx__GraphProto *const *)v)); return true;
 	case ATTR_TYPE(TYPE_PROTOS): LIST(a, n_type_protos, type_protos, type(p, *(Onnx__TypeProto *const *)v)); return true;
 	case ATTR_TYPE(SPARSE_TENSORS):
@@ -616,7 +643,7 @@ static bool needs_kind(const Onnx__AttributeProto *a, int kind)
 	switch (kind) {
 	case ATTR_TYPE(TENSOR): return !a->t;
 	case ATTR_TYPE(GRAPH): return !a->g;
-	case ATTR_TYPE(TYPE_PROTO): return !some_type(a->tp);
+	case ATTR_TYPE(TYPE_PROTO): return !a->tp;
 	case ATTR_TYPE(SPARSE_TENSOR): return true;
 	case ATTR_TYPE(FLOATS): return !a->n_floats;
 	case ATTR_TYPE(INTS): return !a->n_ints;
@@ -654,8 +681,10 @@ static void attribute(struct printer *p, const Onnx__AttributeProto *a)
 		default: break;
 		}
 	}
-	if (p->opt.plain || p->opt.brief)
+	if (p->opt.plain || p->opt.brief) {
+		add(p, value ? "" : "&{}");
 		return;
+	}
 	/* A note belongs to the nearest thing before it, so what ends the value gets an empty one before the attribute's. */
 	at = p->s.n;
 	if (inner)
@@ -774,7 +803,7 @@ static void inner_values(struct printer *p, Onnx__TensorProto *const *init, size
 	for (size_t i = 0; i < ninit && !p->s.failed; i++) {
 		add(p, i ? "," : "");
 		line(p);
-		tensor(p, init[i]);
+		tensor(p, init[i], true);
 	}
 	for (size_t i = 0; i < ninfo && !p->s.failed; i++) {
 		add(p, i || ninit ? "," : "");
@@ -821,7 +850,7 @@ static void message(struct printer *p, const ProtobufCMessage *m)
 		quoted_string(p, ((const Onnx__OperatorSetIdProto *)(const void *)m)->domain);
 		str_addf(&p->s, " : %" PRId64, ((const Onnx__OperatorSetIdProto *)(const void *)m)->version);
 	} else if (d == &onnx__tensor_proto__descriptor) {
-		tensor(p, (const Onnx__TensorProto *)(const void *)m);
+		tensor(p, (const Onnx__TensorProto *)(const void *)m, false);
 	} else if (d == &onnx__type_proto__descriptor) {
 		type(p, (const Onnx__TypeProto *)(const void *)m);
 	} else if (d == &onnx__graph_proto__descriptor) {

@@ -90,7 +90,7 @@ static inline bool text_is(const char *p, size_t n, const char *word)
 static inline bool text_type_word(const char *p, size_t n)
 {
 	return dtype_parse(p, n) != DT_UNDEFINED || text_is(p, n, "seq") || text_is(p, n, "map") || text_is(p, n, "optional") ||
-	       text_is(p, n, "sparse_tensor") || text_is(p, n, "opaque") || text_is(p, n, "undefined");
+	       text_is(p, n, "sparse_tensor") || text_is(p, n, "opaque") || text_is(p, n, "undefined") || text_is(p, n, "untyped");
 }
 
 /* A word that is a number: inf, infinity, nan, in any case. */

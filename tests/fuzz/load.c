@@ -1,6 +1,7 @@
 /*
  * Fuzz target: bytes as a model file. What loads is written, read again and written again: same bytes, and the same graph or the
- * same complaint from both. What is understood is exported, and that is understood as well. Whatever fails says so in one line.
+ * same complaint from both. What loads is printed, and its text parsed and printed again: same text. What is understood is exported,
+ * and that is understood as well. Whatever fails says so in one line.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,6 +102,22 @@ static void export(struct linnet_model *m)
 	model_free(again);
 }
 
+static void check_text(struct linnet_model *m)
+{
+	struct linnet_model *again = new_model();
+	struct linnet_error e = { 0 };
+	char *first, *second;
+	enum linnet_code code = text_print(m, m->arena, &first, &e);
+
+	check_error(code, &e);
+	if (!code) {
+		CHECK(!text_parse(again, first, strlen(first), &e));
+		CHECK(!text_print(again, again->arena, &second, &e));
+		CHECK(!strcmp(first, second));
+	}
+	model_free(again);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	struct linnet_model *m = new_model(), *again = new_model();
@@ -110,6 +127,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	void *first, *second;
 
 	check_error(code, &e);
+	if (!code)
+		check_text(m);
 	first = code ? NULL : save(m, &n1);
 	if (first) {
 		CHECK(!proto_load_memory(again, first, n1, &e));
