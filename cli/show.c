@@ -8,14 +8,14 @@
 #include "graph/text.h"
 
 struct show_opt {
-	bool attention, text, types, passes, full;
+	bool attention, text, types, passes, full, plain;
 };
 
 /* ---- As text ---- */
 
-static int show_text(struct linnet_model *m, bool full)
+static int show_text(struct linnet_model *m, const struct show_opt *opt)
 {
-	struct text_opt o = { .max_elements = full ? 0 : 16 };
+	struct text_opt o = { .max_elements = opt->full ? 0 : 16, .plain = opt->plain };
 	struct linnet_error e = { 0 };
 	struct arena *a = arena_new();
 	char *text;
@@ -257,7 +257,7 @@ static int show_run(void *opt, int argc, char **argv)
 		err_file(&e, e.code, argv[0]);
 		status = report_error(&e);
 	} else if (o->text) {
-		status = show_text(m, o->full);
+		status = show_text(m, o);
 	} else if (o->attention) {
 		status = show_recognised(m);
 	} else if (o->types) {
@@ -284,6 +284,7 @@ const struct command show_command = {
 		{ "attention", 'a', OPT_FLAG, OPT(struct show_opt, attention), NULL, "recognise attention and list it", NULL },
 		{ "text", 't', OPT_FLAG, OPT(struct show_opt, text), NULL, "the model in ONNX's textual syntax", NULL },
 		{ "full", 0, OPT_FLAG, OPT(struct show_opt, full), NULL, "with --text: weights in full", NULL },
+		{ "plain", 0, OPT_FLAG, OPT(struct show_opt, plain), NULL, "with --text: only what the onnx package reads", NULL },
 		{ "passes", 'p', OPT_FLAG, OPT(struct show_opt, passes), NULL, "after the exact passes", NULL },
 		{ "types", 0, OPT_FLAG, OPT(struct show_opt, types), NULL, "list the values whose type could not be inferred", NULL },
 		{ .name = NULL },
