@@ -14,10 +14,16 @@
 enum { MAX_RESULT = 1 << 16, MAX_OPERAND = 1 << 18 };
 static const int64_t max_work = (int64_t)1 << 28;
 
+/* Bodies of loops are typed again until nothing changes, those of nested loops each time; after so many nodes, and so many a
+ * node, no more. */
+enum { MAX_AGAIN = 1 << 16, MAX_AGAIN_EACH = 8 };
+
 struct infer {
 	struct linnet_error *e;
 	struct arena *scratch; /* of the node at hand */
 	int64_t work;          /* of evaluations so far, as cost() counts */
+	int64_t visits, again; /* of nodes so far: for the first time, and for later rounds of a loop */
+	int rounds;            /* later rounds under way */
 };
 
 static enum linnet_code infer_graph(struct infer *x, struct graph *g);
@@ -350,19 +356,29 @@ static enum linnet_code widen(struct infer *x, struct graph *body, value_id form
 
 /*
  * Type a body until its carried values have types that hold however often it runs. state[i] enters as formal input
- * formal + i and leaves as output out + i. Each way round opens a length or forgets something, so it ends.
+ * formal + i and leaves as output out + i. Each way round opens a length or forgets something, so it ends; in nests so deep
+ * that this takes too long nothing is said of carried values.
  */
 static enum linnet_code fixed_point(struct infer *x, struct graph *body, uint32_t formal, uint32_t out, uint32_t n,
                                     struct type *state, bool (*open)[MAX_RANK])
 {
-	bool changed = true;
+	bool changed = true, later = false;
+	enum linnet_code code;
 
 	while (changed) {
+		bool enough = x->again > MAX_AGAIN + MAX_AGAIN_EACH * x->visits;
+
 		changed = false;
+		for (uint32_t i = 0; i < n && enough; i++)
+			state[i] = (struct type){ .kind = state[i].kind, .dt = state[i].dt, .shape.rank = -1 };
 		for (uint32_t i = 0; i < n; i++)
 			body->value[body->in[formal + i]].type = state[i];
-		TRY(infer_graph(x, body));
-		for (uint32_t i = 0; i < n; i++)
+		x->rounds += later;
+		code = infer_graph(x, body);
+		x->rounds -= later;
+		TRY(code);
+		later = true;
+		for (uint32_t i = 0; i < n && !enough; i++)
 			TRY(widen(x, body, body->in[formal + i], &state[i], open[i], out_type(body, out + i), &changed));
 	}
 	return LINNET_OK;
@@ -525,6 +541,10 @@ static enum linnet_code infer_node(struct infer *x, struct graph *g, node_id id)
 	const struct type **in;
 	bool *wanted;
 
+	if (x->rounds)
+		x->again++;
+	else
+		x->visits++;
 	c.nin = (int)(n->nin - n->ncapture);
 	c.nout = (int)n->nout;
 	TRY_NEW(in, x->scratch, n->nin);

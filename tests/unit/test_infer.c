@@ -236,11 +236,130 @@ static void errors_name_the_node(void **state)
 	}
 }
 
+/* Each of many nested loops makes its value grow: finding that out takes two ways round at every level. */
+static void nested_loops_end(void **state)
+{
+	enum { DEPTH = 40 };
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	struct str s;
+
+	(void)state;
+	assert_non_null(m);
+	str_init(&s, m->arena);
+	str_add(&s, "<ir_version: 8, opset_import: [\"\": 18]>\ng (int64 m, float[1] \"v-1\") => (y)\n{ ");
+	for (int i = 0; i < DEPTH; i++)
+		str_addf(&s, "u%d = Loop (m, , \"v%d\") <body = b%d (i%d, go%d, v%d) => (on%d, w%d) { on%d = Identity (go%d)\n", i, i - 1, i,
+		         i, i, i, i, i, i, i);
+	str_addf(&s, "w%d = Concat <axis = 0> (v%d, v%d)", DEPTH - 1, DEPTH - 1, DEPTH - 1);
+	for (int i = DEPTH - 1; i > 0; i--)
+		str_addf(&s, " }>\n w%d = Concat <axis = 0> (u%d, v%d)", i - 1, i, i - 1);
+	str_add(&s, " }>\n y = Identity (u0) }");
+	assert_false(s.failed);
+	assert_int_equal(text_parse(m, s.p, s.n, &e), LINNET_OK);
+	assert_int_equal(graph_import(m, &e), LINNET_OK);
+	assert_int_equal(m->graph->value[find(m->graph, "y")].type.dt, DT_FLOAT);
+	model_free(m);
+}
+
+/* ---- Verifying ---- */
+
+static struct node *named(struct graph *g, const char *name)
+{
+	for (node_id n = 1; n < g->nnode; n++)
+		if (!strcmp(g->node[n].name, name))
+			return &g->node[n];
+	fail_msg("no node is named %s", name);
+	return NULL;
+}
+
+static void input_out_of_range(struct graph *g) { named(g, "sum")->in[0] = g->nvalue; }
+static void output_out_of_range(struct graph *g) { named(g, "sum")->out[0] = g->nvalue; }
+static void producer_dead(struct graph *g) { named(g, "soft")->dead = true; }
+static void two_producers(struct graph *g) { named(g, "sum")->out[0] = named(g, "soft")->out[0]; }
+static void input_left_out(struct graph *g) { named(g, "sum")->in[1] = 0; }
+static void cycle(struct graph *g) { named(g, "soft")->in[0] = named(g, "sum")->out[0]; }
+static void attribute_kind(struct graph *g) { named(g, "soft")->attr[0].kind = ATTR_FLOAT; }
+static void attribute_missing(struct graph *g) { named(g, "cat")->attr[0].kind = ATTR_NONE; }
+static void output_type(struct graph *g) { g->value[find(g, "h")].type.dt = DT_INT64; }
+static void constant_type(struct graph *g) { g->value[find(g, "w")].type.dt = DT_DOUBLE; }
+static void constant_shape(struct graph *g) { g->value[find(g, "w")].type.shape.d[0] = 3; }
+static void constant_gone(struct graph *g) { g->value[find(g, "w")].type.value = NULL; }
+static void same_names(struct graph *g) { g->value[find(g, "h")].name = "s"; }
+static void captures(struct graph *g)
+{
+	struct node *n = named(g, "choice");
+
+	n->nin--;
+	n->ncapture--;
+}
+static void capture_type(struct graph *g)
+{
+	struct graph *sub = node_attr(named(g, "choice"), "then_branch")->g;
+
+	sub->value[sub->in[0]].type.dt = DT_INT64;
+}
+static void not_an_input(struct graph *g) { g->in[0] = find(g, "h"); }
+static void no_such_output(struct graph *g) { g->out[0] = 0; }
+static void old_row(struct graph *g)
+{
+	struct node *n = named(g, "soft");
+
+	n->op = op_find(NULL, "Softmax", 7);
+}
+static void nothing_wrong(struct graph *g) { (void)g; }
+
+static void verifying(void **state)
+{
+	static const struct {
+		void (*damage)(struct graph *g);
+		enum linnet_code code;
+		const char *message;
+	} cases_of[] = {
+		{ nothing_wrong, LINNET_OK, "" },
+		{ input_out_of_range, LINNET_EINTERNAL, "input 0 is value" },
+		{ output_out_of_range, LINNET_EINTERNAL, "output 0 is value" },
+		{ producer_dead, LINNET_EINTERNAL, "input \"s\" has no producer" },
+		{ two_producers, LINNET_EINTERNAL, "output \"s\" does not know its producer" },
+		{ input_left_out, LINNET_EMODEL, "input \"B\" is left out but is not optional" },
+		{ cycle, LINNET_EMODEL, "cycle" },
+		{ attribute_kind, LINNET_EATTR, "attribute \"axis\" has the wrong kind" },
+		{ attribute_missing, LINNET_EATTR, "attribute \"axis\" is required" },
+		{ output_type, LINNET_ETYPE, "output \"C\" has element type int64; float was expected" },
+		{ constant_type, LINNET_EINTERNAL, "contents of \"w\" are of another type" },
+		{ constant_shape, LINNET_EINTERNAL, "contents of \"w\" are of another shape" },
+		{ constant_gone, LINNET_EINTERNAL, "constant \"w\" has no contents" },
+		{ same_names, LINNET_EINTERNAL, "two values are named \"s\"" },
+		{ captures, LINNET_EINTERNAL, "does not belong here" },
+		{ capture_type, LINNET_ETYPE, "is captured as int64; it is float" },
+		{ not_an_input, LINNET_EINTERNAL, "graph input 0 is no input" },
+		{ no_such_output, LINNET_EINTERNAL, "graph output 0 has no producer" },
+		{ old_row, LINNET_EINTERNAL, "the row since opset 1 is not current" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases_of / sizeof *cases_of; i++) {
+		struct linnet_model *m = imported(
+			"<ir_version: 8, opset_import: [\"\": 18]>\n"
+			"g (float[2] x, bool c) => (y) <float[2] w = {1, 2}>\n"
+			"{ [soft] s = Softmax (x)\n [sum] h = Add (s, w)\n [cat] k = Concat <axis = 0> (h, h)\n"
+			"  [choice] y = If (c) <then_branch = t () => (p) { p = Neg (h) }, else_branch = e () => (q) { q = Abs (k) }> }");
+		struct linnet_error e = { 0 };
+
+		cases_of[i].damage(m->graph);
+		if (graph_verify(m->graph, &e) != cases_of[i].code || !strstr(e.message, cases_of[i].message))
+			fail_msg("case %zu: %s instead of %s", i, e.message, cases_of[i].message);
+		model_free(m);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(types_of_values),
 		cmocka_unit_test(errors_name_the_node),
+		cmocka_unit_test(nested_loops_end),
+		cmocka_unit_test(verifying),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
