@@ -1,0 +1,260 @@
+/*
+ * Exact passes: what they recognise in models, that the models still compute the same, and texts before and after.
+ *
+ * tests/passes/<pass>.txt holds cases `## title`, a graph, and behind a line `=>` what tidy and the pass make of it; a line
+ * `=> unchanged` ends a case that the pass must leave alone. With --update the expected texts are written anew.
+ */
+#include "tests/unit/unit.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "graph/pass.h"
+#include "graph/text.h"
+#include "validate/validate.h"
+
+/* ---- Models ---- */
+
+struct counts {
+	int attention, glu, layernorm, rmsnorm;
+};
+
+static void count_nodes(const struct graph *g, struct counts *c)
+{
+	for (node_id id = 1; id < g->nnode; id++) {
+		const struct node *n = &g->node[id];
+
+		if (n->dead)
+			continue;
+		c->attention += node_is(n, "Attention");
+		c->layernorm += node_is(n, "LayerNormalization");
+		c->rmsnorm += node_is(n, "RMSNormalization");
+		c->glu += node_is(n, "SwiGLU") || (n->op->domain && !strcmp(n->op->domain, "linnet") && !strcmp(n->op->name, "GLU"));
+		for (uint32_t i = 0; i < n->nattr; i++)
+			if (n->attr[i].kind == ATTR_GRAPH)
+				count_nodes(n->attr[i].g, c);
+	}
+}
+
+static struct linnet_model *load(const char *path)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	char line[800];
+
+	if (!m || proto_load(m, path, &e) || graph_import(m, &e))
+		fail_msg("%s: %s", path, linnet_error_line(&e, line, sizeof line));
+	return m;
+}
+
+/* Call f for each line of corpus/models/counts.txt. */
+static void each_model(void (*f)(const char *name, const struct counts *want, void *ctx), void *ctx)
+{
+	FILE *file = fopen("corpus/models/counts.txt", "r");
+	char line[200], name[120];
+	struct counts c;
+	int n = 0;
+
+	assert_non_null(file);
+	while (fgets(line, sizeof line, file)) {
+		if (*line == '#')
+			continue;
+		assert_int_equal(sscanf(line, "%119s %d %d %d %d", name, &c.attention, &c.glu, &c.layernorm, &c.rmsnorm), 5);
+		f(name, &c, ctx);
+		n++;
+	}
+	fclose(file);
+	assert_true(n > 40);
+}
+
+static void check_counts(const char *name, const struct counts *want, void *ctx)
+{
+	struct linnet_error e = { 0 };
+	struct counts found = { 0 };
+	struct linnet_model *m;
+	char path[200], line[800];
+	int *wrong = ctx;
+
+	snprintf(path, sizeof path, "corpus/models/%s/model.onnx", name);
+	m = load(path);
+	if (pass_run_all(m->graph, NULL, &e) || graph_verify(m->graph, &e))
+		fail_msg("%s: %s", name, linnet_error_line(&e, line, sizeof line));
+	count_nodes(m->graph, &found);
+	model_free(m);
+	if (!memcmp(&found, want, sizeof found))
+		return;
+	print_error("%s: %d attentions, %d GLUs, %d layer norms, %d RMS norms; expected %d, %d, %d, %d\n", name, found.attention, found.glu,
+	            found.layernorm, found.rmsnorm, want->attention, want->glu, want->layernorm, want->rmsnorm);
+	++*wrong;
+}
+
+static void what_was_written_is_recognised(void **state)
+{
+	int wrong = 0;
+
+	(void)state;
+	each_model(check_counts, &wrong);
+	assert_int_equal(wrong, 0);
+}
+
+struct runs {
+	struct case_opt opt;
+	int passed, other;
+};
+
+static void count_verdict(void *ctx, const struct case_result *r)
+{
+	struct runs *t = ctx;
+	char line[800];
+
+	if (r->verdict == VERDICT_PASS) {
+		t->passed++;
+		return;
+	}
+	t->other++;
+	print_error("%s/%s: %s\n", r->folder, r->set, linnet_error_line(&r->why, line, sizeof line));
+}
+
+static void check_run(const char *name, const struct counts *want, void *ctx)
+{
+	struct runs *t = ctx;
+	char folder[200];
+	int before = t->passed;
+
+	(void)want;
+	snprintf(folder, sizeof folder, "corpus/models/%s", name);
+	assert_int_equal(case_run(folder, &t->opt, count_verdict, t, NULL), LINNET_OK);
+	assert_true(t->other || t->passed > before);
+}
+
+static void models_compute_the_same(void **state)
+{
+	(void)state;
+	for (int k = 0; k < 2; k++) {
+		struct runs t = { .opt = { .run = { .kernels = k ? KERNELS_REFERENCE : KERNELS_FAST, .threads = 1 },
+		                           .rtol = 1e-3, .atol = 1e-5, .passes = true } };
+
+		each_model(check_run, &t);
+		assert_int_equal(t.other, 0);
+	}
+}
+
+/* ---- Texts ---- */
+
+static bool update;
+
+#define HEADER "<ir_version: 10, opset_import: [\"\": 28]>\n"
+
+/* The graph of `text` as it is printed after pass p, tidied before; *count: changes by p. */
+static char *after(const char *text, size_t n, const struct pass *p, struct arena *a, uint32_t *count, const char *where)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	const struct text_opt brief = { .brief = true };
+	char *whole = arena_fmt(a, "%s%.*s", HEADER, (int)n, text), *out, *graph, line[800];
+	uint32_t more, tidied;
+
+	*count = 0;
+	if (!m || text_parse(m, whole, strlen(whole), &e) || graph_import(m, &e))
+		fail_msg("%s: %s", where, linnet_error_line(&e, line, sizeof line));
+	do {
+		if (p != pass_find("tidy") && pass_run(pass_find("tidy"), m->graph, &tidied, NULL, &e))
+			fail_msg("%s: %s", where, linnet_error_line(&e, line, sizeof line));
+		if (pass_run(p, m->graph, &more, NULL, &e) || graph_verify(m->graph, &e))
+			fail_msg("%s: %s", where, linnet_error_line(&e, line, sizeof line));
+		*count += more;
+	} while (more);
+	if (graph_export(m, 28, &e) || text_print_model(m, &brief, a, &out, &e))
+		fail_msg("%s: %s", where, linnet_error_line(&e, line, sizeof line));
+	graph = strstr(out, "\n>\n");
+	assert_non_null(graph);
+	model_free(m);
+	return graph + 3;
+}
+
+/* One case from `## ` on; writes it to `to`, with what was found. Returns whether it is as expected. */
+static bool check_case(const struct pass *p, const char *s, const char *end, FILE *to, struct arena *a)
+{
+	const char *body = strchr(s, '\n') + 1, *mark = strstr(body, "\n=>"), *want;
+	const char *where = arena_fmt(a, "%s.txt: %.*s", p->name, (int)(body - 1 - (s + 3)), s + 3);
+	uint32_t count;
+	char *found;
+	bool same, still;
+
+	if (!mark || mark >= end)
+		fail_msg("%s: no line =>", where);
+	want = strchr(mark + 1, '\n') + 1;
+	still = !strncmp(mark, "\n=> unchanged\n", 14);
+	found = after(body, (size_t)(mark + 1 - body), p, a, &count, where);
+	while (end > want && end[-1] == '\n')
+		end--;
+	if (still)
+		same = !count && want >= end;
+	else
+		same = count && strlen(found) == (size_t)(end - want) + 1 && !strncmp(found, want, (size_t)(end - want));
+	if (to)
+		fprintf(to, "%.*s%s", (int)(mark + 1 - s), s, still ? "=> unchanged\n" : "=>\n");
+	if (to && !still)
+		fputs(found, to);
+	if (!same && (still || !to))
+		print_error("%s: found, after %u changes\n%s", where, count, found);
+	return same || (to && !still && count);
+}
+
+static int check_file(const struct pass *p, struct arena *a)
+{
+	char *path = arena_fmt(a, "tests/passes/%s.txt", p->name), *text, *s;
+	FILE *file = fopen(path, "r"), *to = NULL;
+	size_t n;
+	int wrong = 0, cases = 0;
+
+	if (!file)
+		fail_msg("%s is missing", path);
+	text = arena_get(a, 1 << 20, 1);
+	n = fread(text, 1, (1 << 20) - 1, file);
+	fclose(file);
+	assert_true(n < (1 << 20) - 1);
+	s = strstr(text, "## ");
+	if (update) {
+		to = fopen(path, "w");
+		assert_non_null(to);
+		fwrite(text, 1, (size_t)(s - text), to);
+	}
+	while (s) {
+		char *next = strstr(s + 3, "\n## ");
+
+		wrong += !check_case(p, s, next ? next + 1 : text + n, to, a);
+		cases++;
+		if (to && next)
+			fputc('\n', to);
+		s = next ? next + 1 : NULL;
+	}
+	if (to)
+		fclose(to);
+	assert_true(cases > 1);
+	return wrong;
+}
+
+static void texts_become(void **state)
+{
+	struct arena *a = arena_new();
+	int wrong = 0;
+
+	(void)state;
+	for (const struct pass *const *p = passes; *p; p++)
+		wrong += check_file(*p, a);
+	arena_free(a);
+	assert_int_equal(wrong, 0);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_was_written_is_recognised),
+		cmocka_unit_test(models_compute_the_same),
+		cmocka_unit_test(texts_become),
+	};
+
+	update = argc > 1 && !strcmp(argv[1], "--update");
+	return cmocka_run_group_tests_name("passes", tests, NULL, NULL);
+}
