@@ -74,8 +74,10 @@ static enum linnet_code join(const struct type *a, const struct type *b, struct 
 	if (a->dt != b->dt && a->dt != DT_UNDEFINED && b->dt != DT_UNDEFINED)
 		return fail(e, LINNET_ETYPE, "a value would be %s or %s, depending on the way taken", dtype_name(a->dt),
 		            dtype_name(b->dt));
-	if (t.dt == DT_UNDEFINED)
+	if (t.dt == DT_UNDEFINED) {
 		t.dt = b->dt;
+		t.kind = b->kind;
+	}
 	if (a->kind != b->kind || a->shape.rank != b->shape.rank)
 		t.shape = shape_unknown();
 	for (int i = 0; i < t.shape.rank; i++)
