@@ -102,7 +102,12 @@ layer(converter
 target_link_libraries(linnet_converter PUBLIC linnet_runtime)
 
 layer(validate
-	validate/runner.c)
+	validate/runner.c
+	validate/gen.c
+	validate/compare.c
+	validate/locate.c
+	validate/pair.c
+	validate/lm.c)
 target_link_libraries(linnet_validate PUBLIC linnet_converter)
 
 # The program.
@@ -114,6 +119,9 @@ add_executable(linnet_cli
 	cli/check.c
 	cli/show.c
 	cli/convert.c
+	cli/inputs.c
+	cli/run.c
+	cli/validate.c
 	cli/test.c
 	cli/ops.c
 	cli/passes.c)
