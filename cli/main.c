@@ -8,6 +8,8 @@
 #define COMMANDS(X)                                                                                \
 	X(check)                                                                                   \
 	X(show)                                                                                    \
+	X(run)                                                                                     \
+	X(validate)                                                                                \
 	X(test)                                                                                    \
 	X(convert)                                                                                 \
 	X(ops)                                                                                     \
@@ -141,7 +143,7 @@ static void free_lists(const struct opt *o, char *base)
 			free(((struct opt_list *)(base + o->offset))->v);
 }
 
-static int run_command(const struct command *c, int argc, char **argv)
+static int start(const struct command *c, int argc, char **argv)
 {
 	char *base = calloc(1, c->size ? c->size : 1), **operand = calloc((size_t)argc + 1, sizeof *operand);
 	int n = 0, status = base && operand ? 0 : EXIT_RESOURCES;
@@ -198,5 +200,5 @@ int main(int argc, char **argv)
 	}
 	if (!command_find(argv[i]))
 		return usage("unknown command \"", argv[i], "\"");
-	return run_command(command_find(argv[i]), argc - i - 1, argv + i + 1);
+	return start(command_find(argv[i]), argc - i - 1, argv + i + 1);
 }
