@@ -363,6 +363,39 @@ static void paths_are_told(void **state)
 	arena_free(a);
 }
 
+static void memory_may_end_anywhere(void **state)
+{
+	static const char *const files[] = { "text_big.npy", "half_fortran_big.npy", "deflated.npz", "named.pb" };
+	char path[] = "/tmp/linnet-data-XXXXXX";
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_true(fd >= 0);
+	close(fd);
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		enum linnet_code code = LINNET_EMEM;
+		uint64_t n;
+
+		for (n = 1; code; n++) {
+			struct arena *a = arena_new();
+			struct named_tensor *list;
+			char from[100];
+			int count;
+
+			snprintf(from, sizeof from, "corpus/data/%s", files[i]);
+			mem_fail_at(n);
+			code = data_load(from, DT_UNDEFINED, NULL, a, &list, &count, NULL);
+			if (!code)
+				code = npy_save(path, list->t, NULL);
+			mem_fail_at(0);
+			assert_true(code == LINNET_OK || code == LINNET_EMEM);
+			arena_free(a);
+		}
+		assert_true(n > 5);
+	}
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -377,6 +410,7 @@ int main(void)
 		cmocka_unit_test(written_as_numpy_writes),
 		cmocka_unit_test(bytes_stay_bytes),
 		cmocka_unit_test(paths_are_told),
+		cmocka_unit_test(memory_may_end_anywhere),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -934,6 +934,35 @@ static void scan_cuts_and_joins(void **state)
 	plan_free(p);
 }
 
+/* Elements of four bits: slices begin and end inside bytes. */
+static void scan_cuts_bytes(void **state)
+{
+	struct fixture *f = *state;
+	value_id a = graph_add_input(f->g, "a", NULL), y;
+	struct graph *g = subgraph(f);
+	const int64_t v[] = { 1, -2, 3, -4, 5, -6, 7, -8, 0 };
+	const struct tensor *in;
+	struct tensor *t, *out;
+	struct plan *p;
+
+	graph_add_output(g, graph_add_input(g, "ai", NULL));
+	y = control_node(f, f->g, &op_scan, &a, 1, 0, 1,
+	                 (const struct attr[]){ { .name = "body", .kind = ATTR_GRAPH, .g = g },
+	                                        { .name = "num_scan_inputs", .kind = ATTR_INT, .i = 1 },
+	                                        { .name = "scan_output_axes", .kind = ATTR_INTS, .n = 1, .ints = LENGTHS(1) } }, 3);
+	graph_add_output(f->g, y);
+	OK(tensor_new(f->a, DT_INT4, 2, LENGTHS(3, 3), &t, &f->e));
+	for (int i = 0; i < 9; i++)
+		tensor_put_int(t, i, v[i]);
+	in = t;
+	p = planned(f, KERNELS_FAST);
+	OK(plan_run(p, &in, &out, &f->e));
+	for (int i = 0; i < 9; i++)
+		assert_int_equal(tensor_get_int(out, i % 3 * 3 + i / 3), v[i]); /* transposed */
+	tensor_release(out);
+	plan_free(p);
+}
+
 /* A loop in a branch; random numbers differ from one iteration to the next and are the same in the next run. */
 static void nested_subgraphs_draw_anew(void **state)
 {
@@ -1090,6 +1119,34 @@ static void memory_may_end_anywhere(void **state)
 	assert_true(n > 50);
 }
 
+static void memory_may_end_in_a_session(void **state)
+{
+	struct fixture *f = *state;
+	enum linnet_code code = LINNET_EMEM;
+	const struct tensor *in;
+	uint64_t n;
+
+	build_step(f);
+	in = floats(f, 2, LENGTHS(1, 2), FLOATS_OF(1, 10));
+	for (n = 1; code; n++) {
+		struct session *s;
+		struct tensor *out = NULL;
+
+		mem_fail_at(n);
+		code = session_new(f->g, &(struct run_opt){ .threads = 1 }, NULL, 0, &s, NULL);
+		if (!code)
+			code = session_set_state(s, 0, in, NULL);
+		for (int i = 0; !code && i < 2; i++) {
+			code = session_run(s, &in, &out, NULL);
+			tensor_release(out);
+		}
+		session_free(s);
+		mem_fail_at(0);
+		assert_true(code == LINNET_OK || code == LINNET_EMEM);
+	}
+	assert_true(n > 20);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -1116,10 +1173,12 @@ int main(void)
 		TEST(loop_iterates),
 		TEST(loop_without_condition_or_count),
 		TEST(scan_cuts_and_joins),
+		TEST(scan_cuts_bytes),
 		TEST(nested_subgraphs_draw_anew),
 		TEST(sessions_feed_states_back),
 		TEST(sessions_take_given_pairs),
 		TEST(memory_may_end_anywhere),
+		TEST(memory_may_end_in_a_session),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
