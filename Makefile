@@ -12,7 +12,7 @@ all: .deps
 	@sh cmake/deps.sh
 
 demo: all
-	sh bench/demo.sh build/release
+	build/release/bench/demo corpus/lm/softmax.onnx corpus/lm/valid.npy corpus/lm/tokenizer.txt build/demo
 
 test: .deps
 	cmake --preset dev

@@ -133,3 +133,4 @@ linnet_target(linnet_cli)
 if(BUILD_TESTING)
 	add_subdirectory(tests)
 endif()
+

@@ -47,7 +47,7 @@ enum linnet_code plan_explain(const struct plan *p, FILE *f, struct linnet_error
 
 /*
  * A session: a plan with states. A state is an output fed back to an input at the next run: pairs named past_X / present_X
- * (linnet's own step models) or past_key_values.X / present.X, or those given. The first run uses what session_set_state() gave,
+ * and position / present_position (linnet's own step models) or past_key_values.X / present.X, or those given. The first run uses what session_set_state() gave,
  * else zeros of the input's declared lengths, with symbols taken from the other inputs (0 when none has them).
  * States are handed from run to run without a copy. After an error, or a run that `watch` stopped, all states are forgotten as by
  * session_reset().

@@ -36,10 +36,10 @@ static const char *output_name(struct arena *a, const char *input)
 {
 	static const struct {
 		const char *past, *present;
-	} forms[] = { { "past_key_values.", "present." }, { "past_", "present_" } };
+	} forms[] = { { "past_key_values.", "present." }, { "past_", "present_" }, { "position", "present_position" } };
 
 	for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
-		if (!strncmp(input, forms[i].past, strlen(forms[i].past)))
+		if (!strncmp(input, forms[i].past, strlen(forms[i].past)) && (i < 2 || !strcmp(input, forms[i].past)))
 			return arena_fmt(a, "%s%s", forms[i].present, input + strlen(forms[i].past));
 	return NULL;
 }
