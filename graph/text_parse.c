@@ -899,6 +899,8 @@ static enum linnet_code elements(struct parser *s, Onnx__TensorProto *t)
 	TRY(need(s, '}', "after the elements"));
 	if (n != want)
 		return bad(s, at, "%llu elements; the tensor's lengths say %llu", (unsigned long long)n, (unsigned long long)want);
+	if (!n) /* no data is all the data there is, as in {...} */
+		return LINNET_OK;
 	if (dt == DT_STRING) {
 		t->n_string_data = (size_t)n;
 		t->string_data = (ProtobufCBinaryData *)(void *)data;
