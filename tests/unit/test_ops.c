@@ -187,6 +187,23 @@ static void rows_are_complete(void **state)
 	assert_int_equal(complaints, 0);
 }
 
+/* Whether the operator's file exists and, for an old version, has a case in an opset of that version. */
+static bool has_case(const struct op *op)
+{
+	bool newest = op_newest(op->domain, op->name) == op, found = newest;
+	char path[300], line[2000];
+	FILE *f;
+
+	snprintf(path, sizeof path, FOLDER "/%s.txt", op->name);
+	f = fopen(path, "r");
+	if (!f)
+		return false;
+	while (!found && fgets(line, sizeof line, f))
+		found = !strncmp(line, "opset ", 6) && op_find(op->domain, op->name, atoi(line + 6)) == op;
+	fclose(f);
+	return found;
+}
+
 static void rows_have_cases(void **state)
 {
 	(void)state;
@@ -194,17 +211,9 @@ static void rows_have_cases(void **state)
 	for (const struct op_family *const *f = op_families; *f; f++)
 		for (int i = 0; i < (*f)->n; i++) {
 			const struct op *op = &(*f)->op[i];
-			char path[300];
-			FILE *file;
 
-			if (!op->kernel || op_newest(op->domain, op->name) != op)
-				continue;
-			snprintf(path, sizeof path, FOLDER "/%s.txt", op->name);
-			file = fopen(path, "r");
-			if (file)
-				fclose(file);
-			else
-				complain("%s: no cases in %s", row_title(op), path);
+			if ((op->kernel || op_newest(op->domain, op->name) != op) && !has_case(op))
+				complain("%s: no case in " FOLDER "/%s.txt", row_title(op), op->name);
 		}
 	assert_int_equal(complaints, 0);
 }
