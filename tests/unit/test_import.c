@@ -397,6 +397,61 @@ static void rest_is_kept(void **state)
 	model_free(m);
 }
 
+/* A sparse initializer and a Constant's sparse value are dense in the graph. */
+static void sparse_becomes_dense(void **state)
+{
+	static const float want[6] = { 0, 2, 0, 0, 0, 3 };
+	float values[2] = { 2, 3 };
+	int64_t indices[2] = { 1, 5 }, n = 2, dims[2] = { 2, 3 };
+	Onnx__TensorProto v = ONNX__TENSOR_PROTO__INIT, i = ONNX__TENSOR_PROTO__INIT;
+	Onnx__SparseTensorProto sparse = ONNX__SPARSE_TENSOR_PROTO__INIT, *list[1] = { &sparse };
+	char name[] = "w";
+
+	(void)state;
+	v.name = name;
+	v.has_data_type = i.has_data_type = 1;
+	v.data_type = DT_FLOAT;
+	i.data_type = DT_INT64;
+	v.n_dims = i.n_dims = 1;
+	v.dims = i.dims = &n;
+	v.n_float_data = i.n_int64_data = 2;
+	v.float_data = values;
+	i.int64_data = indices;
+	sparse.values = &v;
+	sparse.indices = &i;
+	sparse.n_dims = 2;
+	sparse.dims = dims;
+	for (int constant = 0; constant < 2; constant++) {
+		struct linnet_model *m = parsed(constant ? "<ir_version: 8, opset_import: [\"\" : 18]>\n"
+		                                           "g () => (y) { w = Constant <value_int = 1> ()\n y = Neg (w) }"
+		                                         : "<ir_version: 8, opset_import: [\"\" : 18]>\n"
+		                                           "g () => (y) { y = Neg (w) }", "sparse");
+		Onnx__GraphProto *g = proto_model(m)->graph;
+		const struct tensor *t;
+		char line[800], attribute[] = "sparse_value";
+		uint32_t id;
+
+		if (constant) {
+			Onnx__AttributeProto *a = g->node[0]->attribute[0];
+
+			a->name = attribute;
+			a->has_i = 0;
+			a->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSOR;
+			a->sparse_tensor = &sparse;
+		} else {
+			g->n_sparse_initializer = 1;
+			g->sparse_initializer = list;
+		}
+		assert_string_equal(imported_line(m, line), "");
+		assert_true(map_get(&m->graph->names, "w", &id));
+		assert_int_equal(m->graph->value[id].kind, VALUE_CONST);
+		t = m->graph->value[id].type.value;
+		assert_int_equal(t->rank, 2);
+		assert_memory_equal(t->data, want, sizeof want);
+		model_free(m);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
@@ -404,6 +459,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(memory_may_run_out),      cmocka_unit_test(initializers_and_inputs),
 		cmocka_unit_test(nesting_is_bounded),      cmocka_unit_test(attributes_as_files_have_them),
 		cmocka_unit_test(many_nodes),              cmocka_unit_test(rest_is_kept),
+		cmocka_unit_test(sparse_becomes_dense),
 	};
 
 	if (argc > 1 && !strcmp(argv[1], "--update"))
