@@ -1,6 +1,6 @@
 /*
- * The text form to the protobuf tree: a recursive descent over the grammar of docs/text.md. Fields the grammar has no words for are
- * written as `field: value` and stored through the descriptors that protobuf-c generates.
+ * The text form to the protobuf tree: a recursive descent over the grammar of docs/text.md. Fields the grammar has no words
+ * for are written as `field: value` and stored through the descriptors that protobuf-c generates.
  */
 #include <errno.h>
 #include <math.h>
@@ -51,6 +51,13 @@ static void skip(struct parser *s)
 		else
 			return;
 	}
+}
+
+/* Where the next token starts. */
+static const char *here(struct parser *s)
+{
+	skip(s);
+	return s->p;
 }
 
 static enum linnet_code expected(struct parser *s, const char *what)
@@ -143,7 +150,7 @@ static enum linnet_code quoted(struct parser *s, struct text *out)
 /* A quoted string for a field that ends at its first zero. */
 static enum linnet_code quoted_string(struct parser *s, char **out)
 {
-	const char *at = (skip(s), s->p);
+	const char *at = here(s);
 	struct text t;
 
 	TRY(quoted(s, &t));
@@ -240,7 +247,7 @@ struct literal {
 /* [-] digits [. digits] [e [+-] digits], [-] inf, [-] nan, nan(0x bits). */
 static enum linnet_code literal(struct parser *s, const char *what, struct literal *out)
 {
-	const char *p = (skip(s), s->p);
+	const char *p = here(s);
 	size_t n;
 
 	*out = (struct literal){ p, false };
@@ -284,13 +291,15 @@ static enum linnet_code literal(struct parser *s, const char *what, struct liter
 
 static enum linnet_code integer(struct parser *s, const char *what, int64_t lo, int64_t hi, int64_t *out)
 {
-	const char *at = (skip(s), s->p);
+	const char *at = here(s);
 	struct literal l;
 	long long v;
 
 	TRY(literal(s, what, &l));
-	if (l.real)
-		return s->p = at, expected(s, what);
+	if (l.real) {
+		s->p = at;
+		return expected(s, what);
+	}
 	errno = 0;
 	v = strtoll(l.p, NULL, 10);
 	if (errno || v < lo || v > hi)
@@ -301,13 +310,15 @@ static enum linnet_code integer(struct parser *s, const char *what, int64_t lo, 
 
 static enum linnet_code natural(struct parser *s, const char *what, uint64_t hi, uint64_t *out)
 {
-	const char *at = (skip(s), s->p);
+	const char *at = here(s);
 	struct literal l;
 	unsigned long long v;
 
 	TRY(literal(s, what, &l));
-	if (l.real)
-		return s->p = at, expected(s, what);
+	if (l.real) {
+		s->p = at;
+		return expected(s, what);
+	}
 	errno = 0;
 	v = strtoull(l.p, NULL, 10);
 	if (errno || v > hi || (*l.p == '-' && v))
@@ -343,7 +354,7 @@ void text_real(const char *digits, enum dtype dt, void *bits)
 /* A literal as one element of a float type, at bits. */
 static enum linnet_code real(struct parser *s, const char *what, enum dtype dt, void *bits)
 {
-	const char *at = (skip(s), s->p);
+	const char *at = here(s);
 	char digits[64], *copy = digits;
 	struct literal l;
 	size_t n;
@@ -814,7 +825,7 @@ static enum linnet_code element(struct parser *s, enum dtype dt, uint8_t *data, 
 		return LINNET_OK;
 	}
 	case CLASS_FLOAT:
-		at = (skip(s), s->p);
+		at = here(s);
 		TRY(literal(s, "a number", &l));
 		s->p = at;
 		if (!l.real && bits <= 16 && !s->values) {
@@ -885,7 +896,7 @@ static enum linnet_code elements(struct parser *s, Onnx__TensorProto *t)
 	if (peek(s) != '}')
 		do {
 			if (n == room)
-				return skip(s), bad(s, s->p, "more elements than the tensor's lengths say, %llu", (unsigned long long)want);
+				return bad(s, here(s), "more elements than the tensor's lengths say, %llu", (unsigned long long)want);
 			if (dt == DT_STRING) {
 				struct text b;
 
@@ -962,7 +973,7 @@ static enum linnet_code tensor_data(struct parser *s, const char *at, const Onnx
 /* type name? =? data */
 static enum linnet_code tensor(struct parser *s, Onnx__TensorProto **out)
 {
-	const char *at = (skip(s), s->p);
+	const char *at = here(s);
 	Onnx__TypeProto *t;
 	char *tensor_name;
 
@@ -1013,7 +1024,7 @@ static int attr_list(int one)
 /* One value; `a` receives it as if it were a whole attribute. want: the kind it must have, or UNDEFINED. */
 static enum linnet_code attr_value(struct parser *s, int want, Onnx__AttributeProto *a)
 {
-	const char *at = (skip(s), s->p);
+	const char *at = here(s);
 	struct text w = peek_word(s), t;
 	struct literal l;
 	char *id;
@@ -1103,7 +1114,7 @@ static enum linnet_code attr_values(struct parser *s, Onnx__AttributeProto *a)
 		return LINNET_OK;
 	}
 	do {
-		const char *at = (skip(s), s->p);
+		const char *at = here(s);
 		Onnx__AttributeProto v = ONNX__ATTRIBUTE_PROTO__INIT;
 
 		TRY(attr_value(s, one, &v));
@@ -1275,7 +1286,7 @@ static enum linnet_code graph_inputs(struct parser *s, Onnx__GraphProto *g)
 	if (take(s, ')'))
 		return LINNET_OK;
 	do {
-		const char *at = (skip(s), s->p);
+		const char *at = here(s);
 		Onnx__ValueInfoProto *v;
 		Onnx__TensorProto *t;
 
@@ -1311,7 +1322,7 @@ static enum linnet_code value_infos(struct parser *s, Onnx__GraphProto *g, Onnx_
 	if (!take(s, '<') || take(s, '>'))
 		return LINNET_OK;
 	do {
-		const char *at = (skip(s), s->p);
+		const char *at = here(s);
 		Onnx__ValueInfoProto *v;
 		Onnx__TensorProto *t;
 

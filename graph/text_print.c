@@ -1,6 +1,6 @@
 /*
- * The protobuf tree to the text form. What the official syntax has no words for follows as notes, `&{field: value}`, which are
- * printed through the descriptors that protobuf-c generates.
+ * The protobuf tree to the text form. What the official syntax has no words for follows as notes, `&{field: value}`, which
+ * are printed through the descriptors that protobuf-c generates.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -793,7 +793,8 @@ static void value_infos(struct printer *p, Onnx__ValueInfoProto *const *list, si
 }
 
 /* < one a line > */
-static void inner_values(struct printer *p, Onnx__TensorProto *const *init, size_t ninit, Onnx__ValueInfoProto *const *info, size_t ninfo)
+static void inner_values(struct printer *p, Onnx__TensorProto *const *init, size_t ninit,
+                         Onnx__ValueInfoProto *const *info, size_t ninfo)
 {
 	if (!ninit && !ninfo)
 		return;

@@ -29,8 +29,8 @@
 	X(type_protos, ATTR_TYPE(TYPE_PROTOS), type_protos, "type_proto")
 
 /*
- * Fields that the syntax of a message says itself, with a blank around each. All others of a model or function are written in its header,
- * `<field: value, ...>`, of everything else in a note after it, `&{field: value, ...}`.
+ * Fields that the syntax of a message says itself, with a blank around each. All others of a model or function are written in
+ * its header, `<field: value, ...>`, of everything else in a note after it, `&{field: value, ...}`.
  */
 static inline const char *text_said(const ProtobufCMessageDescriptor *d)
 {
