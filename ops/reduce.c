@@ -34,6 +34,8 @@ static enum linnet_code find_axes(struct shape_call *c, int rank, struct axes *a
 	if (c->nin > 1 && c->in[1])
 		TRY(type_dims(c->in[1], axis, MAX_RANK, &a->n, c->e));
 	a->known = a->n >= 0;
+	if (a->n > rank)
+		return fail(c->e, LINNET_EVALUE, "%d axes given for rank %d", a->n, rank);
 	for (int i = 0; i < a->n; i++) {
 		int k;
 
