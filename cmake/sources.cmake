@@ -134,3 +134,5 @@ if(BUILD_TESTING)
 	add_subdirectory(tests)
 endif()
 
+
+add_subdirectory(bench)

@@ -1,0 +1,290 @@
+/*
+ * The demonstration: a language model with softmax attention is converted into linear form for every target and feature map, written,
+ * read back, run, and measured. Every number of the table is measured in this run.
+ *
+ *   demo MODEL TOKENS TOKENIZER FOLDER
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "converter/convert.h"
+#include "runtime/data.h"
+#include "validate/validate.h"
+
+enum { NLENGTH = 4, SECONDS_ALLOWED = 40 };
+
+static const int64_t lengths[NLENGTH] = { 512, 2048, 8192, 16384 };
+
+struct globals globals;
+
+/* What one model's row says. */
+struct row {
+	const char *form, *map, *path;
+	double perplexity, bits;
+	double rate[NLENGTH];    /* tokens a second; < 0: not enough time, 0: not enough memory */
+	int64_t peak[NLENGTH];
+	int64_t state, file;
+};
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static struct run_opt run_options(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+
+	return (struct run_opt){ .max_memory = (int64_t)pages * size / 4 * 3 };
+}
+
+static void show_progress(void *ctx, int64_t done, int64_t total)
+{
+	progress(ctx, done, total);
+}
+
+/* Load, convert when a mechanism is given, write; then what the file says is what is measured. */
+static enum linnet_code make(const char *source, const char *path, const struct mechanism *mechanism, enum target target, struct linnet_error *e)
+{
+	struct convert_opt opt = { .mechanism = mechanism, .target = target, .strict = true };
+	struct convert_report report;
+	struct linnet_model *m = model_new(NULL, e);
+	enum linnet_code code = m ? proto_load(m, source, e) : LINNET_EMEM;
+
+	if (!code)
+		code = graph_import(m, e);
+	if (!code)
+		code = convert_model(m, &opt, &report, e);
+	if (!code)
+		code = graph_export(m, report.opset, e);
+	if (!code)
+		code = proto_save(m, path, false, e);
+	model_free(m);
+	return err_file(e, code, path);
+}
+
+static enum linnet_code open_graph(const char *path, struct linnet_model **m, struct linnet_error *e)
+{
+	enum linnet_code code;
+
+	*m = model_new(NULL, e);
+	code = *m ? proto_load(*m, path, e) : LINNET_EMEM;
+	if (!code)
+		code = graph_import(*m, e);
+	if (!code)
+		code = pass_run_all((*m)->graph, NULL, e);
+	return err_file(e, code, path);
+}
+
+/* Tokens [from, from + n) of the stream, around its end again, as [1, n]. */
+static enum linnet_code ids(struct arena *a, const struct tensor *tokens, int64_t from, int64_t n, struct tensor **out, struct linnet_error *e)
+{
+	TRY(tensor_new(a, DT_INT64, 2, (int64_t[]){ 1, n }, out, e));
+	for (int64_t i = 0; i < n; i++)
+		tensor_put_int(*out, i, tensor_get_int(tokens, (from + i) % tokens->n));
+	return LINNET_OK;
+}
+
+static enum linnet_code call(struct session *s, const struct tensor *x, struct linnet_error *e)
+{
+	struct tensor *out[64] = { NULL };
+
+	TRY(session_run(s, (const struct tensor *const[]){ x }, out, e));
+	for (int i = 0; i < session_nout(s); i++)
+		tensor_release(out[i]);
+	return LINNET_OK;
+}
+
+/* A whole sequence at once, for each length, in a plan of its own so that the peak is of that length. */
+static enum linnet_code time_whole(const struct graph *g, const struct tensor *tokens, struct row *r, struct linnet_error *e)
+{
+	struct run_opt opt = run_options();
+	double last = 0;
+
+	for (int i = 0; i < NLENGTH; i++) {
+		struct arena *a = arena_new();
+		struct session *s = NULL;
+		struct tensor *x;
+		struct linnet_error quiet = { 0 };
+		enum linnet_code code = a ? ids(a, tokens, 0, lengths[i], &x, e) : fail_mem(e);
+		double growth = i ? (double)lengths[i] / (double)lengths[i - 1] : 0;
+
+		progress("timing at length", lengths[i], 0);
+		if (i && last * growth * growth > SECONDS_ALLOWED) { /* as if quadratic: it may be */
+			r->rate[i] = -1;
+			arena_free(a);
+			continue;
+		}
+		if (!code)
+			code = session_new(g, &opt, NULL, 0, &s, e);
+		if (!code) {
+			double t = 0, begin;
+			int runs = 0;
+
+			code = call(s, x, &quiet); /* the first run decides kernels and fills the pool */
+			for (begin = now(); !code && (runs < 1 || (runs < 5 && now() - begin < 1)); runs++)
+				code = call(s, x, &quiet);
+			t = (now() - begin) / (runs ? runs : 1);
+			last = t;
+			r->rate[i] = code ? 0 : (double)lengths[i] / t;
+			r->peak[i] = plan_peak_bytes(session_plan(s));
+			if (code == LINNET_EMEM || code == LINNET_ELIMIT)
+				code = LINNET_OK;
+			else if (code)
+				*e = quiet;
+		}
+		session_free(s);
+		arena_free(a);
+		TRY(code);
+	}
+	return LINNET_OK;
+}
+
+/* One token at a time; the clock is read at each length. */
+static enum linnet_code time_steps(const struct graph *g, const struct tensor *tokens, struct row *r, struct linnet_error *e)
+{
+	struct run_opt opt = run_options();
+	struct arena *a = arena_new();
+	struct session *s = NULL;
+	enum linnet_code code = a ? session_new(g, &opt, NULL, 0, &s, e) : fail_mem(e);
+	double begin = now();
+
+	for (int64_t t = 0, i = 0; !code && i < NLENGTH; t++) {
+		struct tensor *x;
+
+		if (t == lengths[i]) {
+			r->rate[i] = (double)t / (now() - begin);
+			r->peak[i++] = plan_peak_bytes(session_plan(s));
+			t--;
+			if (i < NLENGTH && (now() - begin) / (double)t * (double)lengths[i] > SECONDS_ALLOWED) {
+				for (; i < NLENGTH; i++)
+					r->rate[i] = -1;
+			}
+			continue;
+		}
+		progress("stepping, token", t, lengths[NLENGTH - 1]);
+		arena_reset(a);
+		code = ids(a, tokens, t, 1, &x, e);
+		if (!code)
+			code = call(s, x, e);
+	}
+	r->state = code ? 0 : session_state_bytes(s);
+	session_free(s);
+	arena_free(a);
+	return code;
+}
+
+static enum linnet_code measure(struct row *r, const struct tensor *tokens, const int64_t *bytes, int64_t nbytes, struct linnet_error *e)
+{
+	struct lm_opt opt = { .run = run_options(), .bytes = bytes, .nbytes = nbytes, .progress = show_progress,
+	                      .progress_ctx = (void *)(uintptr_t)r->path };
+	struct lm_result lm;
+	struct linnet_model *m = NULL;
+	struct stat st;
+	enum linnet_code code = open_graph(r->path, &m, e);
+
+	if (!code)
+		code = lm_evaluate(m->graph, tokens, &opt, &lm, e);
+	if (!code) {
+		r->perplexity = exp(lm.nll / (double)lm.tokens);
+		r->bits = lm.nll / log(2) / (double)lm.bytes;
+		r->file = stat(r->path, &st) ? 0 : (int64_t)st.st_size;
+		code = strcmp(r->form, "step") ? time_whole(m->graph, tokens, r, e) : time_steps(m->graph, tokens, r, e);
+	}
+	model_free(m);
+	progress_end();
+	return code;
+}
+
+static void print_table(const struct row *r, int n)
+{
+	struct table t;
+	char buf[32];
+
+	table_init(&t, 14, "llrrrrrrrrrrrr");
+	for (const char *const *h = (const char *const[]){ "form", "map", "perplexity", "bits/byte", "tok/s 512", "2048", "8192", "16384", "peak 512",
+	                                                   "2048", "8192", "16384", "state", "file", NULL };
+	     *h; h++)
+		table_add(&t, "%s", *h);
+	for (int i = 0; i < n; i++) {
+		table_add(&t, "%s", r[i].form);
+		table_add(&t, "%s", r[i].map);
+		table_add(&t, "%.2f", r[i].perplexity);
+		table_add(&t, "%.4f", r[i].bits);
+		for (int k = 0; k < NLENGTH; k++)
+			if (r[i].rate[k] > 0)
+				table_add(&t, "%.0f", r[i].rate[k]);
+			else
+				table_add(&t, "%s", r[i].rate[k] < 0 ? "no time" : "no memory");
+		for (int k = 0; k < NLENGTH; k++)
+			table_add(&t, "%s", r[i].rate[k] > 0 ? human_bytes(r[i].peak[k], buf, sizeof buf) : "-");
+		table_add(&t, "%s", r[i].state ? human_bytes(r[i].state, buf, sizeof buf) : "-");
+		table_add(&t, "%s", human_bytes(r[i].file, buf, sizeof buf));
+	}
+	table_print(&t, stdout, true);
+}
+
+/* The softmax row, then a row a map and target. */
+static enum linnet_code demo(const char *source, const char *stream, const char *tokenizer, const char *folder, struct arena *a, struct linnet_error *e)
+{
+	struct row row[64] = { 0 };
+	struct named_tensor *list;
+	int64_t *bytes, nbytes;
+	int n = 0, count;
+
+	TRY(data_load(stream, DT_UNDEFINED, NULL, a, &list, &count, e));
+	TRY(lm_vocabulary(tokenizer, a, &bytes, &nbytes, e));
+	row[n++] = (struct row){ .form = "softmax", .map = "-", .path = source };
+	for (const struct mechanism *const *m = mechanisms; *m; m++)
+		for (enum target t = 0; t < NTARGET && n < 64; t++) {
+			row[n] = (struct row){ .form = target_names[t], .map = (*m)->name };
+			row[n].path = arena_fmt(a, "%s/%s-%s.onnx", folder, (*m)->name, target_names[t]);
+			if (!row[n].path)
+				return fail_mem(e);
+			TRY(make(source, row[n].path, *m, t, e));
+			n++;
+		}
+	printf("%s: 5 decoder layers of the King James Bible, softmax attention, grouped heads, SwiGLU\n", source);
+	printf("%d models written; held-out text: %lld tokens, windows of 512\n\n", n - 1, (long long)list[0].t->n);
+	for (int i = 0; i < n; i++) {
+		note("%d of %d: %s", i + 1, n, row[i].path);
+		TRY(measure(&row[i], list[0].t, bytes, nbytes, e));
+	}
+	print_table(row, n);
+	printf("\ntok/s: one sequence of that length; step: one token at a time up to that length. peak: activations, weights not counted.\n"
+	       "The linear forms are approximate and not calibrated: their perplexity is what a fixed feature map gives.\n\nWritten:\n");
+	for (int i = 1; i < n; i++)
+		printf("  %s\n", row[i].path);
+	return LINNET_OK;
+}
+
+int main(int argc, char **argv)
+{
+	struct linnet_error e = { 0 };
+	struct arena *a;
+	int status = 0;
+
+	if (argc != 5) {
+		fprintf(stderr, "usage: demo MODEL TOKENS.npy TOKENIZER FOLDER\n");
+		return 2;
+	}
+	if (mkdir(argv[4], 0777) && errno != EEXIST) {
+		fprintf(stderr, "demo: %s cannot be made\n", argv[4]);
+		return 3;
+	}
+	a = arena_new();
+	if (!a || demo(argv[1], argv[2], argv[3], argv[4], a, &e))
+		status = report_error(&e);
+	arena_free(a);
+	return status;
+}
