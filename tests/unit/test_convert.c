@@ -1,0 +1,583 @@
+/* Conversion: linear attention computes its formula in every target's words, and what cannot be linear is left and reported. */
+#include "tests/unit/unit.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "converter/convert.h"
+#include "runtime/runtime.h"
+
+enum { BATCH = 2, HEADS = 4, GROUPS = 2, WIDTH = 8, VALUE_WIDTH = 6 };
+
+#define SCALE 0.5
+
+/* ---- Models ---- */
+
+static struct linnet_model *parsed(const char *text)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	char line[800];
+
+	if (!m || text_parse(m, text, strlen(text), &e) || graph_import(m, &e))
+		fail_msg("%s\nin\n%s", linnet_error_line(&e, line, sizeof line), text);
+	return m;
+}
+
+/* The model of that text converted, written, and read again. */
+static struct linnet_model *converted(const char *text, const struct convert_opt *opt)
+{
+	struct linnet_model *m = parsed(text), *again;
+	struct linnet_error e = { 0 };
+	struct convert_report r;
+	char line[800];
+	void *data, *copy;
+	size_t n;
+
+	again = model_new(NULL, &e);
+	if (convert_model(m, opt, &r, &e) || graph_export(m, r.opset, &e) || proto_save_memory(m, m->arena, &data, &n, &e))
+		fail_msg("%s: %s", target_names[opt->target], linnet_error_line(&e, line, sizeof line));
+	assert_int_equal(r.nitem, 1);
+	assert_int_equal(r.nconverted, 1);
+	assert_true(r.item[0].converted && r.item[0].selected && !r.item[0].reason);
+	assert_int_equal(r.item[0].heads, HEADS);
+	assert_int_equal(r.item[0].kv_heads, GROUPS);
+	assert_int_equal(r.item[0].state_numbers, GROUPS * WIDTH * (VALUE_WIDTH + 1));
+	copy = arena_dup(again->arena, data, n);
+	model_free(m);
+	if (!copy || proto_load_memory(again, copy, n, &e) || graph_import(again, &e))
+		fail_msg("%s: %s", target_names[opt->target], linnet_error_line(&e, line, sizeof line));
+	return again;
+}
+
+/* ---- Numbers ---- */
+
+static struct tensor *tensor_of(struct arena *a, enum dtype dt, int rank, const int64_t *d)
+{
+	struct tensor *t;
+
+	assert_int_equal(tensor_new(a, dt, rank, d, &t, NULL), LINNET_OK);
+	return t;
+}
+
+/* Uniform in [-1, 1], the same for the same seed. */
+static double draw(uint32_t *seed)
+{
+	*seed = *seed * 1664525u + 1013904223u;
+	return (double)(*seed >> 8) / (1 << 23) - 1;
+}
+
+static struct tensor *drawn(struct arena *a, int64_t heads, int64_t length, int64_t width, uint32_t seed)
+{
+	struct tensor *t = tensor_of(a, DT_FLOAT, 4, (int64_t[]){ BATCH, heads, length, width });
+
+	for (int64_t i = 0; i < t->n; i++)
+		tensor_put(t, i, draw(&seed));
+	return t;
+}
+
+/* Key masks [BATCH, 1, 1, length]: key 0 is visible; of the others every third is not. */
+static struct tensor *key_mask(struct arena *a, enum dtype dt, int64_t length)
+{
+	struct tensor *t = tensor_of(a, dt, 4, (int64_t[]){ BATCH, 1, 1, length });
+	uint32_t seed = 77;
+
+	for (int64_t i = 0; i < t->n; i++) {
+		bool hidden = i % length && i % 3 == 1;
+
+		tensor_put(t, i, dt == DT_BOOL ? !hidden : hidden ? -INFINITY : draw(&seed));
+	}
+	return t;
+}
+
+/* The tokens [from, to) of x [BATCH, heads, L, width]. */
+static struct tensor *tokens_of(struct arena *a, const struct tensor *x, int64_t from, int64_t to)
+{
+	struct tensor *t = tensor_of(a, x->dt, 4, (int64_t[]){ x->d[0], x->d[1], to - from, x->d[3] });
+
+	for (int64_t i = 0; i < x->d[0] * x->d[1]; i++)
+		for (int64_t j = 0; j < (to - from) * x->d[3]; j++)
+			tensor_put(t, i * (to - from) * x->d[3] + j, tensor_get(x, (i * x->d[2] + from) * x->d[3] + j));
+	return t;
+}
+
+struct inputs {
+	const struct tensor *q, *k, *v, *mask;
+	bool causal;
+	bool positions; /* sin(j) is added to key j */
+};
+
+static double feature(const char *mechanism, double x)
+{
+	if (!strcmp(mechanism, "elu"))
+		return x > 0 ? x + 1 : exp(x);
+	if (!strcmp(mechanism, "relu"))
+		return fmax(x, 0);
+	assert_string_equal(mechanism, "exp");
+	return exp(fmin(sqrt(SCALE) * x, 60));
+}
+
+/* How much of key j query i takes in, before division. */
+static double weight(const struct inputs *x, const char *mechanism, int64_t b, int64_t h, int64_t i, int64_t j)
+{
+	int64_t g = h / (HEADS / GROUPS), S = x->k->d[2];
+	double sum = 0;
+
+	if (x->causal && j > i)
+		return 0;
+	for (int64_t c = 0; c < WIDTH; c++) {
+		double q = tensor_get(x->q, ((b * HEADS + h) * x->q->d[2] + i) * WIDTH + c);
+		double k = tensor_get(x->k, ((b * GROUPS + g) * S + j) * WIDTH + c);
+
+		sum += feature(mechanism, q) * feature(mechanism, k + (x->positions ? sin((double)j) : 0));
+	}
+	if (x->mask) {
+		double m = tensor_get(x->mask, b * S + j);
+
+		sum *= x->mask->dt == DT_BOOL ? m : exp(m);
+	}
+	return sum;
+}
+
+/*
+ * y_i = sum_j w_ij v_j / sum_j w_ij,  w_ij = f(q_i) . f(k_j) times what the mask lets through.
+ * Source: Katharopoulos et al., Transformers are RNNs, ICML 2020, section 3; of maps that vanish the denominator stays above 1e-6.
+ */
+static double *definition(struct arena *a, const struct inputs *x, const char *mechanism)
+{
+	int64_t L = x->q->d[2], S = x->k->d[2];
+	double *y = arena_get(a, (size_t)(BATCH * HEADS * L * VALUE_WIDTH), sizeof *y);
+
+	for (int64_t r = 0; r < BATCH * HEADS * L; r++) {
+		int64_t b = r / L / HEADS, h = r / L % HEADS, g = h / (HEADS / GROUPS);
+		double sum = 0;
+
+		for (int64_t j = 0; j < S; j++) {
+			double w = weight(x, mechanism, b, h, r % L, j);
+
+			sum += w;
+			for (int64_t c = 0; c < VALUE_WIDTH; c++)
+				y[r * VALUE_WIDTH + c] += w * tensor_get(x->v, ((b * GROUPS + g) * S + j) * VALUE_WIDTH + c);
+		}
+		for (int64_t c = 0; c < VALUE_WIDTH; c++)
+			y[r * VALUE_WIDTH + c] /= fmax(sum, 1e-6);
+	}
+	return y;
+}
+
+/* found: tokens [at, at + n) of y, whose rows are L long. Values are averages of numbers up to 1. */
+static void is_near(const struct tensor *found, const double *y, int64_t at, int64_t L, const char *what)
+{
+	int64_t n = found->d[2];
+
+	for (int64_t i = 0; i < found->n; i++) {
+		int64_t c = i % VALUE_WIDTH, t = i / VALUE_WIDTH % n, r = i / VALUE_WIDTH / n;
+		double want = y[(r * L + at + t) * VALUE_WIDTH + c], have = tensor_get(found, i);
+
+		if (!(fabs(have - want) <= 1e-5))
+			fail_msg("%s, %lld tokens, token %lld: %.9g; expected %.9g", what, (long long)L, (long long)(at + t), have, want);
+	}
+}
+
+/* ---- Running ---- */
+
+static const struct tensor *input_named(const struct inputs *x, const char *name)
+{
+	switch (*name) {
+	case 'q': return x->q;
+	case 'k': return x->k;
+	case 'v': return x->v;
+	default: return x->mask;
+	}
+}
+
+static void run_whole(struct plan *p, const struct graph *g, const struct inputs *x, const double *y, const char *what)
+{
+	const struct tensor *in[4];
+	struct linnet_error e = { 0 };
+	struct tensor *out;
+	char line[800];
+
+	assert_int_equal(g->nout, 1);
+	assert_true(g->nin <= 4);
+	for (uint32_t i = 0; i < g->nin; i++)
+		in[i] = input_named(x, g->value[g->in[i]].name);
+	if (plan_run(p, in, &out, &e))
+		fail_msg("%s, %lld tokens: %s", what, (long long)x->q->d[2], linnet_error_line(&e, line, sizeof line));
+	assert_int_equal(out->n, BATCH * HEADS * x->q->d[2] * VALUE_WIDTH);
+	is_near(out, y, 0, x->q->d[2], what);
+	tensor_release(out);
+}
+
+/* A step model's inputs are q, k, v, past_state.0 and position, its outputs y, present_state.0 and present_position. */
+static void run_steps(struct plan *p, const struct graph *g, const struct inputs *x, const double *y, int64_t longest, const char *what)
+{
+	struct arena *a = arena_new();
+	struct tensor *out[3], *state = tensor_of(a, DT_FLOAT, 4, (int64_t[]){ BATCH, GROUPS, WIDTH, VALUE_WIDTH + 1 });
+	struct tensor *position = tensor_of(a, DT_INT64, 1, (int64_t[]){ 1 });
+	struct linnet_error e = { 0 };
+	int64_t L = x->q->d[2], at = 0;
+	uint32_t seed = 5;
+	bool kept = false; /* state and position come from a run */
+	char line[800];
+
+	assert_int_equal(g->nin, 5);
+	assert_int_equal(g->nout, 3);
+	assert_string_equal(g->value[g->in[3]].name, "past_state.0");
+	assert_string_equal(g->value[g->in[4]].name, "position");
+	assert_string_equal(g->value[g->out[1]].name, "present_state.0");
+	assert_string_equal(g->value[g->out[2]].name, "present_position");
+	do {
+		int64_t n = longest == 1 ? 1 : (int64_t)((draw(&seed) + 1) / 2 * (double)(longest + 1)); /* 0 is allowed */
+
+		n = n < L - at ? n : L - at;
+		if (plan_run(p, (const struct tensor *[]){ tokens_of(a, x->q, at, at + n), tokens_of(a, x->k, at, at + n),
+		                                           tokens_of(a, x->v, at, at + n), state, position }, out, &e))
+			fail_msg("%s: %s", what, linnet_error_line(&e, line, sizeof line));
+		assert_int_equal(out[0]->d[2], n);
+		is_near(out[0], y, at, L, what);
+		tensor_release(out[0]);
+		if (kept) {
+			tensor_release(state);
+			tensor_release(position);
+		}
+		kept = true;
+		state = out[1];
+		position = out[2];
+		at += n;
+		assert_int_equal(tensor_get_int(position, 0), at);
+	} while (at < L);
+	tensor_release(state);
+	tensor_release(position);
+	arena_free(a);
+}
+
+/* ---- Every mechanism in every target's words ---- */
+
+#define HEAD(opset) "<ir_version: 10, opset_import: [\"\": " #opset "]>\n"
+#define QKV "float[B,4,T,8] q, float[B,2,S,8] k, float[B,2,S,6] v"
+#define QKV_CAUSAL "float[B,4,T,8] q, float[B,2,T,8] k, float[B,2,T,6] v"
+#define RESULT " => (float[B,4,T,6] y)\n"
+
+static const struct {
+	const char *name, *text;
+	bool causal, positions;
+	enum dtype mask;
+	int64_t more; /* keys than queries */
+} forms[] = {
+	{ .name = "causal", .causal = true,
+	  .text = HEAD(23) "g (" QKV_CAUSAL ")" RESULT "{ y = Attention <is_causal = 1, scale = 0.5> (q, k, v) }" },
+	{ .name = "causal, spelled out", .causal = true, .positions = true,
+	  .text = HEAD(18) "g (" QKV_CAUSAL ")" RESULT
+	          "<int64 zero = {0}, int64 one = {1}, int64[1] last = {1}, int64[1] two = {2}, int64[5] times = {1, 1, 2, 1, 1},\n"
+	          " int64[4] ks = {0, 4, -1, 8}, int64[4] vs = {0, 4, -1, 6}, float low = {-inf}, float none = {0}, float c = {0.5}>\n"
+	          "{ t1 = Shape <start = 2, end = 3> (q)  t = Squeeze (t1)  r = Range (zero, t, one)\n"
+	          "  column = Unsqueeze (r, last)  f = Cast <to = 1> (column)  s = Sin (f)  k1 = Add (k, s)\n"
+	          "  k5 = Unsqueeze (k1, two)  ke = Expand (k5, times)  kr = Reshape (ke, ks)\n"
+	          "  v5 = Unsqueeze (v, two)  ve = Expand (v5, times)  vr = Reshape (ve, vs)\n"
+	          "  kt = Transpose <perm = [0, 1, 3, 2]> (kr)  qk = MatMul (q, kt)  scaled = Mul (qk, c)\n"
+	          "  beyond = Greater (r, column)  mask = Where (beyond, low, none)  masked = Add (scaled, mask)\n"
+	          "  p = Softmax <axis = -1> (masked)  y = MatMul (p, vr) }" },
+	{ .name = "bidirectional", .more = 3,
+	  .text = HEAD(23) "g (" QKV ")" RESULT "{ y = Attention <scale = 0.5> (q, k, v) }" },
+	{ .name = "boolean mask", .mask = DT_BOOL,
+	  .text = HEAD(23) "g (" QKV ", bool[B,1,1,S] m)" RESULT "{ y = Attention <scale = 0.5> (q, k, v, m) }" },
+	{ .name = "additive mask", .mask = DT_FLOAT, .more = 1,
+	  .text = HEAD(23) "g (" QKV ", float[B,1,1,S] m)" RESULT "{ y = Attention <scale = 0.5> (q, k, v, m) }" },
+	{ .name = "causal, boolean mask", .causal = true, .mask = DT_BOOL,
+	  .text = HEAD(23) "g (" QKV_CAUSAL ", bool[B,1,1,T] m)" RESULT "{ y = Attention <is_causal = 1, scale = 0.5> (q, k, v, m) }" },
+};
+
+static void step_is_refused(const char *text, const char *reason)
+{
+	struct convert_opt opt = { .mechanism = mechanisms[0], .target = TARGET_STEP };
+	struct linnet_model *m = parsed(text);
+	struct linnet_error e = { 0 };
+	struct convert_report r;
+
+	assert_int_equal(convert_model(m, &opt, &r, &e), LINNET_EUNSUPPORTED);
+	if (!strstr(e.message, reason))
+		assert_string_equal(e.message, reason);
+	model_free(m);
+}
+
+struct trial {
+	struct inputs x;
+	double *y;
+};
+
+static const int64_t lengths[] = { 0, 1, 2, 63, 64, 65, 130 };
+enum { NLENGTH = sizeof lengths / sizeof *lengths };
+
+static void check_target(size_t f, const struct mechanism *mechanism, enum target target, const struct trial *trial)
+{
+	struct convert_opt opt = { .mechanism = mechanism, .target = target };
+	struct linnet_model *m = converted(forms[f].text, &opt);
+	struct linnet_error e = { 0 };
+	struct plan *p;
+	char what[120];
+
+	snprintf(what, sizeof what, "%s, %s, %s", forms[f].name, mechanism->name, target_names[target]);
+	assert_int_equal(plan_new(m->graph, &(struct run_opt){ .threads = 1 }, &p, &e), LINNET_OK);
+	for (const struct trial *t = trial; t < trial + NLENGTH; t++) {
+		if (target != TARGET_STEP) {
+			run_whole(p, m->graph, &t->x, t->y, what);
+			continue;
+		}
+		run_steps(p, m->graph, &t->x, t->y, 1, what);
+		run_steps(p, m->graph, &t->x, t->y, 7, what);
+		run_steps(p, m->graph, &t->x, t->y, 100, what);
+	}
+	plan_free(p);
+	model_free(m);
+}
+
+static void check_form(size_t f, const struct mechanism *mechanism)
+{
+	struct arena *a = arena_new();
+	struct trial trial[NLENGTH];
+
+	for (int i = 0; i < NLENGTH; i++) {
+		int64_t n = lengths[i] + forms[f].more;
+
+		trial[i].x = (struct inputs){ .q = drawn(a, HEADS, lengths[i], WIDTH, 1), .k = drawn(a, GROUPS, n, WIDTH, 2),
+		                              .v = drawn(a, GROUPS, n, VALUE_WIDTH, 3), .causal = forms[f].causal,
+		                              .mask = forms[f].mask ? key_mask(a, forms[f].mask, n) : NULL, .positions = forms[f].positions };
+		trial[i].y = definition(a, &trial[i].x, mechanism->name);
+	}
+	for (enum target t = 0; t < NTARGET; t++)
+		if (t != TARGET_STEP || (forms[f].causal && !forms[f].mask))
+			check_target(f, mechanism, t, trial);
+	arena_free(a);
+}
+
+static void targets_compute_the_formula(void **state)
+{
+	(void)state;
+	for (size_t f = 0; f < sizeof forms / sizeof *forms; f++)
+		for (int k = 0; mechanisms[k]; k++)
+			check_form(f, mechanisms[k]);
+	step_is_refused(forms[2].text, "it is not causal; it can be linear but not recurrent");
+	step_is_refused(forms[5].text, "it has a padding mask; a step model skips padding by not being run on it");
+}
+
+static void chunks_may_have_any_length(void **state)
+{
+	struct arena *a = arena_new();
+	struct inputs x = { .q = drawn(a, HEADS, 17, WIDTH, 1), .k = drawn(a, GROUPS, 17, WIDTH, 2), .v = drawn(a, GROUPS, 17, VALUE_WIDTH, 3),
+	                    .causal = true };
+	double *y = definition(a, &x, "elu");
+
+	(void)state;
+	for (int chunk = 1; chunk < 20; chunk += 5) {
+		struct convert_opt opt = { .mechanism = mechanism_find("elu"), .target = TARGET_PORTABLE, .chunk = chunk };
+		struct linnet_model *m = converted(forms[0].text, &opt);
+		struct plan *p;
+
+		assert_int_equal(plan_new(m->graph, NULL, &p, NULL), LINNET_OK);
+		run_whole(p, m->graph, &x, y, "chunks");
+		plan_free(p);
+		model_free(m);
+	}
+	assert_null(mechanism_find("softmax"));
+	arena_free(a);
+}
+
+/* A session feeds state and position back by itself. */
+static void sessions_step(void **state)
+{
+	struct convert_opt opt = { .mechanism = mechanism_find("elu"), .target = TARGET_STEP };
+	struct linnet_model *m = converted(forms[1].text, &opt);
+	struct arena *a = arena_new();
+	struct inputs x = { .q = drawn(a, HEADS, 9, WIDTH, 1), .k = drawn(a, GROUPS, 9, WIDTH, 2), .v = drawn(a, GROUPS, 9, VALUE_WIDTH, 3),
+	                    .causal = true, .positions = true };
+	double *y = definition(a, &x, "elu");
+	struct session *s;
+
+	(void)state;
+	assert_int_equal(session_new(m->graph, NULL, NULL, 0, &s, NULL), LINNET_OK);
+	assert_int_equal(session_nstate(s), 2);
+	assert_int_equal(session_nin(s), 3);
+	assert_int_equal(session_nout(s), 1);
+	for (int64_t t = 0; t < 9; t++) {
+		struct tensor *out;
+
+		assert_int_equal(session_run(s, (const struct tensor *[]){ tokens_of(a, x.q, t, t + 1), tokens_of(a, x.k, t, t + 1),
+		                                                           tokens_of(a, x.v, t, t + 1) }, &out, NULL), LINNET_OK);
+		is_near(out, y, t, 9, "session");
+		tensor_release(out);
+	}
+	session_free(s);
+	arena_free(a);
+	model_free(m);
+}
+
+/* ---- What stays softmax ---- */
+
+static const struct {
+	const char *text, *reason;
+} stays[] = {
+	{ HEAD(23) "g (" QKV ")" RESULT "{ y = Attention <is_causal = 1> (q, k, v) }", "it is causal between sequences of different lengths" },
+	{ HEAD(25) "g (" QKV_CAUSAL ")" RESULT "{ y = Attention <is_causal = 1, left_window_size = 3> (q, k, v) }",
+	  "it looks through a sliding window; softmax over a window is already linear in the length" },
+	{ HEAD(23) "g (" QKV ") => (float[B,4,T,6] y, float[B,4,T,S] s)\n{ y, \"\", \"\", s = Attention (q, k, v) }",
+	  "its scores or caches are used outside attention; linear attention has no score matrix" },
+	{ HEAD(23) "g (" QKV ", float[B,1,T,S] m)" RESULT "{ y = Attention (q, k, v, m) }",
+	  "its mask or bias is not a function of the key alone" },
+	{ HEAD(23) "g (" QKV ", bool[B,4,1,S] m)" RESULT "{ y = Attention (q, k, v, m) }",
+	  "its mask differs between the query heads of one key head" },
+	{ HEAD(23) "g (" QKV ", float[B,2,P,8] pk, float[B,2,P,6] pv)" RESULT "{ y = Attention (q, k, v, \"\", pk, pv) }",
+	  "it reads a key/value cache; convert the model without the cache, target step makes its own state" },
+	{ HEAD(23) "g (float[B,H,T,8] q, float[B,H,S,8] k, float[B,H,S,6] v) => (float[B,H,T,6] y)\n{ y = Attention (q, k, v) }",
+	  "its number of heads or its widths are not known before running" },
+};
+
+static void what_cannot_be_linear_stays(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof stays / sizeof *stays; i++)
+		for (int strict = 0; strict < 2; strict++) {
+			struct convert_opt opt = { .mechanism = mechanisms[0], .target = TARGET_PORTABLE, .strict = strict };
+			struct linnet_model *m = parsed(stays[i].text);
+			struct linnet_error e = { 0 };
+			struct convert_report r;
+			enum linnet_code code = convert_model(m, &opt, &r, &e);
+
+			assert_int_equal(code, strict ? LINNET_EUNSUPPORTED : LINNET_OK);
+			assert_int_equal(r.nitem, 1);
+			assert_int_equal(r.nconverted, 0);
+			assert_non_null(r.item[0].reason);
+			assert_string_equal(r.item[0].reason, stays[i].reason);
+			assert_true(r.item[0].selected && !r.item[0].converted);
+			if (strict && (strncmp(e.message, "attention 0 stays softmax: ", 27) || strcmp(e.message + 27, stays[i].reason)))
+				fail_msg("%s", e.message);
+			if (!strict) {
+				int left = 0;
+
+				for (node_id id = 1; id < m->graph->nnode; id++)
+					left += !m->graph->node[id].dead && node_is(&m->graph->node[id], "Attention");
+				assert_int_equal(left, 1);
+			}
+			model_free(m);
+		}
+	step_is_refused(HEAD(23) "g (float[2] x) => (float[2] y) { y = Neg (x) }",
+	                "no attention was recognised; there is nothing to make recurrent");
+}
+
+/* ---- Lists of layers ---- */
+
+static const char three[] = HEAD(23) "g (float[B,1,T,4] x) => (float[B,1,T,4] y)\n"
+                                     "{ a = Attention <is_causal = 1> (x, x, x)  b = Attention <is_causal = 1> (a, a, a)\n"
+                                     "  y = Attention <is_causal = 1> (b, b, b) }";
+
+static void layers_are_chosen(void **state)
+{
+	static const struct {
+		const char *list, *on; /* or, for errors, the message */
+	} cases[] = {
+		{ NULL, "111" },
+		{ "all", "111" },
+		{ "0", "100" },
+		{ "2", "001" },
+		{ "0,2", "101" },
+		{ "1-2", "011" },
+		{ "all,-0", "011" },
+		{ "-1", "101" },
+		{ "-0,-2", "010" },
+		{ "all,-0-1", "001" },
+		{ "3", "there is no layer 3; the model has 3 attentions, counted from 0" },
+		{ "1-7", "there is no layer 7; the model has 3 attentions, counted from 0" },
+		{ "2-1", "\"2-1\" is no range of layers" },
+		{ "1-", "\"1-\" is no range of layers" },
+		{ "first", "\"first\" is no layer, range of layers or \"all\"" },
+		{ "1x", "\"1x\" is no layer, range of layers or \"all\"" },
+		{ "0,,1", "empty item in the list of layers \"0,,1\"" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct convert_opt opt = { .mechanism = mechanisms[0], .target = TARGET_ONNX, .layers = cases[i].list, .strict = true };
+		bool good = *cases[i].on == '0' || *cases[i].on == '1';
+		struct linnet_model *m = parsed(three);
+		struct linnet_error e = { 0 };
+		struct convert_report r;
+
+		assert_int_equal(convert_model(m, &opt, &r, &e), good ? LINNET_OK : LINNET_EUSAGE);
+		if (!good)
+			assert_string_equal(e.message, cases[i].on);
+		for (uint32_t k = 0; good && k < 3; k++) {
+			bool on = cases[i].on[k] == '1';
+
+			if (r.item[k].selected != on || r.item[k].converted != on)
+				fail_msg("layers %s: attention %u", cases[i].list ? cases[i].list : "NULL", k);
+			if (!on)
+				assert_string_equal(r.item[k].reason, "it was not selected");
+		}
+		model_free(m);
+	}
+}
+
+/* ---- Running out of memory ---- */
+
+/* From bytes to bytes. */
+static enum linnet_code convert_bytes(struct linnet_model **m, const void *bytes, size_t n, enum target target, struct linnet_error *e)
+{
+	struct convert_opt opt = { .mechanism = mechanism_find("relu"), .target = target };
+	struct convert_report r;
+	void *out;
+
+	*m = model_new(NULL, e);
+	if (!*m)
+		return LINNET_EMEM;
+	TRY(proto_load_memory(*m, bytes, n, e));
+	TRY(graph_import(*m, e));
+	TRY(pass_run_all((*m)->graph, NULL, e));
+	TRY(convert_model(*m, &opt, &r, e));
+	TRY(graph_export(*m, r.opset, e));
+	return proto_save_memory(*m, (*m)->arena, &out, &n, e);
+}
+
+static void memory_may_run_out(void **state)
+{
+	struct linnet_model *source = parsed(forms[1].text);
+	struct linnet_error e = { 0 };
+	void *bytes;
+	size_t size;
+
+	(void)state;
+	assert_int_equal(proto_save_memory(source, source->arena, &bytes, &size, &e), LINNET_OK);
+	for (enum target t = 0; t < NTARGET; t++) {
+		bool done = false;
+
+		for (uint64_t n = 1; !done; n += 1 + n / 64) {
+			struct linnet_model *m;
+			enum linnet_code code;
+
+			memset(&e, 0, sizeof e);
+			mem_fail_at(n);
+			code = convert_bytes(&m, bytes, size, t, &e);
+			done = mem_requests() < n;
+			mem_fail_at(0);
+			if (code != (done ? LINNET_OK : LINNET_EMEM))
+				fail_msg("%s, request %d failed: code %d, %s", target_names[t], (int)n, (int)code, e.message);
+			model_free(m);
+		}
+	}
+	model_free(source);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(targets_compute_the_formula),
+		cmocka_unit_test(chunks_may_have_any_length),
+		cmocka_unit_test(sessions_step),
+		cmocka_unit_test(what_cannot_be_linear_stays),
+		cmocka_unit_test(layers_are_chosen),
+		cmocka_unit_test(memory_may_run_out),
+	};
+
+	return cmocka_run_group_tests_name("convert", tests, NULL, NULL);
+}
