@@ -1,8 +1,7 @@
 # A thin front to CMake. `make test` and `make demo` install what is missing from Debian first.
-PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 
-.PHONY: all .deps demo test bench install fuzz format tidy docs clean
+.PHONY: all .deps demo test fuzz format tidy docs clean
 
 all: .deps
 	cmake --preset release
@@ -19,16 +18,10 @@ test: .deps
 	cmake --build --preset dev -j $(JOBS)
 	ctest --preset dev -j $(JOBS)
 
-bench: all
-	sh bench/bench.sh build/release
-
-install: all
-	cmake --install build/release --prefix $(PREFIX)
-
 fuzz: .deps
 	cmake --preset fuzz
 	cmake --build --preset fuzz -j $(JOBS)
-	sh tests/fuzz/run.sh build/fuzz
+	ctest --preset fuzz
 
 # The pages that the program prints.
 docs: all
