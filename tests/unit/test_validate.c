@@ -1,0 +1,344 @@
+/* validate/: drawing, comparing, locating and language models against numbers worked out by hand. */
+#include "tests/unit/unit.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "runtime/data.h"
+#include "validate/validate.h"
+
+static struct tensor wrap(enum dtype dt, int64_t n, void *data)
+{
+	return (struct tensor){ .dt = dt, .rank = 1, .d = { n }, .n = n, .bytes = dtype_bytes(dt, (uint64_t)n), .data = data };
+}
+
+static struct diff compare(const struct tensor *a, const struct tensor *b, const struct tolerance *t)
+{
+	struct diff d;
+
+	diff_init(&d, "y");
+	diff_add(&d, a, b, t);
+	return d;
+}
+
+static const struct tolerance usual;
+
+static void compares_floats(void **state)
+{
+	float x[] = { 1, -2, 0, 4 }, y[] = { 1, -2.5f, 0, 4.001f };
+	struct tensor a = wrap(DT_FLOAT, 4, x), b = wrap(DT_FLOAT, 4, y);
+	struct diff d = compare(&a, &b, &usual);
+
+	(void)state;
+	assert_int_equal(d.n, 4);
+	assert_int_equal(d.wrong, 1); /* 0.001 is within 1e-3 of 4 */
+	assert_int_equal(d.worst, 1);
+	assert_true(d.max_abs == 0.5);
+	assert_true(d.max_rel == 0.2);
+	assert_true(fabs(diff_nmse(&d) - (0.25 + 1e-6) / 21) < 1e-9);
+	assert_int_equal(d.max_ulp, 1 << 21); /* a quarter of the 2^23 floats between 2 and 4 */
+	assert_false(diff_agrees(&d, &usual));
+	assert_true(diff_agrees(&d, &(struct tolerance){ .budget = 0.02 }));
+	assert_false(diff_agrees(&d, &(struct tolerance){ .budget = 0.01 }));
+}
+
+static void counts_ulps(void **state)
+{
+	float x[] = { 1, 0.0f, 0x1p-149f }, y[] = { 1 + 0x1p-23f, -0.0f, -0x1p-149f };
+	double u[] = { 1 }, v[] = { 1 - 0x1p-53 };
+	uint16_t h[] = { 0x3c00 }, k[] = { 0x3c05 };
+	struct tensor a, b;
+
+	(void)state;
+	a = wrap(DT_FLOAT, 1, x), b = wrap(DT_FLOAT, 1, y);
+	assert_int_equal(compare(&a, &b, &usual).max_ulp, 1);
+	a = wrap(DT_FLOAT, 3, x), b = wrap(DT_FLOAT, 3, y);
+	assert_int_equal(compare(&a, &b, &usual).max_ulp, 2); /* from one side of zero to the other */
+	a = wrap(DT_DOUBLE, 1, u), b = wrap(DT_DOUBLE, 1, v);
+	assert_int_equal(compare(&a, &b, &usual).max_ulp, 1);
+	a = wrap(DT_FLOAT16, 1, h), b = wrap(DT_FLOAT16, 1, k);
+	assert_int_equal(compare(&a, &b, &usual).max_ulp, 5);
+}
+
+static void finds_nan_and_infinity(void **state)
+{
+	float x[] = { NAN, INFINITY, 1, -INFINITY }, y[] = { NAN, INFINITY, NAN, INFINITY };
+	struct tensor a = wrap(DT_FLOAT, 4, x), b = wrap(DT_FLOAT, 4, y), same = wrap(DT_FLOAT, 2, x);
+	struct diff d = compare(&a, &b, &usual);
+
+	(void)state;
+	assert_int_equal(d.nan_at, 2);
+	assert_int_equal(d.inf_at, 3);
+	assert_int_equal(d.wrong, 2);
+	assert_false(diff_agrees(&d, &(struct tolerance){ .budget = 1e9 }));
+	d = compare(&same, &same, &usual);
+	assert_true(diff_agrees(&d, &usual));
+	assert_true(diff_nmse(&d) == 0);
+}
+
+static void compares_exactly_what_is_exact(void **state)
+{
+	int64_t x[] = { (int64_t)1 << 53, 7 }, y[] = { ((int64_t)1 << 53) + 1, 7 };
+	struct text s[] = { { "ab", 2 }, { "c", 1 } }, t[] = { { "ab", 2 }, { "d", 1 } };
+	struct tensor a = wrap(DT_INT64, 2, x), b = wrap(DT_INT64, 2, y), c = wrap(DT_STRING, 2, s), d = wrap(DT_STRING, 2, t);
+	struct diff ints = compare(&a, &b, &usual), strings = compare(&c, &d, &usual);
+
+	(void)state;
+	assert_int_equal(ints.wrong, 1);
+	assert_int_equal(ints.worst, 0);
+	assert_false(diff_agrees(&ints, &(struct tolerance){ .budget = 1 }));
+	assert_int_equal(strings.wrong, 1);
+	assert_int_equal(strings.worst, 1);
+}
+
+static void tells_types_apart(void **state)
+{
+	float x[6] = { 0 };
+	struct tensor a = wrap(DT_FLOAT, 6, x), b = a, c = wrap(DT_INT32, 6, x);
+	struct diff d;
+
+	(void)state;
+	b.rank = 2, b.d[0] = 2, b.d[1] = 3;
+	d = compare(&a, &b, &usual);
+	assert_true(d.typed_apart);
+	assert_false(diff_agrees(&d, &usual));
+	d = compare(&a, &c, &usual);
+	assert_true(d.typed_apart);
+}
+
+static void tolerance_follows_the_type(void **state)
+{
+	(void)state;
+	assert_true(tolerance_rtol(&usual, DT_FLOAT) == 1e-3);
+	assert_true(tolerance_atol(&usual, DT_FLOAT) == 1e-5);
+	assert_true(tolerance_rtol(&usual, DT_FLOAT16) == 16 * 0x1p-11);
+	assert_true(tolerance_atol(&usual, DT_BFLOAT16) == 8 * 0x1p-8);
+	assert_true(fabs(tolerance_rtol(&usual, DT_DOUBLE) - 1e-7) < 1e-20);
+}
+
+/* ---- Graphs from text ---- */
+
+static struct linnet_model *parse(const char *text)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	char line[900];
+
+	if (!m || text_parse(m, text, strlen(text), &e) || graph_import(m, &e))
+		print_error("%s\n", linnet_error_line(&e, line, sizeof line));
+	assert_int_equal(e.code, LINNET_OK);
+	return m;
+}
+
+#define HEAD "<ir_version: 9, opset_import: [\"\" : 21]>\n"
+
+static void draws_in_range(void **state)
+{
+	struct linnet_model *m = parse(HEAD "g (int64[batch,seq] ids, int64[batch,seq] mask, float[batch,seq,3] x, uint8[2,total] q, int64[2] plain)"
+	                                    " => (y, z, w, v)\n"
+	                                    "<float[5,3] table = {0,0,0,0,0,0,0,0,0,0,0,0,0,0,0}, int64[1] one = {1}>\n"
+	                                    "{ i = Unsqueeze (ids, one)\n y = Gather <axis = 0> (table, i)\n z = Identity (mask)\n"
+	                                    "  w = Identity (q)\n v = Add (x, x)\n }");
+	const struct tensor *in[5] = { 0 };
+	struct gen_opt opt = { .dim = (const struct dim_given[]){ { "total", 300 } }, .ndim = 1 };
+	struct rng r = { 7 };
+	int64_t most[4] = { 0 }, zeros = 0;
+
+	(void)state;
+	assert_int_equal(gen_rows(m->graph, m->graph->in[0], m->arena), 5);
+	assert_int_equal(gen_rows(m->graph, m->graph->in[4], m->arena), 0);
+	assert_int_equal(gen_inputs(m->graph, &opt, &r, m->arena, in, NULL), LINNET_OK);
+	assert_int_equal(in[0]->d[0], 2);
+	assert_int_equal(in[0]->d[1], 8);
+	assert_int_equal(in[2]->d[1], 8);
+	assert_int_equal(in[3]->d[1], 300);
+	for (int64_t i = 0; i < in[0]->n; i++) {
+		int64_t id = tensor_get_int(in[0], i), mask = tensor_get_int(in[1], i);
+
+		assert_in_range(id, 0, 4);
+		assert_in_range(mask, 0, 1);
+		zeros += !mask;
+		most[0] = id > most[0] ? id : most[0];
+	}
+	assert_true(zeros < 8);
+	assert_int_equal(most[0], 4);
+	for (int64_t i = 0; i < in[2]->n; i++)
+		assert_true(fabs(tensor_get(in[2], i)) <= 1);
+	for (int64_t i = 0; i < in[3]->n; i++)
+		most[3] = tensor_get_int(in[3], i) > most[3] ? tensor_get_int(in[3], i) : most[3];
+	assert_true(most[3] > 200);
+	model_free(m);
+}
+
+static void lengths_follow_given_inputs(void **state)
+{
+	struct linnet_model *m = parse(HEAD "g (float[n,k] x, float[k,n] y) => (z) { z = MatMul (x, y) }");
+	float data[15] = { 0 };
+	struct tensor x = { .dt = DT_FLOAT, .rank = 2, .d = { 3, 5 }, .n = 15, .bytes = sizeof data, .data = data };
+	const struct tensor *in[2] = { &x, NULL };
+	struct rng r = { 1 };
+
+	(void)state;
+	assert_int_equal(gen_inputs(m->graph, NULL, &r, m->arena, in, NULL), LINNET_OK);
+	assert_ptr_equal(in[0], &x);
+	assert_int_equal(in[1]->d[0], 5);
+	assert_int_equal(in[1]->d[1], 3);
+	model_free(m);
+}
+
+static struct pair_report run_pair(struct linnet_model *a, struct linnet_model *b, struct arena *arena)
+{
+	struct side sa = { a->graph, { .kernels = KERNELS_REFERENCE } }, sb = { b->graph, { .kernels = KERNELS_REFERENCE } };
+	struct pair_opt opt = { .cases = 4 };
+	struct pair_report r;
+	struct linnet_error e = { 0 };
+	char line[900];
+
+	if (pair_compare(&sa, &sb, &opt, arena, &r, &e))
+		print_error("%s\n", linnet_error_line(&e, line, sizeof line));
+	assert_int_equal(e.code, LINNET_OK);
+	return r;
+}
+
+static void finds_where_models_part(void **state)
+{
+	struct linnet_model *a = parse(HEAD "g (float[n] x) => (y) { s = Sin (x)\n t = Exp (s)\n u = Neg (t)\n y = Abs (u) }");
+	struct linnet_model *b = parse(HEAD "g (float[n] x) => (y) { s = Sin (x)\n other = Sqrt (s)\n v = Exp (s)\n"
+	                                    " u = Log (v)\n y = Abs (u) }");
+	struct pair_report r = run_pair(a, a, a->arena);
+
+	(void)state;
+	assert_true(diff_agrees(&r.out[0], &usual));
+	assert_false(r.where.found);
+	assert_int_equal(r.cases, 4);
+	r = run_pair(a, b, a->arena);
+	assert_false(diff_agrees(&r.out[0], &usual));
+	assert_true(r.where.found);
+	assert_string_equal(r.where.value, "u"); /* by name; v is a's t by operator and turn */
+	assert_string_equal(r.where.op, "Log");
+	assert_int_equal(r.where.same, 2);
+	model_free(a);
+	model_free(b);
+}
+
+/* A running sum, whole and in steps. */
+static void feeds_states(void **state)
+{
+	struct linnet_model *a = parse(HEAD "g (float[batch,seq] x) => (float[batch,seq] y)\n<int64 one = {1}>\n{ y = CumSum (x, one) }");
+	static const char step[] = HEAD "g (float[batch,seq] x, float[batch,1] past_sum) => (float[batch,seq] y, float[batch,1] present_sum)\n"
+	                                "<int64 one = {1}, int64[1] axis = {1}>\n"
+	                                "{ c = CumSum (x, one)\n y = Add (c, past_sum)\n t = ReduceSum (x, axis)\n"
+	                                "  present_sum = %s (t, past_sum) }";
+	char text[600];
+
+	(void)state;
+	for (int wrong = 0; wrong < 2; wrong++) {
+		struct linnet_model *b;
+		struct pair_report r;
+
+		snprintf(text, sizeof text, step, wrong ? "Sub" : "Add");
+		b = parse(text);
+		r = run_pair(a, b, a->arena);
+		assert_true(r.steps);
+		assert_int_equal(r.nout, 1);
+		assert_int_equal(diff_agrees(&r.out[0], &usual), !wrong);
+		model_free(b);
+	}
+	model_free(a);
+}
+
+static void refuses_other_interfaces(void **state)
+{
+	struct linnet_model *a = parse(HEAD "g (float[n] x) => (y) { y = Abs (x) }");
+	struct linnet_model *b = parse(HEAD "g (float[n] z) => (y) { y = Abs (z) }");
+	struct linnet_model *c = parse(HEAD "g (float[n] x) => (w) { w = Abs (x) }");
+	struct side sa = { .g = a->graph }, sb = { .g = b->graph }, sc = { .g = c->graph };
+	struct pair_opt opt = { .cases = 1 };
+	struct pair_report r;
+
+	(void)state;
+	assert_int_equal(pair_compare(&sa, &sb, &opt, a->arena, &r, NULL), LINNET_ETYPE);
+	assert_int_equal(pair_compare(&sa, &sc, &opt, a->arena, &r, NULL), LINNET_ETYPE);
+	model_free(a);
+	model_free(b);
+	model_free(c);
+}
+
+/* ---- Language models ---- */
+
+/* Logits of token t are row t of a table: the next token's chances depend on this one's alone. */
+static void predicts_by_a_table(void **state)
+{
+	struct linnet_model *m = parse(HEAD "g (int32[batch,seq] ids, int64[batch,seq] attention_mask) => (float[batch,seq,3] logits)\n"
+	                                    "<float[3,3] table = {0, 0, 0, 0, 0.6931472, 0, 0, 1.0986123, 0}>\n"
+	                                    "{ logits = Gather <axis = 0> (table, ids)\n unused = Cast <to = 1> (attention_mask) }");
+	/* Row 0 is uniform; row 1 gives 1/4 1/2 1/4; row 2 gives 1/5 3/5 1/5. */
+	uint16_t text[] = { 0, 1, 1, 2, 1, 0, 0, 2 };
+	struct tensor stream = wrap(DT_UINT16, 8, text);
+	double want = log(3) + log(2) + log(4) + log(5. / 3) + log(4) + log(3) + log(3);
+	int64_t bytes[] = { 1, 2, 5 };
+
+	(void)state;
+	for (int64_t context = 1; context <= 9; context++) {
+		struct lm_opt opt = { .context = context, .batch = 2, .bytes = bytes, .nbytes = 3 };
+		struct lm_result r;
+
+		assert_int_equal(lm_evaluate(m->graph, &stream, &opt, &r, NULL), LINNET_OK);
+		assert_int_equal(r.tokens, 7);
+		assert_int_equal(r.bytes, 2 + 2 + 5 + 2 + 1 + 1 + 5);
+		if (fabs(r.nll - want) > 1e-6)
+			print_error("context %d: %.9g\n", (int)context, r.nll);
+		assert_true(fabs(r.nll - want) < 1e-6);
+	}
+	text[3] = 3;
+	assert_int_equal(lm_evaluate(m->graph, &stream, &(struct lm_opt){ .context = 4 }, &(struct lm_result){ 0 }, NULL), LINNET_EVALUE);
+	model_free(m);
+}
+
+/* The first 1099 predictions of the validation text, by onnxruntime 1.32.0 with sums in double. */
+static void predicts_as_onnxruntime(void **state)
+{
+	struct linnet_model *m = model_new(NULL, NULL);
+	struct lm_opt opt = { .context = 128, .batch = 4 };
+	struct named_tensor *list;
+	struct tensor stream;
+	struct lm_result r;
+	int64_t *bytes;
+	int n;
+
+	(void)state;
+	assert_int_equal(proto_load(m, "corpus/lm/softmax.onnx", NULL), LINNET_OK);
+	assert_int_equal(graph_import(m, NULL), LINNET_OK);
+	assert_int_equal(data_load("corpus/lm/valid.npy", DT_UNDEFINED, NULL, m->arena, &list, &n, NULL), LINNET_OK);
+	assert_int_equal(lm_vocabulary("corpus/lm/tokenizer.txt", m->arena, &bytes, &opt.nbytes, NULL), LINNET_OK);
+	assert_int_equal(opt.nbytes, 2048);
+	opt.bytes = bytes;
+	stream = *list->t;
+	stream.n = stream.d[0] = 1100;
+	assert_int_equal(lm_evaluate(m->graph, &stream, &opt, &r, NULL), LINNET_OK);
+	assert_int_equal(r.tokens, 1099);
+	assert_int_equal(r.bytes, 3805);
+	assert_true(fabs(r.nll - 2902.18054325) < 1e-2);
+	model_free(m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(compares_floats),
+		cmocka_unit_test(counts_ulps),
+		cmocka_unit_test(finds_nan_and_infinity),
+		cmocka_unit_test(compares_exactly_what_is_exact),
+		cmocka_unit_test(tells_types_apart),
+		cmocka_unit_test(tolerance_follows_the_type),
+		cmocka_unit_test(draws_in_range),
+		cmocka_unit_test(lengths_follow_given_inputs),
+		cmocka_unit_test(finds_where_models_part),
+		cmocka_unit_test(feeds_states),
+		cmocka_unit_test(refuses_other_interfaces),
+		cmocka_unit_test(predicts_by_a_table),
+		cmocka_unit_test(predicts_as_onnxruntime),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
