@@ -50,6 +50,7 @@ function(fast_level level)
 	linnet_target(linnet_fast_${level})
 	target_compile_options(linnet_fast_${level} PRIVATE -O3 -fno-trapping-math ${ARGN})
 	target_sources(linnet_ops PRIVATE $<TARGET_OBJECTS:linnet_fast_${level}>)
+	set(FAST_TARGETS ${FAST_TARGETS} linnet_fast_${level} PARENT_SCOPE)
 endfunction()
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
 	fast_level(base -march=x86-64-v2)
@@ -110,6 +111,12 @@ layer(validate
 	validate/lm.c)
 target_link_libraries(linnet_validate PUBLIC linnet_converter)
 
+# The library: the public header's functions over all layers, in one archive and one shared object.
+layer(api
+	api/api.c)
+target_compile_definitions(linnet_api PRIVATE LINNET_VERSION="${PROJECT_VERSION}")
+target_link_libraries(linnet_api PUBLIC linnet_validate)
+
 # The program.
 add_executable(linnet_cli
 	cli/main.c
@@ -129,6 +136,8 @@ set_target_properties(linnet_cli PROPERTIES OUTPUT_NAME linnet)
 target_compile_definitions(linnet_cli PRIVATE LINNET_VERSION="${PROJECT_VERSION}" _DEFAULT_SOURCE)
 target_link_libraries(linnet_cli PRIVATE linnet_validate PkgConfig::JANSSON)
 linnet_target(linnet_cli)
+
+include(cmake/install.cmake)
 
 if(BUILD_TESTING)
 	add_subdirectory(tests)

@@ -75,6 +75,200 @@ LINNET_API const char *linnet_code_text(enum linnet_code code);
  */
 LINNET_API char *linnet_error_line(const struct linnet_error *e, char *buf, size_t n);
 
+/* ---- Models ---- */
+
+typedef struct linnet_model linnet_model;
+
+/*
+ * Load a model from a file ("-": standard input) or from memory, which must outlive it, and bring it into current operators with
+ * inferred types. Opsets 7 to 28.
+ *
+ *   limits    bounds, NULL for defaults
+ *   out       receives the model; free with linnet_model_free()
+ *
+ * Errors: LINNET_EIO, LINNET_EFORMAT, LINNET_ELIMIT, LINNET_EMODEL, LINNET_ETYPE, LINNET_ESHAPE, LINNET_EATTR, LINNET_EUNSUPPORTED, LINNET_EMEM.
+ */
+LINNET_API enum linnet_code linnet_model_load(const char *path, const struct linnet_limits *limits, linnet_model **out,
+                                              struct linnet_error *e);
+LINNET_API enum linnet_code linnet_model_load_memory(const void *data, size_t n, const struct linnet_limits *limits, linnet_model **out,
+                                                     struct linnet_error *e);
+
+/*
+ * Write the model to a file ("-": standard output), which appears whole or not at all. external: weights go to `<path>.data`, as they do
+ * when the file would be over 2 GiB.
+ */
+LINNET_API enum linnet_code linnet_model_save(const linnet_model *m, const char *path, bool external, struct linnet_error *e);
+
+/* NULL is allowed, here and in all functions that free. */
+LINNET_API void linnet_model_free(linnet_model *m);
+
+/* Nodes of the main graph, and the version of ai.onnx that the file asks for (0 when it asks for none). */
+LINNET_API int64_t linnet_model_nodes(const linnet_model *m);
+LINNET_API int64_t linnet_model_opset(const linnet_model *m);
+
+enum linnet_port { LINNET_INPUT, LINNET_OUTPUT };
+
+/* Inputs or outputs, and their names; NULL when i is out of range. Strings live as long as the model. */
+LINNET_API int linnet_model_count(const linnet_model *m, enum linnet_port port);
+LINNET_API const char *linnet_model_name(const linnet_model *m, enum linnet_port port, int i);
+/* Element type as ONNX numbers them (1 float, 7 int64, ...); 0 when not known. */
+LINNET_API int linnet_model_dtype(const linnet_model *m, enum linnet_port port, int i);
+/* Number of axes; -1 when not known. */
+LINNET_API int linnet_model_rank(const linnet_model *m, enum linnet_port port, int i);
+/* Length of an axis; -1 when it is symbolic or not known. */
+LINNET_API int64_t linnet_model_length(const linnet_model *m, enum linnet_port port, int i, int axis);
+/* Length of an axis as text, "8", "batch", "past + seq", "?" when not known. Writes at most n bytes with the final zero; returns buf. */
+LINNET_API char *linnet_model_length_text(const linnet_model *m, enum linnet_port port, int i, int axis, char *buf, size_t n);
+
+/* ---- Tensors ---- */
+
+enum { LINNET_MAX_RANK = 8 };
+
+/*
+ * A view of numbers: contiguous, row-major, elements of 2 and 4 bits packed from the low bits. The data belongs to whoever made it and
+ * is aligned for its element type; strings (8) are not passed this way.
+ */
+struct linnet_tensor {
+	int dtype; /* as ONNX numbers them */
+	int rank;
+	int64_t d[LINNET_MAX_RANK];
+	void *data;
+};
+
+/* Elements; -1 when the lengths are negative or their product overflows. Bytes; -1 also for an unknown element type. */
+LINNET_API int64_t linnet_tensor_count(const struct linnet_tensor *t);
+LINNET_API int64_t linnet_tensor_bytes(const struct linnet_tensor *t);
+/* "float", "int64"; "undefined". */
+LINNET_API const char *linnet_dtype_name(int dtype);
+
+/* ---- Running ---- */
+
+typedef struct linnet_session linnet_session;
+
+struct linnet_session_opt {
+	size_t size;        /* sizeof(struct linnet_session_opt) */
+	bool reference;     /* reference kernels and the graph as it is written, instead of fast kernels after the exact passes */
+	bool states;        /* feed outputs present_X back as inputs past_X (past_key_values.X from present.X) */
+	int threads;        /* 0: all processors */
+	int64_t max_memory; /* bytes of activations at a time; 0: 2^40 */
+	uint64_t seed;      /* of random operators */
+};
+
+/* Prepare to run. The session keeps what it needs of the model's weights: the model must outlive it. opt: NULL for defaults. */
+LINNET_API enum linnet_code linnet_session_new(const linnet_model *m, const struct linnet_session_opt *opt, linnet_session **out,
+                                               struct linnet_error *e);
+LINNET_API void linnet_session_free(linnet_session *s);
+
+/*
+ * Run once.
+ *
+ *   name, in  nin inputs by name; those with a default and states may be left out
+ *
+ * Results are read with linnet_session_output() until the next run. Errors: LINNET_EUSAGE an input is missing or unknown; LINNET_ETYPE,
+ * LINNET_ESHAPE it does not fit; what operators say.
+ */
+LINNET_API enum linnet_code linnet_session_run(linnet_session *s, const char *const *name, const struct linnet_tensor *in, int nin,
+                                               struct linnet_error *e);
+
+/* The output of that name of the last run, states included; the data belongs to the session. LINNET_EUSAGE when there is none. */
+LINNET_API enum linnet_code linnet_session_output(const linnet_session *s, const char *name, struct linnet_tensor *out,
+                                                  struct linnet_error *e);
+
+/* Forget the states: the next run starts from zeros. */
+LINNET_API void linnet_session_reset(linnet_session *s);
+
+/* Largest number of bytes of activations held at once so far. */
+LINNET_API int64_t linnet_session_peak(const linnet_session *s);
+
+/* ---- Converting ---- */
+
+struct linnet_convert_opt {
+	size_t size;           /* sizeof(struct linnet_convert_opt) */
+	const char *mechanism; /* feature map: "elu" (default), "relu", "exp" */
+	const char *target;    /* "portable" (default), "onnx", "ort", "step" */
+	const char *layers;    /* which attentions: "all" (default), "0,2-4", "all,-0" */
+	bool strict;           /* attention that stays softmax is an error */
+	int chunk;             /* tokens a chunk of the portable form; 0: 64 */
+	int opset;             /* of the result; 0: the target's choice */
+};
+
+struct linnet_convert_result {
+	size_t size; /* sizeof(struct linnet_convert_result), set by the caller */
+	int attentions, converted;
+	int opset;
+};
+
+/*
+ * Turn softmax attention of the model into linear attention, in place; linnet_model_save() then writes the result, which is approximate and
+ * not calibrated. After an error the model is good for nothing but linnet_model_free().
+ *
+ *   opt       NULL for defaults
+ *   result    NULL, or receives what was done
+ *
+ * Source: Katharopoulos et al., Transformers are RNNs, ICML 2020, section 3.
+ * Errors: LINNET_EUSAGE an unknown name; LINNET_EUNSUPPORTED with strict, or when attention of a step model cannot be recurrent; LINNET_EMEM.
+ */
+LINNET_API enum linnet_code linnet_convert(linnet_model *m, const struct linnet_convert_opt *opt, struct linnet_convert_result *result,
+                                           struct linnet_error *e);
+
+/* ---- Validating ---- */
+
+typedef struct linnet_report linnet_report;
+
+struct linnet_validate_opt {
+	size_t size;       /* sizeof(struct linnet_validate_opt) */
+	int cases;         /* 0: 16 */
+	uint64_t seed;     /* of the first case; 0: 1 */
+	double rtol, atol; /* for float; both 0: 1e-3 and 1e-5 */
+	double budget;     /* > 0: accept floats up to this normalised mean square error */
+	int threads;       /* 0: all processors */
+	bool reference;    /* reference kernels and the graphs as written, on both sides */
+};
+
+/*
+ * Compare two models on the same inputs.
+ *
+ *   a, b      models with the same input and output names and compatible types; b may keep states (past_X in, present_X out) that a has
+ *             not, and gets the sequence piece by piece then
+ *   opt       NULL for defaults
+ *   out       receives the report; free with linnet_report_free()
+ *
+ * Inputs are drawn uniformly from [-1, 1) for floats, from their range for indices. Two floats agree when
+ * |a - b| <= atol + rtol max(|a|, |b|), with wider tolerances for narrower floats; all else must be equal.
+ *
+ * Returns LINNET_OK when the comparison was made, whatever its verdict: see linnet_report_agrees().
+ * Errors: LINNET_ETYPE interfaces differ; LINNET_EUNSUPPORTED an operator has no kernel; LINNET_EMEM.
+ */
+LINNET_API enum linnet_code linnet_validate(const linnet_model *a, const linnet_model *b, const struct linnet_validate_opt *opt,
+                                            linnet_report **out, struct linnet_error *e);
+LINNET_API void linnet_report_free(linnet_report *r);
+
+/* Whether all outputs agree in all cases. */
+LINNET_API bool linnet_report_agrees(const linnet_report *r);
+
+/* How far one output is apart, over all cases. */
+struct linnet_difference {
+	size_t size; /* sizeof(struct linnet_difference), set by the caller */
+	const char *name;
+	bool agrees;
+	int64_t elements, wrong; /* compared; beyond tolerance */
+	double max_abs;          /* |a - b| */
+	double max_rel;          /* |a - b| / max(|a|, |b|, 1e-6) */
+	double nmse;             /* sum (a - b)^2 / sum a^2 */
+	uint64_t max_ulp;        /* representable numbers between a and b */
+};
+
+LINNET_API int linnet_report_count(const linnet_report *r);
+/* LINNET_EUSAGE when i is out of range. */
+LINNET_API enum linnet_code linnet_report_difference(const linnet_report *r, int i, struct linnet_difference *out, struct linnet_error *e);
+
+/* The node of b, and its operator, whose value is the first to differ; NULL when there is none or it was not looked for. */
+LINNET_API const char *linnet_report_node(const linnet_report *r);
+LINNET_API const char *linnet_report_operator(const linnet_report *r);
+
+/* The library's version, "0.1.0". */
+LINNET_API const char *linnet_version(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,181 @@
+/* The public header, as a program outside sees it. */
+#include "tests/unit/unit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "linnet.h"
+
+static const char text[] = "<ir_version: 9, opset_import: [\"\" : 17]>\n"
+                           "g (float[n,2] x, float[2] w) => (float[n,2] y)\n<float[2] w = {10, 100}>\n{ y = Mul (x, w) }";
+
+static linnet_model *load(void)
+{
+	struct linnet_error e = { 0 };
+	linnet_model *m = NULL;
+	char line[900];
+
+	if (linnet_model_load_memory(text, strlen(text), NULL, &m, &e))
+		print_error("%s\n", linnet_error_line(&e, line, sizeof line));
+	assert_non_null(m);
+	return m;
+}
+
+static void describes_models(void **state)
+{
+	linnet_model *m = load();
+	char buf[8];
+
+	(void)state;
+	assert_int_equal(linnet_model_opset(m), 17);
+	assert_int_equal(linnet_model_nodes(m), 1);
+	assert_int_equal(linnet_model_count(m, LINNET_INPUT), 2);
+	assert_int_equal(linnet_model_count(m, LINNET_OUTPUT), 1);
+	assert_string_equal(linnet_model_name(m, LINNET_INPUT, 1), "w");
+	assert_string_equal(linnet_model_name(m, LINNET_OUTPUT, 0), "y");
+	assert_null(linnet_model_name(m, LINNET_OUTPUT, 1));
+	assert_int_equal(linnet_model_dtype(m, LINNET_OUTPUT, 0), 1);
+	assert_int_equal(linnet_model_rank(m, LINNET_INPUT, 0), 2);
+	assert_int_equal(linnet_model_rank(m, LINNET_INPUT, 9), -1);
+	assert_int_equal(linnet_model_length(m, LINNET_INPUT, 0, 0), -1);
+	assert_int_equal(linnet_model_length(m, LINNET_INPUT, 0, 1), 2);
+	assert_string_equal(linnet_model_length_text(m, LINNET_INPUT, 0, 0, buf, sizeof buf), "n");
+	assert_string_equal(linnet_model_length_text(m, LINNET_INPUT, 0, 5, buf, sizeof buf), "?");
+	assert_string_equal(linnet_model_length_text(m, LINNET_INPUT, 0, 0, buf, 1), "");
+	linnet_model_free(m);
+}
+
+static void runs_by_name(void **state)
+{
+	linnet_model *m = load();
+	linnet_session *s;
+	float x[] = { 1, 2, 3, 4 }, w[] = { 2, 0.5f };
+	struct linnet_tensor in[] = { { .dtype = 1, .rank = 2, .d = { 2, 2 }, .data = x }, { .dtype = 1, .rank = 1, .d = { 2 }, .data = w } }, y;
+	static const char *const names[] = { "x", "w" }, *const wrong[] = { "x", "z" };
+	struct linnet_error e = { 0 };
+
+	(void)state;
+	for (int reference = 0; reference < 2; reference++) {
+		struct linnet_session_opt opt = { .size = sizeof opt, .reference = reference };
+
+		assert_int_equal(linnet_session_new(m, &opt, &s, NULL), LINNET_OK);
+		assert_int_equal(linnet_session_output(s, "y", &y, NULL), LINNET_EUSAGE);
+		assert_int_equal(linnet_session_run(s, names, in, 1, NULL), LINNET_OK);
+		assert_int_equal(linnet_session_output(s, "y", &y, NULL), LINNET_OK);
+		assert_int_equal(linnet_tensor_count(&y), 4);
+		assert_int_equal(linnet_tensor_bytes(&y), 16);
+		assert_memory_equal(y.data, ((float[]){ 10, 200, 30, 400 }), 16);
+		assert_int_equal(linnet_session_run(s, names, in, 2, NULL), LINNET_OK);
+		assert_int_equal(linnet_session_output(s, "y", &y, NULL), LINNET_OK);
+		assert_memory_equal(y.data, ((float[]){ 2, 1, 6, 2 }), 16);
+		assert_int_equal(linnet_session_run(s, wrong, in, 2, &e), LINNET_EUSAGE);
+		assert_int_equal(linnet_session_run(s, names, in, 0, NULL), LINNET_EUSAGE);
+		in[0].dtype = 7;
+		assert_int_equal(linnet_session_run(s, names, in, 1, NULL), LINNET_ETYPE);
+		in[0].dtype = 99;
+		assert_int_equal(linnet_session_run(s, names, in, 1, NULL), LINNET_ETYPE);
+		in[0].dtype = 1;
+		in[0].rank = 9;
+		assert_int_equal(linnet_session_run(s, names, in, 1, NULL), LINNET_ESHAPE);
+		in[0].rank = 2;
+		linnet_session_free(s);
+	}
+	linnet_model_free(m);
+}
+
+static void keeps_states(void **state)
+{
+	static const char sum[] = "<ir_version: 9, opset_import: [\"\" : 17]>\n"
+	                          "g (float[1] x, float[1] past_s) => (float[1] y, float[1] present_s)\n"
+	                          "{ present_s = Add (x, past_s)\n y = Neg (present_s) }";
+	linnet_model *m;
+	linnet_session *s;
+	struct linnet_session_opt opt = { .size = sizeof opt, .states = true };
+	float x[] = { 3 };
+	struct linnet_tensor in = { .dtype = 1, .rank = 1, .d = { 1 }, .data = x }, y;
+
+	(void)state;
+	assert_int_equal(linnet_model_load_memory(sum, strlen(sum), NULL, &m, NULL), LINNET_OK);
+	assert_int_equal(linnet_session_new(m, &opt, &s, NULL), LINNET_OK);
+	for (int i = 1; i <= 3; i++)
+		assert_int_equal(linnet_session_run(s, (const char *const[]){ "x" }, &in, 1, NULL), LINNET_OK);
+	assert_int_equal(linnet_session_output(s, "y", &y, NULL), LINNET_OK);
+	assert_true(*(float *)y.data == -9);
+	assert_int_equal(linnet_session_output(s, "present_s", &y, NULL), LINNET_OK);
+	assert_true(*(float *)y.data == 9);
+	linnet_session_reset(s);
+	assert_int_equal(linnet_session_run(s, (const char *const[]){ "x" }, &in, 1, NULL), LINNET_OK);
+	assert_int_equal(linnet_session_output(s, "y", &y, NULL), LINNET_OK);
+	assert_true(*(float *)y.data == -3);
+	assert_true(linnet_session_peak(s) > 0);
+	linnet_session_free(s);
+	linnet_model_free(m);
+}
+
+static void converts_and_validates(void **state)
+{
+	static const char path[] = "corpus/models/attn_gqa_sdpa_dy23/model.onnx";
+	char saved[] = "/tmp/linnet-api-XXXXXX";
+	linnet_model *a, *b, *c;
+	linnet_report *r;
+	struct linnet_convert_result done = { .size = sizeof done };
+	struct linnet_convert_opt nosuch = { .size = sizeof nosuch, .mechanism = "nothing" };
+	struct linnet_validate_opt opt = { .size = sizeof opt, .cases = 2 };
+	struct linnet_difference d = { .size = sizeof d };
+	int fd = mkstemp(saved);
+
+	(void)state;
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(linnet_model_load(path, NULL, &a, NULL), LINNET_OK);
+	assert_int_equal(linnet_model_load(path, NULL, &b, NULL), LINNET_OK);
+	assert_int_equal(linnet_convert(b, &nosuch, NULL, NULL), LINNET_EUSAGE);
+	assert_int_equal(linnet_convert(b, NULL, &done, NULL), LINNET_OK);
+	assert_int_equal(done.attentions, 1);
+	assert_int_equal(done.converted, 1);
+	assert_int_equal(linnet_model_save(b, saved, false, NULL), LINNET_OK);
+	assert_int_equal(linnet_model_load(saved, NULL, &c, NULL), LINNET_OK);
+	assert_int_equal(linnet_validate(a, a, &opt, &r, NULL), LINNET_OK);
+	assert_true(linnet_report_agrees(r));
+	assert_null(linnet_report_node(r));
+	linnet_report_free(r);
+	assert_int_equal(linnet_validate(a, c, &opt, &r, NULL), LINNET_OK);
+	assert_false(linnet_report_agrees(r));
+	assert_int_equal(linnet_report_count(r), 1);
+	assert_int_equal(linnet_report_difference(r, 0, &d, NULL), LINNET_OK);
+	assert_false(d.agrees);
+	assert_true(d.wrong > 0 && d.max_abs > 1e-3 && d.nmse > 0);
+	assert_int_equal(linnet_report_difference(r, 1, &d, NULL), LINNET_EUSAGE);
+	assert_non_null(linnet_report_node(r));
+	linnet_report_free(r);
+	linnet_model_free(a);
+	linnet_model_free(b);
+	linnet_model_free(c);
+	unlink(saved);
+}
+
+static void fails_without_a_model(void **state)
+{
+	linnet_model *m;
+	struct linnet_error e = { 0 };
+
+	(void)state;
+	assert_int_equal(linnet_model_load("none.onnx", NULL, &m, &e), LINNET_EIO);
+	assert_null(m);
+	assert_string_equal(e.file, "none.onnx");
+	linnet_model_free(NULL);
+	linnet_session_free(NULL);
+	linnet_report_free(NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(describes_models), cmocka_unit_test(runs_by_name),         cmocka_unit_test(keeps_states),
+		cmocka_unit_test(converts_and_validates), cmocka_unit_test(fails_without_a_model),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
