@@ -1,7 +1,8 @@
 # A thin front to CMake. `make test` and `make demo` install what is missing from Debian first.
+PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 
-.PHONY: all .deps demo test fuzz format tidy docs clean
+.PHONY: all .deps demo test install fuzz format tidy docs clean
 
 all: .deps
 	cmake --preset release
@@ -17,6 +18,9 @@ test: .deps
 	cmake --preset dev
 	cmake --build --preset dev -j $(JOBS)
 	ctest --preset dev -j $(JOBS)
+
+install: all
+	cmake --install build/release --prefix $(PREFIX)
 
 fuzz: .deps
 	cmake --preset fuzz
