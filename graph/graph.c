@@ -195,7 +195,7 @@ static int exchange_names(struct graph *g, value_id a, value_id b)
 	return map_put(&g->names, x->name, a) || map_put(&g->names, y->name, b) ? -1 : 0;
 }
 
-static bool is_output(const struct graph *g, value_id v)
+bool graph_is_output(const struct graph *g, value_id v)
 {
 	for (uint32_t i = 0; i < g->nout; i++)
 		if (g->out[i] == v)
@@ -210,7 +210,7 @@ static enum linnet_code replace_output(struct graph *g, value_id old, value_id b
 
 	if (g->value[old].kind == VALUE_INPUT)
 		return LINNET_OK; /* the output is the input of that name */
-	if (g->value[by].kind == VALUE_INPUT || is_output(g, by)) {
+	if (g->value[by].kind == VALUE_INPUT || graph_is_output(g, by)) {
 		carry = graph_add_value(g, VALUE_NODE, NULL, g->value[old].name);
 		if (!carry)
 			return fail_mem(e);
@@ -231,7 +231,7 @@ enum linnet_code graph_replace(struct graph *g, value_id old, value_id by, struc
 		for (uint32_t j = 0; !g->node[i].dead && j < g->node[i].nin; j++)
 			if (g->node[i].in[j] == old)
 				g->node[i].in[j] = by;
-	if (!g->outer && is_output(g, old))
+	if (!g->outer && graph_is_output(g, old))
 		return replace_output(g, old, by, e);
 	for (uint32_t i = 0; i < g->nout; i++)
 		if (g->out[i] == old)

@@ -91,8 +91,9 @@ value_id graph_add_value(struct graph *g, enum value_kind kind, const char *name
 value_id graph_add_const(struct graph *g, const struct tensor *t, const char *hint);
 value_id graph_add_input(struct graph *g, const char *name, const struct type *t);
 int graph_add_output(struct graph *g, value_id v);
+bool graph_is_output(const struct graph *g, value_id v);
 
-/* The hint itself when no value of the graph, of those around it and in it has that name, else one like it in the graph's arena. */
+/* A copy, in the graph's arena, of the hint when no value of the graph, of those around it and in it has that name, else of one like it. */
 const char *graph_fresh_name(struct graph *g, const char *hint);
 
 /*

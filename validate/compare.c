@@ -77,8 +77,7 @@ static uint64_t ulps(const struct tensor *a, const struct tensor *b, int64_t i)
 	return p > q ? (uint64_t)p - (uint64_t)q : (uint64_t)q - (uint64_t)p;
 }
 
-/* Elements as doubles: two to a complex number. */
-static double part(const struct tensor *t, int64_t i)
+double tensor_part(const struct tensor *t, int64_t i)
 {
 	if (t->dt == DT_COMPLEX64)
 		return ((const float *)t->data)[i];
@@ -138,7 +137,7 @@ static void add_floats(struct diff *d, const struct tensor *a, const struct tens
 	int64_t n = complex ? 2 * a->n : a->n;
 
 	for (int64_t i = 0; i < n; i++) {
-		double x = part(a, i), y = part(b, i), off = fabs(x - y), larger = fmax(fabs(x), fabs(y));
+		double x = tensor_part(a, i), y = tensor_part(b, i), off = fabs(x - y), larger = fmax(fabs(x), fabs(y));
 
 		if (isnan(x) != isnan(y)) {
 			d->nan_at = d->nan_at < 0 ? i : d->nan_at;

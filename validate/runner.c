@@ -44,16 +44,6 @@ static enum linnet_code compare_strings(const struct tensor *found, const struct
 	return LINNET_OK;
 }
 
-/* Elements as doubles: two to a complex number. */
-static double part(const struct tensor *t, int64_t i)
-{
-	if (t->dt == DT_COMPLEX64)
-		return ((const float *)t->data)[i];
-	if (t->dt == DT_COMPLEX128)
-		return ((const double *)t->data)[i];
-	return tensor_get(t, i);
-}
-
 /* NaN prints the same whatever its sign bit. */
 static double unsigned_nan(double v)
 {
@@ -70,12 +60,12 @@ static enum linnet_code compare_numbers(const struct runner *r, const struct ten
 	if (want->dt == DT_BFLOAT16 && rtol < 0x1p-6)
 		rtol = 0x1p-6; /* two units of the last place, as ONNX's own runner admits */
 	for (int64_t i = 0; r->unit > 0 && i < n; i++)
-		if (isfinite(part(want, i)) && fabs(part(want, i)) > top)
-			top = fabs(part(want, i));
+		if (isfinite(tensor_part(want, i)) && fabs(tensor_part(want, i)) > top)
+			top = fabs(tensor_part(want, i));
 	if (atol < r->unit * top)
 		atol = r->unit * top;
 	for (int64_t i = 0; i < n; i++) {
-		double a = part(found, i), b = part(want, i), over;
+		double a = tensor_part(found, i), b = tensor_part(want, i), over;
 
 		if (a == b || (isnan(a) && isnan(b))) {
 			if (!whole || tensor_get_int(found, i) == tensor_get_int(want, i))
@@ -95,8 +85,8 @@ static enum linnet_code compare_numbers(const struct runner *r, const struct ten
 	if (!wrong)
 		return LINNET_OK;
 	return fail(e, LINNET_EVALUE, "output \"%s\": %lld of %lld elements differ, most of all element %lld: %.9g; expected %.9g", name,
-	            (long long)wrong, (long long)n, (long long)worst, unsigned_nan(part(found, worst)),
-	            unsigned_nan(part(want, worst)));
+	            (long long)wrong, (long long)n, (long long)worst, unsigned_nan(tensor_part(found, worst)),
+	            unsigned_nan(tensor_part(want, worst)));
 }
 
 /* What rounding to 16 bits may add up to in this graph, relative to the largest element; 0 when nothing rounds so. */

@@ -92,6 +92,9 @@ struct diff {
 	int64_t nan_at, inf_at;      /* first element where only one is NaN; where only one is that infinity; -1: none */
 };
 
+/* Element i as a double; a complex number is two elements. */
+double tensor_part(const struct tensor *t, int64_t i);
+
 void diff_init(struct diff *d, const char *name);
 
 /* Compare one more pair. */

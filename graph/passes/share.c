@@ -49,14 +49,6 @@ static bool same_node(const struct node *a, const struct node *b)
 	return true;
 }
 
-static bool is_output(const struct graph *g, value_id v)
-{
-	for (uint32_t i = 0; i < g->nout; i++)
-		if (g->out[i] == v)
-			return true;
-	return false;
-}
-
 /* Small constants with the same contents become one. */
 static enum linnet_code share_constants(struct graph *g, struct arena *s, value_id *to, struct linnet_error *e)
 {
@@ -71,7 +63,7 @@ static enum linnet_code share_constants(struct graph *g, struct arena *s, value_
 		uint64_t h;
 
 		to[v] = v;
-		if (!t || t->bytes > SMALL || t->dt == DT_STRING || is_output(g, v))
+		if (!t || t->bytes > SMALL || t->dt == DT_STRING || graph_is_output(g, v))
 			continue;
 		h = mix((uint64_t)t->dt, (uint64_t)t->n * 31 + (uint64_t)t->rank);
 		for (size_t i = 0; i < t->bytes; i++)
@@ -124,7 +116,7 @@ static enum linnet_code share_run(struct graph *g, uint32_t *count, struct linne
 			if (!same_node(&g->node[*at], node))
 				continue;
 			for (uint32_t j = 0; j < node->nout; j++)
-				keep = keep || is_output(g, node->out[j]);
+				keep = keep || graph_is_output(g, node->out[j]);
 			if (keep)
 				break; /* what gives an output its name stays */
 			for (uint32_t j = 0; j < node->nout; j++)
