@@ -1154,7 +1154,7 @@ static enum linnet_code import_input(struct scope *s, const Onnx__ValueInfoProto
 }
 
 /* A constant, or the default of the graph input of that name. */
-static enum linnet_code import_initializer(struct scope *s, const char *name, const struct tensor *t, const void *origin,
+static enum linnet_code import_initializer(struct scope *s, const char *name, struct tensor *t, const void *origin,
                                            struct linnet_error *e)
 {
 	struct value *v;
@@ -1167,7 +1167,7 @@ static enum linnet_code import_initializer(struct scope *s, const char *name, co
 		return fail(e, LINNET_EMODEL, "\"%s\" is defined twice", name);
 	v->has_default = true;
 	v->dflt = t;
-	return LINNET_OK;
+	return tensor_align(t, s->g->arena, e);
 }
 
 static const char *sparse_name(const Onnx__SparseTensorProto *p) { return str_or(p->values ? p->values->name : NULL); }
@@ -1192,7 +1192,7 @@ static enum linnet_code import_interface(struct import *im, struct scope *s, con
 	for (size_t i = 0; i < p->n_initializer; i++) {
 		const char *name = str_or(p->initializer[i]->name);
 
-		TRY(err_node(e, proto_tensor(im->m, p->initializer[i], &t, e), name, NULL));
+		TRY(err_node(e, proto_weights(im->m, p->initializer[i], &t, e), name, NULL));
 		TRY(err_node(e, import_initializer(s, name, t, p->initializer[i], e), name, NULL));
 	}
 	for (size_t i = 0; i < p->n_sparse_initializer; i++) {

@@ -24,6 +24,9 @@ static inline Onnx__ModelProto *proto_model(const struct linnet_model *m)
  */
 enum linnet_code proto_tensor(struct linnet_model *m, const Onnx__TensorProto *p, struct tensor **out, struct linnet_error *e);
 
+/* The same, but raw and external data is borrowed wherever it lies: not a byte of it is read. */
+enum linnet_code proto_weights(struct linnet_model *m, const Onnx__TensorProto *p, struct tensor **out, struct linnet_error *e);
+
 /* The bytes of a tensor whose data_location is EXTERNAL, as they lie in their file. */
 enum linnet_code proto_external(struct linnet_model *m, const Onnx__TensorProto *p, struct bytes *out, struct linnet_error *e);
 

@@ -180,15 +180,6 @@ static size_t raw_need(const struct tensor *t)
 	return dtype_bits(t->dt) == 6 ? (t->bytes * 6 + 7) / 8 : t->bytes;
 }
 
-static size_t alignment(enum dtype dt)
-{
-	size_t bytes = dtype_bits(dt) / 8;
-
-	if (dtype_class(dt) == CLASS_COMPLEX)
-		return bytes / 2;
-	return bytes ? bytes : 1;
-}
-
 /* "float[2,3]" */
 static const char *describe(const struct tensor *t, char *buf, size_t n)
 {
@@ -237,10 +228,8 @@ static enum linnet_code from_raw(struct arena *a, struct tensor *t, const char *
 		if (!t->data)
 			return fail_mem(e);
 		unpack6(t->data, raw.p, t->bytes);
-	} else if ((uintptr_t)raw.p % alignment(t->dt) == 0) {
-		t->data = (void *)(uintptr_t)raw.p;
 	} else {
-		t->data = arena_dup(a, raw.p, raw.n);
+		t->data = (void *)(uintptr_t)raw.p;
 	}
 	return t->data ? LINNET_OK : fail_mem(e);
 }
@@ -343,7 +332,7 @@ enum linnet_code proto_external(struct linnet_model *m, const Onnx__TensorProto 
 	return external_bytes(m, p, raw_need(t), out, e);
 }
 
-enum linnet_code proto_tensor(struct linnet_model *m, const Onnx__TensorProto *p, struct tensor **out, struct linnet_error *e)
+enum linnet_code proto_weights(struct linnet_model *m, const Onnx__TensorProto *p, struct tensor **out, struct linnet_error *e)
 {
 	enum field found = NFIELD;
 	struct tensor *t;
@@ -377,6 +366,12 @@ enum linnet_code proto_tensor(struct linnet_model *m, const Onnx__TensorProto *p
 		return fail(e, LINNET_EFORMAT, "no data for %s", describe(t, buf, sizeof buf));
 	t->data = arena_get(m->arena, 0, 1);
 	return t->data ? LINNET_OK : fail_mem(e);
+}
+
+enum linnet_code proto_tensor(struct linnet_model *m, const Onnx__TensorProto *p, struct tensor **out, struct linnet_error *e)
+{
+	TRY(proto_weights(m, p, out, e));
+	return tensor_align(*out, m->arena, e);
 }
 
 /* ---- Sparse ---- */

@@ -201,8 +201,10 @@ enum linnet_code op_eval(const struct op *op, const struct attr *attr, int nin, 
                          const bool *wanted, struct arena *a, struct tensor **out, struct linnet_error *e)
 {
 	struct shape_call s = { .op = op, .attr = attr, .arena = a, .nin = nin, .nout = nout, .wanted = wanted, .e = e };
-	struct kernel_call k = { .op = op, .attr = attr, .nin = nin, .nout = nout, .in = in, .scratch = a, .threads = 1, .e = e };
+	struct kernel_call k = { .op = op, .attr = attr, .nin = nin, .nout = nout, .scratch = a, .threads = 1, .e = e };
+	const struct tensor **given;
 	const struct type **in_type;
+	struct tensor *header;
 	struct type *in_store;
 
 	if (!op->kernel)
@@ -210,13 +212,18 @@ enum linnet_code op_eval(const struct op *op, const struct attr *attr, int nin, 
 	s.dims = dims_new(a);
 	if (!s.dims)
 		return fail_mem(e);
+	TRY_NEW(given, a, nin);
+	TRY_NEW(header, a, nin);
 	TRY_NEW(in_store, a, nin);
 	TRY_NEW(in_type, a, nin);
 	TRY_NEW(s.out, a, nout);
 	for (int i = 0; i < nin; i++) {
 		if (!in[i])
 			continue;
-		in_store[i] = (struct type){ .dt = in[i]->dt, .shape = shape_of(in[i]), .value = in[i] };
+		header[i] = *in[i];
+		TRY(tensor_align(&header[i], a, e));
+		given[i] = &header[i];
+		in_store[i] = (struct type){ .dt = in[i]->dt, .shape = shape_of(in[i]), .value = given[i] };
 		in_type[i] = &in_store[i];
 	}
 	s.in = in_type;
@@ -229,6 +236,7 @@ enum linnet_code op_eval(const struct op *op, const struct attr *attr, int nin, 
 			continue;
 		TRY(tensor_new(a, s.out[i].dt, s.out[i].shape.rank, s.out[i].shape.d, &out[i], e));
 	}
+	k.in = given;
 	k.out = out;
 	return op->kernel(&k);
 }

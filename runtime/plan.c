@@ -205,6 +205,8 @@ static enum linnet_code make_step(struct plan *p, struct step *s, uint32_t *spar
 
 		if (!v)
 			continue;
+		if (p->fixed[v])
+			TRY(tensor_align(&p->slot[v].t, a, e));
 		s->in[i] = &p->slot[v];
 		in[i] = &p->slot[v].t;
 		in_type[i] = &s->in_type[i];
@@ -318,8 +320,11 @@ static enum linnet_code plan_make(struct world *w, const struct graph *g, const 
 		TRY(err_node(e, make_step(p, s, &spare, e), step_name(g, s), s->node->op->name));
 		p->nstep++;
 	}
-	for (uint32_t i = 0; i < g->nout; i++)
+	for (uint32_t i = 0; i < g->nout; i++) {
 		TRY(check_kind(p, g->out[i], e));
+		if (p->fixed[g->out[i]])
+			TRY(tensor_align(&p->slot[g->out[i]].t, w->arena, e));
+	}
 	return find_last_uses(p, w->scratch, e);
 }
 

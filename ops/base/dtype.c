@@ -37,6 +37,15 @@ unsigned dtype_bits(enum dtype t)
 	return (unsigned)t < DT_COUNT ? info[t].bits : 0;
 }
 
+size_t dtype_align(enum dtype t)
+{
+	size_t bytes = dtype_bits(t) / 8;
+
+	if (dtype_class(t) == CLASS_COMPLEX)
+		return bytes / 2;
+	return bytes ? bytes : 1;
+}
+
 size_t dtype_bytes(enum dtype t, uint64_t n)
 {
 	uint64_t bits = dtype_bits(t);
@@ -215,7 +224,9 @@ static void put_packed(void *data, size_t i, unsigned bits, unsigned v)
 	*p = (uint8_t)((*p & ~mask) | (v << shift & mask));
 }
 
-#define AT(type) (((const type *)data)[i])
+/* Reading works wherever the data lies: weights may be anywhere in their file. */
+#define ELEMENT(type, i) (((const struct __attribute__((packed, may_alias)) { type v; } *)data)[i].v)
+#define AT(type) ELEMENT(type, i)
 
 int64_t dtype_get_int(enum dtype t, const void *data, size_t i)
 {
@@ -253,8 +264,8 @@ double dtype_get(enum dtype t, const void *data, size_t i)
 	case DT_DOUBLE: return AT(double);
 	case DT_FLOAT16: return half_to_double(AT(uint16_t));
 	case DT_BFLOAT16: return bfloat_to_double(AT(uint16_t));
-	case DT_COMPLEX64: return ((const float *)data)[2 * i];
-	case DT_COMPLEX128: return ((const double *)data)[2 * i];
+	case DT_COMPLEX64: return ELEMENT(float, 2 * i);
+	case DT_COMPLEX128: return ELEMENT(double, 2 * i);
 	case DT_UINT64: return (double)AT(uint64_t);
 	case DT_FLOAT4E2M1: return narrow_to_double(t, (uint8_t)get_packed(data, i, 4));
 	case DT_FLOAT8E4M3FN:
@@ -271,6 +282,7 @@ double dtype_get(enum dtype t, const void *data, size_t i)
 	}
 }
 #undef AT
+#undef ELEMENT
 
 #define AT(type) (((type *)data)[i])
 

@@ -74,6 +74,7 @@ struct text {
 const char *dtype_name(enum dtype t);              /* "float"; "undefined" */
 enum dtype dtype_parse(const char *s, size_t n);   /* DT_UNDEFINED when unknown */
 enum dtype_class dtype_class(enum dtype t);
+size_t dtype_align(enum dtype t);                  /* of one element in memory, in bytes; strings: 1 */
 unsigned dtype_bits(enum dtype t);                 /* 0 for DT_UNDEFINED */
 static inline bool dtype_in(enum dtype t, dtype_set s) { return (s >> t) & 1; }
 

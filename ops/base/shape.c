@@ -111,6 +111,19 @@ enum linnet_code tensor_new(struct arena *a, enum dtype dt, int rank, const int6
 	return (*out)->data ? LINNET_OK : fail_mem(e);
 }
 
+enum linnet_code tensor_align(struct tensor *t, struct arena *a, struct linnet_error *e)
+{
+	void *data;
+
+	if (t->dt == DT_STRING || (uintptr_t)t->data % dtype_align(t->dt) == 0)
+		return LINNET_OK;
+	data = arena_dup(a, t->data, t->bytes);
+	if (!data)
+		return fail_mem(e);
+	t->data = data;
+	return LINNET_OK;
+}
+
 bool tensor_same(const struct tensor *a, const struct tensor *b)
 {
 	if (a->dt != b->dt || a->rank != b->rank || a->n != b->n ||

@@ -16,7 +16,8 @@ struct shape {
 
 /*
  * Contiguous, row-major. The data is owned by an arena or an executor, or borrowed from a mapped
- * file; whoever made the tensor knows. Data is aligned for its element type.
+ * file; whoever made the tensor knows. Data is aligned for its element type, but for constants of a graph, whose data may
+ * lie anywhere in the file: tensor_get reads it there, tensor_align makes it fit for kernels.
  */
 struct tensor {
 	enum dtype dt;
@@ -56,6 +57,9 @@ enum linnet_code tensor_size(enum dtype dt, int rank, const int64_t *d, int64_t 
 /* A zeroed tensor in the arena. */
 enum linnet_code tensor_new(struct arena *a, enum dtype dt, int rank, const int64_t *d, struct tensor **out,
                             struct linnet_error *e);
+
+/* When the data is not aligned for its element type, t gets a copy in the arena. */
+enum linnet_code tensor_align(struct tensor *t, struct arena *a, struct linnet_error *e);
 
 /* A header in the arena over the caller's data. */
 enum linnet_code tensor_wrap(struct arena *a, enum dtype dt, int rank, const int64_t *d, const void *data,
