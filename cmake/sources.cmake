@@ -30,6 +30,8 @@ layer(ops
 	ops/attention.c
 	ops/linear.c
 	ops/glu.c
+	ops/contrib_attention.c
+	ops/contrib_norm.c
 	ops/contrib.c
 	ops/fast/level.c
 	ops/fast/table.c

@@ -20,6 +20,8 @@
 	X(attention)                                                                               \
 	X(linear)                                                                                  \
 	X(glu)                                                                                     \
+	X(contrib_attention)                                                                       \
+	X(contrib_norm)                                                                            \
 	X(contrib)
 
 #define X(name) extern const struct op_family name##_ops;
