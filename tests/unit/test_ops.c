@@ -5,6 +5,7 @@
  *
  *	## title
  *	opset 11                                  optional: the model's opset, to test old versions
+ *	opset ai.onnx.ml 2                        optional: the same of another domain
  *	tolerance 1e-5                            optional: largest relative difference, else as the rows' `agree` says
  *	y = Softmax <axis = -1> (x)               one node or more, in the text form
  *	x = float[1,3] {1, 2, 3}                  a tensor for each input the nodes leave open
@@ -187,11 +188,19 @@ static void rows_are_complete(void **state)
 	assert_int_equal(complaints, 0);
 }
 
+/* "opset 11" or "opset ai.onnx.ml 2"; false for other lines. */
+static bool read_opset(const char *line, char domain[64], int *opset)
+{
+	*domain = '\0';
+	return sscanf(line, "opset %d", opset) == 1 || sscanf(line, "opset %63s %d", domain, opset) == 2;
+}
+
 /* Whether the operator's file exists and, for an old version, has a case in an opset of that version. */
 static bool has_case(const struct op *op)
 {
 	bool newest = op_newest(op->domain, op->name) == op, found = newest;
-	char path[300], line[2000];
+	char path[300], line[2000], domain[64];
+	int opset;
 	FILE *f;
 
 	snprintf(path, sizeof path, FOLDER "/%s.txt", op->name);
@@ -199,7 +208,7 @@ static bool has_case(const struct op *op)
 	if (!f)
 		return false;
 	while (!found && fgets(line, sizeof line, f))
-		found = !strncmp(line, "opset ", 6) && op_find(op->domain, op->name, atoi(line + 6)) == op;
+		found = read_opset(line, domain, &opset) && op_find(domain, op->name, opset) == op;
 	fclose(f);
 	return found;
 }
@@ -238,7 +247,7 @@ struct test_case {
 	const char *file, *title;
 	int line;
 	struct arena *a;
-	int opset;
+	int opset, ml_opset;
 	double tolerance; /* negative: as the rows say */
 	char *node[MAX_CASE];
 	int nnode;
@@ -354,6 +363,13 @@ static void compare_inferred(const struct test_case *c, const char *how, const s
 			           (long long)v->type.shape.d[i], (long long)t->d[i]);
 }
 
+/* The head of the case's model, up to its inputs. */
+static void add_head(struct str *s, const struct test_case *c)
+{
+	str_addf(s, "<ir_version: 13, opset_import: [\"\" : %d, \"ai.onnx.ml\" : %d, \"com.microsoft\" : 1, \"linnet\" : 1]>\n\"case\" (",
+	         c->opset, c->ml_opset);
+}
+
 /* What the model says of its inputs. */
 enum knowledge { KNOW_LENGTHS, KNOW_RANKS, KNOW_TYPES };
 
@@ -375,7 +391,7 @@ static char *model_text(const struct test_case *c, enum knowledge k, const Onnx_
 				made[nmade++] = n->output[j];
 	}
 	str_init(&s, c->a);
-	str_addf(&s, "<ir_version: 13, opset_import: [\"\" : %d, \"com.microsoft\" : 1, \"linnet\" : 1]>\n\"case\" (", c->opset);
+	add_head(&s, c);
 	for (size_t i = 0; i < nopen; i++) {
 		const struct value_line *v = find_value(c, open[i]);
 
@@ -571,7 +587,7 @@ static char *typed_text(const struct test_case *c, const Onnx__GraphProto *nodes
 	struct str s;
 
 	str_init(&s, c->a);
-	str_addf(&s, "<ir_version: 13, opset_import: [\"\" : %d, \"com.microsoft\" : 1]>\n\"case\" (", c->opset);
+	add_head(&s, c);
 	for (int i = 0, n = 0; i < c->ntype; i++) {
 		bool made = false;
 
@@ -810,7 +826,8 @@ static bool add_type(struct test_case *c, char *s)
 
 static bool add_line(struct test_case *c, struct linnet_model *m, char *s)
 {
-	char *end;
+	char *end, domain[64];
+	int opset;
 
 	if (*s == '!') {
 		s += 1 + strspn(s + 1, " ");
@@ -822,8 +839,12 @@ static bool add_line(struct test_case *c, struct linnet_model *m, char *s)
 			return false;
 		}
 		c->code += 7;
-	} else if (!strncmp(s, "opset ", 6)) {
-		c->opset = atoi(s + 6);
+	} else if (read_opset(s, domain, &opset)) {
+		if (*domain && strcmp(domain, "ai.onnx.ml")) {
+			CASE_FAILS(c, "opset of %s cannot be chosen", domain);
+			return false;
+		}
+		*(*domain ? &c->ml_opset : &c->opset) = opset;
 	} else if (!strncmp(s, "tolerance ", 10)) {
 		c->tolerance = strtod(s + 10, NULL);
 	} else if (is_value(s)) {
@@ -844,7 +865,7 @@ static char *run_lines(const char *path, char *p, int *line)
 {
 	struct linnet_error e = { 0 };
 	struct linnet_model *m = model_new(NULL, &e);
-	struct test_case c = { .file = path, .line = *line, .opset = OPSET_NEWEST, .tolerance = -1 };
+	struct test_case c = { .file = path, .line = *line, .opset = OPSET_NEWEST, .ml_opset = 5, .tolerance = -1 };
 	bool ok = true;
 
 	assert_non_null(m);
