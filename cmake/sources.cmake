@@ -36,7 +36,7 @@ layer(ops
 	ops/fast/level.c
 	ops/fast/table.c
 	ops/blas.c)
-target_link_libraries(linnet_ops PUBLIC OpenMP::OpenMP_C PkgConfig::OPENBLAS PkgConfig::LAPACKE ${SLEEF_LIBRARY} m)
+target_link_libraries(linnet_ops PUBLIC Threads::Threads PkgConfig::OPENBLAS PkgConfig::LAPACKE ${SLEEF_LIBRARY} m)
 
 # Fast kernels: the same sources once for each instruction set; level.c chooses at start.
 set(FAST_SOURCES

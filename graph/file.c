@@ -148,7 +148,7 @@ static enum linnet_code open_inside(const char *folder, const char *path, int *o
 {
 	enum linnet_code code = LINNET_OK;
 	const char *at = path;
-	int fd;
+	int fd = -1;
 
 	if (!*path)
 		return fail(e, LINNET_EIO, "external data without a location");
@@ -182,7 +182,7 @@ enum linnet_code file_load_inside(struct arena *a, const char *folder, const cha
 {
 	enum linnet_code code;
 	struct stat st;
-	int fd;
+	int fd = -1;
 
 	TRY(open_inside(folder, path, &fd, e));
 	if (fstat(fd, &st))

@@ -107,7 +107,7 @@ static enum linnet_code external_bytes(struct linnet_model *m, const Onnx__Tenso
                                        struct linnet_error *e)
 {
 	struct external x;
-	struct proto_file *f;
+	struct proto_file *f = NULL;
 
 	TRY(parse_external(p, &x, e));
 	TRY(external_file(m, x.location, &f, e));
@@ -441,7 +441,7 @@ enum linnet_code proto_sparse(struct linnet_model *m, const Onnx__SparseTensorPr
 	if (!t->data)
 		return fail_mem(e);
 	for (int64_t i = 0; i < values->n; i++) {
-		int64_t at;
+		int64_t at = 0;
 
 		TRY(sparse_position(t, indices, i, &at, e));
 		if (at <= last)

@@ -1260,7 +1260,7 @@ static enum linnet_code nodes(struct parser *s, Onnx__NodeProto ***list, size_t 
 {
 	TRY(need(s, '{', "before the nodes"));
 	while (!take(s, '}')) {
-		Onnx__NodeProto *one;
+		Onnx__NodeProto *one = NULL;
 
 		if (peek(s) == 0 && s->p == s->end)
 			return expected(s, "a node or '}'");
@@ -1427,7 +1427,7 @@ static enum linnet_code model(struct parser *s, Onnx__ModelProto **out)
 	TRY(name(s, "the name of a graph", &id));
 	TRY(graph(s, id, &m->graph));
 	while (peek(s) || s->p < s->end) {
-		Onnx__FunctionProto *f;
+		Onnx__FunctionProto *f = NULL;
 
 		TRY(function(s, &f));
 		PUSH(s, m->functions, m->n_functions, f);
@@ -1463,7 +1463,7 @@ enum linnet_code text_parse(struct linnet_model *m, const char *text, size_t n, 
 	struct parser s = { .a = m->arena, .e = e, .max_depth = m->limits.max_depth ? m->limits.max_depth : NESTING };
 	struct text_locale l;
 	struct arena *scratch;
-	Onnx__ModelProto *proto;
+	Onnx__ModelProto *proto = NULL;
 	enum linnet_code code;
 
 	TRY(open_text(&s, text, n, &scratch, &l));

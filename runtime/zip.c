@@ -78,7 +78,7 @@ static void wide_fields(const unsigned char *extra, size_t n, struct zip_member 
 
 enum linnet_code zip_list(struct bytes b, struct arena *a, struct zip_member **list, int *n, struct linnet_error *e)
 {
-	uint64_t at, count, total = 0;
+	uint64_t at = 0, count = 0, total = 0;
 
 	TRY(find_directory(b, &at, &count, e));
 	if (count > b.n / CENTRAL)

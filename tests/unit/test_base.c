@@ -2,11 +2,15 @@
 #include "tests/unit/unit.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "ops/base/map.h"
 #include "ops/base/shape.h"
 #include "ops/base/str.h"
+#include "ops/base/thread.h"
 
 static void arena_alignment_and_failure(void **state)
 {
@@ -166,6 +170,65 @@ static void tensor_sizes_are_bounded(void **state)
 	assert_string_equal(e.message, "length 0 is -1; it must not be negative");
 }
 
+/* ---- Threads ---- */
+
+enum { PIECES = 300 };
+
+static void count_piece(void *ctx, int64_t i)
+{
+	((int *)ctx)[i]++;
+}
+
+/* Every piece once, whatever the number of threads and however often. */
+static int count_wrong(int threads, int jobs)
+{
+	int wrong = 0;
+
+	for (int k = 0; k < jobs; k++) {
+		int count[PIECES] = { 0 }, n = k % (PIECES + 1);
+
+		parallel_for(threads, n, count_piece, count);
+		for (int i = 0; i < PIECES; i++)
+			wrong += count[i] != (i < n);
+	}
+	return wrong;
+}
+
+static void nested_piece(void *ctx, int64_t i)
+{
+	((int *)ctx)[i] = count_wrong(3, 10);
+}
+
+static void *other_caller(void *ctx)
+{
+	*(int *)ctx = count_wrong(2, 500);
+	return NULL;
+}
+
+static void pieces_run_once(void **state)
+{
+	int wrong[PIECES] = { 0 }, there = -1, status;
+	pthread_t other;
+	pid_t child;
+
+	(void)state;
+	for (int threads = 0; threads < 6; threads++)
+		assert_int_equal(count_wrong(threads, 400), 0);
+	parallel_for(4, 20, nested_piece, wrong); /* a job inside a job */
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(wrong[i], 0);
+	assert_int_equal(pthread_create(&other, NULL, other_caller, &there), 0); /* two callers at a time */
+	assert_int_equal(count_wrong(3, 500), 0);
+	pthread_join(other, NULL);
+	assert_int_equal(there, 0);
+	child = fork(); /* which has none of the parent's threads */
+	assert_true(child >= 0);
+	if (!child)
+		_exit(count_wrong(3, 50) != 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -173,7 +236,7 @@ int main(void)
 		cmocka_unit_test(errors_are_printable),
 		cmocka_unit_test(narrow_floats),               cmocka_unit_test(sixteen_bits),
 		cmocka_unit_test(packed_integers),             cmocka_unit_test(maps_grow),
-		cmocka_unit_test(tensor_sizes_are_bounded),
+		cmocka_unit_test(tensor_sizes_are_bounded),   cmocka_unit_test(pieces_run_once),
 	};
 
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
