@@ -33,6 +33,8 @@ layer(ops
 	ops/contrib_attention.c
 	ops/contrib_norm.c
 	ops/contrib.c
+	ops/contrib_nbits.c
+	ops/contrib_quant.c
 	ops/fast/level.c
 	ops/fast/table.c
 	ops/blas.c)

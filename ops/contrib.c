@@ -70,45 +70,9 @@ static enum linnet_code fused_matmul(struct kernel_call *c)
 	return LINNET_OK;
 }
 
-/* A: [..., K]  Y: [..., N] */
-static enum linnet_code shape_matmul_nbits(struct shape_call *c)
-{
-	struct shape s = in_shape(c, 0);
-
-	TRY(rank_check(c, 0, 1, MAX_RANK));
-	if (s.rank < 1)
-		return LINNET_OK;
-	TRY(length_join(c, "inner lengths", s.d[s.rank - 1], int_attr(c, "K"), NULL));
-	s.d[s.rank - 1] = int_attr(c, "N");
-	c->out[0].shape = s;
-	return LINNET_OK;
-}
-
-/* ---- Attention ---- */
-
-static enum linnet_code shape_qattention(struct shape_call *c) { return packed_attention(c, 8, NULL); }
-
 /* ---- Rows ---- */
 
 static const struct op rows[] = {
-	{
-		MS, .name = "QEmbedLayerNormalization",
-		.doc = "EmbedLayerNormalization of quantised embeddings.",
-		.in = IN({ "input_ids", T1, FLOW_NONE }, { "segment_ids", T1, FLOW_NONE, OPTIONAL },
-		         { "word_embedding_quant", T2, FLOW_NONE }, { "position_embedding_quant", T2, FLOW_NONE },
-		         { "segment_embedding", T2, FLOW_NONE, OPTIONAL }, { "gamma_quant", T2, FLOW_NONE }, { "beta_quant", T2, FLOW_NONE },
-		         { "mask", T1, FLOW_NONE, OPTIONAL }, { "word_embedding_scale", T, FLOW_NONE },
-		         { "position_embedding_scale", T, FLOW_NONE }, { "segment_embedding_scale", T, FLOW_NONE, OPTIONAL },
-		         { "gamma_scale", T, FLOW_NONE }, { "beta_scale", T, FLOW_NONE }, { "word_embedding_zero_point", T2, FLOW_NONE },
-		         { "position_embedding_zero_point", T2, FLOW_NONE }, { "segment_embedding_zero_point", T2, FLOW_NONE, OPTIONAL },
-		         { "gamma_zero_point", T2, FLOW_NONE }, { "beta_zero_point", T2, FLOW_NONE }),
-		.out = OUT({ "layernorm_out", T }, { "mask_index_out", T1 }),
-		.attr = ATTRS(EPSILON(1e-12)),
-		.types = { [T] = SET(FLOAT), [T1] = SET(INT32), [T2] = SET(INT8) | SET(UINT8) },
-		.agree = AGREE_ROUND,
-		.shape = shape_embed,
-		.fuzz = { .shapes = FUZZ_CUSTOM },
-	},
 	{
 		MS, .name = "FusedMatMul",
 		.doc = "MatMul of operands whose axes change places first, times alpha.",
@@ -120,38 +84,6 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_fused_matmul,
 		.kernel = fused_matmul,
-		.fuzz = { .shapes = FUZZ_CUSTOM },
-	},
-	{
-		MS, .name = "MatMulNBits",
-		.doc = "MatMul with a matrix of integers of a few bits, scaled in blocks.",
-		.in = IN({ "A", T1, FLOW_LINEAR }, { "B", T2, FLOW_NONE }, { "scales", T1, FLOW_NONE },
-		         { "zero_points", T3, FLOW_NONE, OPTIONAL }, { "g_idx", T4, FLOW_NONE, OPTIONAL },
-		         { "bias", T1, FLOW_LINEAR, OPTIONAL }),
-		.out = OUT({ "Y", T1 }),
-		.attr = ATTRS(HEADS("K"), HEADS("N"), { .name = "accuracy_level", .kind = ATTR_INT },
-		              { .name = "bits", .kind = ATTR_INT, .i = 4, .lo = 2, .hi = 8 },
-		              { .name = "block_size", .kind = ATTR_INT, .flags = REQUIRED, .lo = 16, .hi = INT32_MAX },
-		              FLAG("weight_prepacked")),
-		.types = { [T1] = HALF_FLOATS, [T2] = SET(UINT8), [T3] = HALF_FLOATS | SET(UINT8), [T4] = SET(INT32) },
-		.agree = AGREE_ROUND,
-		.shape = shape_matmul_nbits,
-		.fuzz = { .shapes = FUZZ_CUSTOM },
-	},
-	{
-		MS, .name = "QAttention",
-		.doc = "Attention on quantised input and weights.",
-		.in = IN({ "input", T1, FLOW_NONE }, { "weight", T2, FLOW_NONE }, { "bias", T3, FLOW_NONE }, { "input_scale", T3, FLOW_NONE },
-		         { "weight_scale", T3, FLOW_NONE }, { "mask_index", T4, FLOW_NONE, OPTIONAL },
-		         { "input_zero_point", T1, FLOW_NONE, OPTIONAL }, { "weight_zero_point", T2, FLOW_NONE, OPTIONAL },
-		         { "past", T3, FLOW_NONE, OPTIONAL }),
-		.out = OUT({ "output", T3 }, { "present", T3, .flags = OPTIONAL }),
-		.attr = ATTRS(FLAG("do_rotary"), MASK_VALUE, HEADS("num_heads"), FLAG("past_present_share_buffer"), SCALE,
-		              FLAG("unidirectional")),
-		.types = { [T1] = SET(INT8) | SET(UINT8), [T2] = SET(INT8) | SET(UINT8), [T3] = SET(FLOAT) | SET(FLOAT16),
-		           [T4] = SET(INT32) },
-		.agree = AGREE_ROUND,
-		.shape = shape_qattention,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 };

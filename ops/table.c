@@ -22,7 +22,9 @@
 	X(glu)                                                                                     \
 	X(contrib_attention)                                                                       \
 	X(contrib_norm)                                                                            \
-	X(contrib)
+	X(contrib)                                                                                 \
+	X(contrib_nbits)                                                                           \
+	X(contrib_quant)
 
 #define X(name) extern const struct op_family name##_ops;
 FAMILIES(X)
