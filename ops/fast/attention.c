@@ -16,25 +16,49 @@
 VARRAY(exp)
 VARRAY(tanh)
 
-enum { QUERIES = 64, KEYS = 256, WIDEST = 512 };
+enum { QUERIES = 64, KEYS = 256, FEW = 8 };
+
+/* Rows of one operand by batch, head and position, of [B, H, T, W] or [B, T, H W]; strides in floats. */
+struct rows {
+	const float *x;
+	int64_t h, t, width;
+	int64_t by_batch, by_head, by_time;
+};
+
+static struct rows rows_of(const struct tensor *t, int64_t heads)
+{
+	if (t->rank == 4)
+		return (struct rows){ t->data, t->d[1], t->d[2], t->d[3], t->d[1] * t->d[2] * t->d[3], t->d[2] * t->d[3], t->d[3] };
+	return (struct rows){ t->data, heads, t->d[1], t->d[2] / heads, t->d[1] * t->d[2], t->d[2] / heads, t->d[2] };
+}
 
 struct softmax_job {
-	const float *q, *k, *v;
-	const struct tensor *mask;
-	int64_t mask_stride[4];
-	float *y;
-	int64_t H, G, L, S, D, E; /* heads, key heads, queries, keys, widths */
-	int64_t blocks;           /* of queries a head */
-	int64_t offset;           /* query i sees keys up to i + offset when causal */
-	int64_t left, right;      /* window; -1: unbounded */
+	struct rows q, k, v, y;
+	const struct tensor *mask, *lengths;
+	int64_t mask_stride[4], mask_keys;
+	int64_t R;            /* query heads a key head */
+	int64_t blocks;       /* of queries a head; 0: so few queries that all of a key head are one piece */
+	int64_t past;         /* keys before the queries */
+	int64_t left, right;  /* window; -1: unbounded */
 	float scale, softcap;
 	bool causal;
 };
 
-/* Scores of one tile, masked. s [n, w], rows from query i0, columns from key j0. */
+/* Query i of sample b stands at i + offset among the keys, of which there are `keys`. */
+static int64_t keys_of(const struct softmax_job *j, int64_t b)
+{
+	return j->lengths ? tensor_get_int(j->lengths, b) : j->k.t;
+}
+
+static int64_t offset_of(const struct softmax_job *j, int64_t b)
+{
+	return j->lengths ? tensor_get_int(j->lengths, b) - j->q.t : j->past;
+}
+
+/* Scores of one tile of a head, masked. s [n, w], rows from query i0, columns from key j0. */
 static void mask_tile(const struct softmax_job *j, float *s, int64_t b, int64_t h, int64_t i0, int64_t n, int64_t j0, int64_t w)
 {
-	const int64_t *st = j->mask_stride;
+	const int64_t *st = j->mask_stride, offset = offset_of(j, b), keys = keys_of(j, b);
 
 	if (j->softcap > 0) {
 		for (int64_t i = 0; i < n * w; i++)
@@ -44,23 +68,25 @@ static void mask_tile(const struct softmax_job *j, float *s, int64_t b, int64_t 
 			s[i] *= j->softcap;
 	}
 	for (int64_t r = 0; r < n && j->mask; r++) {
-		int64_t base = b * st[0] + h * st[1] + (i0 + r) * st[2] + j0 * st[3];
+		int64_t base = b * st[0] + h * st[1] + (i0 + r) * st[2] + j0, to = j->mask_keys - j0 < w ? j->mask_keys - j0 : w;
 
 		if (j->mask->dt == DT_BOOL) {
 			const uint8_t *m = (const uint8_t *)j->mask->data + base;
 
-			for (int64_t c = 0; c < w; c++)
-				if (!m[c * st[3]])
+			for (int64_t c = 0; c < to; c++)
+				if (!m[c])
 					s[r * w + c] = -INFINITY;
 		} else {
 			const float *m = (const float *)j->mask->data + base;
 
-			for (int64_t c = 0; c < w; c++)
-				s[r * w + c] += m[c * st[3]];
+			for (int64_t c = 0; c < to; c++)
+				s[r * w + c] = m[c] == -INFINITY ? -INFINITY : s[r * w + c] + m[c];
 		}
+		for (int64_t c = to > 0 ? to : 0; c < w; c++) /* a mask that ends early */
+			s[r * w + c] = -INFINITY;
 	}
 	for (int64_t r = 0; r < n; r++) {
-		int64_t p = i0 + r + j->offset, first = j->left >= 0 ? p - j->left : 0, last = j->S - 1;
+		int64_t p = i0 + r + offset, first = j->left >= 0 ? p - j->left : 0, last = keys - 1;
 
 		if (j->causal && p < last)
 			last = p;
@@ -73,22 +99,40 @@ static void mask_tile(const struct softmax_job *j, float *s, int64_t b, int64_t 
 	}
 }
 
-/* Take a masked tile into the rows: s becomes weights relative to the new maxima, y and sum are brought to them. */
-static void absorb(float *s, int64_t n, int64_t w, float *top, float *sum, float *y, int64_t E)
+/* Running softmax of some rows: largest score so far, sum of weights, weighted sum of values (rows ldy apart). */
+struct running {
+	float *top, *sum, *y;
+	int64_t ldy, width;
+};
+
+static void start_rows(const struct running *a, int64_t n)
 {
 	for (int64_t r = 0; r < n; r++) {
-		float *row = s + r * w, m = top[r], part[16] = { 0 }, add = 0, keep;
+		a->top[r] = -INFINITY;
+		a->sum[r] = 0;
+		memset(a->y + r * a->ldy, 0, (size_t)a->width * sizeof *a->y);
+	}
+}
+
+/* Take masked scores s [n, w] of rows from `from` on into them: s becomes weights relative to the new maxima, y and sum are brought to these. */
+static void absorb(float *s, int64_t n, int64_t w, const struct running *a, int64_t from)
+{
+	for (int64_t r = 0; r < n; r++) {
+		float *row = s + r * w, old = a->top[from + r], m = old, part[16] = { 0 }, add = 0, keep, *y = a->y + (from + r) * a->ldy;
 		int64_t c = 0;
 
 		for (int64_t i = 0; i < w; i++)
 			m = row[i] > m ? row[i] : m;
-		if (m == -INFINITY) { /* nothing seen so far */
-			memset(row, 0, (size_t)w * sizeof *row);
-			continue;
+		if (m == -INFINITY) { /* nothing seen so far; NaN alone stays */
+			for (int64_t i = 0; i < w; i++)
+				row[i] = row[i] == row[i] ? 0 : row[i];
+			m = 0;
+		} else {
+			for (int64_t i = 0; i < w; i++)
+				row[i] -= m;
+			v_exp(row, row, w);
+			a->top[from + r] = m;
 		}
-		for (int64_t i = 0; i < w; i++)
-			row[i] -= m;
-		v_exp(row, row, w);
 		for (; c + 16 <= w; c += 16)
 			for (int l = 0; l < 16; l++)
 				part[l] += row[c + l];
@@ -96,83 +140,213 @@ static void absorb(float *s, int64_t n, int64_t w, float *top, float *sum, float
 			add += part[l];
 		for (; c < w; c++)
 			add += row[c];
-		keep = expf(top[r] - m); /* 0 for the first tile */
-		sum[r] = sum[r] * keep + add;
-		top[r] = m;
+		keep = old == -INFINITY ? 0 : expf(old - m);
+		a->sum[from + r] = a->sum[from + r] * keep + add;
 		if (keep != 1)
-			for (int64_t i = 0; i < E; i++)
-				y[r * E + i] *= keep;
+			for (int64_t i = 0; i < a->width; i++)
+				y[i] *= keep;
 	}
 }
 
-static void softmax_block(void *ctx, int64_t piece)
+static void finish_rows(const struct running *a, int64_t n)
 {
-	const struct softmax_job *j = ctx;
-	int64_t block = piece % j->blocks, bh = piece / j->blocks, b = bh / j->H, h = bh % j->H, kv = b * j->G + h / (j->H / j->G);
-	int64_t i0 = block * QUERIES, n = j->L - i0 < QUERIES ? j->L - i0 : QUERIES, end = j->S, begin = 0;
-	const float *q = j->q + (bh * j->L + i0) * j->D, *k = j->k + kv * j->S * j->D, *v = j->v + kv * j->S * j->E;
-	float *y = j->y + (bh * j->L + i0) * j->E, s[QUERIES * KEYS], top[QUERIES], sum[QUERIES];
-
-	memset(y, 0, (size_t)(n * j->E) * sizeof *y);
 	for (int64_t r = 0; r < n; r++) {
-		top[r] = -INFINITY;
-		sum[r] = 0;
+		float f = a->sum[r] > 0 ? 1 / a->sum[r] : a->sum[r] == 0 ? 0 : NAN;
+
+		for (int64_t i = 0; i < a->width; i++)
+			a->y[r * a->ldy + i] *= f;
 	}
-	if (j->causal && i0 + n + j->offset < end)
-		end = i0 + n + j->offset;
-	if (j->left >= 0 && i0 + j->offset - j->left > 0)
-		begin = (i0 + j->offset - j->left) / KEYS * KEYS;
+}
+
+/* The keys that queries [i0, i0 + n) of sample b may see, from a multiple of KEYS on. */
+static void key_range(const struct softmax_job *j, int64_t b, int64_t i0, int64_t n, int64_t *begin, int64_t *end)
+{
+	int64_t offset = offset_of(j, b);
+
+	*begin = 0;
+	*end = keys_of(j, b);
+	if (j->causal && i0 + n + offset < *end)
+		*end = i0 + n + offset;
+	if (j->right >= 0 && i0 + n + offset + j->right < *end)
+		*end = i0 + n + offset + j->right;
+	if (j->left >= 0 && i0 + offset - j->left > 0)
+		*begin = (i0 + offset - j->left) / KEYS * KEYS;
+}
+
+/* A block of queries of one head: products through BLAS. */
+static void many_queries(const struct softmax_job *j, int64_t b, int64_t h, int64_t i0)
+{
+	int64_t n = j->q.t - i0 < QUERIES ? j->q.t - i0 : QUERIES, begin, end;
+	const float *q = j->q.x + b * j->q.by_batch + h * j->q.by_head + i0 * j->q.by_time;
+	const float *k = j->k.x + b * j->k.by_batch + h / j->R * j->k.by_head, *v = j->v.x + b * j->v.by_batch + h / j->R * j->v.by_head;
+	float s[QUERIES * KEYS], top[QUERIES], sum[QUERIES];
+	const struct running a = { .top = top, .sum = sum, .ldy = j->y.by_time, .width = j->v.width,
+	                           .y = (float *)(uintptr_t)j->y.x + b * j->y.by_batch + h * j->y.by_head + i0 * j->y.by_time };
+
+	start_rows(&a, n);
+	key_range(j, b, i0, n, &begin, &end);
 	for (int64_t j0 = begin; j0 < end; j0 += KEYS) {
 		int64_t w = end - j0 < KEYS ? end - j0 : KEYS;
 
-		blas_sgemm(false, true, n, w, j->D, j->scale, q, j->D, k + j0 * j->D, j->D, 0, s, w);
+		blas_sgemm(false, true, n, w, j->q.width, j->scale, q, j->q.by_time, k + j0 * j->k.by_time, j->k.by_time, 0, s, w);
 		mask_tile(j, s, b, h, i0, n, j0, w);
-		absorb(s, n, w, top, sum, y, j->E);
-		blas_sgemm(false, false, n, j->E, w, 1, s, w, v + j0 * j->E, j->E, 1, y, j->E);
+		absorb(s, n, w, &a, 0);
+		blas_sgemm(false, false, n, j->v.width, w, 1, s, w, v + j0 * j->v.by_time, j->v.by_time, 1, a.y, a.ldy);
 	}
-	for (int64_t r = 0; r < n; r++) {
-		float f = sum[r] > 0 ? 1 / sum[r] : sum[r] == 0 ? 0 : NAN;
-
-		for (int64_t i = 0; i < j->E; i++)
-			y[r * j->E + i] *= f;
-	}
+	finish_rows(&a, n);
 }
 
-/* 4-D float inputs without cache or further outputs. */
+static float dot(const float *restrict a, const float *restrict b, int64_t n)
+{
+	float s[16] = { 0 }, sum = 0;
+	int64_t i = 0;
+
+	for (; i + 16 <= n; i += 16)
+		for (int l = 0; l < 16; l++)
+			s[l] += a[i + l] * b[i + l];
+	for (int w = 8; w; w /= 2)
+		for (int l = 0; l < w; l++)
+			s[l] += s[l + w];
+	for (; i < n; i++)
+		sum += a[i] * b[i];
+	return s[0] + sum;
+}
+
+/*
+ * All queries of all heads of one key head, FEW at most: the keys and values, which are the memory there is to read, are read once.
+ * Memory bounds it.
+ */
+static void few_queries(const struct softmax_job *j, int64_t b, int64_t g)
+{
+	int64_t L = j->q.t, n = j->R * L, begin, end;
+	const float *q = j->q.x + b * j->q.by_batch + g * j->R * j->q.by_head;
+	const float *k = j->k.x + b * j->k.by_batch + g * j->k.by_head, *v = j->v.x + b * j->v.by_batch + g * j->v.by_head;
+	float *y = (float *)(uintptr_t)j->y.x + b * j->y.by_batch + g * j->R * j->y.by_head;
+	float s[FEW * KEYS], top[FEW], sum[FEW];
+
+	key_range(j, b, 0, L, &begin, &end);
+	for (int64_t r = 0; r < j->R; r++)
+		start_rows(&(struct running){ top + r * L, sum + r * L, y + r * j->y.by_head, j->y.by_time, j->v.width }, L);
+	for (int64_t j0 = begin; j0 < end; j0 += KEYS) {
+		int64_t w = end - j0 < KEYS ? end - j0 : KEYS;
+
+		for (int64_t c = 0; c < w; c++)
+			for (int64_t r = 0; r < n; r++)
+				s[r * w + c] = j->scale * dot(q + r / L * j->q.by_head + r % L * j->q.by_time, k + (j0 + c) * j->k.by_time, j->q.width);
+		for (int64_t r = 0; r < j->R; r++) {
+			const struct running a = { top + r * L, sum + r * L, y + r * j->y.by_head, j->y.by_time, j->v.width };
+
+			mask_tile(j, s + r * L * w, b, g * j->R + r, 0, L, j0, w);
+			absorb(s + r * L * w, L, w, &a, 0);
+		}
+		for (int64_t c = 0; c < w; c++)
+			for (int64_t r = 0; r < n; r++) {
+				float *restrict to = y + r / L * j->y.by_head + r % L * j->y.by_time, p = s[r * w + c];
+				const float *restrict from = v + (j0 + c) * j->v.by_time;
+
+				for (int64_t i = 0; i < j->v.width; i++)
+					to[i] += p * from[i];
+			}
+	}
+	for (int64_t r = 0; r < j->R; r++)
+		finish_rows(&(struct running){ top + r * L, sum + r * L, y + r * j->y.by_head, j->y.by_time, j->v.width }, L);
+}
+
+static void softmax_piece(void *ctx, int64_t piece)
+{
+	const struct softmax_job *j = ctx;
+
+	if (j->blocks)
+		many_queries(j, piece / j->blocks / j->q.h, piece / j->blocks % j->q.h, piece % j->blocks * QUERIES);
+	else
+		few_queries(j, piece / j->k.h, piece % j->k.h);
+}
+
+/* ---- Keys and values with those of the past in front ---- */
+
+struct cache_job {
+	struct rows past, now;
+	float *out; /* [B, H, P + S, W] */
+};
+
+static void cache_piece(void *ctx, int64_t piece)
+{
+	const struct cache_job *j = ctx;
+	int64_t b = piece / j->now.h, h = piece % j->now.h, width = j->now.width;
+	float *to = j->out + piece * (j->past.t + j->now.t) * width;
+	const float *now = j->now.x + b * j->now.by_batch + h * j->now.by_head;
+
+	if (j->past.t)
+		memcpy(to, j->past.x + b * j->past.by_batch + h * j->past.by_head, (size_t)(j->past.t * width) * sizeof *to);
+	for (int64_t t = 0; t < j->now.t; t++)
+		memcpy(to + (j->past.t + t) * width, now + t * j->now.by_time, (size_t)width * sizeof *to);
+}
+
+/* All keys or all values: `now` itself when there is no past and no output for them, else in the output or scratch memory. */
+static enum linnet_code all_rows(struct kernel_call *c, int past, int out, int64_t batch, struct rows *now)
+{
+	struct linnet_error *e = c->e;
+	const struct tensor *before = past < c->nin ? c->in[past] : NULL;
+	struct cache_job j = { .now = *now, .out = out < c->nout && c->out[out] ? c->out[out]->data : NULL };
+
+	if (before)
+		j.past = rows_of(before, now->h);
+	if (!before && !j.out)
+		return LINNET_OK;
+	if (!j.out)
+		TRY_NEW(j.out, c->scratch, batch * now->h * (j.past.t + now->t) * now->width);
+	parallel_for(batch * now->h * (j.past.t + now->t) * now->width < 1 << 16 ? 1 : c->threads, batch * now->h, cache_piece, &j);
+	now->x = j.out;
+	now->t += j.past.t;
+	now->by_time = now->width;
+	now->by_head = now->t * now->width;
+	now->by_batch = now->h * now->by_head;
+	return LINNET_OK;
+}
+
+/* Floats, no scores wanted. */
 static bool attention_ok(const struct kernel_call *c)
 {
-	const struct tensor *q = c->in[0], *k = c->in[1], *v = c->in[2], *mask = c->nin > 3 ? c->in[3] : NULL;
+	const struct tensor *q = c->in[0], *mask = c->nin > 3 ? c->in[3] : NULL;
 	int64_t precision = attr_get(c->op, c->attr, "softmax_precision")->i;
 
-	for (int i = 4; i < c->nin; i++)
-		if (c->in[i])
+	for (int i = 0; i < c->nin && i < 6; i++)
+		if (i != 3 && c->in[i] && (c->in[i]->dt != DT_FLOAT || (i < 3 && c->in[i]->rank != q->rank)))
 			return false;
-	for (int i = 1; i < c->nout; i++)
-		if (c->out[i])
-			return false;
-	if (q->rank != 4 || k->rank != 4 || v->rank != 4 || q->dt != DT_FLOAT || v->dt != DT_FLOAT || (precision && precision != DT_FLOAT))
-		return false;
-	if (!k->d[1] || q->d[1] % k->d[1] || v->d[1] != k->d[1] || k->d[0] != q->d[0] || v->d[0] != q->d[0])
-		return false;
-	return !mask || ((mask->dt == DT_FLOAT || mask->dt == DT_BOOL) && mask->rank <= 4 && mask->rank > 0 && (mask->d[mask->rank - 1] == k->d[2]));
+	return (c->nout < 4 || !c->out[3]) && c->out[0] && (!precision || precision == DT_FLOAT) &&
+	       (!mask || ((mask->dt == DT_FLOAT || mask->dt == DT_BOOL) && mask->rank > 0));
 }
 
 static enum linnet_code attention_run(struct kernel_call *c)
 {
-	const struct tensor *q = c->in[0], *k = c->in[1], *v = c->in[2];
 	const struct attr *scale = attr_get(c->op, c->attr, "scale");
-	int left = op_attr_index(c->op, "left_window_size"), right = op_attr_index(c->op, "right_window_size");
-	struct softmax_job j = { .q = q->data, .k = k->data, .v = v->data, .mask = c->nin > 3 ? c->in[3] : NULL, .y = c->out[0]->data,
-	                         .H = q->d[1], .G = k->d[1], .L = q->d[2], .S = k->d[2], .D = q->d[3], .E = v->d[3],
-	                         .left = left >= 0 ? c->attr[left].i : -1, .right = right >= 0 ? c->attr[right].i : -1,
-	                         .softcap = (float)attr_get(c->op, c->attr, "softcap")->f, .causal = attr_get(c->op, c->attr, "is_causal")->i != 0 };
+	struct softmax_job j = { .q = rows_of(c->in[0], attr_get(c->op, c->attr, "q_num_heads")->i),
+	                         .k = rows_of(c->in[1], attr_get(c->op, c->attr, "kv_num_heads")->i),
+	                         .v = rows_of(c->in[2], attr_get(c->op, c->attr, "kv_num_heads")->i),
+	                         .mask = c->nin > 3 ? c->in[3] : NULL, .lengths = c->nin > 6 ? c->in[6] : NULL,
+	                         .left = attr_get(c->op, c->attr, "left_window_size")->i,
+	                         .right = attr_get(c->op, c->attr, "right_window_size")->i,
+	                         .softcap = (float)attr_get(c->op, c->attr, "softcap")->f,
+	                         .causal = attr_get(c->op, c->attr, "is_causal")->i != 0 };
+	int64_t batch = c->in[0]->d[0];
 
-	j.scale = attr_given(scale) && scale->f != 0 ? (float)scale->f : 1 / sqrtf((float)j.D);
-	j.blocks = (j.L + QUERIES - 1) / QUERIES;
-	if (j.mask)
+	j.past = c->nin > 4 && c->in[4] ? c->in[4]->d[2] : 0;
+	TRY(all_rows(c, 4, 1, batch, &j.k));
+	TRY(all_rows(c, 5, 2, batch, &j.v));
+	for (int64_t b = 0; j.lengths && b < batch; b++)
+		if (keys_of(&j, b) < 0 || keys_of(&j, b) > j.k.t)
+			return fail(c->e, LINNET_EVALUE, "nonpad_kv_seqlen has %lld; expected 0 to %lld", (long long)keys_of(&j, b), (long long)j.k.t);
+	j.y = rows_of(c->out[0], j.q.h);
+	if (!c->out[0]->n)
+		return LINNET_OK;
+	j.scale = attr_given(scale) ? (float)scale->f : 1 / sqrtf((float)j.q.width);
+	j.R = j.q.h / j.k.h;
+	if (j.mask) {
 		broadcast_strides(j.mask, 4, j.mask_stride);
-	if (c->out[0]->n)
-		parallel_for(c->threads, q->d[0] * j.H * j.blocks, softmax_block, &j);
+		j.mask_keys = j.mask->d[j.mask->rank - 1];
+	}
+	j.blocks = j.R * j.q.t <= FEW ? 0 : (j.q.t + QUERIES - 1) / QUERIES;
+	parallel_for(j.k.t * j.q.t * j.q.h * j.q.width < 1 << 14 ? 1 : c->threads, batch * (j.blocks ? j.q.h * j.blocks : j.k.h), softmax_piece, &j);
 	return LINNET_OK;
 }
 
