@@ -1046,15 +1046,9 @@ static enum linnet_code reverse_kernel(struct kernel_call *c)
 
 static enum linnet_code eye_shape(struct shape_call *c)
 {
-	const struct attr *dtype = attr_get(c->op, c->attr, "dtype");
-
 	TRY(rank_check(c, 0, 2, 2));
 	c->out[0].dt = c->in[0]->dt;
-	if (attr_given(dtype)) {
-		if (dtype->i <= 0 || dtype->i >= DT_COUNT || !dtype_in((enum dtype)dtype->i, c->op->types[T2]))
-			return fail(c->e, LINNET_EATTR, "dtype %lld is not an element type EyeLike makes", (long long)dtype->i);
-		c->out[0].dt = (enum dtype)dtype->i;
-	}
+	TRY(attr_dtype(c, "dtype"));
 	return shape_same(c);
 }
 

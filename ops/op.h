@@ -295,6 +295,9 @@ enum linnet_code rank_check(const struct shape_call *c, int i, int lo, int hi);
 /* Fails when input i is given and surely has not one element. */
 enum linnet_code scalar_check(const struct shape_call *c, int i);
 
+/* Output 0 has the element type that an INT attribute names, if it is given. */
+enum linnet_code attr_dtype(struct shape_call *c, const char *name);
+
 /* axis in [-rank, rank) to [0, rank). */
 enum linnet_code axis_check(int64_t axis, int rank, int *out, struct linnet_error *e);
 

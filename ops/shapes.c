@@ -114,6 +114,20 @@ enum linnet_code scalar_check(const struct shape_call *c, int i)
 	return LINNET_OK;
 }
 
+enum linnet_code attr_dtype(struct shape_call *c, const char *name)
+{
+	const struct attr *a = attr_get(c->op, c->attr, name);
+	const struct op_io *out = op_out(c->op, 0);
+
+	if (!attr_given(a))
+		return LINNET_OK;
+	if (a->i <= 0 || a->i >= DT_COUNT || !dtype_in((enum dtype)a->i, c->op->types[out->type]))
+		return fail(c->e, LINNET_EATTR, "attribute \"%s\" is %lld, which is no element type %s makes", name, (long long)a->i,
+		            c->op->name);
+	c->out[0].dt = (enum dtype)a->i;
+	return LINNET_OK;
+}
+
 enum linnet_code axis_check(int64_t axis, int rank, int *out, struct linnet_error *e)
 {
 	if (axis < -rank || axis >= rank)

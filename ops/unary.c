@@ -258,13 +258,8 @@ static void keep_sym(struct shape_call *c)
 
 static enum linnet_code shape_cast(struct shape_call *c)
 {
-	int64_t to = attr_get(c->op, c->attr, "to")->i;
-
 	TRY(shape_same(c));
-	if (to <= 0 || to >= DT_COUNT || !dtype_in((enum dtype)to, c->op->types[T2]))
-		return fail(c->e, LINNET_EATTR, "attribute \"to\" is %lld, which is no element type to cast to",
-		            (long long)to);
-	c->out[0].dt = (enum dtype)to;
+	TRY(attr_dtype(c, "to"));
 	keep_sym(c);
 	return LINNET_OK;
 }
@@ -439,9 +434,30 @@ static enum linnet_code cast(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* ---- BitCast ---- */
+
+static enum linnet_code shape_bit_cast(struct shape_call *c)
+{
+	enum dtype from = c->in[0]->dt;
+
+	TRY(shape_same(c));
+	TRY(attr_dtype(c, "to"));
+	if (from != DT_UNDEFINED && dtype_bits(from) != dtype_bits(c->out[0].dt))
+		return fail(c->e, LINNET_ETYPE, "elements of type %s have %u bits; those of %s have %u", dtype_name(from), dtype_bits(from),
+		            dtype_name(c->out[0].dt), dtype_bits(c->out[0].dt));
+	return LINNET_OK;
+}
+
+static enum linnet_code bit_cast(struct kernel_call *c)
+{
+	tensor_copy(c->out[0], c->in[0]);
+	return LINNET_OK;
+}
+
 /* ---- Rows ---- */
 
 #define CASTABLE (NUMBERS | SET(BOOL) | SET(STRING) | NARROWS)
+#define BIT_CASTABLE (STORED & ~SET(STRING))
 #define FLOAT6S (SET(FLOAT6E2M3) | SET(FLOAT6E3M2))
 
 /* ONNX calls the one input and output X and Y, or input and output. */
@@ -818,6 +834,18 @@ static const struct op rows[] = {
 		.shape = shape_cast_like,
 		.kernel = cast,
 		.fuzz = { .shapes = FUZZ_CUSTOM, .lo = -8, .hi = 8 },
+	},
+	{
+		.name = "BitCast", .since = 26,
+		.doc = "The same bits as elements of another type of the same width.",
+		.in = IN({ "input", T1 }),
+		.out = OUT({ "output", T2 }),
+		.attr = ATTRS({ .name = "to", .kind = ATTR_INT, .flags = REQUIRED }),
+		.types = { [T1] = BIT_CASTABLE, [T2] = BIT_CASTABLE },
+		.agree = AGREE_BITS,
+		.shape = shape_bit_cast,
+		.kernel = bit_cast,
+		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 };
 
