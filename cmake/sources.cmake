@@ -32,6 +32,7 @@ layer(ops
 	ops/glu.c
 	ops/contrib_attention.c
 	ops/contrib_norm.c
+	ops/signal.c
 	ops/contrib.c
 	ops/contrib_nbits.c
 	ops/contrib_quant.c

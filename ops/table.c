@@ -20,6 +20,7 @@
 	X(attention)                                                                               \
 	X(linear)                                                                                  \
 	X(glu)                                                                                     \
+	X(signal)                                                                                  \
 	X(contrib_attention)                                                                       \
 	X(contrib_norm)                                                                            \
 	X(contrib)                                                                                 \

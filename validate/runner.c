@@ -9,7 +9,7 @@
 
 /*
  * Executions that round to 16 bits at different places (a runtime may keep float32 between two operators) differ by some units of the
- * largest element: one unit for each operator that rounds is admitted, up to so many.
+ * largest element, and so do sums in float32 where they cancel: one unit for each operator that rounds is admitted, up to so many.
  */
 enum { MAX_ROUNDINGS = 16 };
 
@@ -89,20 +89,30 @@ static enum linnet_code compare_numbers(const struct runner *r, const struct ten
 	            unsigned_nan(tensor_part(want, worst)));
 }
 
-/* What rounding to 16 bits may add up to in this graph, relative to the largest element; 0 when nothing rounds so. */
+/* Half a unit of the last place of a value whose rounding shows in the largest element, else 0: Fourier transforms' sums cancel. */
+static double unit_of(const struct graph *g, value_id v)
+{
+	const struct node *n = &g->node[g->value[v].producer];
+
+	switch (g->value[v].type.dt) {
+	case DT_BFLOAT16: return 0x1p-8;
+	case DT_FLOAT16: return 0x1p-11;
+	case DT_FLOAT: return node_is(n, "DFT") || node_is(n, "STFT") ? 0x1p-24 : 0;
+	default: return 0;
+	}
+}
+
+/* What rounding may add up to in this graph, relative to the largest element; 0 when nothing rounds so. */
 static double rounding(const struct graph *g)
 {
 	double unit = 0;
 	int n = 0;
 
 	for (value_id v = 1; v < g->nvalue; v++) {
-		enum dtype dt = g->value[v].type.dt;
+		double u = g->value[v].kind == VALUE_NODE ? unit_of(g, v) : 0;
 
-		if (g->value[v].kind != VALUE_NODE || !dtype_in(dt, HALVES))
-			continue;
-		n += n < MAX_ROUNDINGS;
-		if (unit < (dt == DT_BFLOAT16 ? 0x1p-8 : 0x1p-11))
-			unit = dt == DT_BFLOAT16 ? 0x1p-8 : 0x1p-11;
+		n += u > 0 && n < MAX_ROUNDINGS;
+		unit = u > unit ? u : unit;
 	}
 	return n * unit;
 }
