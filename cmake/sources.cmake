@@ -33,6 +33,7 @@ layer(ops
 	ops/contrib_attention.c
 	ops/contrib_norm.c
 	ops/signal.c
+	ops/random.c
 	ops/contrib.c
 	ops/contrib_nbits.c
 	ops/contrib_quant.c

@@ -21,6 +21,7 @@
 	X(linear)                                                                                  \
 	X(glu)                                                                                     \
 	X(signal)                                                                                  \
+	X(random)                                                                                  \
 	X(contrib_attention)                                                                       \
 	X(contrib_norm)                                                                            \
 	X(contrib)                                                                                 \
