@@ -34,6 +34,7 @@ layer(ops
 	ops/contrib_norm.c
 	ops/signal.c
 	ops/random.c
+	ops/training.c
 	ops/contrib.c
 	ops/contrib_nbits.c
 	ops/contrib_quant.c

@@ -22,6 +22,7 @@
 	X(glu)                                                                                     \
 	X(signal)                                                                                  \
 	X(random)                                                                                  \
+	X(training)                                                                                \
 	X(contrib_attention)                                                                       \
 	X(contrib_norm)                                                                            \
 	X(contrib)                                                                                 \

@@ -366,8 +366,8 @@ static void compare_inferred(const struct test_case *c, const char *how, const s
 /* The head of the case's model, up to its inputs. */
 static void add_head(struct str *s, const struct test_case *c)
 {
-	str_addf(s, "<ir_version: 13, opset_import: [\"\" : %d, \"ai.onnx.ml\" : %d, \"com.microsoft\" : 1, \"linnet\" : 1]>\n\"case\" (",
-	         c->opset, c->ml_opset);
+	str_addf(s, "<ir_version: 13, opset_import: [\"\" : %d, \"ai.onnx.ml\" : %d, \"ai.onnx.preview.training\" : 1, "
+	         "\"com.microsoft\" : 1, \"linnet\" : 1]>\n\"case\" (", c->opset, c->ml_opset);
 }
 
 /* What the model says of its inputs. */
