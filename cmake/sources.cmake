@@ -36,6 +36,7 @@ layer(ops
 	ops/random.c
 	ops/training.c
 	ops/contrib.c
+	ops/contrib_dense.c
 	ops/contrib_nbits.c
 	ops/contrib_quant.c
 	ops/fast/level.c

@@ -37,6 +37,17 @@ static inline enum linnet_code parts(struct shape_call *c, const char *what, dim
 static inline const struct tensor *in_tensor(const struct kernel_call *c, int i) { return i < c->nin ? c->in[i] : NULL; }
 static inline struct tensor *out_tensor(const struct kernel_call *c, int i) { return i < c->nout ? c->out[i] : NULL; }
 
+/*
+ * An operator that is, or contains, one of ai.onnx (contrib.c). attrs_by_name: attributes for a call of `to`, those of the call of
+ * `op` that have the same names, else defaults (lists: empty). shape_standard, kernel_standard: the call is one of the operator of
+ * ai.onnx that the row's `param` names.
+ */
+enum { MAX_ATTRS = 16 };
+
+void attrs_by_name(const struct op *op, const struct attr *attr, const struct op *to, struct attr out[MAX_ATTRS]);
+shape_fn shape_standard;
+kernel_fn kernel_standard;
+
 /* EmbedLayerNormalization and its quantised form (contrib_norm.c). */
 shape_fn shape_embed;
 

@@ -26,6 +26,7 @@
 	X(contrib_attention)                                                                       \
 	X(contrib_norm)                                                                            \
 	X(contrib)                                                                                 \
+	X(contrib_dense)                                                                           \
 	X(contrib_nbits)                                                                           \
 	X(contrib_quant)
 
