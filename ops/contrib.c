@@ -287,6 +287,97 @@ static enum linnet_code dropout(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* ---- Rfft, Irfft ---- */
+
+/*
+ * Rfft: X: [..., n1, ..., nk] to Y: [..., n1, ..., nk / 2 + 1, 2], k = signal_ndim. Irfft: back, to nk = 2 (m - 1) of m.
+ */
+static enum linnet_code shape_spectrum(struct shape_call *c)
+{
+	int64_t ndim = int_attr(c, "signal_ndim");
+	bool back = c->op->param;
+	struct shape s = in_shape(c, 0);
+	dim *n;
+
+	if (int_attr(c, "normalized") || !int_attr(c, "onesided"))
+		return fail(c->e, LINNET_EATTR, "only spectra with onesided = 1 and normalized = 0 exist");
+	if (s.rank < 0)
+		return LINNET_OK;
+	if (s.rank < ndim + back)
+		return fail(c->e, LINNET_ESHAPE, "input \"X\" has rank %d; expected %lld or more", s.rank, (long long)ndim + back);
+	TRY(rank_limit(s.rank + !back, c->e));
+	n = &s.d[s.rank - 1 - back];
+	if (back) {
+		TRY(length_join(c, "the length of the last axis and 2", s.d[s.rank - 1], 2, NULL));
+		*n = dim_mul(c->dims, 2, dim_sub(c->dims, *n, 1));
+		s.rank--;
+	}
+	if (dim_is_int(*n) && *n < 1)
+		return fail(c->e, LINNET_ESHAPE, "a signal of length %lld", (long long)*n);
+	if (!back) {
+		*n = dim_add(c->dims, dim_div(c->dims, *n, 2), 1);
+		s.d[s.rank++] = 2;
+	}
+	c->out[0].shape = s;
+	return LINNET_OK;
+}
+
+/* *x: [..., 1 or 2] to its DFT along one axis. */
+static enum linnet_code transform(struct kernel_call *c, bool inverse, bool onesided, int axis, struct tensor **x)
+{
+	const struct op *op = op_newest(NULL, "DFT");
+	int64_t at = axis, d[MAX_RANK];
+	struct tensor place = { .dt = DT_INT64, .n = 1, .bytes = sizeof at, .data = &at };
+	struct kernel_call inner = *c;
+	struct attr attr[MAX_ATTRS];
+	struct tensor *y;
+
+	attrs_by_name(NULL, NULL, op, attr);
+	attr[op_attr_index(op, "inverse")].i = inverse;
+	attr[op_attr_index(op, "onesided")].i = onesided;
+	memcpy(d, (*x)->d, sizeof d);
+	d[(*x)->rank - 1] = onesided && inverse ? 1 : 2;
+	if (onesided)
+		d[axis] = inverse ? 2 * (d[axis] - 1) : d[axis] / 2 + 1;
+	TRY(tensor_new(c->scratch, DT_DOUBLE, (*x)->rank, d, &y, c->e));
+	inner.op = op;
+	inner.attr = attr;
+	inner.nin = 3;
+	inner.in = (const struct tensor *[]){ *x, NULL, &place };
+	inner.out = &y;
+	TRY(op->kernel(&inner));
+	*x = y;
+	return LINNET_OK;
+}
+
+/* The last axis of the signal is transformed first, from real numbers; back it comes last. */
+static enum linnet_code spectrum(struct kernel_call *c)
+{
+	int ndim = (int)attr_get(c->op, c->attr, "signal_ndim")->i, rank = c->in[0]->rank;
+	bool back = c->op->param;
+	int last = back ? rank - 2 : rank - 1;
+	int64_t d[MAX_RANK];
+	struct tensor *x;
+
+	if (c->out[0]->n == 0)
+		return LINNET_OK;
+	memcpy(d, c->in[0]->d, sizeof d);
+	if (!back)
+		d[rank++] = 1;
+	TRY(tensor_new(c->scratch, DT_DOUBLE, rank, d, &x, c->e));
+	for (int64_t i = 0; i < x->n; i++)
+		tensor_put(x, i, tensor_get(c->in[0], i));
+	if (!back)
+		TRY(transform(c, false, true, last, &x));
+	for (int axis = last - ndim + 1; axis < last; axis++)
+		TRY(transform(c, back, false, axis, &x));
+	if (back)
+		TRY(transform(c, true, true, last, &x));
+	for (int64_t i = 0; i < x->n; i++)
+		tensor_put(c->out[0], i, tensor_get(x, i));
+	return LINNET_OK;
+}
+
 /* ---- Others ---- */
 
 /*
@@ -415,6 +506,7 @@ static enum linnet_code time_warping(struct kernel_call *c)
 /* ---- Rows ---- */
 
 #define IEEE (SET(FLOAT) | SET(DOUBLE) | SET(FLOAT16))
+#define SPECTRUM FLAG("normalized"), { .name = "onesided", .kind = ATTR_INT, .i = 1, .lo = 0, .hi = 1 }
 #define SEED { .name = "seed", .kind = ATTR_INT, .flags = OPTIONAL }
 
 static const struct op rows[] = {
@@ -544,6 +636,28 @@ static const struct op rows[] = {
 		.types = { [T] = FLOATS, [T1] = FLOATS, [T2] = SET(BOOL), [T3] = SET(UINT32) },
 		.agree = AGREE_ROUND,
 		.shape = shape_dropout, .kernel = dropout, .param = &dropout_both,
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		MS, .name = "Rfft",
+		.doc = "The Fourier transform of a real signal over its last axes, half of the spectrum; pairs are real and imaginary part.",
+		.in = IN({ "X", T, FLOW_LINEAR }),
+		.out = OUT({ "Y", T }),
+		.attr = ATTRS(SPECTRUM, { .name = "signal_ndim", .kind = ATTR_INT, .i = 1, .lo = 1, .hi = 3 }),
+		.types = { [T] = IEEE },
+		.agree = AGREE_ROUND,
+		.shape = shape_spectrum, .kernel = spectrum,
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		MS, .name = "Irfft",
+		.doc = "The real signal, of even length, whose Rfft this is, divided by the number of its elements.",
+		.in = IN({ "X", T, FLOW_LINEAR }),
+		.out = OUT({ "Y", T }),
+		.attr = ATTRS(SPECTRUM, { .name = "signal_ndim", .kind = ATTR_INT, .flags = REQUIRED, .lo = 1, .hi = 3 }),
+		.types = { [T] = IEEE },
+		.agree = AGREE_ROUND,
+		.shape = shape_spectrum, .kernel = spectrum, .param = "back",
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{

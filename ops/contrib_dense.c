@@ -664,6 +664,18 @@ static enum linnet_code unfold(struct kernel_call *c)
 		{ .name = "activation_params", .kind = ATTR_FLOATS, .s = "" }
 #define FUNCTIONS                                                                                  \
 	"Celu|Elu|HardSigmoid|LeakyRelu|ParametricSoftplus|Relu|ScaledTanh|Selu|Sigmoid|Softplus|Softsign|Tanh|ThresholdedRelu"
+#define COMPLEX_MUL(title, which, text)                                                            \
+	{                                                                                          \
+		MS, .name = title, .doc = text,                                                    \
+		.in = IN({ "A", T, FLOW_LINEAR }, { "B", T, FLOW_LINEAR }),                        \
+		.out = OUT({ "C", T }),                                                            \
+		.types = { [T] = SET(FLOAT) | SET(DOUBLE) | SET(FLOAT16) },                        \
+		.agree = AGREE_ROUND,                                                              \
+		.shape = shape_complex,                                                            \
+		.kernel = complex_mul,                                                             \
+		.fuzz = { .shapes = FUZZ_CUSTOM },                                                 \
+		.param = which,                                                                    \
+	}
 
 static const struct op rows[] = {
 	{
@@ -826,29 +838,8 @@ static const struct op rows[] = {
 		.kernel = distances,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
-	{
-		MS, .name = "ComplexMul",
-		.doc = "Products of complex numbers; the last axis is real and imaginary part.",
-		.in = IN({ "A", T, FLOW_LINEAR }, { "B", T, FLOW_LINEAR }),
-		.out = OUT({ "C", T }),
-		.types = { [T] = SET(FLOAT) | SET(DOUBLE) | SET(FLOAT16) },
-		.agree = AGREE_ROUND,
-		.shape = shape_complex,
-		.kernel = complex_mul,
-		.fuzz = { .shapes = FUZZ_CUSTOM },
-	},
-	{
-		MS, .name = "ComplexMulConj",
-		.doc = "Products of complex numbers and the conjugates of others; the last axis is real and imaginary part.",
-		.in = IN({ "A", T, FLOW_LINEAR }, { "B", T, FLOW_LINEAR }),
-		.out = OUT({ "C", T }),
-		.types = { [T] = SET(FLOAT) | SET(DOUBLE) | SET(FLOAT16) },
-		.agree = AGREE_ROUND,
-		.shape = shape_complex,
-		.kernel = complex_mul,
-		.fuzz = { .shapes = FUZZ_CUSTOM },
-		.param = "conjugate",
-	},
+	COMPLEX_MUL("ComplexMul", NULL, "Products of complex numbers; the last axis is real and imaginary part."),
+	COMPLEX_MUL("ComplexMulConj", "conjugate", "Products of complex numbers and the conjugates of others; see ComplexMul."),
 	{
 		MS, .name = "UnfoldTensor",
 		.doc = "All slices of `size` of one axis, `step` apart, along a new last axis.",
