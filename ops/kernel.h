@@ -84,6 +84,15 @@ static inline int64_t smaller_natural(int64_t a, int64_t b) { return (uint64_t)a
 static inline double larger(double a, double b) { return a > b || isnan(a) ? a : b; }
 static inline double smaller(double a, double b) { return a < b || isnan(a) ? a : b; }
 
+/* The kernel of cubic convolution, on (-2, 2), with its free parameter a. Source: Keys, 1981, equation 4. */
+static inline double cubic_filter(double x, double a)
+{
+	x = fabs(x);
+	if (x <= 1)
+		return ((a + 2) * x - (a + 3)) * x * x + 1;
+	return x < 2 ? ((a * x - 5 * a) * x + 8 * a) * x - 4 * a : 0;
+}
+
 /* A number whose order as int64 is the order of t's integers, which uint64 beyond 2^63 read as negative. Its own inverse. */
 static inline int64_t int_order(enum dtype t, int64_t v)
 {

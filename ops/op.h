@@ -301,6 +301,9 @@ enum linnet_code attr_dtype(struct shape_call *c, const char *name);
 /* axis in [-rank, rank) to [0, rank). */
 enum linnet_code axis_check(int64_t axis, int rank, int *out, struct linnet_error *e);
 
+/* The axes that an INTS attribute lists, each at most once, in its order; all of them when it is left out. */
+enum linnet_code axes_check(const struct attr *given, int rank, int axes[MAX_RANK], int *n, struct linnet_error *e);
+
 /* The elements of a 0- or 1-D integer input as dims, from value or sym. *n = -1 when not known. */
 enum linnet_code type_ints(const struct type *t, dim *out, int max, int *n, struct linnet_error *e);
 

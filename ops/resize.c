@@ -50,23 +50,6 @@ struct axis {
 	double from, to;
 };
 
-/* Resized axes in the order scales and sizes have them. */
-static enum linnet_code resized(const struct attr *axes, int rank, int list[MAX_RANK], int *n, struct linnet_error *e)
-{
-	bool on[MAX_RANK] = { false };
-
-	*n = attr_given(axes) ? (int)axes->n : rank;
-	for (int i = 0; i < *n; i++) {
-		list[i] = i;
-		if (attr_given(axes))
-			TRY(axis_check(axes->ints[i], rank, &list[i], e));
-		if (on[list[i]])
-			return fail(e, LINNET_EATTR, "axis %d is given twice", list[i]);
-		on[list[i]] = true;
-	}
-	return LINNET_OK;
-}
-
 static enum linnet_code check_count(const struct type *t, const char *name, int n, struct linnet_error *e)
 {
 	if (t && t->shape.rank >= 0 && (t->shape.rank != 1 || (dim_is_int(t->shape.d[0]) && t->shape.d[0] != n)))
@@ -107,7 +90,7 @@ static enum linnet_code measure(const struct op *op, const struct attr *attr, st
 		return LINNET_OK; /* one of them may turn out empty */
 	if (!scales == !sizes)
 		return fail(e, LINNET_EMODEL, "%s of scales and sizes given; expected one", scales ? "both" : "none");
-	TRY(resized(attr_get(op, attr, "axes"), x->rank, list, &n, e));
+	TRY(axes_check(attr_get(op, attr, "axes"), x->rank, list, &n, e)); /* in the order of scales and sizes */
 	TRY(check_count(scales, "scales", n, e));
 	TRY(check_count(sizes, "sizes", n, e));
 	for (int i = 0; i < x->rank; i++)
@@ -213,15 +196,10 @@ static double nearest_to(enum nearest mode, double x)
 	return x;
 }
 
-/* The filters, supported on (-1, 1) and (-2, 2). Source of the cubic: Keys, 1981, equation 4, with free parameter a. */
+/* The filters, supported on (-1, 1) and (-2, 2). */
 static double filter(enum method method, double x, double a)
 {
-	x = fabs(x);
-	if (method == LINEAR)
-		return x < 1 ? 1 - x : 0;
-	if (x <= 1)
-		return ((a + 2) * x - (a + 3)) * x * x + 1;
-	return x < 2 ? ((a * x - 5 * a) * x + 8 * a) * x - 4 * a : 0;
+	return method == CUBIC ? cubic_filter(x, a) : fabs(x) < 1 ? 1 - fabs(x) : 0;
 }
 
 /* Where one output position along one axis looks: elements first .. first + n - 1, clamped, with weights w. */

@@ -136,6 +136,24 @@ enum linnet_code axis_check(int64_t axis, int rank, int *out, struct linnet_erro
 	return LINNET_OK;
 }
 
+enum linnet_code axes_check(const struct attr *given, int rank, int axes[MAX_RANK], int *n, struct linnet_error *e)
+{
+	bool seen[MAX_RANK] = { false };
+
+	if (attr_given(given) && given->n > (size_t)rank)
+		return fail(e, LINNET_EATTR, "%zu axes given for rank %d", given->n, rank);
+	*n = attr_given(given) ? (int)given->n : rank;
+	for (int i = 0; i < *n; i++) {
+		axes[i] = i;
+		if (attr_given(given))
+			TRY(axis_check(given->ints[i], rank, &axes[i], e));
+		if (seen[axes[i]])
+			return fail(e, LINNET_EATTR, "axis %d is given twice", axes[i]);
+		seen[axes[i]] = true;
+	}
+	return LINNET_OK;
+}
+
 enum linnet_code type_ints(const struct type *t, dim *out, int max, int *n, struct linnet_error *e)
 {
 	int64_t count = -1;
