@@ -26,6 +26,7 @@ layer(ops
 	ops/conv.c
 	ops/quant.c
 	ops/recurrent.c
+	ops/loss.c
 	ops/control.c
 	ops/attention.c
 	ops/linear.c

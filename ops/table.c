@@ -16,6 +16,7 @@
 	X(conv)                                                                                    \
 	X(quant)                                                                                   \
 	X(recurrent)                                                                               \
+	X(loss)                                                                                    \
 	X(control)                                                                                 \
 	X(attention)                                                                               \
 	X(linear)                                                                                  \
