@@ -1,4 +1,5 @@
-/* Sums of products: MatMul, Gemm, Einsum. Reference kernels, then rows. */
+/* Sums of products: MatMul, Gemm, Einsum; Det. Reference kernels, then rows. */
+#include <math.h>
 #include <string.h>
 
 #include "ops/fast/fast.h"
@@ -382,6 +383,66 @@ static enum linnet_code einsum(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* X: [..., M, M]  Y: [...] */
+static enum linnet_code shape_det(struct shape_call *c)
+{
+	const struct shape *x = &c->in[0]->shape;
+
+	TRY(rank_check(c, 0, 2, MAX_RANK));
+	if (x->rank < 0)
+		return LINNET_OK;
+	TRY(length_join(c, "numbers of rows and columns", x->d[x->rank - 2], x->d[x->rank - 1], NULL));
+	c->out[0].shape = *x;
+	c->out[0].shape.rank = x->rank - 2;
+	return LINNET_OK;
+}
+
+/* The determinant of a: [m, m], which is overwritten: the product of the pivots of elimination with row exchanges. */
+static double determinant(double *a, int64_t m)
+{
+	double det = 1;
+
+	for (int64_t k = 0; k < m; k++) {
+		int64_t pivot = k;
+
+		for (int64_t i = k + 1; i < m; i++)
+			if (fabs(a[i * m + k]) > fabs(a[pivot * m + k]))
+				pivot = i;
+		if (a[pivot * m + k] == 0)
+			return 0;
+		for (int64_t j = k; j < m && pivot != k; j++) {
+			double t = a[k * m + j];
+
+			a[k * m + j] = a[pivot * m + j];
+			a[pivot * m + j] = t;
+		}
+		det *= pivot == k ? a[k * m + k] : -a[k * m + k];
+		for (int64_t i = k + 1; i < m; i++) {
+			double f = a[i * m + k] / a[k * m + k];
+
+			for (int64_t j = k + 1; j < m; j++)
+				a[i * m + j] -= f * a[k * m + j];
+		}
+	}
+	return det;
+}
+
+static enum linnet_code det(struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0];
+	int64_t m = x->d[x->rank - 1];
+	struct linnet_error *e = c->e;
+	double *a;
+
+	TRY_NEW(a, c->scratch, m * m);
+	for (int64_t i = 0; i < c->out[0]->n; i++) {
+		for (int64_t k = 0; k < m * m; k++)
+			a[k] = tensor_get(x, i * m * m + k);
+		tensor_put(c->out[0], i, determinant(a, m));
+	}
+	return LINNET_OK;
+}
+
 #define PRODUCTS (FLOATS | INDICES | SET(UINT32) | SET(UINT64))
 
 static const struct op rows[] = {
@@ -422,6 +483,16 @@ static const struct op rows[] = {
 		.shape = shape_einsum,
 		.kernel = einsum,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		.name = "Det", .since = 11,
+		.doc = "Determinants of square matrices.",
+		.in = IN({ "X", T, FLOW_SMOOTH }),
+		.out = OUT({ "Y", T }),
+		.types = { [T] = FLOATS },
+		.agree = AGREE_ROUND,
+		.shape = shape_det,
+		.kernel = det,
 	},
 };
 
