@@ -22,6 +22,7 @@ layer(ops
 	ops/norm.c
 	ops/layout.c
 	ops/resize.c
+	ops/sample.c
 	ops/index.c
 	ops/conv.c
 	ops/quant.c

@@ -238,6 +238,55 @@ static enum linnet_code fix_extreme(struct lowering *l, struct graph *g, node_id
 	return LINNET_OK;
 }
 
+/* The node becomes one of its operator's row of opset `since`; attribute `attr` has another value there, `without` is not there. */
+static enum linnet_code take_old(struct graph *g, node_id id, int since, const char *attr, const char *value, const char *without,
+                                 struct linnet_error *e)
+{
+	struct node *n = &g->node[id];
+	struct attr *a;
+	size_t count = 0;
+
+	TRY_NEW(a, g->arena, n->nattr);
+	for (uint32_t i = 0; i < n->nattr; i++) {
+		if (!n->attr[i].given || !strcmp(n->attr[i].name, without))
+			continue;
+		a[count] = n->attr[i];
+		if (!strcmp(a[count].name, attr))
+			a[count].s = (struct text){ value, strlen(value) };
+		count++;
+	}
+	n->op = op_find(n->op->domain, n->op->name, since);
+	n->nattr = (uint32_t)op_nattr(n->op);
+	return op_attrs(n->op, a, count, g->arena, &n->attr, e);
+}
+
+static bool attr_says(const struct attr *a, const char *word)
+{
+	return a && a->s.n == strlen(word) && !memcmp(a->s.p, word, a->s.n);
+}
+
+/* Before opset 20 GridSample was for two axes, and its modes had the names that go with them. */
+static enum linnet_code fix_grid_sample(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e)
+{
+	const struct node *n = &g->node[id];
+	const struct attr *mode = attr_of(n, "mode");
+
+	if (version >= 20 || version < 16 || g->value[n->in[0]].type.shape.rank != 4 || !types_fit(l, g, n, version))
+		return LINNET_OK;
+	return take_old(g, id, 16, "mode", attr_says(mode, "linear") ? "bilinear" : attr_says(mode, "cubic") ? "bicubic" : "nearest", "", e);
+}
+
+/* Before opset 16 RoiAlign did not shift by half an element. */
+static enum linnet_code fix_roi_align(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e)
+{
+	const struct node *n = &g->node[id];
+
+	if (version >= 16 || version < 10 || !attr_says(attr_of(n, "coordinate_transformation_mode"), "output_half_pixel") ||
+	    !types_fit(l, g, n, version))
+		return LINNET_OK;
+	return take_old(g, id, 10, "", "", "coordinate_transformation_mode", e);
+}
+
 static const struct {
 	const char *op;
 	enum linnet_code (*fix)(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e);
@@ -246,7 +295,7 @@ static const struct {
 	{ "ReduceL1", fix_reduce },   { "ReduceL2", fix_reduce },  { "ReduceLogSum", fix_reduce }, { "ReduceLogSumExp", fix_reduce },
 	{ "ReduceMax", fix_reduce },  { "ReduceMean", fix_reduce }, { "ReduceMin", fix_reduce },    { "ReduceProd", fix_reduce },
 	{ "ReduceSum", fix_reduce },  { "ReduceSumSquare", fix_reduce },
-	{ "Resize", fix_resize },     { "Split", fix_split },
+	{ "Resize", fix_resize },     { "Split", fix_split },      { "GridSample", fix_grid_sample }, { "RoiAlign", fix_roi_align },
 	{ "Reshape", fix_reshape },
 };
 

@@ -12,6 +12,7 @@
 	X(norm)                                                                                    \
 	X(layout)                                                                                  \
 	X(resize)                                                                                  \
+	X(sample)                                                                                  \
 	X(index)                                                                                   \
 	X(conv)                                                                                    \
 	X(quant)                                                                                   \
