@@ -23,6 +23,7 @@ layer(ops
 	ops/layout.c
 	ops/resize.c
 	ops/sample.c
+	ops/vision.c
 	ops/index.c
 	ops/conv.c
 	ops/quant.c

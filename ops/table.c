@@ -13,6 +13,7 @@
 	X(layout)                                                                                  \
 	X(resize)                                                                                  \
 	X(sample)                                                                                  \
+	X(vision)                                                                                  \
 	X(index)                                                                                   \
 	X(conv)                                                                                    \
 	X(quant)                                                                                   \
