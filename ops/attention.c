@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ops/attention.h"
 #include "ops/body.h"
 #include "ops/fast/fast.h"
 #include "ops/op.h"
@@ -138,38 +139,29 @@ static enum linnet_code shape_attention(struct shape_call *c)
 	return LINNET_OK;
 }
 
-/* The numbers of [B, H, T, D] or [B, T, H D], addressed by batch, head and time. */
-struct heads {
-	const double *x;
-	int64_t batch, h, t, width;
-	int64_t by_batch, by_head, by_time; /* strides */
-};
+struct heads heads_split(const double *x, int64_t batch, int64_t h, int64_t t, int64_t width)
+{
+	return (struct heads){ x, batch, h, t, width, .by_batch = h * t * width, .by_head = t * width, .by_time = width };
+}
 
+struct heads heads_packed(const double *x, int64_t batch, int64_t t, int64_t h, int64_t width, int64_t step)
+{
+	return (struct heads){ x, batch, h, t, width, .by_batch = t * step, .by_head = width, .by_time = step };
+}
+
+/* Input i, [B, H, T, D] or [B, T, H D]. */
 static enum linnet_code heads_of(struct kernel_call *c, int i, int64_t h, struct heads *out)
 {
 	const struct tensor *t = i < c->nin ? c->in[i] : NULL;
+	const double *x;
 
 	*out = (struct heads){ .x = NULL };
 	if (!t)
 		return LINNET_OK;
-	if (t->rank == 4)
-		*out = (struct heads){ .batch = t->d[0], .h = t->d[1], .t = t->d[2], .width = t->d[3],
-			.by_batch = t->d[1] * t->d[2] * t->d[3], .by_head = t->d[2] * t->d[3], .by_time = t->d[3] };
-	else
-		*out = (struct heads){ .batch = t->d[0], .h = h, .t = t->d[1], .width = t->d[2] / h,
-			.by_batch = t->d[1] * t->d[2], .by_head = t->d[2] / h, .by_time = t->d[2] };
-	return kernel_doubles(c, i, &out->x);
-}
-
-static const double *row(const struct heads *s, int64_t b, int64_t h, int64_t t)
-{
-	return s->x + b * s->by_batch + h * s->by_head + t * s->by_time;
-}
-
-/* Row t of the past followed by the present. */
-static const double *cached(const struct heads *past, const struct heads *now, int64_t b, int64_t h, int64_t t)
-{
-	return t < past->t ? row(past, b, h, t) : row(now, b, h, t - past->t);
+	TRY(kernel_doubles(c, i, &x));
+	*out = t->rank == 4 ? heads_split(x, t->d[0], t->d[1], t->d[2], t->d[3])
+	                    : heads_packed(x, t->d[0], t->d[1], h, t->d[2] / h, t->d[2]);
+	return LINNET_OK;
 }
 
 static void put_cache(struct tensor *out, const struct heads *past, const struct heads *now)
@@ -179,7 +171,7 @@ static void put_cache(struct tensor *out, const struct heads *past, const struct
 	for (int64_t b = 0; out && b < out->d[0]; b++)
 		for (int64_t h = 0; h < out->d[1]; h++)
 			for (int64_t t = 0; t < out->d[2]; t++) {
-				const double *x = cached(past, now, b, h, t);
+				const double *x = heads_cached(past, now, b, h, t);
 
 				for (int64_t i = 0; i < out->d[3]; i++)
 					tensor_put(out, at++, x[i]);
@@ -204,14 +196,14 @@ struct bias {
 	const struct tensor *lengths; /* keys a sample has, NULL: all */
 	const struct tensor *mask;
 	int64_t stride[4];          /* of the mask, 0 where it broadcasts */
-	int64_t past;
+	int64_t past, queries;
 };
 
-static void bias_read(const struct kernel_call *c, struct bias *s, int64_t past)
+static void bias_read(const struct kernel_call *c, struct bias *s, int64_t past, int64_t queries)
 {
 	*s = (struct bias){ .causal = c->attr[IS_CAUSAL].i != 0, .left = c->attr[LEFT_WINDOW].i, .right = c->attr[RIGHT_WINDOW].i,
 		.lengths = c->nin > IN_LENGTHS ? c->in[IN_LENGTHS] : NULL, .mask = c->nin > IN_MASK ? c->in[IN_MASK] : NULL,
-		.past = past };
+		.past = past, .queries = queries };
 	if (s->mask) {
 		broadcast_strides(s->mask, 4, s->stride);
 		s->stride[3] = 1; /* a last axis that is too short is not broadcast */
@@ -222,10 +214,11 @@ static void bias_read(const struct kernel_call *c, struct bias *s, int64_t past)
  * Query i stands at p = offset + i, with offset the number of keys before the queries. Key j is seen when j <= p (causal),
  * p - left <= j <= p + right (windows), j < nonpad_kv_seqlen, and as the mask says, which ends with "not seen".
  */
-static double bias_at(const struct bias *s, int64_t b, int64_t h, int64_t i, int64_t j, int64_t queries)
+static double bias_at(const void *rule, int64_t b, int64_t h, int64_t i, int64_t j)
 {
+	const struct bias *s = rule;
 	int64_t length = s->lengths ? tensor_get_int(s->lengths, b) : INT64_MAX;
-	int64_t p = i + (s->lengths ? length - queries : s->past), at;
+	int64_t p = i + (s->lengths ? length - s->queries : s->past), at;
 
 	if ((s->causal && j > p) || (s->left >= 0 && j < p - s->left) || (s->right >= 0 && j > p + s->right) || j >= length)
 		return -INFINITY;
@@ -239,14 +232,16 @@ static double bias_at(const struct bias *s, int64_t b, int64_t h, int64_t i, int
 	return tensor_get(s->mask, at);
 }
 
-/* p = softmax(s) over n scores of which those with bias minus infinity have no part; zeros when none has. */
-static void softmax(double *s, const double *bias, int64_t n)
+/* p = softmax(s) over n scores of which those with bias minus infinity have no part, and a sink unless it is NULL; zeros when there
+ * is none. */
+static void softmax(double *s, const double *bias, int64_t n, const double *sink)
 {
-	double max = -INFINITY, sum = 0;
+	double max = sink ? *sink : -INFINITY, sum;
 
 	for (int64_t j = 0; j < n; j++)
 		if (bias[j] != -INFINITY && !(s[j] <= max))
 			max = s[j];
+	sum = sink && max != -INFINITY ? exp(*sink - max) : 0;
 	for (int64_t j = 0; j < n; j++) {
 		s[j] = bias[j] == -INFINITY || max == -INFINITY ? 0 : exp(s[j] - max);
 		sum += s[j];
@@ -255,69 +250,70 @@ static void softmax(double *s, const double *bias, int64_t n)
 		s[j] /= sum;
 }
 
-/*
- * Y[i] = sum over j of softmax over j of (softcap tanh(scale Q[i].K[j] / softcap) + bias[i, j]) V[j], by batch and head;
- * head h of Q reads head h / (H / Hkv) of K and V. A row that sees no key is 0.
- */
-static enum linnet_code attention(struct kernel_call *c)
+enum linnet_code attend(const struct attend *a, struct arena *scratch, struct linnet_error *e)
 {
-	struct tensor *y = c->out[OUT_Y], *scores = c->nout > OUT_SCORES ? c->out[OUT_SCORES] : NULL;
-	int64_t mode = c->attr[SCORES_MODE].i, total, group;
-	double scale, cap = c->attr[SOFTCAP].f, *s, *bias, *sum;
-	struct heads q, k, v, past_k, past_v;
-	struct linnet_error *e = c->e;
-	struct bias rule;
+	const struct heads *q = &a->q, *k = &a->k, *v = &a->v;
+	int64_t total = a->past_k.t + k->t, group = k->h ? q->h / k->h : 1;
+	double *s, *bias, *sum;
 
-	TRY(heads_of(c, IN_Q, c->attr[Q_NUM_HEADS].i, &q));
-	TRY(heads_of(c, IN_K, c->attr[KV_NUM_HEADS].i, &k));
-	TRY(heads_of(c, IN_V, c->attr[KV_NUM_HEADS].i, &v));
-	TRY(heads_of(c, IN_PAST_KEY, 0, &past_k));
-	TRY(heads_of(c, IN_PAST_VALUE, 0, &past_v));
-	total = past_k.t + k.t;
-	scale = attr_given(&c->attr[SCALE]) ? c->attr[SCALE].f : 1 / sqrt((double)q.width);
-	TRY(check_lengths(c, total));
-	bias_read(c, &rule, past_k.t);
-	put_cache(c->nout > OUT_PRESENT_KEY ? c->out[OUT_PRESENT_KEY] : NULL, &past_k, &k);
-	put_cache(c->nout > OUT_PRESENT_VALUE ? c->out[OUT_PRESENT_VALUE] : NULL, &past_v, &v);
-	TRY_NEW(s, c->scratch, total);
-	TRY_NEW(bias, c->scratch, total);
-	TRY_NEW(sum, c->scratch, v.width);
-	group = k.h ? q.h / k.h : 1;
-	for (int64_t b = 0; b < q.batch; b++)
-		for (int64_t h = 0; h < q.h; h++)
-			for (int64_t i = 0; i < q.t; i++) {
-				int64_t at = ((b * q.h + h) * q.t + i) * total;
+	TRY_NEW(s, scratch, total);
+	TRY_NEW(bias, scratch, total);
+	TRY_NEW(sum, scratch, v->width);
+	for (int64_t b = 0; b < q->batch; b++)
+		for (int64_t h = 0; h < q->h; h++)
+			for (int64_t i = 0; i < q->t; i++) {
+				int64_t at = ((b * q->h + h) * q->t + i) * total;
 
 				for (int64_t j = 0; j < total; j++) {
-					const double *qi = row(&q, b, h, i), *kj = cached(&past_k, &k, b, h / group, j);
+					const double *qi = heads_row(q, b, h, i), *kj = heads_cached(&a->past_k, k, b, h / group, j);
 
 					s[j] = 0;
-					for (int64_t d = 0; d < q.width; d++)
+					for (int64_t d = 0; d < q->width; d++)
 						s[j] += qi[d] * kj[d];
-					s[j] *= scale;
-					if (scores && mode == 0)
-						tensor_put(scores, at + j, s[j]);
-					if (cap > 0)
-						s[j] = cap * tanh(s[j] / cap);
-					if (scores && mode == 1)
-						tensor_put(scores, at + j, s[j]);
-					bias[j] = bias_at(&rule, b, h, i, j, q.t);
+					s[j] *= a->scale;
+					if (a->scores && a->stage == SCORES_SCALED)
+						tensor_put(a->scores, at + j, s[j]);
+					if (a->cap > 0)
+						s[j] = a->cap * tanh(s[j] / a->cap);
+					if (a->scores && a->stage == SCORES_CAPPED)
+						tensor_put(a->scores, at + j, s[j]);
+					bias[j] = a->bias(a->rule, b, h, i, j);
 					s[j] += bias[j];
-					if (scores && mode == 2)
-						tensor_put(scores, at + j, s[j]);
+					if (a->scores && a->stage == SCORES_BIASED)
+						tensor_put(a->scores, at + j, s[j]);
 				}
-				softmax(s, bias, total);
-				for (int64_t j = 0; scores && mode == 3 && j < total; j++)
-					tensor_put(scores, at + j, s[j]);
-				memset(sum, 0, (size_t)v.width * sizeof *sum);
+				softmax(s, bias, total, a->sink ? a->sink + h : NULL);
+				for (int64_t j = 0; a->scores && a->stage == SCORES_WEIGHTS && j < total; j++)
+					tensor_put(a->scores, at + j, s[j]);
+				memset(sum, 0, (size_t)v->width * sizeof *sum);
 				for (int64_t j = 0; j < total; j++)
-					for (int64_t d = 0; d < v.width && s[j] != 0; d++)
-						sum[d] += s[j] * cached(&past_v, &v, b, h / group, j)[d];
-				at = c->in[IN_Q]->rank == 4 ? (b * q.h + h) * q.t + i : (b * q.t + i) * q.h + h;
-				for (int64_t d = 0; y && d < v.width; d++)
-					tensor_put(y, at * v.width + d, sum[d]);
+					for (int64_t d = 0; d < v->width && s[j] != 0; d++)
+						sum[d] += s[j] * heads_cached(&a->past_v, v, b, h / group, j)[d];
+				at = a->split ? (b * q->h + h) * q->t + i : (b * q->t + i) * q->h + h;
+				for (int64_t d = 0; a->y && d < v->width; d++)
+					tensor_put(a->y, at * v->width + d, sum[d]);
 			}
 	return LINNET_OK;
+}
+
+static enum linnet_code attention(struct kernel_call *c)
+{
+	struct attend a = { .cap = c->attr[SOFTCAP].f, .bias = bias_at, .y = c->out[OUT_Y], .split = c->in[IN_Q]->rank == 4,
+		.scores = c->nout > OUT_SCORES ? c->out[OUT_SCORES] : NULL, .stage = (int)c->attr[SCORES_MODE].i };
+	struct bias rule;
+
+	TRY(heads_of(c, IN_Q, c->attr[Q_NUM_HEADS].i, &a.q));
+	TRY(heads_of(c, IN_K, c->attr[KV_NUM_HEADS].i, &a.k));
+	TRY(heads_of(c, IN_V, c->attr[KV_NUM_HEADS].i, &a.v));
+	TRY(heads_of(c, IN_PAST_KEY, 0, &a.past_k));
+	TRY(heads_of(c, IN_PAST_VALUE, 0, &a.past_v));
+	a.scale = attr_given(&c->attr[SCALE]) ? c->attr[SCALE].f : 1 / sqrt((double)a.q.width);
+	TRY(check_lengths(c, a.past_k.t + a.k.t));
+	bias_read(c, &rule, a.past_k.t, a.q.t);
+	a.rule = &rule;
+	put_cache(c->nout > OUT_PRESENT_KEY ? c->out[OUT_PRESENT_KEY] : NULL, &a.past_k, &a.k);
+	put_cache(c->nout > OUT_PRESENT_VALUE ? c->out[OUT_PRESENT_VALUE] : NULL, &a.past_v, &a.v);
+	return attend(&a, c->scratch, c->e);
 }
 
 /* ---- Attention in other operators ---- */
@@ -636,22 +632,33 @@ static enum linnet_code shape_rotary(struct shape_call *c)
 	return LINNET_OK;
 }
 
-/*
- * Pair k of the first R numbers of a head, (x[k], x[k + R / 2]) or, interleaved, (x[2 k], x[2 k + 1]), turns by the angle of its
- * position: (x cos - y sin, x sin + y cos). The rest of the head stays.
- */
+void turn(double *y, const double *x, const double *cosine, const double *sine, int64_t n, bool interleaved)
+{
+	for (int64_t k = 0; k < n; k++) {
+		int64_t i = interleaved ? 2 * k : k, j = interleaved ? i + 1 : i + n;
+		double u = x[i], v = x[j];
+
+		y[i] = u * cosine[k] - v * sine[k];
+		y[j] = u * sine[k] + v * cosine[k];
+	}
+}
+
+/* The first R numbers of every head turn by the angles of their position. The rest of the head stays. */
 static enum linnet_code rotary(struct kernel_call *c)
 {
 	const struct tensor *ids = c->nin > ROPE_POSITIONS ? c->in[ROPE_POSITIONS] : NULL;
 	bool interleaved = c->attr[ROPE_INTERLEAVED].i != 0;
 	int64_t positions = c->in[ROPE_COS]->d[0], half;
 	const double *cosine, *sine;
+	struct linnet_error *e = c->e;
 	struct heads x;
+	double *y;
 
 	TRY(heads_of(c, ROPE_X, c->attr[ROPE_NUM_HEADS].i, &x));
 	TRY(kernel_doubles(c, ROPE_COS, &cosine));
 	TRY(kernel_doubles(c, ROPE_SIN, &sine));
 	half = (c->attr[ROPE_DIM].i ? c->attr[ROPE_DIM].i : x.width) / 2;
+	TRY_NEW(y, c->scratch, x.width);
 	for (int64_t b = 0; b < x.batch; b++)
 		for (int64_t t = 0; t < x.t; t++) {
 			int64_t p = ids ? tensor_get_int(ids, b * x.t + t) : t;
@@ -661,18 +668,12 @@ static enum linnet_code rotary(struct kernel_call *c)
 			if (ids && (p < 0 || p >= positions))
 				return fail(c->e, LINNET_EVALUE, "position %lld is not in [0, %lld)", (long long)p, (long long)positions);
 			for (int64_t h = 0; h < x.h; h++) {
-				const double *from = row(&x, b, h, t);
-				int64_t at = from - x.x;
+				const double *from = heads_row(&x, b, h, t);
 
-				for (int64_t k = 0; k < half; k++) {
-					int64_t i = interleaved ? 2 * k : k, j = interleaved ? i + 1 : i + half;
-					double co = cosine[at_cos * half + k], si = sine[at_sin * half + k];
-
-					tensor_put(c->out[0], at + i, from[i] * co - from[j] * si);
-					tensor_put(c->out[0], at + j, from[i] * si + from[j] * co);
-				}
-				for (int64_t i = 2 * half; i < x.width; i++)
-					tensor_put(c->out[0], at + i, from[i]);
+				memcpy(y, from, (size_t)x.width * sizeof *y);
+				turn(y, from, cosine + at_cos * half, sine + at_sin * half, half, interleaved);
+				for (int64_t i = 0; i < x.width; i++)
+					tensor_put(c->out[0], from - x.x + i, y[i]);
 			}
 		}
 	return LINNET_OK;
