@@ -164,16 +164,14 @@ static enum linnet_code heads_of(struct kernel_call *c, int i, int64_t h, struct
 	return LINNET_OK;
 }
 
-static void put_cache(struct tensor *out, const struct heads *past, const struct heads *now)
+void heads_put(struct tensor *out, int64_t at, int64_t rows, const struct heads *past, const struct heads *now)
 {
-	int64_t at = 0;
+	for (int64_t b = 0; out && b < now->batch; b++)
+		for (int64_t h = 0; h < now->h; h++)
+			for (int64_t t = 0; t < rows; t++) {
+				const double *x = t < past->t + now->t ? heads_cached(past, now, b, h, t) : heads_row(past, b, h, t);
 
-	for (int64_t b = 0; out && b < out->d[0]; b++)
-		for (int64_t h = 0; h < out->d[1]; h++)
-			for (int64_t t = 0; t < out->d[2]; t++) {
-				const double *x = heads_cached(past, now, b, h, t);
-
-				for (int64_t i = 0; i < out->d[3]; i++)
+				for (int64_t i = 0; i < now->width; i++)
 					tensor_put(out, at++, x[i]);
 			}
 }
@@ -311,8 +309,8 @@ static enum linnet_code attention(struct kernel_call *c)
 	TRY(check_lengths(c, a.past_k.t + a.k.t));
 	bias_read(c, &rule, a.past_k.t, a.q.t);
 	a.rule = &rule;
-	put_cache(c->nout > OUT_PRESENT_KEY ? c->out[OUT_PRESENT_KEY] : NULL, &a.past_k, &a.k);
-	put_cache(c->nout > OUT_PRESENT_VALUE ? c->out[OUT_PRESENT_VALUE] : NULL, &a.past_v, &a.v);
+	heads_put(c->nout > OUT_PRESENT_KEY ? c->out[OUT_PRESENT_KEY] : NULL, 0, a.past_k.t + a.k.t, &a.past_k, &a.k);
+	heads_put(c->nout > OUT_PRESENT_VALUE ? c->out[OUT_PRESENT_VALUE] : NULL, 0, a.past_v.t + a.v.t, &a.past_v, &a.v);
 	return attend(&a, c->scratch, c->e);
 }
 

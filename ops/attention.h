@@ -26,6 +26,10 @@ static inline const double *heads_cached(const struct heads *past, const struct 
 	return t < past->t ? heads_row(past, b, h, t) : heads_row(now, b, h, t - past->t);
 }
 
+/* [B, H, rows, D] from element `at` of out (may be NULL) on: the past, the present, and what lies behind the past's rows where it is
+ * the beginning of a longer buffer. */
+void heads_put(struct tensor *out, int64_t at, int64_t rows, const struct heads *past, const struct heads *now);
+
 /* What is added to a score; minus infinity: the key has no part. */
 typedef double bias_fn(const void *rule, int64_t b, int64_t h, int64_t i, int64_t j);
 

@@ -58,6 +58,12 @@ shape_fn shape_embed;
  */
 enum linnet_code packed_attention(struct shape_call *c, int past_at, const struct attr *sizes);
 
+/*
+ * Their outputs, of rows that are projected: qkv: [B, S, D + D + D_v], D_v wide values. used: null, or how much of the past is in use.
+ */
+enum linnet_code attend_packed(struct kernel_call *c, const double *qkv, int64_t value_width, const struct tensor *mask,
+                               int past_at, const struct tensor *bias, const struct tensor *used);
+
 /* Entries of rows. */
 #define MS .domain = "com.microsoft", .since = 1
 #define HEADS(title) { .name = title, .kind = ATTR_INT, .flags = REQUIRED, .lo = 1, .hi = INT32_MAX }
