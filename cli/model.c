@@ -37,9 +37,7 @@ int open_model(const char *path, struct linnet_model **m)
 
 const char *type_words(const struct graph *g, const struct type *t, struct arena *a)
 {
-	static const char *const kind[] = { "", "sequence of ", "optional ", "map of ", "sparse " };
-	const char *shape = shape_str(g->dims, &t->shape, a), *s;
+	const char *s = type_str(g->dims, t, a);
 
-	s = arena_fmt(a, "%s%s%s", kind[t->kind], dtype_name(t->dt), shape ? shape : "");
 	return s ? s : "?";
 }

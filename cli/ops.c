@@ -85,7 +85,7 @@ static const char *kind_name(enum attr_kind k)
 	static const char *const name[] = {
 		[ATTR_NONE] = "none",     [ATTR_INT] = "int",     [ATTR_FLOAT] = "float",     [ATTR_STRING] = "string",
 		[ATTR_TENSOR] = "tensor", [ATTR_GRAPH] = "graph", [ATTR_INTS] = "ints",       [ATTR_FLOATS] = "floats",
-		[ATTR_STRINGS] = "strings", [ATTR_OTHER] = "other",
+		[ATTR_STRINGS] = "strings", [ATTR_TYPE] = "type", [ATTR_OTHER] = "other",
 	};
 
 	return name[k];

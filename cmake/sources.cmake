@@ -30,6 +30,7 @@ layer(ops
 	ops/recurrent.c
 	ops/loss.c
 	ops/control.c
+	ops/sequence.c
 	ops/attention.c
 	ops/linear.c
 	ops/glu.c

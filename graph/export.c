@@ -84,33 +84,51 @@ static enum linnet_code tensor_type_write(struct export *x, const struct type *t
 	return LINNET_OK;
 }
 
+static enum linnet_code kind_write(struct export *x, enum type_kind kind, const struct type *t, Onnx__TypeProto *p,
+                                   struct linnet_error *e)
+{
+	Onnx__TypeProto *member;
+
+	if (kind == KIND_TENSOR)
+		return tensor_type_write(x, t, p, e);
+	TRY_MESSAGE(member, x->a, type_proto);
+	TRY(kind_write(x, kind_member(kind), t, member, e));
+	switch (kind) {
+	case KIND_SEQUENCE:
+	case KIND_SEQUENCE_MAP:
+		p->value_case = ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE;
+		TRY_MESSAGE(p->sequence_type, x->a, type_proto__sequence);
+		p->sequence_type->elem_type = member;
+		return LINNET_OK;
+	case KIND_MAP:
+		p->value_case = ONNX__TYPE_PROTO__VALUE_MAP_TYPE;
+		TRY_MESSAGE(p->map_type, x->a, type_proto__map);
+		p->map_type->has_key_type = 1;
+		p->map_type->key_type = (int32_t)t->key;
+		p->map_type->value_type = member;
+		return LINNET_OK;
+	default:
+		p->value_case = ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE;
+		TRY_MESSAGE(p->optional_type, x->a, type_proto__optional);
+		p->optional_type->elem_type = member;
+		return LINNET_OK;
+	}
+}
+
 /* What the graph knows of a type; of what it does not model, what the file said. NULL when neither knows. */
 static enum linnet_code type_write(struct export *x, const struct type *t, const Onnx__TypeProto *said, Onnx__TypeProto **out,
                                    struct linnet_error *e)
 {
-	Onnx__TypeProto *p, *elem;
+	Onnx__TypeProto *p;
 
 	*out = bare(said);
-	if (t->dt == DT_UNDEFINED || (t->kind != KIND_TENSOR && said) || t->kind == KIND_MAP || t->kind == KIND_SPARSE)
+	if (t->dt == DT_UNDEFINED || (t->kind != KIND_TENSOR && said) || t->kind == KIND_OTHER || t->kind == KIND_SPARSE)
 		return LINNET_OK;
 	TRY_MESSAGE(p, x->a, type_proto);
 	*out = p;
 	if (said)
 		p->denotation = said->denotation;
-	if (t->kind == KIND_TENSOR)
-		return tensor_type_write(x, t, p, e);
-	TRY_MESSAGE(elem, x->a, type_proto);
-	TRY(tensor_type_write(x, t, elem, e));
-	if (t->kind == KIND_SEQUENCE) {
-		p->value_case = ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE;
-		TRY_MESSAGE(p->sequence_type, x->a, type_proto__sequence);
-		p->sequence_type->elem_type = elem;
-	} else {
-		p->value_case = ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE;
-		TRY_MESSAGE(p->optional_type, x->a, type_proto__optional);
-		p->optional_type->elem_type = elem;
-	}
-	return LINNET_OK;
+	return kind_write(x, t->kind, t, p, e);
 }
 
 static enum linnet_code value_write(struct export *x, const struct value *v, const char *name, Onnx__ValueInfoProto **out,
@@ -183,7 +201,7 @@ static enum linnet_code attr_write(struct export *x, const struct frame *f, cons
 	const Onnx__TensorProto *origin = v->kind == ATTR_TENSOR ? v->origin : NULL;
 	Onnx__AttributeProto *p;
 
-	if (v->kind == ATTR_OTHER) {
+	if (v->kind == ATTR_OTHER || v->kind == ATTR_TYPE) {
 		*out = bare(v->origin);
 		return LINNET_OK;
 	}

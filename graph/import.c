@@ -164,7 +164,7 @@ static enum linnet_code version_of(const struct opsets *s, const char *domain, i
 static enum linnet_code row_for(struct arena *a, const char *domain, const char *name, int64_t version, const struct attr *attr,
                                 size_t nattr, const struct op **out, struct linnet_error *e)
 {
-	static const struct op_io any[] = { { "", T, FLOW_NONE, VARIADIC | OPTIONAL | HETERO }, { .name = NULL } };
+	static const struct op_io any[] = { { "", T, FLOW_NONE, VARIADIC | OPTIONAL | HETERO, .kinds = (kind_set)~0 }, { .name = NULL } };
 	struct op_attr *row;
 	struct op *op;
 
@@ -277,42 +277,49 @@ static enum linnet_code tensor_type_read(struct dims *dims, int32_t elem, const 
 	return LINNET_OK;
 }
 
-static enum linnet_code type_read(struct dims *dims, const Onnx__TypeProto *p, const char *hint, struct type *t,
+/* Keep only lengths that are numbers. */
+static void forget_symbols(struct type *t)
+{
+	for (int i = 0; i < t->shape.rank; i++)
+		if (!dim_is_int(t->shape.d[i]))
+			t->shape.d[i] = DIM_NONE;
+}
+
+/* hint: of a tensor's lengths; the members of other values may have each its own lengths, whatever their names, so of these only
+ * numbers are kept. depth: of the types around it. */
+static enum linnet_code type_read(struct dims *dims, const Onnx__TypeProto *p, const char *hint, int depth, struct type *t,
                                   struct linnet_error *e)
 {
-	const Onnx__TypeProto *inner = NULL;
-	enum type_kind kind = KIND_TENSOR;
+	enum { MAX_DEPTH = 64 };
 
 	*t = (struct type){ .shape.rank = -1 };
-	for (;;) {
-		inner = NULL;
-		switch (p ? p->value_case : ONNX__TYPE_PROTO__VALUE__NOT_SET) {
-		case ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE:
-			TRY(tensor_type_read(dims, p->tensor_type->elem_type, p->tensor_type->shape, hint, t, e));
-			break;
-		case ONNX__TYPE_PROTO__VALUE_SPARSE_TENSOR_TYPE:
-			TRY(tensor_type_read(dims, p->sparse_tensor_type->elem_type, p->sparse_tensor_type->shape, hint, t, e));
-			kind = kind ? kind : KIND_SPARSE;
-			break;
-		case ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE:
-			inner = p->sequence_type->elem_type;
-			kind = kind ? kind : KIND_SEQUENCE;
-			break;
-		case ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE:
-			inner = p->optional_type->elem_type;
-			kind = kind ? kind : KIND_OPTIONAL;
-			break;
-		case ONNX__TYPE_PROTO__VALUE_MAP_TYPE:
-			inner = p->map_type->value_type;
-			kind = kind ? kind : KIND_MAP;
-			break;
-		default: break;
-		}
-		if (!inner)
-			break;
-		p = inner;
+	if (depth > MAX_DEPTH)
+		return fail(e, LINNET_ELIMIT, "types nested more than %d deep", MAX_DEPTH);
+	switch (p ? p->value_case : ONNX__TYPE_PROTO__VALUE__NOT_SET) {
+	case ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE:
+		return tensor_type_read(dims, p->tensor_type->elem_type, p->tensor_type->shape, hint, t, e);
+	case ONNX__TYPE_PROTO__VALUE_SPARSE_TENSOR_TYPE:
+		TRY(tensor_type_read(dims, p->sparse_tensor_type->elem_type, p->sparse_tensor_type->shape, hint, t, e));
+		t->kind = KIND_SPARSE;
+		return LINNET_OK;
+	case ONNX__TYPE_PROTO__VALUE_SEQUENCE_TYPE:
+		TRY(type_read(dims, p->sequence_type->elem_type, NULL, depth + 1, t, e));
+		t->kind = kind_sequence(t->kind);
+		break;
+	case ONNX__TYPE_PROTO__VALUE_OPTIONAL_TYPE:
+		TRY(type_read(dims, p->optional_type->elem_type, NULL, depth + 1, t, e));
+		t->kind = kind_optional(t->kind);
+		break;
+	case ONNX__TYPE_PROTO__VALUE_MAP_TYPE:
+		TRY(type_read(dims, p->map_type->value_type, NULL, depth + 1, t, e));
+		if (p->map_type->key_type < 0 || p->map_type->key_type >= DT_COUNT)
+			return fail(e, LINNET_ETYPE, "element type %d is unknown", (int)p->map_type->key_type);
+		t->kind = t->kind == KIND_TENSOR ? KIND_MAP : KIND_OTHER;
+		t->key = (enum dtype)p->map_type->key_type;
+		break;
+	default: break;
 	}
-	t->kind = kind;
+	forget_symbols(t);
 	return LINNET_OK;
 }
 
@@ -320,7 +327,7 @@ enum linnet_code graph_annotation(const struct graph *g, value_id v, struct type
 {
 	const Onnx__ValueInfoProto *p = g->value[v].kind == VALUE_CONST ? NULL : g->value[v].origin;
 
-	return err_node(e, type_read(g->dims, p ? p->type : NULL, NULL, t, e), g->value[v].name, NULL);
+	return err_node(e, type_read(g->dims, p ? p->type : NULL, NULL, 0, t, e), g->value[v].name, NULL);
 }
 
 /* ---- Names ---- */
@@ -457,6 +464,7 @@ static int row_type(const struct op *op, const char *name)
 		[ATTR_INTS] = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS,
 		[ATTR_FLOATS] = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS,
 		[ATTR_STRINGS] = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRINGS,
+		[ATTR_TYPE] = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TYPE_PROTO,
 		[ATTR_OTHER] = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__UNDEFINED,
 	};
 	int i = op ? op_attr_index(op, name) : -1;
@@ -511,6 +519,7 @@ static enum linnet_code attr_read(struct import *im, struct scope *s, const Onnx
 {
 	int nfilled, filled = filled_type(p, &nfilled), type = p->has_type ? (int)p->type : 0;
 	struct tensor *t;
+	struct type *held;
 
 	*out = (struct attr){ .name = str_or(p->name) };
 	if (p->ref_attr_name && *p->ref_attr_name) {
@@ -572,8 +581,13 @@ static enum linnet_code attr_read(struct import *im, struct scope *s, const Onnx
 		return strings_read(im->m->arena, p, out, e);
 	case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPHS:
 		return fail(e, LINNET_EUNSUPPORTED, "attribute \"%s\" is a list of graphs", out->name);
-	case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSOR:
 	case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TYPE_PROTO:
+		out->kind = ATTR_TYPE;
+		out->origin = p;
+		TRY_NEW(held, im->m->arena, 1);
+		out->type = held;
+		return type_read(im->m->dims, p->tp, NULL, 0, held, e);
+	case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSOR:
 	case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSORS:
 	case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSORS:
 	case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TYPE_PROTOS:
@@ -1110,14 +1124,6 @@ static enum linnet_code import_nodes(struct import *im, struct scope *s, Onnx__N
 
 /* ---- Graphs ---- */
 
-/* Lengths of a subgraph's formal input may change from one iteration to the next, so only numbers are kept. */
-static void forget_symbols(struct type *t)
-{
-	for (int i = 0; i < t->shape.rank; i++)
-		if (!dim_is_int(t->shape.d[i]))
-			t->shape.d[i] = DIM_NONE;
-}
-
 /* Names of lengths are taken before others are made up for the unnamed ones. */
 static enum linnet_code reserve_lengths(struct dims *dims, Onnx__ValueInfoProto *const *v, size_t n, struct linnet_error *e)
 {
@@ -1140,9 +1146,9 @@ static enum linnet_code import_input(struct scope *s, const Onnx__ValueInfoProto
 	struct type t;
 	value_id id;
 
-	TRY(type_read(g->dims, p->type, g->outer ? NULL : str_or(p->name), &t, e));
+	TRY(type_read(g->dims, p->type, g->outer ? NULL : str_or(p->name), 0, &t, e));
 	if (g->outer)
-		forget_symbols(&t);
+		forget_symbols(&t); /* they may change from one iteration to the next */
 	else if (!p->type || p->type->value_case == ONNX__TYPE_PROTO__VALUE__NOT_SET)
 		return fail(e, LINNET_EMODEL, "the graph input has no type");
 	else if (t.dt == DT_UNDEFINED)

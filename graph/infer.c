@@ -63,6 +63,21 @@ static int64_t at_least(struct dims *t, dim d)
 	return dim_is_int(d) ? d : dim_ge(t, d, 2) ? 2 : dim_ge(t, d, 1) ? 1 : 0;
 }
 
+/* Whether values of both kinds may come together: an optional and what it may hold, which operators take in its place. */
+static bool kinds_meet(const struct type *a, const struct type *b)
+{
+	return a->kind == b->kind || kind_optional(a->kind) == b->kind || kind_optional(b->kind) == a->kind;
+}
+
+static enum linnet_code fail_join(const struct type *a, const struct type *b, struct linnet_error *e)
+{
+	char found[2][64];
+
+	for (int i = 0; i < 2; i++)
+		kind_str(i ? b : a, found[i], sizeof found[i]);
+	return fail(e, LINNET_ETYPE, "a value would be %s or %s, depending on the way taken", found[0], found[1]);
+}
+
 /*
  * The type of a value that is of type a or of type b: what they share. A length they do not share becomes DIM_NONE. Element
  * types must agree.
@@ -71,14 +86,14 @@ static enum linnet_code join(const struct type *a, const struct type *b, struct 
 {
 	struct type t = *a;
 
-	if (a->dt != b->dt && a->dt != DT_UNDEFINED && b->dt != DT_UNDEFINED)
-		return fail(e, LINNET_ETYPE, "a value would be %s or %s, depending on the way taken", dtype_name(a->dt),
-		            dtype_name(b->dt));
-	if (t.dt == DT_UNDEFINED) {
+	if (a->dt != DT_UNDEFINED && b->dt != DT_UNDEFINED && (a->dt != b->dt || a->key != b->key || !kinds_meet(a, b)))
+		return fail_join(a, b, e);
+	if (t.dt == DT_UNDEFINED || (b->dt != DT_UNDEFINED && b->kind == kind_optional(a->kind))) {
 		t.dt = b->dt;
 		t.kind = b->kind;
+		t.key = b->key;
 	}
-	if (a->kind != b->kind || a->shape.rank != b->shape.rank)
+	if (a->shape.rank != b->shape.rank)
 		t.shape = shape_unknown();
 	for (int i = 0; i < t.shape.rank; i++)
 		if (a->shape.d[i] != b->shape.d[i])
@@ -137,6 +152,7 @@ static enum linnet_code annotate(struct infer *x, struct graph *g, value_id id, 
 	if (t->dt == DT_UNDEFINED) {
 		t->dt = said.dt;
 		t->kind = said.kind;
+		t->key = said.key;
 	}
 	if (t->kind != said.kind)
 		return LINNET_OK;
@@ -161,7 +177,7 @@ static enum linnet_code settle(struct infer *x, struct graph *g, value_id id, st
 	if (open)
 		TRY(annotate(x, g, id, &t));
 	for (int i = 0; i < t.shape.rank; i++) {
-		if (t.shape.d[i] == DIM_NONE)
+		if (t.shape.d[i] == DIM_NONE && t.kind == KIND_TENSOR)
 			TRY(symbol_for(x, g, v, i, &t.shape.d[i]));
 		if (dim_is_int(t.shape.d[i]) && t.shape.d[i] < 0)
 			return fail(x->e, LINNET_ESHAPE, "length %d of \"%s\" is %lld", i, v->name, (long long)t.shape.d[i]);
@@ -322,7 +338,7 @@ static enum linnet_code infer_if(struct infer *x, struct graph *g, const struct 
 		const struct type *a = out_type(sub[use[0] ? 0 : 1], i), *b = out_type(sub[use[1] ? 1 : 0], i);
 
 		TRY(join(a, b, &c->out[i], x->e));
-		for (int k = 0; n->out[i] && k < c->out[i].shape.rank; k++)
+		for (int k = 0; n->out[i] && c->out[i].kind == KIND_TENSOR && k < c->out[i].shape.rank; k++)
 			if (c->out[i].shape.d[k] == DIM_NONE) {
 				int64_t la = at_least(g->dims, a->shape.d[k]), lb = at_least(g->dims, b->shape.d[k]);
 
@@ -340,14 +356,14 @@ static enum linnet_code widen(struct infer *x, struct graph *body, value_id form
 	struct type wide;
 
 	TRY(join(state, next, &wide, x->e));
-	*changed |= wide.dt != state->dt || wide.shape.rank != state->shape.rank || (!wide.value && state->value) ||
+	*changed |= wide.dt != state->dt || wide.kind != state->kind || wide.shape.rank != state->shape.rank || (!wide.value && state->value) ||
 	            (!wide.sym && state->sym);
 	for (int i = 0; i < wide.shape.rank; i++) {
 		if (wide.shape.d[i] != DIM_NONE)
 			continue;
 		if (open[i])
 			wide.shape.d[i] = state->shape.d[i];
-		else
+		else if (wide.kind == KIND_TENSOR)
 			TRY(symbol_for(x, body, &body->value[formal], i, &wide.shape.d[i]));
 		*changed |= !open[i];
 		open[i] = true;
@@ -372,7 +388,7 @@ static enum linnet_code fixed_point(struct infer *x, struct graph *body, uint32_
 
 		changed = false;
 		for (uint32_t i = 0; i < n && enough; i++)
-			state[i] = (struct type){ .kind = state[i].kind, .dt = state[i].dt, .shape.rank = -1 };
+			state[i] = (struct type){ .kind = state[i].kind, .dt = state[i].dt, .key = state[i].key, .shape.rank = -1 };
 		for (uint32_t i = 0; i < n; i++)
 			body->value[body->in[formal + i]].type = state[i];
 		x->rounds += later;
@@ -386,11 +402,17 @@ static enum linnet_code fixed_point(struct infer *x, struct graph *body, uint32_
 	return LINNET_OK;
 }
 
-/* The node's outputs that are carried values; open lengths get symbols of their own. */
-static void carried_out(struct shape_call *c, const struct type *state, bool (*open)[MAX_RANK], uint32_t n)
+/*
+ * The node's outputs that are carried values and leave the body as outputs out, out + 1, ...; open lengths get symbols of their
+ * own. What enters as an optional and leaves as what it may hold is taken for the latter.
+ */
+static void carried_out(struct shape_call *c, const struct graph *body, uint32_t out, const struct type *state,
+                        bool (*open)[MAX_RANK], uint32_t n)
 {
 	for (uint32_t i = 0; i < n && i < (uint32_t)c->nout; i++) {
 		c->out[i] = state[i];
+		if (out_type(body, out + i)->dt != DT_UNDEFINED)
+			c->out[i].kind = out_type(body, out + i)->kind;
 		for (int k = 0; k < state[i].shape.rank; k++)
 			if (open[i][k])
 				c->out[i].shape.d[k] = DIM_NONE;
@@ -422,6 +444,17 @@ static bool varies(struct dims *dims, dim d, const struct type *state, bool (*op
 				dim_symbols(dims, d, note_symbol, &o);
 		}
 	return o.found;
+}
+
+static enum linnet_code check_stacked(const struct graph *body, uint32_t from, struct linnet_error *e)
+{
+	char found[64];
+
+	for (uint32_t i = from; i < body->nout; i++)
+		if (out_type(body, i)->kind != KIND_TENSOR)
+			return fail(e, LINNET_ETYPE, "output %u of the body is %s; only tensors can be gathered", i,
+			            kind_str(out_type(body, i), found, sizeof found));
+	return LINNET_OK;
 }
 
 /* An output of the body, stacked along a new axis. */
@@ -465,12 +498,13 @@ static enum linnet_code infer_loop(struct infer *x, const struct node *n, struct
 		state[i] = c->in[1 + i] ? *c->in[1 + i] : unknown_type;
 	body->value[body->in[0]].type = (struct type){ .dt = DT_INT64 };
 	TRY(fixed_point(x, body, 1, 0, ncarried + 1, state, open));
-	carried_out(c, state + 1, open + 1, ncarried);
+	carried_out(c, body, 1, state + 1, open + 1, ncarried);
 	/* the trip count is known when nothing but it ends the loop */
 	if (!cond || truth(&state[0], true))
 		TRY(type_ints(count, &trips, 1, &ntrips, e));
 	if (trips != DIM_NONE)
 		trips = dim_max(c->dims, trips, 0);
+	TRY(check_stacked(body, ncarried + 1, e));
 	for (uint32_t i = ncarried; i < n->nout; i++)
 		c->out[i] = stacked(c->dims, out_type(body, i + 1), 0, trips, state, open, ncarried + 1);
 	return LINNET_OK;
@@ -515,9 +549,51 @@ static enum linnet_code infer_scan(struct infer *x, const struct node *n, struct
 		body->value[body->in[ncarried + i]].type = slice;
 	}
 	TRY(fixed_point(x, body, 0, 0, ncarried, state, open));
-	carried_out(c, state, open, ncarried);
+	carried_out(c, body, 0, state, open, ncarried);
+	TRY(check_stacked(body, ncarried, e));
 	for (uint32_t i = ncarried; i < n->nout; i++)
 		c->out[i] = stacked(c->dims, out_type(body, i), member(out_axes, i - ncarried), length, state, open, ncarried);
+	return LINNET_OK;
+}
+
+/* Whether a length is a number or that of an input, hence the same for all members. */
+static bool is_common(const struct shape_call *c, dim d)
+{
+	if (dim_is_int(d))
+		return true;
+	for (int i = 0; i < c->nin; i++)
+		for (int k = 0; c->in[i] && k < c->in[i]->shape.rank; k++)
+			if (c->in[i]->shape.d[k] == d && d != DIM_NONE)
+				return true;
+	return false;
+}
+
+/* Body: (members or whole tensors...) -> (members...). */
+static enum linnet_code infer_sequence_map(struct infer *x, const struct node *n, struct shape_call *c)
+{
+	struct graph *body = subgraph(n, "body");
+
+	if (!body || nformal(body) != (uint32_t)c->nin || body->nout < n->nout)
+		return fail(x->e, LINNET_EMODEL, "inputs and outputs of the body are not those of the node");
+	for (int i = 0; i < c->nin; i++) {
+		struct value *v = &body->value[body->in[i]];
+		struct type t = c->in[i] ? *c->in[i] : unknown_type;
+
+		if (t.kind != KIND_TENSOR)
+			t = (struct type){ .dt = t.dt, .shape = t.shape };
+		for (int k = 0; k < t.shape.rank; k++)
+			if (t.shape.d[k] == DIM_NONE)
+				TRY(symbol_for(x, body, v, k, &t.shape.d[k]));
+		v->type = t;
+	}
+	TRY(infer_graph(x, body));
+	TRY(check_stacked(body, 0, x->e));
+	for (uint32_t i = 0; i < n->nout; i++) {
+		c->out[i] = (struct type){ .kind = KIND_SEQUENCE, .dt = out_type(body, i)->dt, .shape = out_type(body, i)->shape };
+		for (int k = 0; k < c->out[i].shape.rank; k++)
+			if (!is_common(c, c->out[i].shape.d[k]))
+				c->out[i].shape.d[k] = DIM_NONE;
+	}
 	return LINNET_OK;
 }
 
@@ -530,6 +606,8 @@ static enum linnet_code infer_control(struct infer *x, struct graph *g, const st
 		return infer_loop(x, n, c);
 	if (node_is(n, "Scan"))
 		return infer_scan(x, n, c);
+	if (node_is(n, "SequenceMap"))
+		return infer_sequence_map(x, n, c);
 	return LINNET_OK;
 }
 

@@ -78,13 +78,18 @@ static bool types_fit(struct lowering *l, const struct graph *g, const struct no
 		bool out = i >= nin;
 		int k = (int)(out ? i - nin : i), since;
 		value_id v = out ? n->out[k] : n->in[k];
-		enum dtype dt = v ? g->value[v].type.dt : DT_UNDEFINED;
+		const struct type *t = &g->value[v].type;
+		char found[64];
 
-		since = dt == DT_UNDEFINED ? 0 : op_type_since(n->op, out, k, dt, (int)version);
+		if (!v || t->dt == DT_UNDEFINED)
+			continue;
+		since = op_type_since(n->op, out, k, t->dt, (int)version);
+		if (!since)
+			since = op_kind_since(n->op, out, k, t->kind, (int)version);
 		if (!since)
 			continue;
 		snprintf(l->why, sizeof l->why, "%s \"%s\" is %s, which the operator has since opset %d", out ? "output" : "input",
-		         g->value[v].name, dtype_name(dt), since);
+		         g->value[v].name, kind_str(t, found, sizeof found), since);
 		return false;
 	}
 	return true;

@@ -240,7 +240,7 @@ static enum linnet_code check_type(const struct graph *g, value_id old, value_id
 	const struct type *a = &g->value[old].type, *b = &g->value[by].type;
 	struct arena *s;
 	enum linnet_code code = LINNET_OK;
-	bool same = a->dt == b->dt || a->dt == DT_UNDEFINED;
+	bool same = (a->dt == b->dt && a->kind == b->kind && a->key == b->key) || a->dt == DT_UNDEFINED;
 
 	if (a->shape.rank >= 0 && b->shape.rank >= 0) {
 		same = same && a->shape.rank == b->shape.rank;
@@ -252,8 +252,8 @@ static enum linnet_code check_type(const struct graph *g, value_id old, value_id
 	s = arena_new();
 	if (!s)
 		return fail_mem(e);
-	code = fail(e, LINNET_EINTERNAL, "rule %s gives %s%s for value \"%s\", which is %s%s", from, dtype_name(b->dt),
-	            shape_str(g->dims, &b->shape, s), g->value[old].name, dtype_name(a->dt), shape_str(g->dims, &a->shape, s));
+	code = fail(e, LINNET_EINTERNAL, "rule %s gives %s for value \"%s\", which is %s", from, type_str(g->dims, b, s),
+	            g->value[old].name, type_str(g->dims, a, s));
 	arena_free(s);
 	return code;
 }

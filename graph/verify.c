@@ -47,8 +47,14 @@ static enum linnet_code verify_types(const struct graph *g, const struct node *n
 		value_id v = in ? n->in[i] : n->out[i - nin];
 		const struct type *t = &g->value[v].type;
 
-		if (!v || t->dt == DT_UNDEFINED || t->kind != KIND_TENSOR)
+		if (!v || t->dt == DT_UNDEFINED)
 			continue;
+		if (t->kind != KIND_SPARSE && !kind_in(t->kind, io_kinds(io))) {
+			char found[64];
+
+			return fail(e, LINNET_ETYPE, "%s \"%s\" is %s, which %s does not admit", in ? "input" : "output", io->name,
+			            kind_str(t, found, sizeof found), n->op->name);
+		}
 		if (!dtype_in(t->dt, n->op->types[io->type]))
 			return fail(e, LINNET_ETYPE, "%s \"%s\" has element type %s, which %s does not admit", in ? "input" : "output",
 			            io->name, dtype_name(t->dt), n->op->name);

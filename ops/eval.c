@@ -35,6 +35,26 @@ static enum dtype only_member(dtype_set s)
 	return DT_UNDEFINED;
 }
 
+static enum linnet_code check_kind(const struct shape_call *c, const struct op_io *io, const struct type *t)
+{
+	char found[64];
+
+	if (t->kind == KIND_SPARSE || kind_in(t->kind, io_kinds(io)))
+		return LINNET_OK;
+	return fail(c->e, LINNET_ETYPE, "input \"%s\" is %s, which %s does not admit", io->name,
+	            kind_str(t, found, sizeof found), c->op->name);
+}
+
+/* The first kind of a set. */
+static enum type_kind first_kind(kind_set s)
+{
+	int k = 0;
+
+	while (!(s >> k & 1))
+		k++;
+	return (enum type_kind)k;
+}
+
 enum linnet_code op_infer(struct shape_call *c)
 {
 	enum dtype bound[NTVAR] = { DT_UNDEFINED };
@@ -51,8 +71,9 @@ enum linnet_code op_infer(struct shape_call *c)
 				return fail(c->e, LINNET_EMODEL, "input \"%s\" is left out but is not optional", io->name);
 			continue;
 		}
-		if (t->dt == DT_UNDEFINED || t->kind != KIND_TENSOR)
+		if (t->dt == DT_UNDEFINED)
 			continue;
+		TRY(check_kind(c, io, t));
 		if (!dtype_in(t->dt, op->types[io->type]))
 			return fail(c->e, LINNET_ETYPE, "input \"%s\" has element type %s, which %s does not admit", io->name,
 			            dtype_name(t->dt), op->name);
@@ -67,7 +88,7 @@ enum linnet_code op_infer(struct shape_call *c)
 	for (int i = 0; i < c->nout; i++) {
 		const struct op_io *io = op_out(op, i);
 
-		c->out[i] = (struct type){ .shape.rank = -1 };
+		c->out[i] = (struct type){ .kind = first_kind(io_kinds(io)), .shape.rank = -1 };
 		c->out[i].dt = bound[io->type] != DT_UNDEFINED ? bound[io->type] : only_member(op->types[io->type]);
 	}
 	return op->shape ? op->shape(c) : LINNET_OK;
@@ -181,10 +202,16 @@ enum linnet_code op_attrs(const struct op *op, const struct attr *given, size_t 
 	return LINNET_OK;
 }
 
+/* Lengths are known; other values than tensors have none. */
+static bool decided(const struct type *t)
+{
+	return t->kind != KIND_TENSOR || (t->dt != DT_UNDEFINED && shape_known(&t->shape));
+}
+
 bool op_decided(const struct shape_call *c)
 {
 	for (int i = 0; i < c->nout; i++)
-		if (c->wanted[i] && (c->out[i].dt == DT_UNDEFINED || !shape_known(&c->out[i].shape)))
+		if (c->wanted[i] && !(c->op->flags & OP_PICK) && !decided(&c->out[i]))
 			return false;
 	return true;
 }
@@ -192,7 +219,7 @@ bool op_decided(const struct shape_call *c)
 enum linnet_code op_undecided(const struct shape_call *c, struct linnet_error *e)
 {
 	for (int i = 0; i < c->nout; i++)
-		if (c->wanted[i] && (c->out[i].dt == DT_UNDEFINED || c->out[i].shape.rank < 0))
+		if (c->wanted[i] && c->out[i].kind == KIND_TENSOR && (c->out[i].dt == DT_UNDEFINED || c->out[i].shape.rank < 0))
 			return fail(e, LINNET_EINTERNAL, "%s does not say the type of its output %d", c->op->name, i);
 	return fail(e, LINNET_ELIMIT, "a length of the output is beyond what lengths can be");
 }
@@ -223,7 +250,7 @@ enum linnet_code op_eval(const struct op *op, const struct attr *attr, int nin, 
 		header[i] = *in[i];
 		TRY(tensor_align(&header[i], a, e));
 		given[i] = &header[i];
-		in_store[i] = (struct type){ .dt = in[i]->dt, .shape = shape_of(in[i]), .value = given[i] };
+		in_store[i] = type_of(given[i]);
 		in_type[i] = &in_store[i];
 	}
 	s.in = in_type;
@@ -232,11 +259,17 @@ enum linnet_code op_eval(const struct op *op, const struct attr *attr, int nin, 
 		return op_undecided(&s, e);
 	for (int i = 0; i < nout; i++) {
 		out[i] = NULL;
-		if (!wanted[i])
+		if (!wanted[i] || op->flags & OP_PICK)
 			continue;
-		TRY(tensor_new(a, s.out[i].dt, s.out[i].shape.rank, s.out[i].shape.d, &out[i], e));
+		if (s.out[i].kind == KIND_TENSOR)
+			TRY(tensor_new(a, s.out[i].dt, s.out[i].shape.rank, s.out[i].shape.d, &out[i], e));
+		else
+			TRY(members_new(a, s.out[i].kind, s.out[i].dt, 0, &out[i], e));
 	}
 	k.in = given;
 	k.out = out;
-	return op->kernel(&k);
+	TRY(op->kernel(&k));
+	if (op->flags & OP_PICK)
+		out[0] = (struct tensor *)(uintptr_t)k.pick;
+	return LINNET_OK;
 }

@@ -26,6 +26,12 @@ void element_zero(struct tensor *dst, int64_t j);
 /* All of src to dst, which has as many elements of the same type. */
 void tensor_copy(struct tensor *dst, const struct tensor *src);
 
+/* Output `out`, which is no tensor, gets room for n members in scratch memory. */
+enum linnet_code give_members(struct kernel_call *c, int out, int64_t n, struct tensor ***member);
+
+/* A tensor of the caller's as a member: nothing is written to it. */
+static inline struct tensor *as_member(const struct tensor *t) { return (struct tensor *)(uintptr_t)t; }
+
 /* Row-major strides in elements. */
 void strides(int rank, const int64_t *d, int64_t *stride);
 
@@ -97,12 +103,6 @@ static inline double cubic_filter(double x, double a)
 static inline int64_t int_order(enum dtype t, int64_t v)
 {
 	return t == DT_UINT64 ? (int64_t)((uint64_t)v ^ (uint64_t)1 << 63) : v;
-}
-
-/* What is known of a tensor: everything. */
-static inline struct type type_of(const struct tensor *t)
-{
-	return (struct type){ .dt = t->dt, .shape = shape_of(t), .value = t };
 }
 
 #endif

@@ -122,6 +122,19 @@ static enum linnet_code identity_shape(struct shape_call *c)
 	return LINNET_OK;
 }
 
+static enum linnet_code identity_kernel(struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0];
+	struct tensor **member;
+
+	if (x->kind == KIND_TENSOR)
+		return copy_kernel(c);
+	TRY(give_members(c, 0, x->n, &member));
+	for (int64_t i = 0; i < x->n; i++)
+		member[i] = as_member(tensor_member(x, i));
+	return LINNET_OK;
+}
+
 /*
  * The length that makes the product of out's lengths that of in's: out->d[at]. Equal factors cancel first, so it is found
  * where products overflow, are symbolic or contain unknown lengths, and is the same for an empty batch as for any other.
@@ -1257,11 +1270,11 @@ static const struct op rows[] = {
 	{
 		.name = "Identity", .since = 1,
 		.doc = "The input.",
-		.in = IN({ "input", T, FLOW_LINEAR }),
-		.out = OUT({ "output", T }),
+		.in = IN({ "input", T, FLOW_LINEAR, .kinds = TENSORS | SEQUENCES | OPTIONALS }),
+		.out = OUT({ "output", T, .kinds = TENSORS | SEQUENCES | OPTIONALS }),
 		.types = { [T] = STORED },
 		.agree = AGREE_BITS, .flags = OP_VIEW,
-		.shape = identity_shape, .kernel = copy_kernel,
+		.shape = identity_shape, .kernel = identity_kernel,
 		.fuzz = { .shapes = FUZZ_SAME },
 	},
 	{

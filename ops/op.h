@@ -28,7 +28,8 @@ enum attr_kind {
 	ATTR_INTS,
 	ATTR_FLOATS,
 	ATTR_STRINGS,
-	ATTR_OTHER /* kept for writing back, not interpreted (sparse tensors, type protos, lists of tensors or graphs) */
+	ATTR_TYPE,
+	ATTR_OTHER /* kept for writing back, not interpreted (sparse tensors, lists of tensors, types or graphs) */
 };
 
 struct graph; /* graph/graph.h; opaque here */
@@ -47,7 +48,8 @@ struct attr {
 	const struct text *strings;
 	const struct tensor *t; /* TENSOR */
 	struct graph *g;        /* GRAPH */
-	const void *origin;     /* OTHER: for the exporter */
+	const struct type *type; /* TYPE */
+	const void *origin;     /* TYPE, OTHER: for the exporter */
 };
 
 /* Flags of inputs, outputs and attributes. */
@@ -84,7 +86,10 @@ struct op_io {
 	uint8_t flow;  /* enum flow; inputs */
 	uint8_t flags; /* OPTIONAL, VARIADIC, HETERO */
 	uint8_t since; /* opset that introduced it, when later than the row's */
+	kind_set kinds; /* of values; 0: tensors. The element type is that of the tensors inside */
 };
+
+static inline kind_set io_kinds(const struct op_io *io) { return io->kinds ? io->kinds : TENSORS; }
 
 /* ---- Shape functions ---- */
 
@@ -92,9 +97,9 @@ struct op_io {
  * One call of a shape function. The same function serves inference (symbolic lengths, some values known) and
  * execution (every length a number, every value known; dims and arena may then be NULL and syms are not kept).
  *
- * Before the call: arity, attributes and input dtypes have been checked against the row; out[i].dt is set to the
- * binding of its type variable when an input or a single-type set decides it, else DT_UNDEFINED; out[i].shape is
- * unknown. The function fills what it can and fails only when the inputs break the operator's rules.
+ * Before the call: arity, attributes and the inputs' kinds and dtypes have been checked against the row; out[i].dt is set to the
+ * binding of its type variable when an input or a single-type set decides it, else DT_UNDEFINED; out[i].kind is the first the
+ * row has; out[i].shape is unknown. The function fills what it can and fails only when the inputs break the operator's rules.
  */
 struct shape_call {
 	const struct op *op;
@@ -121,6 +126,10 @@ typedef enum linnet_code body_fn(struct shape_call *c, const char **text);
 /*
  * One call of a kernel. Inputs have been checked against the row, outputs are allocated with the shapes the shape
  * function gave, attributes have defaults; the kernel computes values. Output data is not zeroed.
+ *
+ * An output that is no tensor comes without members: the kernel makes room by give_members() and puts there inputs, members of
+ * inputs, or tensors made in scratch memory. A row with OP_PICK allocates nothing: its kernel sets `pick` to the
+ * input, or the member of one, that output 0 is. Who called sees to it that they live on.
  */
 struct kernel_call {
 	const struct op *op;
@@ -133,6 +142,7 @@ struct kernel_call {
 	int threads;                    /* fast kernels may use so many */
 	void *prepared;                 /* what `prepare` of the fast kernel made, else NULL */
 	uint64_t seed;                  /* for random operators */
+	const struct tensor *pick;      /* OP_PICK: set by the kernel */
 	struct linnet_error *e;
 };
 
@@ -178,6 +188,7 @@ enum {
 	OP_VIEW = 1,    /* out[0] is in[0]'s data with another shape */
 	OP_CONTROL = 2, /* has subgraphs: run by the executor */
 	OP_SHAPE_ONLY = 4, /* reads only the shapes of its inputs, not their data */
+	OP_PICK = 16,   /* out[0] is in[0] or a member of it, as the kernel says */
 	OP_VALUES = 8,  /* the shape function checks values it may not need: execution shows it those of all inputs */
 };
 
@@ -235,6 +246,9 @@ enum { OPSET_NEWEST = 28 };
 
 /* The opset that lets input or output i of the operator be of type t, when that is after `opset`; else 0. (since.c) */
 int op_type_since(const struct op *op, bool output, int i, enum dtype t, int opset);
+
+/* The same for its being of kind k. */
+int op_kind_since(const struct op *op, bool output, int i, enum type_kind k, int opset);
 
 /* An old version's row, which the importer replaces by current operators. */
 bool op_is_old(const struct op *op);

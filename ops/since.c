@@ -45,8 +45,6 @@ static const struct {
 	{ 14, SINTS, 0, "Relu" },
 	{ 15, SET(BFLOAT16), IN_AT(1), "Pow" },
 	{ 16, SET(BFLOAT16), 0, "GreaterOrEqual If LeakyRelu LessOrEqual Loop PRelu Scan Where" },
-	{ 18, INTS | COMPLEXES | SET(FLOAT) | SET(DOUBLE) | SET(FLOAT16) | SET(BOOL) | SET(STRING), IN_AT(0),
-	  "OptionalGetElement OptionalHasElement" },
 	{ 19, FLOAT8S, 0,
 	  "Cast CastLike DequantizeLinear Identity If Loop QuantizeLinear Reshape Scan Shape Size" },
 	{ 19, SET(FLOAT16) | SET(BFLOAT16), 0, "DequantizeLinear" },
@@ -90,6 +88,19 @@ static const struct {
 	{ 28, SIX, 0, "Cast DequantizeLinear QuantizeLinear" },
 };
 
+/* The same for kinds of values. */
+static const struct {
+	uint8_t since;
+	kind_set kinds;
+	uint32_t at;
+	const char *ops;
+} later[] = {
+	{ 13, SEQUENCES, 0, "If Loop" },
+	{ 14, SEQUENCES, 0, "Identity" },
+	{ 16, OPTIONALS, 0, "Identity If Loop" },
+	{ 18, TENSORS | SEQUENCES, IN_AT(0), "OptionalGetElement OptionalHasElement" },
+};
+
 static bool listed(const char *list, const char *name)
 {
 	size_t n = strlen(name);
@@ -100,19 +111,37 @@ static bool listed(const char *list, const char *name)
 	return false;
 }
 
-int op_type_since(const struct op *op, bool output, int i, enum dtype t, int opset)
+/* Whether an entry is about input or output i of the operator, a variadic one's repetitions counting as one. */
+static bool is_about(uint32_t at, const char *ops, const struct op *op, bool output, int i)
 {
 	const struct op_io *io = output ? op->out : op->in;
-	int since = 0, last = 0;
+	int last = 0;
 
 	if (op->domain)
-		return 0;
+		return false;
 	while (io && io[last].name && io[last + 1].name)
 		last++;
-	i = i < last ? i : last; /* a variadic one's repetitions */
+	i = i < last ? i : last;
+	return (!at || at & (output ? OUT_AT(i) : IN_AT(i))) && listed(ops, op->name);
+}
+
+int op_type_since(const struct op *op, bool output, int i, enum dtype t, int opset)
+{
+	int since = 0;
+
 	for (size_t k = 0; k < sizeof younger / sizeof *younger; k++)
 		if (younger[k].since > opset && dtype_in(t, younger[k].types) &&
-		    (!younger[k].at || younger[k].at & (output ? OUT_AT(i) : IN_AT(i))) && listed(younger[k].ops, op->name))
+		    is_about(younger[k].at, younger[k].ops, op, output, i))
 			since = younger[k].since;
+	return since;
+}
+
+int op_kind_since(const struct op *op, bool output, int i, enum type_kind k, int opset)
+{
+	int since = 0;
+
+	for (size_t n = 0; n < sizeof later / sizeof *later; n++)
+		if (later[n].since > opset && kind_in(k, later[n].kinds) && is_about(later[n].at, later[n].ops, op, output, i))
+			since = later[n].since;
 	return since;
 }

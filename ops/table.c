@@ -20,6 +20,7 @@
 	X(recurrent)                                                                               \
 	X(loss)                                                                                    \
 	X(control)                                                                                 \
+	X(sequence)                                                                                \
 	X(attention)                                                                               \
 	X(linear)                                                                                  \
 	X(glu)                                                                                     \

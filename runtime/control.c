@@ -24,7 +24,14 @@ struct control {
 	int njoin;
 	struct held *state;
 	struct join *join;
+	struct block **list; /* SequenceMap: outputs so far */
+	int nlist;
 };
+
+static enum linnet_code check_tensor(const struct tensor *t, const char *what, struct linnet_error *e)
+{
+	return t->kind == KIND_TENSOR ? LINNET_OK : fail(e, LINNET_ETYPE, "%s is no tensor", what);
+}
 
 /* ---- Slices ---- */
 
@@ -113,6 +120,7 @@ static enum linnet_code join_room(struct join *j, int64_t room, struct pool *poo
 static enum linnet_code join_put(struct join *j, int64_t at, int64_t room, struct tensor *slice, struct pool *pool,
                                  struct linnet_error *e)
 {
+	TRY(check_tensor(slice, "a scanned output", e));
 	if (!j->n) {
 		j->slice = *slice;
 		TRY(join_room(j, room, pool, e));
@@ -188,6 +196,7 @@ static enum linnet_code new_scalar(struct held *h, struct pool *pool, enum dtype
 /* The one element of an input or result that decides something. */
 static enum linnet_code one_value(const struct tensor *t, enum dtype dt, const char *what, int64_t *v, struct linnet_error *e)
 {
+	TRY(check_tensor(t, what, e));
 	if (t->dt != dt || t->n != 1)
 		return fail(e, LINNET_ETYPE, "%s is %s with %lld elements; expected one %s", what, dtype_name(t->dt), (long long)t->n,
 		            dtype_name(dt));
@@ -291,6 +300,7 @@ static enum linnet_code scan_iterate(struct plan *p, struct step *s, struct linn
 		const struct tensor *t = &s->in[c->nstate + i]->t;
 		int axis;
 
+		TRY(check_tensor(t, "a scanned input", e));
 		TRY(scan_axis(in_axes, i, t->rank, &axis, e));
 		if (steps >= 0 && t->d[axis] != steps)
 			return fail(e, LINNET_ESHAPE, "scanned input %d has length %lld; the ones before it have %lld", i,
@@ -336,6 +346,80 @@ static enum linnet_code scan_iterate(struct plan *p, struct step *s, struct linn
 	return LINNET_OK;
 }
 
+/* ---- SequenceMap ---- */
+
+static enum linnet_code map_member(struct plan *p, struct step *s, int64_t at, struct linnet_error *e)
+{
+	struct control *c = s->control;
+	struct plan *body = s->sub[0];
+
+	for (int i = 0; i < s->call.nin - (int)s->node->ncapture; i++) {
+		if (s->in[i]->t.kind == KIND_TENSOR)
+			held_share(formal(body, i), s->in[i]);
+		else
+			held_member(formal(body, i), member_block(&s->in[i]->t, at));
+	}
+	TRY(exec(body, s, e));
+	for (int i = 0; i < c->nlist; i++) {
+		struct block *member;
+
+		if (!c->list[i])
+			continue;
+		TRY(check_tensor(&result(body, i)->t, "an output of the body", e));
+		TRY(block_of_held(p->world->pool, result(body, i), &member, e));
+		block_append(c->list[i], member);
+	}
+	plan_clear(body);
+	return LINNET_OK;
+}
+
+static enum linnet_code map_members(struct plan *p, struct step *s, struct linnet_error *e)
+{
+	struct control *c = s->control;
+	const struct graph *g = s->sub[0]->graph;
+	const struct tensor *first = &s->in[0]->t;
+
+	for (int i = 0; i < s->call.nin - (int)s->node->ncapture; i++) {
+		const struct tensor *t = &s->in[i]->t;
+
+		if (t->kind != KIND_SEQUENCE && (!i || t->kind != KIND_TENSOR))
+			return fail(e, LINNET_ETYPE, "input %d is no sequence%s", i, i ? " and no tensor" : "");
+		if (t->kind == KIND_SEQUENCE && t->n != first->n)
+			return fail(e, LINNET_ESHAPE, "input %d has %lld members; the first one has %lld", i, (long long)t->n,
+			            (long long)first->n);
+	}
+	for (int i = 0; i < c->nlist; i++) {
+		struct tensor like = { .kind = KIND_SEQUENCE, .dt = g->value[g->out[i]].type.dt, .n = first->n };
+
+		if (s->out[i])
+			TRY(block_members(p->world->pool, &like, &c->list[i], e));
+	}
+	for (int64_t at = 0; at < first->n; at++)
+		TRY(map_member(p, s, at, e));
+	for (int i = 0; i < c->nlist; i++) {
+		if (!c->list[i])
+			continue;
+		if (c->list[i]->t.n)
+			c->list[i]->t.dt = tensor_member(&c->list[i]->t, 0)->dt;
+		*s->out[i] = (struct held){ .t = c->list[i]->t, .block = c->list[i] };
+		c->list[i] = NULL;
+	}
+	return LINNET_OK;
+}
+
+static enum linnet_code run_sequence_map(struct plan *p, struct step *s, struct linnet_error *e)
+{
+	struct control *c = s->control;
+	enum linnet_code code = map_members(p, s, e);
+
+	for (int i = 0; i < c->nlist; i++) {
+		block_drop(c->list[i]);
+		c->list[i] = NULL;
+	}
+	plan_clear(s->sub[0]);
+	return code;
+}
+
 /* ---- Loop and Scan: what surrounds the iterations ---- */
 
 static enum linnet_code run_iterations(struct plan *p, struct step *s, struct linnet_error *e)
@@ -373,7 +457,7 @@ static bool is(const struct op *op, const char *name)
 
 bool control_known(const struct op *op)
 {
-	return is(op, "If") || is(op, "Loop") || is(op, "Scan");
+	return is(op, "If") || is(op, "Loop") || is(op, "Scan") || is(op, "SequenceMap");
 }
 
 static enum linnet_code expect(int found, int wanted, const char *what, struct linnet_error *e)
@@ -395,6 +479,18 @@ static enum linnet_code prepare_if(struct step *s, struct linnet_error *e)
 	return LINNET_OK;
 }
 
+static enum linnet_code prepare_sequence_map(struct plan *p, struct step *s, struct linnet_error *e)
+{
+	const struct graph *g = s->sub[0]->graph;
+	struct control *c = s->control;
+
+	c->nlist = s->call.nout;
+	TRY(expect((int)(g->nin - g->ncapture), (int)(s->node->nin - s->node->ncapture), "inputs", e));
+	TRY(expect((int)g->nout, c->nlist, "outputs", e));
+	TRY_NEW(c->list, p->world->arena, c->nlist);
+	return LINNET_OK;
+}
+
 enum linnet_code control_prepare(struct plan *p, struct step *s, struct linnet_error *e)
 {
 	const struct node *n = s->node;
@@ -404,11 +500,13 @@ enum linnet_code control_prepare(struct plan *p, struct step *s, struct linnet_e
 
 	TRY_NEW(c, p->world->arena, 1);
 	s->control = c;
-	c->run = is(n->op, "If") ? run_if : run_iterations;
+	c->run = is(n->op, "If") ? run_if : is(n->op, "SequenceMap") ? run_sequence_map : run_iterations;
 	if (is(n->op, "If"))
 		return prepare_if(s, e);
 	if (s->nsub != 1)
 		return fail(e, LINNET_EMODEL, "expected one subgraph, found %d", s->nsub);
+	if (is(n->op, "SequenceMap"))
+		return prepare_sequence_map(p, s, e);
 	g = s->sub[0]->graph;
 	formals = (int)(g->nin - g->ncapture);
 	if (is(n->op, "Loop")) {

@@ -101,6 +101,8 @@ enum linnet_code pool_get(struct pool *p, size_t n, struct block **out, struct l
 		b->pool = p;
 		b->capacity = capacity;
 	}
+	b->t = (struct tensor){ .dt = DT_UNDEFINED };
+	b->base = NULL;
 	b->next = NULL;
 	b->holders = 1;
 	b->counted = (int64_t)n;
@@ -112,6 +114,18 @@ enum linnet_code pool_get(struct pool *p, size_t n, struct block **out, struct l
 	return LINNET_OK;
 }
 
+/* What a block holds besides its own memory. */
+static void drop_inner(struct block *b)
+{
+	struct tensor *t = &b->t;
+
+	if (b->base)
+		block_drop(b->base);
+	else if (t->kind != KIND_TENSOR)
+		for (int64_t i = 0; i < t->n; i++)
+			block_drop(member_block(t, i));
+}
+
 void block_drop(struct block *b)
 {
 	struct pool *p;
@@ -120,6 +134,7 @@ void block_drop(struct block *b)
 
 	if (!b || --b->holders)
 		return;
+	drop_inner(b);
 	p = b->pool;
 	if (!p) {
 		mem_put(b);
@@ -184,7 +199,39 @@ enum linnet_code held_header(struct tensor *t, enum dtype dt, int rank, const in
 	return LINNET_OK;
 }
 
-enum linnet_code block_copy(struct pool *pool, const struct tensor *t, struct block **out, struct linnet_error *e)
+enum linnet_code block_members(struct pool *pool, const struct tensor *t, struct block **out, struct linnet_error *e)
+{
+	TRY(pool_get(pool, (size_t)t->n * sizeof(struct block *), out, e));
+	(*out)->t = (struct tensor){ .kind = t->kind, .dt = t->dt, .key = t->key, .data = block_data(*out) };
+	return LINNET_OK;
+}
+
+void block_append(struct block *b, struct block *member)
+{
+	((struct block **)b->t.data)[b->t.n++] = member;
+	b->t.bytes = (size_t)b->t.n * sizeof member;
+}
+
+enum linnet_code block_of_held(struct pool *pool, const struct held *h, struct block **out, struct linnet_error *e)
+{
+	TRY(pool_get(pool, 0, out, e));
+	(*out)->t = h->t;
+	(*out)->base = h->block;
+	if (h->block)
+		h->block->holders++;
+	return LINNET_OK;
+}
+
+void held_member(struct held *dst, struct block *member)
+{
+	struct held h = { .t = member->t, .block = member->base };
+
+	if (!member->base && member->t.data == block_data(member))
+		h.block = member;
+	held_share(dst, &h);
+}
+
+static enum linnet_code tensor_copy_block(struct pool *pool, const struct tensor *t, struct block **out, struct linnet_error *e)
 {
 	const struct text *s = t->data;
 	size_t bytes = t->bytes;
@@ -207,6 +254,37 @@ enum linnet_code block_copy(struct pool *pool, const struct tensor *t, struct bl
 		to += s[i].n;
 	}
 	return LINNET_OK;
+}
+
+static enum linnet_code copy(struct pool *pool, const struct tensor *t, bool borrow, struct block **out, struct linnet_error *e)
+{
+	enum linnet_code code = LINNET_OK;
+
+	if (t->kind == KIND_TENSOR && borrow)
+		return block_of_held(pool, &(struct held){ .t = *t }, out, e);
+	if (t->kind == KIND_TENSOR)
+		return tensor_copy_block(pool, t, out, e);
+	TRY(block_members(pool, t, out, e));
+	for (int64_t i = 0; !code && i < t->n; i++) {
+		struct block *member;
+
+		code = copy(pool, tensor_member(t, i), borrow, &member, e);
+		if (!code)
+			block_append(*out, member);
+	}
+	if (code)
+		block_drop(*out);
+	return code;
+}
+
+enum linnet_code block_copy(struct pool *pool, const struct tensor *t, struct block **out, struct linnet_error *e)
+{
+	return copy(pool, t, false, out, e);
+}
+
+enum linnet_code block_borrow(struct pool *pool, const struct tensor *t, struct block **out, struct linnet_error *e)
+{
+	return copy(pool, t, true, out, e);
 }
 
 enum linnet_code tensor_make(enum dtype dt, int rank, const int64_t *d, struct tensor **out, struct linnet_error *e)

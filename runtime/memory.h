@@ -13,9 +13,14 @@ enum { POOL_BINS = 512 };
 
 struct pool;
 
-/* The tensor comes first: what a caller gets is &block->t. The data follows the header. */
+/*
+ * The tensor comes first: what a caller gets is &block->t. The data follows the header, but of a member that shares another's: it
+ * has `base`, or its data outlives the run. t is filled in blocks that are handed out, hold members or are one.
+ * Members are blocks, of which the block that has them is one holder.
+ */
 struct block {
 	struct tensor t;
+	struct block *base; /* whose data t has; NULL: its own, or the caller's */
 	struct pool *pool; /* NULL: made by tensor_make() */
 	struct block *next; /* in a bin */
 	size_t capacity;    /* bytes of data there is room for */
@@ -50,8 +55,22 @@ void held_drop(struct held *h);
 /* Storage for h->t as its header says (dt, rank, d, n, bytes). */
 enum linnet_code held_make(struct held *h, struct pool *p, struct linnet_error *e);
 
-/* A copy of t in a block of its own, ready to be handed out; the bytes of strings follow their records. */
+/* A copy of t in a block of its own, ready to be handed out; the bytes of strings follow their records. Members are copied too. */
 enum linnet_code block_copy(struct pool *pool, const struct tensor *t, struct block **out, struct linnet_error *e);
+
+/* The same without copying what tensors hold, which must outlive the run. */
+enum linnet_code block_borrow(struct pool *pool, const struct tensor *t, struct block **out, struct linnet_error *e);
+
+/* A block for a value like t, which is no tensor, with room for its n members and none of them yet. */
+enum linnet_code block_members(struct pool *pool, const struct tensor *t, struct block **out, struct linnet_error *e);
+void block_append(struct block *b, struct block *member); /* which has one holder more now: b, instead of the caller */
+
+/* What is held as a member: a block that shares it. */
+enum linnet_code block_of_held(struct pool *pool, const struct held *h, struct block **out, struct linnet_error *e);
+
+/* dst holds a member, as it would any value; what it held before is dropped. */
+void held_member(struct held *dst, struct block *member);
+static inline struct block *member_block(const struct tensor *t, int64_t i) { return ((struct block *const *)t->data)[i]; }
 
 /* Set a header to a type and concrete lengths; data NULL. */
 enum linnet_code held_header(struct tensor *t, enum dtype dt, int rank, const int64_t *d, struct linnet_error *e);

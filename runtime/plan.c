@@ -8,8 +8,6 @@
 
 #include "ops/base/thread.h"
 
-static const char *const kinds[] = { "a tensor", "a sequence", "an optional", "a map", "a sparse tensor" };
-
 const char *step_name(const struct graph *g, const struct step *s)
 {
 	const struct node *n = s->node;
@@ -69,11 +67,12 @@ static enum linnet_code find_needed(const struct plan *p, const node_id *order, 
 static enum linnet_code check_kind(const struct plan *p, value_id v, struct linnet_error *e)
 {
 	const struct value *value = &p->graph->value[v];
+	char found[64];
 
-	if (!v || value->type.kind == KIND_TENSOR)
+	if (!v || !kind_in(value->type.kind, KIND(SPARSE) | KIND(OTHER)))
 		return LINNET_OK;
-	return fail(e, LINNET_EUNSUPPORTED, "value \"%s\" is %s; only tensors can be computed", value->name,
-	            kinds[value->type.kind]);
+	return fail(e, LINNET_EUNSUPPORTED, "value \"%s\" is %s, which cannot be computed", value->name,
+	            kind_str(&value->type, found, sizeof found));
 }
 
 static enum linnet_code check_runs(const struct plan *p, const struct node *n, struct linnet_error *e)
@@ -152,7 +151,7 @@ static bool runs_once(const struct plan *p, const struct step *s)
 
 		if (!s->out[i])
 			continue;
-		if (!n->out[i] || t->dt == DT_UNDEFINED || t->dt == DT_STRING || !shape_known(&t->shape) ||
+		if (!n->out[i] || t->kind != KIND_TENSOR || t->dt == DT_UNDEFINED || t->dt == DT_STRING || !shape_known(&t->shape) ||
 		    tensor_size(t->dt, t->shape.rank, t->shape.d, 0, &count, &bytes, NULL) || bytes > in)
 			return false;
 		out += bytes;
@@ -361,14 +360,14 @@ static enum linnet_code make_checks(struct plan *p, struct linnet_error *e)
 	int n = 0;
 
 	for (uint32_t i = 0; i < g->nin; i++)
-		n += g->value[g->in[i]].type.shape.rank > 0 ? g->value[g->in[i]].type.shape.rank : 0;
+		n += g->value[g->in[i]].type.kind == KIND_TENSOR && g->value[g->in[i]].type.shape.rank > 0 ? g->value[g->in[i]].type.shape.rank : 0;
 	TRY_NEW(p->check, a, n);
 	TRY_NEW(p->symbol, a, n);
 	for (int pass = 0; pass < 2; pass++)
 		for (uint32_t i = 0; i < g->nin; i++) {
 			const struct shape *s = &g->value[g->in[i]].type.shape;
 
-			for (int k = 0; k < s->rank; k++) {
+			for (int k = 0; k < s->rank && g->value[g->in[i]].type.kind == KIND_TENSOR; k++) {
 				struct check c = { .input = i, .axis = k, .d = s->d[k], .symbol = -1 };
 				struct collect names = { 0 };
 				bool alone = false;

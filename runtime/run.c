@@ -13,7 +13,11 @@ static bool same_inputs(const struct step *s)
 
 		if (!t)
 			continue;
-		if (t->dt != was->dt || t->rank != was->shape.rank)
+		if (t->dt != was->dt || t->kind != was->kind)
+			return false;
+		if (t->kind != KIND_TENSOR)
+			continue;
+		if (t->rank != was->shape.rank)
 			return false;
 		for (int k = 0; k < t->rank; k++)
 			if (t->d[k] != was->shape.d[k])
@@ -33,7 +37,9 @@ static enum linnet_code ask_types(struct plan *p, struct step *s, bool values, s
 
 		if (!t)
 			continue;
-		s->in_type[i] = (struct type){ .dt = t->dt, .shape = shape_of(t), .value = s->fixed[i] };
+		s->in_type[i] = (struct type){ .kind = t->kind, .dt = t->dt, .key = t->key, .shape = shape_of(t), .value = s->fixed[i] };
+		if (t->kind != KIND_TENSOR)
+			s->in_type[i].shape = shape_unknown(); /* another one each time */
 		if (values && t->data)
 			s->in_type[i].value = t;
 	}
@@ -55,7 +61,7 @@ static bool same_outputs(const struct step *s)
 		if (!s->out[i])
 			continue;
 		was = shape_of(&s->out[i]->t);
-		if (t->dt != s->out[i]->t.dt || !shape_equal(&t->shape, &was))
+		if (t->dt != s->out[i]->t.dt || t->kind != s->out[i]->t.kind || (!t->kind && !shape_equal(&t->shape, &was)))
 			return false;
 	}
 	return true;
@@ -133,9 +139,12 @@ static enum linnet_code decide(struct plan *p, struct step *s, struct linnet_err
 	for (int i = 0; i < s->call.nout; i++) {
 		const struct type *t = &s->shape.out[i];
 
-		if (!s->out[i])
+		if (!s->out[i] || s->node->op->flags & OP_PICK)
 			continue;
-		TRY(held_header(&s->out[i]->t, t->dt, t->shape.rank, t->shape.d, e));
+		if (t->kind == KIND_TENSOR)
+			TRY(held_header(&s->out[i]->t, t->dt, t->shape.rank, t->shape.d, e));
+		else
+			s->out[i]->t = (struct tensor){ .kind = t->kind, .dt = t->dt, .key = t->key };
 		s->text |= t->dt == DT_STRING;
 	}
 	if (!s->view) {
@@ -154,6 +163,8 @@ static enum linnet_code run_view(struct step *s, struct linnet_error *e)
 	const struct held *in = s->in[0];
 	struct held *out = s->out[0];
 
+	if (in->t.kind != KIND_TENSOR)
+		out->t = in->t;
 	if (out->t.bytes != in->t.bytes)
 		return fail(e, LINNET_EINTERNAL, "a view of %zu bytes has %zu bytes", in->t.bytes, out->t.bytes);
 	out->t.data = in->t.data;
@@ -179,17 +190,93 @@ static bool take_place(struct step *s)
 	return false;
 }
 
+/* ---- Outputs that are no tensors ---- */
+
+/* Where a walk over the members of a node's inputs is: results mostly have them in the same order. */
+struct walker {
+	int input;
+	int64_t at;
+};
+
+/* The block of a member of an input; NULL when m is none. */
+static struct block *find_member(const struct step *s, const struct tensor *m, struct walker *w)
+{
+	for (int k = 0; k < s->call.nin; k++) {
+		int input = (w->input + k) % s->call.nin;
+		const struct tensor *t = s->call.in[input];
+		int64_t n = t && t->kind != KIND_TENSOR ? t->n : 0, from = k ? 0 : w->at;
+
+		for (int64_t i = 0; i < n; i++) {
+			int64_t at = (from + i) % n;
+
+			if (tensor_member(t, at) != m)
+				continue;
+			*w = (struct walker){ input, at + 1 };
+			return member_block(t, at);
+		}
+	}
+	return NULL;
+}
+
+/* A member of an output, with one holder for the caller: what an input or its member holds is shared, what the kernel made copied. */
+static enum linnet_code member_of_output(struct plan *p, const struct step *s, const struct tensor *m, struct walker *w,
+                                         struct block **out, struct linnet_error *e)
+{
+	for (int k = 0; k < s->call.nin; k++)
+		if (s->call.in[k] == m)
+			return block_of_held(p->world->pool, s->in[k], out, e);
+	*out = find_member(s, m, w);
+	if (!*out)
+		return block_copy(p->world->pool, m, out, e);
+	(*out)->holders++;
+	return LINNET_OK;
+}
+
+/* The members a kernel gave its output, put into blocks. */
+static enum linnet_code take_members(struct plan *p, const struct step *s, struct held *h, struct linnet_error *e)
+{
+	const struct tensor given = h->t;
+	struct walker w = { 0 };
+
+	TRY(block_members(p->world->pool, &given, &h->block, e));
+	for (int64_t i = 0; i < given.n; i++) {
+		struct block *member;
+
+		TRY(member_of_output(p, s, tensor_member(&given, i), &w, &member, e));
+		block_append(h->block, member);
+	}
+	h->t = h->block->t;
+	return LINNET_OK;
+}
+
+static void take_pick(struct step *s)
+{
+	for (int k = 0; k < s->call.nin; k++)
+		if (s->call.in[k] == s->call.pick) {
+			held_share(s->out[0], s->in[k]);
+			return;
+		}
+	held_member(s->out[0], (struct block *)(uintptr_t)s->call.pick);
+}
+
 static enum linnet_code run_kernel(struct plan *p, struct step *s, uint64_t salt, struct linnet_error *e)
 {
 	struct world *w = p->world;
 
-	for (int i = s->nreuse && take_place(s); i < s->call.nout; i++)
-		if (s->out[i])
+	bool pick = s->node->op->flags & OP_PICK;
+
+	for (int i = s->nreuse && take_place(s); i < s->call.nout && !pick; i++)
+		if (s->out[i] && s->out[i]->t.kind == KIND_TENSOR)
 			TRY(held_make(s->out[i], w->pool, e));
 	s->call.e = e;
 	s->call.seed = s->seed + salt;
 	s->call.scratch = s->text ? w->text : w->scratch; /* strings made here live until the run ends */
 	TRY(s->run(&s->call));
+	for (int i = 0; i < s->call.nout && !pick; i++)
+		if (s->out[i] && s->out[i]->t.kind != KIND_TENSOR)
+			TRY(take_members(p, s, s->out[i], e));
+	if (pick && s->out[0])
+		take_pick(s);
 	if (arena_used(w->scratch))
 		arena_reset(w->scratch);
 	return LINNET_OK;
@@ -303,17 +390,44 @@ void plan_clear(struct plan *p)
 
 /* ---- A run ---- */
 
+/* What a caller gives is what it says: members of one kind and type. */
+static enum linnet_code check_members(const struct tensor *t, const char *name, struct linnet_error *e)
+{
+	bool map = t->kind == KIND_MAP;
+
+	for (int64_t i = 0; i < t->n; i++) {
+		const struct tensor *m = tensor_member(t, i);
+		enum dtype dt = map && !i ? t->key : t->dt;
+
+		if (m->kind != kind_member(t->kind) || m->dt != dt || m->key != (m->kind == KIND_MAP ? t->key : DT_UNDEFINED))
+			return fail(e, LINNET_ETYPE, "input \"%s\": member %lld is of another type: %s instead of %s", name, (long long)i,
+			            dtype_name(m->dt), dtype_name(dt));
+		if (m->kind != KIND_TENSOR)
+			TRY(check_members(m, name, e));
+	}
+	if ((map && (t->n != 2 || tensor_member(t, 0)->rank != 1 || tensor_member(t, 1)->n != tensor_member(t, 0)->n)) ||
+	    (kind_in(t->kind, OPTIONALS) && t->n > 1))
+		return fail(e, LINNET_EUSAGE, "input \"%s\": its members do not make a value of its kind", name);
+	return LINNET_OK;
+}
+
 static enum linnet_code check_input(const struct plan *p, uint32_t i, const struct tensor *t, struct linnet_error *e)
 {
 	const struct value *v = &p->graph->value[p->graph->in[i]];
 
-	if (v->type.kind != KIND_TENSOR)
-		return fail(e, LINNET_EUNSUPPORTED, "input \"%s\" is not a tensor", v->name);
+	char found[64], declared[64];
+
 	if (!t)
 		return fail(e, LINNET_EUSAGE, "input \"%s\" is not given and has no default", v->name);
+	if (t->kind != v->type.kind || t->key != v->type.key)
+		return fail(e, LINNET_ETYPE, "input \"%s\" is %s; the model declares %s", v->name,
+		            kind_str(&(struct type){ .kind = t->kind, .dt = t->dt, .key = t->key }, found, sizeof found),
+		            kind_str(&v->type, declared, sizeof declared));
 	if (v->type.dt != DT_UNDEFINED && t->dt != v->type.dt)
 		return fail(e, LINNET_ETYPE, "input \"%s\" has element type %s; the model declares %s", v->name, dtype_name(t->dt),
 		            dtype_name(v->type.dt));
+	if (t->kind != KIND_TENSOR)
+		return check_members(t, v->name, e);
 	if (v->type.shape.rank >= 0 && t->rank != v->type.shape.rank)
 		return fail(e, LINNET_ESHAPE, "input \"%s\" has %d dimensions; the model declares %d", v->name, t->rank,
 		            v->type.shape.rank);
@@ -369,6 +483,14 @@ static enum linnet_code bind_inputs(struct plan *p, const struct tensor *const *
 	}
 	for (uint32_t i = 0; i < g->nin; i++)
 		TRY(check_input(p, i, in[i] ? in[i] : g->value[g->in[i]].dflt, e));
+	for (uint32_t i = 0; i < g->nin; i++) {
+		struct held *h = &p->slot[g->in[i]];
+
+		if (h->t.kind == KIND_TENSOR || h->block)
+			continue;
+		TRY(block_borrow(p->world->pool, in[i], &h->block, e));
+		h->t = h->block->t;
+	}
 	for (int i = 0; i < p->nsymbol; i++)
 		p->symbol[i].length = DIM_NONE;
 	for (int i = 0; i < p->ncheck; i++)
@@ -385,7 +507,7 @@ static enum linnet_code hand_out(struct plan *p, struct tensor **out, struct lin
 		struct held *h = &p->slot[g->out[i]];
 		struct block *b = h->block;
 
-		if (b && b->holders == 1 && h->t.dt != DT_STRING) {
+		if (b && b->holders == 1 && h->t.kind == KIND_TENSOR && h->t.dt != DT_STRING) {
 			b->t = h->t;
 			h->block = NULL;
 		} else {

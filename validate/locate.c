@@ -45,14 +45,11 @@ static int record(void *ctx, const struct graph *g, value_id v, const struct ten
 {
 	struct recording *r = ctx;
 	const struct op *op = op_of(g, v);
-	struct tensor *copy = arena_dup(r->arena, t, sizeof *t);
+	struct tensor *copy;
 
-	if (copy)
-		copy->data = arena_dup(r->arena, t->data, t->bytes);
-	if (!copy || !copy->data) {
-		r->code = fail_mem(r->e);
+	r->code = tensor_dup(r->arena, t, &copy, r->e);
+	if (r->code)
 		return 1;
-	}
 	r->v[r->n] = (struct seen){ g->value[v].name, op, turn_of(r->v, r->n, op), copy };
 	r->n++;
 	return 0;
@@ -67,7 +64,7 @@ static const struct seen *counterpart(const struct comparing *c, const char *nam
 	for (uint32_t i = 0; i < c->a->n; i++) {
 		const struct seen *s = &c->a->v[i];
 		struct shape other = shape_of(s->t);
-		bool fits = s->t->dt == t->dt && shape_equal(&shape, &other);
+		bool fits = s->t->dt == t->dt && s->t->kind == t->kind && shape_equal(&shape, &other);
 
 		if (!strcmp(s->name, name))
 			return fits ? s : NULL;

@@ -52,7 +52,7 @@ static enum linnet_code evaluate(struct graph *g, const struct uses *u, const st
 		dim size = shape_count(g->dims, s, 0, MAX_RANK);
 
 		wanted[i] = n->out[i] != 0;
-		if (wanted[i] && (!shape_known(s) || !dim_is_int(size) || (size > SMALL && size > total)))
+		if (wanted[i] && (g->value[n->out[i]].type.kind != KIND_TENSOR || !shape_known(s) || !dim_is_int(size) || (size > SMALL && size > total)))
 			return LINNET_OK;
 	}
 	code = op_eval(n->op, n->attr, (int)n->nin, in, (int)n->nout, wanted, g->arena, out, &quiet);

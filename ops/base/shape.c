@@ -1,9 +1,36 @@
 /* Shapes and tensors. */
 #include "ops/base/shape.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "ops/base/str.h"
+
+static const struct {
+	enum type_kind member;
+	const char *before, *after; /* of the members' type as text */
+} kinds[] = {
+	[KIND_TENSOR] = { KIND_OTHER, "", "" },
+	[KIND_SEQUENCE] = { KIND_TENSOR, "seq(", ")" },
+	[KIND_OPTIONAL] = { KIND_TENSOR, "optional(", ")" },
+	[KIND_OPTIONAL_SEQUENCE] = { KIND_SEQUENCE, "optional(seq(", "))" },
+	[KIND_MAP] = { KIND_TENSOR, "map(", ")" },
+	[KIND_SEQUENCE_MAP] = { KIND_MAP, "seq(map(", "))" },
+	[KIND_SPARSE] = { KIND_OTHER, "sparse_tensor(", ")" },
+	[KIND_OTHER] = { KIND_OTHER, "nested(", ")" },
+};
+
+enum type_kind kind_member(enum type_kind k) { return kinds[k].member; }
+
+enum type_kind kind_sequence(enum type_kind k)
+{
+	return k == KIND_TENSOR ? KIND_SEQUENCE : k == KIND_MAP ? KIND_SEQUENCE_MAP : KIND_OTHER;
+}
+
+enum type_kind kind_optional(enum type_kind k)
+{
+	return k == KIND_TENSOR ? KIND_OPTIONAL : k == KIND_SEQUENCE ? KIND_OPTIONAL_SEQUENCE : KIND_OTHER;
+}
 
 struct shape shape_of(const struct tensor *t)
 {
@@ -62,6 +89,24 @@ const char *shape_str(struct dims *t, const struct shape *s, struct arena *a)
 	return str_done(&b);
 }
 
+static const char *key_name(const struct type *t) { return t->key ? dtype_name(t->key) : ""; }
+
+const char *kind_str(const struct type *type, char *buf, size_t n)
+{
+	snprintf(buf, n, "%s%s%s%s%s", kinds[type->kind].before, key_name(type), type->key ? ", " : "", dtype_name(type->dt),
+	         kinds[type->kind].after);
+	return buf;
+}
+
+const char *type_str(struct dims *t, const struct type *type, struct arena *a)
+{
+	bool silent = type->kind != KIND_TENSOR && type->shape.rank < 0;
+	const char *shape = silent ? "" : shape_str(t, &type->shape, a);
+
+	return arena_fmt(a, "%s%s%s%s%s%s", kinds[type->kind].before, key_name(type), type->key ? ", " : "", dtype_name(type->dt),
+	                 shape ? shape : "", kinds[type->kind].after);
+}
+
 enum linnet_code tensor_size(enum dtype dt, int rank, const int64_t *d, int64_t max_elements, int64_t *n, size_t *bytes,
                              struct linnet_error *e)
 {
@@ -111,11 +156,45 @@ enum linnet_code tensor_new(struct arena *a, enum dtype dt, int rank, const int6
 	return (*out)->data ? LINNET_OK : fail_mem(e);
 }
 
+enum linnet_code members_new(struct arena *a, enum type_kind kind, enum dtype dt, int64_t n, struct tensor **out,
+                             struct linnet_error *e)
+{
+	struct tensor *t, **member;
+
+	TRY_NEW(t, a, 1);
+	TRY_NEW(member, a, n);
+	*t = (struct tensor){ .kind = kind, .dt = dt, .n = n, .bytes = (size_t)n * sizeof *member, .data = member };
+	*out = t;
+	return LINNET_OK;
+}
+
+enum linnet_code tensor_dup(struct arena *a, const struct tensor *t, struct tensor **out, struct linnet_error *e)
+{
+	struct tensor *copy = arena_dup(a, t, sizeof *t), **member;
+	struct text *s;
+
+	if (copy)
+		copy->data = arena_dup(a, t->data, t->bytes);
+	if (!copy || !copy->data)
+		return fail_mem(e);
+	member = copy->data;
+	s = copy->data;
+	for (int64_t i = 0; i < t->n && t->kind != KIND_TENSOR; i++)
+		TRY(tensor_dup(a, tensor_member(t, i), &member[i], e));
+	for (int64_t i = 0; i < t->n && t->kind == KIND_TENSOR && t->dt == DT_STRING; i++) {
+		s[i].p = arena_dup(a, s[i].p, s[i].n);
+		if (!s[i].p)
+			return fail_mem(e);
+	}
+	*out = copy;
+	return LINNET_OK;
+}
+
 enum linnet_code tensor_align(struct tensor *t, struct arena *a, struct linnet_error *e)
 {
 	void *data;
 
-	if (t->dt == DT_STRING || (uintptr_t)t->data % dtype_align(t->dt) == 0)
+	if (t->kind != KIND_TENSOR || t->dt == DT_STRING || (uintptr_t)t->data % dtype_align(t->dt) == 0)
 		return LINNET_OK;
 	data = arena_dup(a, t->data, t->bytes);
 	if (!data)
@@ -124,8 +203,37 @@ enum linnet_code tensor_align(struct tensor *t, struct arena *a, struct linnet_e
 	return LINNET_OK;
 }
 
+void shape_share(struct shape *s, const struct shape *other)
+{
+	if (s->rank != other->rank)
+		*s = shape_unknown();
+	for (int i = 0; i < s->rank; i++)
+		if (s->d[i] != other->d[i])
+			s->d[i] = DIM_NONE;
+}
+
+struct type type_of(const struct tensor *t)
+{
+	struct type type = { .kind = t->kind, .dt = t->dt, .key = t->key, .shape = shape_of(t), .value = t };
+
+	if (t->kind == KIND_MAP || t->kind == KIND_SEQUENCE_MAP || t->kind == KIND_TENSOR)
+		return type;
+	type.shape = shape_unknown();
+	for (int64_t i = 0; i < t->n; i++) {
+		struct type member = type_of(tensor_member(t, i));
+
+		if (i)
+			shape_share(&type.shape, &member.shape);
+		else
+			type.shape = member.shape;
+	}
+	return type;
+}
+
 bool tensor_same(const struct tensor *a, const struct tensor *b)
 {
+	if (a->kind != b->kind || a->kind != KIND_TENSOR)
+		return false;
 	if (a->dt != b->dt || a->rank != b->rank || a->n != b->n ||
 	    (a->rank && memcmp(a->d, b->d, (size_t)a->rank * sizeof *a->d)))
 		return false;

@@ -10,6 +10,7 @@
  *	y = Softmax <axis = -1> (x)               one node or more, in the text form
  *	x = float[1,3] {1, 2, 3}                  a tensor for each input the nodes leave open
  *	y = float[1,3] {0.09, 0.24, 0.67}         what each output is; {...} for type and shape alone
+ *	s = seq(float) {float {1}, float[2] {2, 3}}   likewise optional(float), optional(seq(float)), map(int64, float) {keys, values}
  *	! LINNET_ESHAPE axis 2 is not in          instead of outputs: the error, and a part of its message
  *
  * or, of inference alone,
@@ -305,10 +306,34 @@ static const char *shape_text(const struct tensor *t, struct arena *a)
 }
 
 static void compare(const struct test_case *c, const char *how, const char *name, const struct tensor *got, const struct tensor *want,
+                    bool shape_only, double tolerance);
+
+/* Values that are no tensors, member by member. */
+static void compare_members(const struct test_case *c, const char *how, const char *name, const struct tensor *got,
+                            const struct tensor *want, double tolerance)
+{
+	struct type type = { .kind = want->kind, .dt = want->dt, .key = want->key };
+	char words[64];
+
+	if (!got || got->kind != want->kind || got->dt != want->dt || got->key != want->key || got->n != want->n) {
+		CASE_FAILS(c, "%s%s is another value than the expected %s of %lld members", how, name, kind_str(&type, words, sizeof words),
+		           (long long)want->n);
+		return;
+	}
+	for (int64_t i = 0; i < want->n; i++)
+		compare(c, how, arena_fmt(c->a, "%s[%lld]", name, (long long)i), tensor_member(got, i), tensor_member(want, i), false,
+		        tolerance);
+}
+
+static void compare(const struct test_case *c, const char *how, const char *name, const struct tensor *got, const struct tensor *want,
                     bool shape_only, double tolerance)
 {
-	bool same = got && got->dt == want->dt && got->rank == want->rank;
+	bool same = got && got->kind == want->kind && got->dt == want->dt && got->rank == want->rank;
 
+	if (want->kind != KIND_TENSOR) {
+		compare_members(c, how, name, got, want, tolerance);
+		return;
+	}
 	for (int i = 0; same && i < want->rank; i++)
 		same = got->d[i] == want->d[i];
 	if (!same) {
@@ -351,7 +376,15 @@ static void compare_inferred(const struct test_case *c, const char *how, const s
 {
 	if (v->type.dt != DT_UNDEFINED && v->type.dt != t->dt)
 		CASE_FAILS(c, "%s\"%s\" is inferred as %s and computed as %s", how, v->name, dtype_name(v->type.dt), dtype_name(t->dt));
-	if (v->type.shape.rank < 0)
+	if (v->type.dt != DT_UNDEFINED && v->type.kind != t->kind)
+		CASE_FAILS(c, "%s\"%s\" is inferred as a value of another kind", how, v->name);
+	for (int64_t i = 0; t->kind != KIND_TENSOR && t->kind != KIND_MAP && i < t->n; i++) {
+		struct value member = *v;
+
+		member.type.kind = kind_member(t->kind);
+		compare_inferred(c, how, &member, tensor_member(t, i));
+	}
+	if (v->type.shape.rank < 0 || t->kind != KIND_TENSOR)
 		return;
 	if (v->type.shape.rank != t->rank) {
 		CASE_FAILS(c, "%s\"%s\" is inferred with rank %d and computed with %d", how, v->name, v->type.shape.rank, t->rank);
@@ -399,7 +432,16 @@ static char *model_text(const struct test_case *c, enum knowledge k, const Onnx_
 			CASE_FAILS(c, "no tensor is given for input %s", open[i]);
 			return NULL;
 		}
-		str_addf(&s, "%s%s", i ? ", " : "", dtype_name(v->t->dt));
+		str_add(&s, i ? ", " : "");
+		if (v->t->kind != KIND_TENSOR) {
+			struct type type = { .kind = v->t->kind, .dt = v->t->dt, .key = v->t->key };
+			char words[64];
+
+			kind_str(&type, words, sizeof words);
+			str_addf(&s, "%.*s[]%s \"%s\"", (int)strcspn(words, ")"), words, strchr(words, ')'), open[i]);
+			continue;
+		}
+		str_add(&s, dtype_name(v->t->dt));
 		for (int d = 0; d < v->t->rank && k == KNOW_LENGTHS; d++)
 			str_addf(&s, "%s%lld", d ? "," : "[", (long long)v->t->d[d]);
 		for (int d = 0; d < v->t->rank && k == KNOW_RANKS; d++)
@@ -461,10 +503,9 @@ static int keep(void *ctx, const struct graph *g, value_id v, const struct tenso
 	struct tensor *copy;
 
 	(void)g;
-	k->code = tensor_new(k->a, t->dt, t->rank, t->d, &copy, NULL);
+	k->code = tensor_dup(k->a, t, &copy, NULL);
 	if (k->code)
 		return 1;
-	memcpy(copy->data, t->data, t->bytes);
 	k->value[v] = copy;
 	return 0;
 }
@@ -608,12 +649,11 @@ static char *typed_text(const struct test_case *c, const Onnx__GraphProto *nodes
 /* "float[batch,seq]", and what is known of the elements: "int64[2] {batch, 4}". */
 static const char *described(struct linnet_model *m, const struct type *t)
 {
-	const char *shape = shape_str(m->dims, &t->shape, m->arena);
 	int64_t n = t->value ? t->value->n : t->sym ? (t->shape.rank ? t->shape.d[0] : 1) : 0;
 	struct str s;
 
 	str_init(&s, m->arena);
-	str_addf(&s, "%s%s", dtype_name(t->dt), shape ? shape : "");
+	str_add(&s, type_str(m->dims, t, m->arena));
 	for (int64_t i = 0; i < n; i++) {
 		str_add(&s, i ? ", " : " {");
 		if (t->value && dtype_class(t->dt) == CLASS_FLOAT)
@@ -763,14 +803,100 @@ static bool is_value(const char *s)
 	if (*s++ != '=')
 		return false;
 	s += strspn(s, " \t");
-	return dtype_parse(s, word_length(s)) != DT_UNDEFINED;
+	return dtype_parse(s, word_length(s)) != DT_UNDEFINED || !strncmp(s, "seq(", 4) || !strncmp(s, "map(", 4) ||
+	       !strncmp(s, "optional(", 9);
+}
+
+/* "seq(float)", "map(int64, float)", ...: what stands before the members. */
+static bool kind_parse(const char *s, size_t n, struct type *t)
+{
+	static const enum type_kind kinds[] = { KIND_SEQUENCE, KIND_OPTIONAL, KIND_OPTIONAL_SEQUENCE, KIND_MAP, KIND_SEQUENCE_MAP };
+	static const enum dtype keys[] = { DT_INT64, DT_STRING };
+
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+		for (int k = 0; k < 2; k++)
+			for (int dt = 1; dt < DT_COUNT; dt++) {
+				bool map = kinds[i] == KIND_MAP || kinds[i] == KIND_SEQUENCE_MAP;
+				char words[64];
+
+				*t = (struct type){ .kind = kinds[i], .dt = (enum dtype)dt, .key = map ? keys[k] : DT_UNDEFINED };
+				kind_str(t, words, sizeof words);
+				if (strlen(words) == n && !memcmp(words, s, n))
+					return true;
+			}
+	return false;
+}
+
+/* Where the member that starts at s ends: at a comma or brace outside brackets and quotes. */
+static const char *member_end(const char *s)
+{
+	bool quoted = false;
+	int depth = 0;
+
+	for (; *s && (quoted || depth || !strchr(",}", *s)); s++) {
+		quoted ^= *s == '"' && s[-1] != '\\';
+		depth += quoted ? 0 : (strchr("([{", *s) != NULL) - (strchr(")]}", *s) != NULL);
+	}
+	return s;
+}
+
+static bool parse_tensor(struct test_case *c, struct linnet_model *m, const char *text, struct tensor **out, bool *any);
+
+static bool parse_members(struct test_case *c, struct linnet_model *m, const char *text, const char *open, struct tensor **out)
+{
+	size_t n = (size_t)(open - text);
+	struct tensor *member[MAX_CASE];
+	struct linnet_error e = { 0 };
+	struct type type;
+	int64_t count = 0;
+	bool any;
+
+	while (n && text[n - 1] == ' ')
+		n--;
+	if (!kind_parse(text, n, &type))
+		return false;
+	for (const char *p = open + 1 + strspn(open + 1, " "); *p && *p != '}' && count < MAX_CASE;) {
+		const char *end = member_end(p), *one = arena_strn(m->arena, p, (size_t)(end - p));
+
+		if (!one || !parse_tensor(c, m, one, &member[count++], &any))
+			return false;
+		p = end + (*end == ',');
+		p += strspn(p, " ");
+	}
+	assert_int_equal(members_new(m->arena, type.kind, type.dt, count, out, &e), LINNET_OK);
+	(*out)->key = type.key;
+	memcpy((*out)->data, member, (size_t)count * sizeof *member);
+	return true;
+}
+
+/* A value as text. any: a tensor without elements in it, to be compared by type and shape. */
+static bool parse_tensor(struct test_case *c, struct linnet_model *m, const char *text, struct tensor **out, bool *any)
+{
+	const char *open = strchr(text, '{');
+	struct linnet_error e = { 0 };
+	Onnx__TensorProto *p;
+
+	*any = false;
+	text += strspn(text, " ");
+	if (open && text[word_length(text)] == '(')
+		return parse_members(c, m, text, open, out);
+	if (text_parse_tensor(text, strlen(text), true, c->a, &p, &e)) {
+		CASE_FAILS(c, "%s: %s", text, e.message);
+		return false;
+	}
+	*any = !p->has_raw_data && !p->n_string_data && strstr(text, "...");
+	if (*any)
+		assert_int_equal(tensor_new(c->a, (enum dtype)p->data_type, (int)p->n_dims, p->dims, out, &e), LINNET_OK);
+	else if (proto_tensor(m, p, out, &e)) {
+		CASE_FAILS(c, "%s: %s", text, e.message);
+		return false;
+	}
+	return true;
 }
 
 static bool add_value(struct test_case *c, struct linnet_model *m, char *s)
 {
 	struct value_line *v = &c->value[c->nvalue];
-	struct linnet_error e = { 0 };
-	Onnx__TensorProto *p;
 	struct tensor *t;
 	const char *text = strchr(s, '=') + 1;
 
@@ -780,15 +906,8 @@ static bool add_value(struct test_case *c, struct linnet_model *m, char *s)
 	}
 	v->name = arena_strn(c->a, s, word_length(s));
 	v->text = text;
-	if (text_parse_tensor(text, strlen(text), true, c->a, &p, &e)) {
-		CASE_FAILS(c, "%s: %s", v->name, e.message);
-		return false;
-	}
-	v->any = !p->has_raw_data && !p->n_string_data && strstr(text, "...");
-	if (v->any)
-		assert_int_equal(tensor_new(c->a, (enum dtype)p->data_type, (int)p->n_dims, p->dims, &t, &e), LINNET_OK);
-	else if (proto_tensor(m, p, &t, &e)) {
-		CASE_FAILS(c, "%s: %s", v->name, e.message);
+	if (!parse_tensor(c, m, text, &t, &v->any)) {
+		CASE_FAILS(c, "%s is not given by%s", v->name, text);
 		return false;
 	}
 	v->t = t;
