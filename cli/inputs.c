@@ -36,6 +36,14 @@ static int read_input(const struct graph *g, const char *word, struct arena *a, 
 
 	if (eq && k < 0)
 		return wrong("--input", word, "names no input of the model");
+	if (k >= 0 && g->value[g->in[k]].type.kind != KIND_TENSOR) {
+		struct tensor *t;
+
+		if (proto_load_value(path, &g->value[g->in[k]].type, a, NULL, &t, NULL, &e))
+			return report_error(&e);
+		in[k] = t;
+		return EXIT_YES;
+	}
 	if (data_load(path, k >= 0 ? g->value[g->in[k]].type.dt : DT_UNDEFINED, NULL, a, &list, &n, &e))
 		return report_error(&e);
 	for (int i = 0; i < n; i++) {
@@ -51,6 +59,8 @@ static int read_input(const struct graph *g, const char *word, struct arena *a, 
 
 static int read_folder(const struct graph *g, const char *folder, struct arena *a, const struct tensor **in)
 {
+	const struct type tensor = { .kind = KIND_TENSOR };
+
 	for (uint32_t i = 0;; i++) {
 		const char *path = arena_fmt(a, "%s/input_%u.pb", folder, i), *name = NULL;
 		struct linnet_error e = { 0 };
@@ -60,7 +70,7 @@ static int read_folder(const struct graph *g, const char *folder, struct arena *
 
 		if (!path || stat(path, &s))
 			return i ? EXIT_YES : (fprintf(stderr, "linnet: %s: there is no input_0.pb in that folder\n", folder), EXIT_INPUT);
-		if (proto_load_tensor(path, a, NULL, &t, &name, &e)) {
+		if (proto_load_value(path, i < g->nin ? &g->value[g->in[i]].type : &tensor, a, NULL, &t, &name, &e)) {
 			err_file(&e, e.code, path);
 			return report_error(&e);
 		}

@@ -127,6 +127,62 @@ static json_t *real(double x)
 	return isfinite(x) ? json_real(x) : json_null();
 }
 
+static void print_tensor(struct table *t, const char *name, const struct tensor *x, struct arena *a)
+{
+	struct summary s = summarise(x);
+	struct shape shape = shape_of(x);
+	const char *words = shape_str(NULL, &shape, a);
+	char first[200];
+
+	if (globals.json) {
+		json_t *d = json_array();
+
+		for (int k = 0; k < x->rank; k++)
+			json_array_append_new(d, json_integer(x->d[k]));
+		json_line(json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:I}", "name", name, "dtype", dtype_name(x->dt), "shape", d, "min",
+		                    real(s.min), "max", real(s.max), "mean", real(s.mean), "nan", (json_int_t)s.nan, "inf", (json_int_t)s.inf),
+		          "output");
+		return;
+	}
+	first_elements(x, first, sizeof first);
+	table_add(t, "%s", name);
+	table_add(t, "%s%s", dtype_name(x->dt), words ? words : "");
+	table_add(t, "%.6g", s.min);
+	table_add(t, "%.6g", s.max);
+	table_add(t, "%.6g", s.mean);
+	table_add(t, "%lld", (long long)s.nan);
+	table_add(t, "%lld", (long long)s.inf);
+	table_add(t, "%s", first);
+}
+
+/* One line for a value, and for each of its first members. */
+static void print_value(struct table *t, const char *name, const struct tensor *x, struct arena *a)
+{
+	enum { MOST = 16 };
+	struct type type = { .kind = x->kind, .dt = x->dt, .key = x->key };
+	char words[64];
+
+	if (x->kind == KIND_TENSOR) {
+		print_tensor(t, name, x, a);
+		return;
+	}
+	kind_str(&type, words, sizeof words);
+	if (globals.json) {
+		json_line(json_pack("{s:s, s:s, s:I}", "name", name, "type", words, "members", (json_int_t)x->n), "output");
+	} else {
+		table_add(t, "%s", name);
+		table_add(t, "%s", words);
+		for (int i = 0; i < 5; i++)
+			table_add(t, "%s", "");
+		table_add(t, "%lld member%s%s", (long long)x->n, x->n == 1 ? "" : "s", x->n > MOST ? "; the first of them:" : "");
+	}
+	for (int64_t i = 0; i < x->n && i < MOST; i++) {
+		const char *member = arena_fmt(a, "%s[%lld]", name, (long long)i);
+
+		print_value(t, member ? member : name, tensor_member(x, i), a);
+	}
+}
+
 static void print_outputs(const struct run *r)
 {
 	static const char *const heads[] = { "output", "type", "min", "max", "mean", "NaN", "inf", "first", NULL };
@@ -136,38 +192,12 @@ static void print_outputs(const struct run *r)
 	table_init(&t, 8, "llrrrrrl");
 	for (const char *const *h = heads; *h && !globals.json; h++)
 		table_add(&t, "%s", *h);
-	for (uint32_t i = 0; i < r->nshown; i++) {
-		const struct tensor *x = r->out[i];
-		const char *name = g->value[g->out[r->shown[i]]].name, *words;
-		struct summary s = summarise(x);
-		struct shape shape = shape_of(x);
-		char first[200];
-
-		words = shape_str(NULL, &shape, r->arena);
-		if (globals.json) {
-			json_t *d = json_array();
-
-			for (int k = 0; k < x->rank; k++)
-				json_array_append_new(d, json_integer(x->d[k]));
-			json_line(json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:I}", "name", name, "dtype", dtype_name(x->dt), "shape", d, "min",
-			                    real(s.min), "max", real(s.max), "mean", real(s.mean), "nan", (json_int_t)s.nan, "inf", (json_int_t)s.inf),
-			          "output");
-			continue;
-		}
-		first_elements(x, first, sizeof first);
-		table_add(&t, "%s", name);
-		table_add(&t, "%s%s", dtype_name(x->dt), words ? words : "");
-		table_add(&t, "%.6g", s.min);
-		table_add(&t, "%.6g", s.max);
-		table_add(&t, "%.6g", s.mean);
-		table_add(&t, "%lld", (long long)s.nan);
-		table_add(&t, "%lld", (long long)s.inf);
-		table_add(&t, "%s", first);
-	}
+	for (uint32_t i = 0; i < r->nshown; i++)
+		print_value(&t, g->value[g->out[r->shown[i]]].name, r->out[i], r->arena);
 	table_print(&t, stdout, true);
 }
 
-/* <output>/<name>.npy, with what file names cannot hold turned into '_'. */
+/* <output>/<name>.npy, or .pb of what is no tensor, with what file names cannot hold turned into '_'. */
 static int save_outputs(const struct run *r)
 {
 	struct linnet_error e = { 0 };
@@ -185,8 +215,10 @@ static int save_outputs(const struct run *r)
 
 		for (char *s = name; s && *s; s++)
 			*s = *s == '/' ? '_' : *s;
-		path = name ? arena_fmt(r->arena, "%s/%s.npy", r->opt->output, name) : NULL;
-		if (path ? npy_save(path, r->out[i], &e) : fail_mem(&e))
+		bool tensor = r->out[i]->kind == KIND_TENSOR;
+
+		path = name ? arena_fmt(r->arena, "%s/%s.%s", r->opt->output, name, tensor ? "npy" : "pb") : NULL;
+		if (!path ? fail_mem(&e) : tensor ? npy_save(path, r->out[i], &e) : proto_save_value(path, r->out[i], name, &e))
 			return report_error(&e);
 	}
 	return EXIT_YES;
@@ -404,7 +436,7 @@ const struct command run_command = {
 		{ "data", 0, OPT_STRING, OPT(struct run_cli, data), "DIR", "inputs from a folder with input_0.pb, input_1.pb, ...", NULL },
 		{ "dim", 0, OPT_LIST, OPT(struct run_cli, dim), "NAME=N", "length of a symbolic dimension", NULL },
 		{ "seed", 0, OPT_INT, OPT(struct run_cli, seed), "N", "of drawn inputs and random operators, 1 by default", NULL },
-		{ "output", 'o', OPT_STRING, OPT(struct run_cli, output), "DIR", "write each output to DIR/NAME.npy", NULL },
+		{ "output", 'o', OPT_STRING, OPT(struct run_cli, output), "DIR", "write each output to DIR/NAME.npy, sequences and the like to .pb", NULL },
 		{ "kernels", 'k', OPT_STRING, OPT(struct run_cli, kernels), "WHICH", "kernels to run, fast by default", "reference|fast" },
 		{ "threads", 0, OPT_INT, OPT(struct run_cli, threads), "N", "threads, all processors by default", NULL },
 		{ "repeat", 'n', OPT_INT, OPT(struct run_cli, repeat), "N", "run so many times for the time it takes", NULL },

@@ -60,19 +60,26 @@ static void verdict_words(const struct diff *d, const struct tolerance *t, struc
 {
 	const char *as = shape_str(NULL, &d->ashape, a), *bs = shape_str(NULL, &d->bshape, a);
 
-	if (d->typed_apart)
+	if (d->typed_apart && (d->akind != KIND_TENSOR || d->bkind != KIND_TENSOR)) {
+		struct type at = { .kind = d->akind, .dt = d->adt }, bt = { .kind = d->bkind, .dt = d->bdt };
+		char aw[64], bw[64];
+
+		snprintf(buf, size, "differs: %s of %lld and %s of %lld", kind_str(&at, aw, sizeof aw), (long long)d->amembers,
+		         kind_str(&bt, bw, sizeof bw), (long long)d->bmembers);
+	} else if (d->typed_apart) {
 		snprintf(buf, size, "differs: %s%s and %s%s", dtype_name(d->adt), as ? as : "", dtype_name(d->bdt), bs ? bs : "");
-	else if (diff_agrees(d, t))
+	} else if (diff_agrees(d, t)) {
 		snprintf(buf, size, "agrees");
-	else if (d->nan_at >= 0)
+	} else if (d->nan_at >= 0) {
 		snprintf(buf, size, "differs: NaN in one only, at element %lld", (long long)d->nan_at);
-	else if (d->inf_at >= 0)
+	} else if (d->inf_at >= 0) {
 		snprintf(buf, size, "differs: infinite in one only, at element %lld", (long long)d->inf_at);
-	else if (d->adt == DT_STRING)
+	} else if (d->adt == DT_STRING) {
 		snprintf(buf, size, "differs: %lld strings, first element %lld", (long long)d->wrong, (long long)d->worst);
-	else
+	} else {
 		snprintf(buf, size, "differs: %lld elements, most of all %lld: %.6g and %.6g", (long long)d->wrong, (long long)d->worst,
 		         d->a_worst, d->b_worst);
+	}
 }
 
 static void print_diffs(const struct pair_report *r, const struct tolerance *t, struct arena *a)

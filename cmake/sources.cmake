@@ -83,6 +83,7 @@ layer(graph
 	graph/wire.c
 	graph/sha1.c
 	graph/proto_tensor.c
+	graph/proto_value.c
 	graph/proto.c
 	graph/import.c
 	graph/export.c

@@ -204,10 +204,17 @@ enum linnet_code graph_annotation(const struct graph *g, value_id v, struct type
  * expanded by their body. */
 enum linnet_code graph_export(struct linnet_model *m, int opset, struct linnet_error *e);
 
-/* One tensor file (TensorProto, .pb) to and from memory. */
+/* One tensor file (TensorProto, .pb) to memory. */
 enum linnet_code proto_load_tensor(const char *path, struct arena *a, const struct linnet_limits *l, struct tensor **t, const char **name,
                                    struct linnet_error *e);
-enum linnet_code proto_save_tensor(const char *path, const struct tensor *t, const char *name, struct linnet_error *e);
+
+/*
+ * The same of any value: SequenceProto, OptionalProto or MapProto. want: its kind, and its element type should the file hold no
+ * tensor that tells it.
+ */
+enum linnet_code proto_load_value(const char *path, const struct type *want, struct arena *a, const struct linnet_limits *l,
+                                  struct tensor **t, const char **name, struct linnet_error *e);
+enum linnet_code proto_save_value(const char *path, const struct tensor *t, const char *name, struct linnet_error *e);
 
 /* model.c. l: NULL or zero fields for the defaults. */
 struct linnet_model *model_new(const struct linnet_limits *l, struct linnet_error *e);

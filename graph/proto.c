@@ -401,44 +401,51 @@ enum linnet_code proto_save_memory(const struct linnet_model *m, struct arena *a
 	return code;
 }
 
-/* ---- Files of one tensor ---- */
+/* ---- Files of one value ---- */
 
-static enum linnet_code load_tensor(struct linnet_model *m, struct tensor **t, const char **name, struct linnet_error *e)
+static enum linnet_code load_value(struct linnet_model *m, const struct type *want, struct tensor **t, const char **name,
+                                   struct linnet_error *e)
 {
 	struct wire_limits l = wire_limits(&m->limits);
-	const Onnx__TensorProto *p;
 	ProtobufCMessage *msg;
+	const char *found = NULL;
 	struct bytes b;
 
 	TRY(file_load(m->arena, m->path, m->limits.max_bytes, &b, e));
-	TRY(wire_read(m->arena, &onnx__tensor_proto__descriptor, b.p, b.n, &l, &msg, e));
-	p = (const Onnx__TensorProto *)msg;
+	TRY(wire_read(m->arena, proto_of_kind(want->kind), b.p, b.n, &l, &msg, e));
+	TRY(proto_value(m, want, msg, t, &found, e));
 	if (name)
-		*name = p->name ? p->name : "";
-	return proto_tensor(m, p, t, e);
+		*name = found ? found : "";
+	return LINNET_OK;
+}
+
+enum linnet_code proto_load_value(const char *path, const struct type *want, struct arena *a, const struct linnet_limits *l,
+                                  struct tensor **t, const char **name, struct linnet_error *e)
+{
+	struct linnet_model m = { .arena = a, .path = path };
+
+	limits_fill(&m.limits, l);
+	return err_file(e, load_value(&m, want, t, name, e), path);
 }
 
 enum linnet_code proto_load_tensor(const char *path, struct arena *a, const struct linnet_limits *l, struct tensor **t,
                                    const char **name, struct linnet_error *e)
 {
-	struct linnet_model m = { .arena = a, .path = path };
-
-	limits_fill(&m.limits, l);
-	return err_file(e, load_tensor(&m, t, name, e), path);
+	return proto_load_value(path, &(struct type){ .kind = KIND_TENSOR }, a, l, t, name, e);
 }
 
-enum linnet_code proto_save_tensor(const char *path, const struct tensor *t, const char *name, struct linnet_error *e)
+enum linnet_code proto_save_value(const char *path, const struct tensor *t, const char *name, struct linnet_error *e)
 {
 	struct saver s = { .m.arena = arena_new() };
-	Onnx__TensorProto *p;
+	const ProtobufCMessage *p;
 	struct wire_plan plan;
 	enum linnet_code code;
 
 	if (!s.m.arena)
 		return fail_mem(e);
-	code = proto_from_tensor(s.m.arena, t, name, &p, e);
+	code = proto_from_value(s.m.arena, t, name, &p, e);
 	if (!code)
-		code = wire_measure(s.m.arena, &p->base, NULL, NULL, &plan, e);
+		code = wire_measure(s.m.arena, p, NULL, NULL, &plan, e);
 	if (!code)
 		code = plan.item->size > MESSAGE_MAX ? too_big(plan.item->size, e) : save_plan(&s, &plan, path, e);
 	arena_free(s.m.arena);

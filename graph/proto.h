@@ -37,4 +37,12 @@ enum linnet_code proto_sparse(struct linnet_model *m, const Onnx__SparseTensorPr
 enum linnet_code proto_from_tensor(struct arena *a, const struct tensor *t, const char *name, Onnx__TensorProto **out,
                                    struct linnet_error *e);
 
+/* proto_value.c: what a file of such a value holds, a value, and the converse. want: its kind, and its type where the file leaves
+ * it open; maps of scalars by int64 or string keys only (LINNET_EUNSUPPORTED). */
+const ProtobufCMessageDescriptor *proto_of_kind(enum type_kind kind);
+enum linnet_code proto_value(struct linnet_model *m, const struct type *want, const ProtobufCMessage *msg, struct tensor **out,
+                             const char **name, struct linnet_error *e);
+enum linnet_code proto_from_value(struct arena *a, const struct tensor *t, const char *name, const ProtobufCMessage **out,
+                                  struct linnet_error *e);
+
 #endif

@@ -162,12 +162,35 @@ static void add_floats(struct diff *d, const struct tensor *a, const struct tens
 	d->n += n;
 }
 
+/* Members one by one; what is told of types is that of the whole, or of the first pair of members that are apart. */
+static void add_members(struct diff *d, const struct tensor *a, const struct tensor *b, const struct tolerance *t)
+{
+	d->typed_apart = a->kind != b->kind || a->key != b->key || a->n != b->n;
+	for (int64_t i = 0; i < a->n && !d->typed_apart; i++)
+		diff_add(d, tensor_member(a, i), tensor_member(b, i), t);
+	if (d->typed_apart && d->akind == KIND_TENSOR && a->kind == b->kind && a->n == b->n)
+		return;
+	d->akind = a->kind;
+	d->bkind = b->kind;
+	d->amembers = a->n;
+	d->bmembers = b->n;
+	d->adt = a->dt;
+	d->bdt = b->dt;
+	d->ashape = d->bshape = shape_unknown();
+}
+
 void diff_add(struct diff *d, const struct tensor *a, const struct tensor *b, const struct tolerance *t)
 {
 	struct shape sa = shape_of(a), sb = shape_of(b);
 
 	if (d->typed_apart)
 		return;
+	d->akind = a->kind;
+	d->bkind = b->kind;
+	if (a->kind != KIND_TENSOR || b->kind != KIND_TENSOR) {
+		add_members(d, a, b, t);
+		return;
+	}
 	d->adt = a->dt;
 	d->bdt = b->dt;
 	d->ashape = sa;

@@ -117,8 +117,8 @@ static double rounding(const struct graph *g)
 	return n * unit;
 }
 
-static enum linnet_code compare(const struct runner *r, const struct tensor *found, const struct tensor *want, const char *name,
-                                struct linnet_error *e)
+static enum linnet_code compare_tensors(const struct runner *r, const struct tensor *found, const struct tensor *want,
+                                        const char *name, struct linnet_error *e)
 {
 	struct shape a = shape_of(found), b = shape_of(want);
 
@@ -132,13 +132,42 @@ static enum linnet_code compare(const struct runner *r, const struct tensor *fou
 	return want->dt == DT_STRING ? compare_strings(found, want, name, e) : compare_numbers(r, found, want, name, e);
 }
 
+static enum linnet_code compare(const struct runner *r, const struct tensor *found, const struct tensor *want, const char *name,
+                                struct linnet_error *e)
+{
+	char a[64], b[64];
+
+	if (found->kind != want->kind || found->key != want->key) {
+		struct type ta = { .kind = found->kind, .dt = found->dt, .key = found->key };
+		struct type tb = { .kind = want->kind, .dt = want->dt, .key = want->key };
+
+		return fail(e, LINNET_ETYPE, "output \"%s\" is %s; expected %s", name, kind_str(&ta, a, sizeof a), kind_str(&tb, b, sizeof b));
+	}
+	if (want->kind == KIND_TENSOR)
+		return compare_tensors(r, found, want, name, e);
+	if (found->n != want->n)
+		return fail(e, LINNET_ESHAPE, "output \"%s\" has %lld members; expected %lld", name, (long long)found->n, (long long)want->n);
+	for (int64_t i = 0; i < want->n; i++) {
+		const char *member = arena_fmt(r->arena, "%s[%lld]", name, (long long)i);
+
+		if (!member)
+			return fail_mem(e);
+		TRY(compare(r, tensor_member(found, i), tensor_member(want, i), member, e));
+	}
+	return LINNET_OK;
+}
+
 /* ---- One data set ---- */
 
-/* The files <set>/<kind>_<i>.pb: list[k] is what belongs to graph input or output k. */
-static enum linnet_code load_tensors(struct runner *r, const char *set, const char *kind, const value_id *id, uint32_t n,
+/*
+ * The files <set>/<kind>_<i>.pb: list[k] is what belongs to graph input or output k. What kind of value a file holds is not told by it:
+ * it is that of input or output i.
+ */
+static enum linnet_code load_values(struct runner *r, const char *set, const char *kind, const value_id *id, uint32_t n,
                                      const struct tensor **list, struct linnet_error *e)
 {
 	const struct graph *g = r->model->graph;
+	const struct type tensor = { .kind = KIND_TENSOR };
 
 	for (uint32_t i = 0;; i++) {
 		const char *path = arena_fmt(r->arena, "%s/%s/%s_%u.pb", r->folder, set, kind, i), *name = NULL;
@@ -149,7 +178,7 @@ static enum linnet_code load_tensors(struct runner *r, const char *set, const ch
 			return fail_mem(e);
 		if (!exists(path))
 			return LINNET_OK;
-		TRY(proto_load_tensor(path, r->arena, r->opt->limits, &t, &name, e));
+		TRY(proto_load_value(path, i < n ? &g->value[id[i]].type : &tensor, r->arena, r->opt->limits, &t, &name, e));
 		while (k < n && !(name && !strcmp(name, g->value[id[k]].name)))
 			k++;
 		if (k == n)
@@ -170,8 +199,8 @@ static enum linnet_code run_set(struct runner *r, const char *set, struct linnet
 	TRY_NEW(in, r->arena, g->nin);
 	TRY_NEW(out, r->arena, g->nout);
 	TRY_NEW(want, r->arena, g->nout);
-	TRY(load_tensors(r, set, "input", g->in, g->nin, in, e));
-	TRY(load_tensors(r, set, "output", g->out, g->nout, want, e));
+	TRY(load_values(r, set, "input", g->in, g->nin, in, e));
+	TRY(load_values(r, set, "output", g->out, g->nout, want, e));
 	code = plan_run(r->plan, in, out, e);
 	for (uint32_t i = 0; i < g->nout; i++) {
 		if (!code && want[i])

@@ -80,6 +80,8 @@ struct tolerance {
 struct diff {
 	const char *name;
 	enum dtype adt, bdt;
+	enum type_kind akind, bkind; /* when one is no tensor: */
+	int64_t amembers, bmembers;
 	struct shape ashape, bshape; /* of the first pair that differs in type, else of the last one */
 	bool typed_apart;            /* element types or shapes differ: nothing below counts that pair */
 	int64_t n, wrong;            /* elements compared; beyond tolerance */

@@ -359,7 +359,7 @@ static void tensor_files(void **state)
 		const char *name;
 
 		assert_int_equal(tensor_wrap(a, cases[i].dt, 1, &cases[i].n, cases[i].data, &t, &e), LINNET_OK);
-		assert_int_equal(proto_save_tensor(path, t, "name", &e), LINNET_OK);
+		assert_int_equal(proto_save_value(path, t, "name", &e), LINNET_OK);
 		if (proto_load_tensor(path, a, NULL, &back, &name, &e))
 			fail_msg("%s", e.message);
 		assert_string_equal(name, "name");

@@ -126,7 +126,7 @@ static void write_tensor(const struct folder *f, const char *file, const char *n
 	for (int64_t i = 0; i < n; i++)
 		tensor_put(t, i, v[i]);
 	snprintf(path, sizeof path, "%s/test_data_set_0/%s", f->path, file);
-	assert_int_equal(proto_save_tensor(path, t, name, NULL), LINNET_OK);
+	assert_int_equal(proto_save_value(path, t, name, NULL), LINNET_OK);
 	arena_free(a);
 }
 
