@@ -7,6 +7,7 @@ layer(ops
 	ops/base/dim.c
 	ops/base/shape.c
 	ops/base/str.c
+	ops/base/utf8.c
 	ops/base/map.c
 	ops/base/thread.c
 	ops/table.c ops/since.c

@@ -9,6 +9,7 @@
 
 #include "graph/text_syntax.h"
 #include "ops/base/str.h"
+#include "ops/base/utf8.h"
 
 struct printer {
 	struct str s;
@@ -32,29 +33,15 @@ static void line(struct printer *p)
 		add(p, "  ");
 }
 
-/* Length of the UTF-8 character at t, 0 when it is none. */
-static size_t utf8(const unsigned char *t, size_t n)
-{
-	size_t len = *t < 0x80 ? 1 : *t >= 0xc2 && *t < 0xe0 ? 2 : *t >= 0xe0 && *t < 0xf0 ? 3 : *t >= 0xf0 && *t < 0xf5 ? 4 : 0;
-
-	if (len > n)
-		return 0;
-	for (size_t i = 1; i < len; i++)
-		if ((t[i] & 0xc0) != 0x80)
-			return 0;
-	if ((*t == 0xe0 && t[1] < 0xa0) || (*t == 0xed && t[1] > 0x9f) || (*t == 0xf0 && t[1] < 0x90) || (*t == 0xf4 && t[1] > 0x8f))
-		return 0;
-	return len;
-}
-
 /* Characters as they are, newline and tab included; \xHH for other control characters and what is not UTF-8. */
 static void quoted(struct printer *p, const void *text, size_t n)
 {
 	const unsigned char *t = text;
+	uint32_t c;
 
 	add(p, "\"");
 	for (size_t i = 0; i < n;) {
-		size_t len = utf8(t + i, n - i);
+		size_t len = utf8_get((const char *)text + i, n - i, &c);
 
 		if (!len || (t[i] < ' ' && t[i] != '\n' && t[i] != '\t') || t[i] == 0x7f) {
 			str_addf(&p->s, "\\x%02x", t[i++]);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ops/base/str.h"
+#include "ops/base/utf8.h"
 #include "runtime/data.h"
 
 /* What a header says. Our own byte order is little-endian. */
@@ -241,49 +242,6 @@ static void walk_next(struct walk *w, const struct layout *h)
 		w->at -= w->stride[k] * h->d[k];
 		w->index[k] = 0;
 	}
-}
-
-/* One code point as UTF-8; bytes written, 0 when it is none. */
-static size_t utf8_put(uint32_t c, char *p)
-{
-	if (c < 0x80) {
-		p[0] = (char)c;
-		return 1;
-	}
-	if (c < 0x800) {
-		p[0] = (char)(0xc0 | c >> 6);
-		p[1] = (char)(0x80 | (c & 63));
-		return 2;
-	}
-	if (c < 0x10000) {
-		p[0] = (char)(0xe0 | c >> 12);
-		p[1] = (char)(0x80 | (c >> 6 & 63));
-		p[2] = (char)(0x80 | (c & 63));
-		return c >= 0xd800 && c < 0xe000 ? 0 : 3;
-	}
-	p[0] = (char)(0xf0 | c >> 18);
-	p[1] = (char)(0x80 | (c >> 12 & 63));
-	p[2] = (char)(0x80 | (c >> 6 & 63));
-	p[3] = (char)(0x80 | (c & 63));
-	return c <= 0x10ffff ? 4 : 0;
-}
-
-/* The code point at p; bytes it takes, 0 when the bytes are not UTF-8. */
-static size_t utf8_get(const char *p, size_t n, uint32_t *c)
-{
-	const unsigned char *u = (const unsigned char *)p;
-	size_t len = u[0] < 0x80 ? 1 : u[0] >> 5 == 6 ? 2 : u[0] >> 4 == 14 ? 3 : u[0] >> 3 == 30 ? 4 : 0;
-	char again[4];
-
-	if (!len || len > n)
-		return 0;
-	*c = len == 1 ? u[0] : u[0] & (0x7fu >> len);
-	for (size_t i = 1; i < len; i++) {
-		if (u[i] >> 6 != 2)
-			return 0;
-		*c = *c << 6 | (u[i] & 63);
-	}
-	return utf8_put(*c, again) == len ? len : 0; /* no surrogates, nothing longer than need be */
 }
 
 static uint32_t code_point(const unsigned char *p, bool big)

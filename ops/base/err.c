@@ -1,6 +1,8 @@
 /* The error record. */
 #include "ops/base/err.h"
 
+#include "ops/base/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,33 +29,24 @@ const char *linnet_code_text(enum linnet_code code)
 	return (size_t)code < sizeof texts / sizeof *texts ? texts[code] : "?";
 }
 
-/* Bytes of the printable UTF-8 character at p; 0 when it is none. */
-static size_t character(const unsigned char *p)
+/* Bytes of the printable UTF-8 character at p, which ends with a zero; 0 when it is none. */
+static size_t character(const char *p)
 {
-	size_t n = *p < 0x80 ? 1 : *p >= 0xc2 && *p < 0xe0 ? 2 : *p >= 0xe0 && *p < 0xf0 ? 3 : *p >= 0xf0 && *p < 0xf5 ? 4 : 0;
-	uint32_t c = n > 1 ? *p & (0x7fu >> n) : *p;
+	uint32_t c = 0;
+	size_t n = utf8_get(p, 4, &c);
 
-	for (size_t i = 1; i < n; i++) {
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (p[i] & 0x3f);
-	}
-	if (c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff)
-		return 0;
-	return n > 2 && c < (n == 3 ? 0x800u : 0x10000u) ? 0 : n;
+	return c < 0x20 || (c >= 0x7f && c < 0xa0) ? 0 : n;
 }
 
 /* One line of valid text, whatever a file's names hold and wherever it was cut. */
 static void make_printable(char *s)
 {
-	unsigned char *p = (unsigned char *)s;
-
-	while (*p) {
-		size_t n = character(p);
+	while (*s) {
+		size_t n = character(s);
 
 		if (!n)
-			*p = *p < ' ' ? ' ' : '?';
-		p += n ? n : 1;
+			*s = *s > 0 && *s < ' ' ? ' ' : '?';
+		s += n ? n : 1;
 	}
 }
 
