@@ -40,6 +40,7 @@ layer(ops
 	ops/signal.c
 	ops/random.c
 	ops/training.c
+	ops/regex.c ops/strings.c
 	ops/contrib.c
 	ops/contrib_dense.c
 	ops/contrib_nbits.c
@@ -47,7 +48,7 @@ layer(ops
 	ops/fast/level.c
 	ops/fast/table.c
 	ops/blas.c)
-target_link_libraries(linnet_ops PUBLIC Threads::Threads PkgConfig::OPENBLAS PkgConfig::LAPACKE ${SLEEF_LIBRARY} m)
+target_link_libraries(linnet_ops PUBLIC Threads::Threads PkgConfig::OPENBLAS PkgConfig::LAPACKE PkgConfig::PCRE2 ${SLEEF_LIBRARY} m)
 
 # Fast kernels: the same sources once for each instruction set; level.c chooses at start.
 set(FAST_SOURCES

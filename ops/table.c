@@ -27,6 +27,7 @@
 	X(signal)                                                                                  \
 	X(random)                                                                                  \
 	X(training)                                                                                \
+	X(strings)                                                                                 \
 	X(contrib_attention)                                                                       \
 	X(contrib_norm)                                                                            \
 	X(contrib)                                                                                 \
