@@ -360,7 +360,7 @@ void type_set_ratios(struct shape_call *c, int out, const struct ratio *elements
  * another's. */
 void join_sym(struct shape_call *c, dim (*f)(struct dims *t, dim a, dim b));
 
-/* Input i as doubles in scratch memory, NULL when left out. */
+/* Input i as doubles, in scratch memory or its own; NULL when left out. */
 enum linnet_code kernel_doubles(struct kernel_call *c, int i, const double **out);
 
 /* Strides in elements of a tensor seen through a broadcast to `shape` of rank r: 0 along broadcast axes. */

@@ -4,12 +4,12 @@
  *
  * The products work on integers held exactly in doubles, by the shape functions and kernels of MatMul and Conv.
  */
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
-#include "ops/kernel.h"
+#include "ops/quant.h"
 
-#define QUANTISED_8 (SET(INT8) | SET(UINT8))
 #define QUANTISED                                                                                  \
 	(QUANTISED_8 | SET(INT16) | SET(UINT16) | SET(INT4) | SET(UINT4) | SET(INT2) | SET(UINT2) | FLOAT8S | \
 	 SET(FLOAT4E2M1) | SET(FLOAT6E2M3) | SET(FLOAT6E3M2))
@@ -120,8 +120,7 @@ static int64_t scale_at(const struct kernel_call *c, const struct scaling *s, in
 	return s->block ? (outer * s->nscale + along / s->block) * s->after + inner : along;
 }
 
-/* The integer nearest to v, ties to even, plus the zero point, within the type. */
-static void put_integer(struct tensor *y, int64_t i, double v, int64_t zero)
+void quant_put(struct tensor *y, int64_t i, double v, int64_t zero)
 {
 	unsigned bits = dtype_bits(y->dt);
 	bool sign = dtype_class(y->dt) == CLASS_INT;
@@ -156,7 +155,7 @@ static enum linnet_code quantize(struct kernel_call *c)
 		double q = rounded(t, tensor_get(x, i) / tensor_get(scale, k));
 
 		if (dtype_class(y->dt) != CLASS_FLOAT)
-			put_integer(y, i, q, zero ? tensor_get_int(zero, k) : 0);
+			quant_put(y, i, q, zero ? tensor_get_int(zero, k) : 0);
 		else if (dtype_in(y->dt, FLOAT8S))
 			((uint8_t *)y->data)[i] = narrow_from_double(y->dt, q + (zero ? tensor_get(zero, k) : 0), saturate);
 		else
@@ -205,7 +204,7 @@ static enum linnet_code dynamic_quantize(struct kernel_call *c)
 	zero = nearbyint(rounded(DT_FLOAT, -lo / scale));
 	zero = zero > 255 ? 255 : zero;
 	for (int64_t i = 0; i < x->n && c->out[0]; i++)
-		put_integer(c->out[0], i, rounded(DT_FLOAT, tensor_get(x, i) / scale), (int64_t)zero);
+		quant_put(c->out[0], i, rounded(DT_FLOAT, tensor_get(x, i) / scale), (int64_t)zero);
 	if (c->out[1])
 		tensor_put(c->out[1], 0, scale);
 	if (c->out[2])
@@ -213,45 +212,95 @@ static enum linnet_code dynamic_quantize(struct kernel_call *c)
 	return LINNET_OK;
 }
 
-/* ---- Products ---- */
-
-/* The attributes of a call in the order of another row that has the same ones. */
-enum { MAX_ATTRS = 8 };
-static void attrs_as(const struct op *op, const struct attr *attr, const struct op *as, struct attr out[MAX_ATTRS])
+enum linnet_code quant_dynamic(struct kernel_call *c, const struct tensor *x, struct quant_operand *out)
 {
-	for (int i = 0; i < op_nattr(as) && i < MAX_ATTRS; i++)
-		out[i] = *attr_get(op, attr, as->attr[i].name);
+	struct tensor *y[3];
+
+	TRY(tensor_new(c->scratch, DT_UINT8, x->rank, x->d, &y[0], c->e));
+	TRY(tensor_new(c->scratch, DT_FLOAT, 0, NULL, &y[1], c->e));
+	TRY(tensor_new(c->scratch, DT_UINT8, 0, NULL, &y[2], c->e));
+	*out = (struct quant_operand){ y[0], y[1], y[2] };
+	return quant_call(c, NULL, "DynamicQuantizeLinear", 1, &x, 3, y);
 }
 
-/* The output shape of MatMul or Conv on the inputs from[0], from[1], ... */
-static enum linnet_code shape_as(struct shape_call *c, const char *name, int n, const int *from)
+/* ---- Other rows' shapes and kernels ---- */
+
+enum { MAX_ATTRS = 12, MAX_OPERANDS = 8 };
+
+/* The attributes of a call for another row: the call's where it has them, else the row's defaults; lists are then empty. */
+static void attrs_as(const struct op *op, const struct attr *attr, const struct op *as, struct attr out[MAX_ATTRS])
 {
-	const struct type *in[3];
+	assert(op_nattr(as) <= MAX_ATTRS);
+	for (int i = 0; i < op_nattr(as); i++) {
+		const struct op_attr *row = &as->attr[i];
+
+		out[i] = *attr_get(op, attr, row->name);
+		if (attr_given(&out[i]) || row->flags & OPTIONAL || row->kind == ATTR_STRINGS)
+			continue;
+		out[i] = (struct attr){ .name = row->name, .kind = row->kind, .i = row->i, .f = row->f };
+		if (row->s)
+			out[i].s = (struct text){ row->s, strlen(row->s) };
+	}
+}
+
+/* Numbers quantised are not the numbers meant: inputs' values are not shown. */
+enum linnet_code quant_shape(struct shape_call *c, const char *domain, const char *name, int n, const int *from)
+{
+	const struct type *in[MAX_OPERANDS];
+	struct type plain[MAX_OPERANDS];
 	struct attr attr[MAX_ATTRS];
 	struct shape_call inner = *c;
 
-	for (int i = 0; i < n; i++)
-		in[i] = from[i] < c->nin ? c->in[from[i]] : NULL;
-	inner.op = op_newest(NULL, name);
+	assert(n <= MAX_OPERANDS);
+	for (int i = 0; i < n; i++) {
+		in[i] = NULL;
+		if (from[i] >= c->nin || !c->in[from[i]])
+			continue;
+		plain[i] = (struct type){ .dt = c->in[from[i]]->dt, .shape = c->in[from[i]]->shape };
+		in[i] = &plain[i];
+	}
+	inner.op = op_newest(domain, name);
 	attrs_as(c->op, c->attr, inner.op, attr);
 	inner.attr = attr;
 	inner.nin = n;
 	inner.in = in;
-	inner.nout = 1;
 	return inner.op->shape(&inner);
 }
 
-static enum linnet_code shape_matmul_integer(struct shape_call *c) { return shape_as(c, "MatMul", 2, (int[]){ 0, 1 }); }
-static enum linnet_code shape_qlinear_matmul(struct shape_call *c) { return shape_as(c, "MatMul", 2, (int[]){ 0, 3 }); }
-static enum linnet_code shape_conv_integer(struct shape_call *c) { return shape_as(c, "Conv", 2, (int[]){ 0, 1 }); }
-static enum linnet_code shape_qlinear_conv(struct shape_call *c) { return shape_as(c, "Conv", 3, (int[]){ 0, 3, 8 }); }
+enum linnet_code quant_call(struct kernel_call *c, const char *domain, const char *name, int n, const struct tensor *const *in, int nout,
+                            struct tensor *const *out)
+{
+	struct attr attr[MAX_ATTRS];
+	struct kernel_call inner = *c;
 
-/*
- * (x - zero) scale in doubles. zero and scale (NULL: 0 and 1) broadcast to x, but as vectors they are along `axis`, which counts
- * from the end when negative.
- */
-static enum linnet_code centred(struct kernel_call *c, const struct tensor *x, const struct tensor *zero, const struct tensor *scale,
-                                int axis, struct tensor **out)
+	inner.op = op_newest(domain, name);
+	if (!inner.op->kernel)
+		return fail(c->e, LINNET_EUNSUPPORTED, "%s has no kernel", name);
+	attrs_as(c->op, c->attr, inner.op, attr);
+	inner.attr = attr;
+	inner.nin = n;
+	inner.in = in;
+	inner.out = out;
+	inner.nout = nout;
+	return inner.op->kernel(&inner);
+}
+
+enum linnet_code quant_run(struct kernel_call *c, enum dtype t, const char *name, int n, const struct tensor *const *in, int rank,
+                           const int64_t *d, struct tensor **out)
+{
+	TRY(tensor_new(c->scratch, t, rank, d, out, c->e));
+	return quant_call(c, NULL, name, n, in, 1, out);
+}
+
+/* ---- Products ---- */
+
+static enum linnet_code shape_matmul_integer(struct shape_call *c) { return quant_shape(c, NULL, "MatMul", 2, (int[]){ 0, 1 }); }
+static enum linnet_code shape_qlinear_matmul(struct shape_call *c) { return quant_shape(c, NULL, "MatMul", 2, (int[]){ 0, 3 }); }
+static enum linnet_code shape_conv_integer(struct shape_call *c) { return quant_shape(c, NULL, "Conv", 2, (int[]){ 0, 1 }); }
+static enum linnet_code shape_qlinear_conv(struct shape_call *c) { return quant_shape(c, NULL, "Conv", 3, (int[]){ 0, 3, 8 }); }
+
+enum linnet_code quant_centre(struct kernel_call *c, const struct tensor *x, const struct tensor *zero, const struct tensor *scale,
+                              int axis, struct tensor **out)
 {
 	const struct tensor *by[2] = { zero, scale };
 	int64_t stride[2][MAX_RANK] = { { 0 } }, at[MAX_RANK] = { 0 }, i = 0;
@@ -260,6 +309,8 @@ static enum linnet_code centred(struct kernel_call *c, const struct tensor *x, c
 	for (int k = 0; k < 2; k++) {
 		if (!by[k] || by[k]->n == 1)
 			continue;
+		if (by[k]->rank > x->rank)
+			return fail(c->e, LINNET_ESHAPE, "scale or zero point has rank %d; the operand has %d", by[k]->rank, x->rank);
 		if (by[k]->rank == 1 && x->rank > 1)
 			stride[k][axis < 0 ? x->rank + axis : axis] = 1;
 		else
@@ -285,91 +336,115 @@ static enum linnet_code centred(struct kernel_call *c, const struct tensor *x, c
 	return LINNET_OK;
 }
 
-/* MatMul or Conv in doubles, of the shape of the output. */
-static enum linnet_code product(struct kernel_call *c, const char *name, int n, const struct tensor *const *in, struct tensor **out)
+/* Scales are by row or column, which are these axes of the sums. */
+static enum linnet_code rescale(struct kernel_call *c, const struct tensor *a_scale, int axis_a, const struct tensor *b_scale, int axis_b,
+                                const struct tensor *scale, struct tensor *y)
 {
-	struct attr attr[MAX_ATTRS];
-	struct kernel_call inner = *c;
+	struct tensor *factor;
 
-	TRY(tensor_new(c->scratch, DT_DOUBLE, c->out[0]->rank, c->out[0]->d, out, c->e));
-	inner.op = op_newest(NULL, name);
-	attrs_as(c->op, c->attr, inner.op, attr);
-	inner.attr = attr;
-	inner.nin = n;
-	inner.in = in;
-	inner.out = out;
-	inner.nout = 1;
-	return inner.op->kernel(&inner);
+	if (!a_scale || !b_scale)
+		return LINNET_OK;
+	TRY(tensor_new(c->scratch, DT_DOUBLE, y->rank, y->d, &factor, c->e));
+	for (int64_t i = 0; i < factor->n; i++)
+		tensor_put(factor, i, 1);
+	TRY(quant_centre(c, factor, NULL, a_scale, axis_a, &factor));
+	TRY(quant_centre(c, factor, NULL, b_scale, axis_b, &factor));
+	for (int64_t i = 0; i < y->n; i++) {
+		double f = rounded(DT_FLOAT, tensor_get(factor, i));
+
+		if (scale)
+			f = rounded(DT_FLOAT, f / tensor_get(scale, 0));
+		tensor_put(y, i, rounded(DT_FLOAT, rounded(DT_FLOAT, tensor_get(y, i)) * f));
+	}
+	return LINNET_OK;
+}
+
+/* Where B is a vector the output has no columns. */
+enum linnet_code quant_matmul(struct kernel_call *c, const struct quant_operand *a, const struct quant_operand *b,
+                              const struct tensor *scale, struct tensor **y)
+{
+	struct tensor *l, *r;
+
+	TRY(quant_centre(c, a->x, a->zero, NULL, -2, &l));
+	TRY(quant_centre(c, b->x, b->zero, NULL, -1, &r));
+	TRY(quant_run(c, DT_DOUBLE, "MatMul", 2, (const struct tensor *[]){ l, r }, c->out[0]->rank, c->out[0]->d, y));
+	return rescale(c, a->scale, b->x->rank == 1 ? -1 : -2, b->scale, -1, scale, *y);
+}
+
+enum linnet_code quant_conv(struct kernel_call *c, const struct quant_operand *x, const struct quant_operand *w,
+                            const struct tensor *bias, const struct tensor *scale, const struct shape *s, struct tensor **y)
+{
+	struct tensor *l, *r;
+
+	TRY(quant_centre(c, x->x, x->zero, NULL, 1, &l));
+	TRY(quant_centre(c, w->x, w->zero, NULL, 0, &r));
+	TRY(quant_run(c, DT_DOUBLE, "Conv", bias ? 3 : 2, (const struct tensor *[]){ l, r, bias }, s->rank, s->d, y));
+	return rescale(c, x->scale, 1, w->scale, 1, scale, *y);
 }
 
 static const struct tensor *optional(const struct kernel_call *c, int i) { return i < c->nin ? c->in[i] : NULL; }
 
-/* Y = (A - a_zero_point) (B - b_zero_point), zero points by row and by column; likewise a convolution, by channel of w. */
-static enum linnet_code integer_product(struct kernel_call *c, const char *name, int axis_a, int axis_b)
+/* Sums that the type cannot hold wrap. */
+enum linnet_code quant_sums(struct kernel_call *c, const struct tensor *y)
 {
-	struct tensor *a, *b, *y;
-
-	TRY(centred(c, c->in[0], optional(c, 2), NULL, axis_a, &a));
-	TRY(centred(c, c->in[1], optional(c, 3), NULL, axis_b, &b));
-	TRY(product(c, name, 2, (const struct tensor *[]){ a, b }, &y));
 	for (int64_t i = 0; i < y->n; i++)
 		tensor_put_int(c->out[0], i, (int64_t)tensor_get(y, i));
 	return LINNET_OK;
 }
 
-static enum linnet_code matmul_integer(struct kernel_call *c) { return integer_product(c, "MatMul", -2, -1); }
-static enum linnet_code conv_integer(struct kernel_call *c) { return integer_product(c, "Conv", 1, 0); }
-
-/* y = a b in real numbers, quantised by y_scale and y_zero_point. */
-static enum linnet_code requantise(struct kernel_call *c, const struct tensor *y)
+static enum linnet_code matmul_integer(struct kernel_call *c)
 {
-	double scale = tensor_get(c->in[6], 0);
+	struct tensor *y;
 
-	for (int64_t i = 0; i < y->n; i++) {
-		double q = tensor_get(y, i) / scale;
+	TRY(quant_matmul(c, &(struct quant_operand){ c->in[0], NULL, optional(c, 2) },
+	                 &(struct quant_operand){ c->in[1], NULL, optional(c, 3) }, NULL, &y));
+	return quant_sums(c, y);
+}
 
-		if (dtype_class(c->out[0]->dt) == CLASS_FLOAT)
-			tensor_put(c->out[0], i, q + tensor_get(c->in[7], 0));
+static enum linnet_code conv_integer(struct kernel_call *c)
+{
+	struct shape s = shape_of(c->out[0]);
+	struct tensor *y;
+
+	TRY(quant_conv(c, &(struct quant_operand){ c->in[0], NULL, optional(c, 2) },
+	               &(struct quant_operand){ c->in[1], NULL, optional(c, 3) }, NULL, NULL, &s, &y));
+	return quant_sums(c, y);
+}
+
+void quant_store(struct tensor *y, const struct tensor *x, const struct tensor *scale, const struct tensor *zero)
+{
+	for (int64_t i = 0; i < x->n; i++) {
+		double q = rounded(x->dt, tensor_get(x, i) / (scale ? tensor_get(scale, 0) : 1));
+
+		if (dtype_class(y->dt) == CLASS_FLOAT)
+			tensor_put(y, i, q + (zero ? tensor_get(zero, 0) : 0));
 		else
-			put_integer(c->out[0], i, q, tensor_get_int(c->in[7], 0));
+			quant_put(y, i, q, zero ? tensor_get_int(zero, 0) : 0);
 	}
-	return LINNET_OK;
 }
 
 static enum linnet_code qlinear_matmul(struct kernel_call *c)
 {
-	struct tensor *a, *b, *y;
+	struct tensor *y;
 
-	TRY(centred(c, c->in[0], c->in[2], c->in[1], -2, &a));
-	TRY(centred(c, c->in[3], c->in[5], c->in[4], -1, &b));
-	TRY(product(c, "MatMul", 2, (const struct tensor *[]){ a, b }, &y));
-	return requantise(c, y);
+	TRY(quant_matmul(c, &(struct quant_operand){ c->in[0], c->in[1], c->in[2] },
+	                 &(struct quant_operand){ c->in[3], c->in[4], c->in[5] }, c->in[6], &y));
+	quant_store(c->out[0], y, NULL, c->in[7]);
+	return LINNET_OK;
 }
 
-/* The bias counts in steps of x_scale w_scale. */
 static enum linnet_code qlinear_conv(struct kernel_call *c)
 {
-	const struct tensor *bias = optional(c, 8);
-	struct tensor *x, *w, *b = NULL, *y;
+	struct shape s = shape_of(c->out[0]);
+	struct tensor *y;
 
-	TRY(centred(c, c->in[0], c->in[2], c->in[1], 1, &x));
-	TRY(centred(c, c->in[3], c->in[5], c->in[4], 0, &w));
-	if (bias) {
-		TRY(centred(c, bias, NULL, c->in[4], 0, &b));
-		for (int64_t i = 0; i < b->n; i++)
-			tensor_put(b, i, tensor_get(b, i) * tensor_get(c->in[1], 0));
-	}
-	TRY(product(c, "Conv", bias ? 3 : 2, (const struct tensor *[]){ x, w, b }, &y));
-	return requantise(c, y);
+	TRY(quant_conv(c, &(struct quant_operand){ c->in[0], c->in[1], c->in[2] },
+	               &(struct quant_operand){ c->in[3], c->in[4], c->in[5] }, optional(c, 8), c->in[6], &s, &y));
+	quant_store(c->out[0], y, NULL, c->in[7]);
+	return LINNET_OK;
 }
 
 /* ---- Rows ---- */
-
-#define LIST(title, least) { .name = title, .kind = ATTR_INTS, .s = "", .lo = (least), .hi = INT32_MAX }
-#define CONV_ATTRS                                                                                 \
-	ATTRS({ .name = "auto_pad", .kind = ATTR_STRING, .s = "NOTSET", .oneof = "NOTSET|SAME_UPPER|SAME_LOWER|VALID" }, \
-	      LIST("dilations", 1), { .name = "group", .kind = ATTR_INT, .i = 1, .lo = 1, .hi = INT32_MAX }, \
-	      LIST("kernel_shape", 1), LIST("pads", 0), LIST("strides", 1))
 
 static const struct op rows[] = {
 	{
@@ -445,7 +520,7 @@ static const struct op rows[] = {
 		.in = IN({ "x", T1, FLOW_NONE }, { "w", T2, FLOW_NONE }, { "x_zero_point", T1, FLOW_NONE, OPTIONAL },
 		         { "w_zero_point", T2, FLOW_NONE, OPTIONAL }),
 		.out = OUT({ "y", T3 }),
-		.attr = CONV_ATTRS,
+		.attr = ATTRS(QUANT_CONV),
 		.types = { [T1] = QUANTISED_8, [T2] = QUANTISED_8, [T3] = SET(INT32) },
 		.agree = AGREE_BITS,
 		.shape = shape_conv_integer,
@@ -472,7 +547,7 @@ static const struct op rows[] = {
 		         { "w", T2, FLOW_NONE }, { "w_scale", T, FLOW_NONE }, { "w_zero_point", T2, FLOW_NONE },
 		         { "y_scale", T, FLOW_NONE }, { "y_zero_point", T3, FLOW_NONE }, { "B", T4, FLOW_NONE, OPTIONAL }),
 		.out = OUT({ "y", T3 }),
-		.attr = CONV_ATTRS,
+		.attr = ATTRS(QUANT_CONV),
 		.types = { [T] = SET(FLOAT), [T1] = QUANTISED_8, [T2] = QUANTISED_8, [T3] = QUANTISED_8, [T4] = SET(INT32) },
 		.agree = AGREE_ROUND,
 		.shape = shape_qlinear_conv,

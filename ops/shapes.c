@@ -361,6 +361,10 @@ enum linnet_code kernel_doubles(struct kernel_call *c, int i, const double **out
 	*out = NULL;
 	if (i >= c->nin || !c->in[i])
 		return LINNET_OK;
+	if (c->in[i]->dt == DT_DOUBLE) {
+		*out = c->in[i]->data;
+		return LINNET_OK;
+	}
 	TRY_NEW(p, c->scratch, c->in[i]->n);
 	for (int64_t k = 0; k < c->in[i]->n; k++)
 		p[k] = tensor_get(c->in[i], k);
