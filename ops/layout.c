@@ -400,6 +400,8 @@ static enum linnet_code concat_shape(struct shape_call *c)
 		int64_t len = c->in[i]->shape.d[0];
 		int k = type_elements(c->in[i], part);
 
+		if (!dim_is_int(len))
+			return LINNET_OK; /* only the sum of the lengths is known */
 		for (int j = 0; j < len; j++)
 			e[n++] = k < 0 ? DIM_NONE : part[j];
 	}
