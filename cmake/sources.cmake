@@ -35,6 +35,7 @@ layer(ops
 	ops/attention.c
 	ops/linear.c
 	ops/glu.c
+	ops/legacy.c
 	ops/contrib_attention.c
 	ops/contrib_norm.c
 	ops/signal.c

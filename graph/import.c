@@ -887,6 +887,21 @@ static void complete_split(struct graph *g, node_id id)
 		n->attr[i] = (struct attr){ .name = n->attr[i].name, .kind = ATTR_INT, .i = n->nout };
 }
 
+/* An input that was of floats, of the element type of the data, and is of integers now. */
+static enum linnet_code integers(struct graph *g, const struct op *old, const struct op *op, uint32_t i, const char *name, value_id *v,
+                                 struct linnet_error *e)
+{
+	const struct op_io *was = op_in(old, (int)i), *is = op_in(op, (int)i);
+	struct attr to = { .name = "to", .kind = ATTR_INT, .given = true, .i = DT_INT64 };
+	node_id id;
+
+	if (!was || !is || old->types[was->type] & op->types[is->type])
+		return LINNET_OK;
+	TRY(graph_add_node(g, op_newest(NULL, "Cast"), name, v, 1, NULL, 1, &to, 1, &id, e));
+	*v = g->node[id].out[0];
+	return LINNET_OK;
+}
+
 /* An old row whose attributes became inputs: the newest row with constants in their place. */
 static enum linnet_code modernize(struct import *im, struct scope *s, const struct op *old, const struct call *c,
                                   struct linnet_error *e)
@@ -901,15 +916,18 @@ static enum linnet_code modernize(struct import *im, struct scope *s, const stru
 		return fail(e, LINNET_EINTERNAL, "the row for opset %d has no current form", old->since);
 	TRY_NEW(in, im->scratch, c->nin + UINT8_MAX);
 	TRY_NEW(attr, im->scratch, c->nattr);
-	for (uint32_t i = 0; i < c->nin; i++)
+	for (uint32_t i = 0; i < c->nin; i++) {
 		in[i] = c->in[i];
+		if (in[i])
+			TRY(integers(s->g, old, op, i, c->name, &in[i], e));
+	}
 	for (size_t i = 0; i < c->nattr; i++) {
 		const struct attr *v = &c->attr[i];
 		int at = old->attr[i].input, same = op_attr_index(op, v->name);
-		const struct op_io *io = at ? op_in(op, at) : NULL;
+		const struct op_io *io = at && at != IGNORED ? op_in(op, at) : NULL;
 		const char *hint;
 
-		if (v->kind == ATTR_NONE || (!v->given && io && io->flags & OPTIONAL))
+		if (v->kind == ATTR_NONE || at == IGNORED || (!v->given && io && io->flags & OPTIONAL))
 			continue;
 		if (!at) {
 			if (v->given || (same >= 0 && !same_default(&old->attr[i], &op->attr[same])))
@@ -1009,13 +1027,16 @@ static enum linnet_code lower(struct import *im, struct scope *s, const struct o
 	uint32_t nattr = 0;
 	node_id id;
 
-	if (!old->same)
-		return old->lower ? inline_block(im, s, old, old->lower, c, e) : modernize(im, s, old, c, e);
+	if (!old->lower && !old->write_lower)
+		return modernize(im, s, old, c, e);
+	if (!old->same && old->lower)
+		return inline_block(im, s, old, old->lower, c, e);
 	TRY_NEW(attr, im->scratch, c->nattr);
 	for (size_t i = 0; i < c->nattr; i++)
 		if (c->attr[i].kind != ATTR_NONE)
 			attr[nattr++] = c->attr[i];
-	TRY(graph_add_node(s->g, op_newest(old->domain, old->name), c->name, c->in, c->nin, c->out, c->nout, attr, nattr, &id, e));
+	TRY(graph_add_node(s->g, old->write_lower ? old : op_newest(old->domain, old->name), c->name, c->in, c->nin, c->out, c->nout, attr,
+	                   nattr, &id, e));
 	s->g->node[id].origin = c->origin;
 	s->g->node[id].from = c->from;
 	return look_later(im, s->g, id, old, e);
@@ -1335,6 +1356,30 @@ static enum linnet_code fold_cast(struct graph *g, node_id id, bool *changed, st
 	return LINNET_OK;
 }
 
+/* A text that is written for one call goes by the types of the node's values. */
+static enum linnet_code write_text(struct graph *g, const struct node *n, body_fn *write, struct arena *a, const char **text,
+                                   struct linnet_error *e)
+{
+	struct shape_call c = { .op = n->op, .attr = n->attr, .dims = g->dims, .arena = a, .e = e };
+	const struct type **in;
+	bool *wanted;
+
+	c.nin = (int)n->nin;
+	c.nout = (int)n->nout;
+	TRY_NEW(in, a, n->nin);
+	TRY_NEW(c.out, a, n->nout);
+	TRY_NEW(wanted, a, n->nout);
+	for (uint32_t i = 0; i < n->nin; i++)
+		in[i] = n->in[i] ? &g->value[n->in[i]].type : NULL;
+	for (uint32_t i = 0; i < n->nout; i++) {
+		wanted[i] = n->out[i] != 0;
+		c.out[i] = g->value[n->out[i]].type;
+	}
+	c.in = in;
+	c.wanted = wanted;
+	return write(&c, text);
+}
+
 /* What had to wait for types. */
 static enum linnet_code finish_late(struct import *im, bool *changed, struct linnet_error *e)
 {
@@ -1345,6 +1390,14 @@ static enum linnet_code finish_late(struct import *im, bool *changed, struct lin
 
 		if (!l->old) {
 			TRY(fold_cast(l->g, l->node, changed, e));
+			continue;
+		}
+		if (l->old->write_lower) {
+			const char *text;
+
+			TRY(err_node(e, write_text(l->g, n, l->old->write_lower, im->scratch, &text, e), n->name, l->old->name));
+			TRY(expand(im, l->g, l->node, l->old, text, e));
+			*changed = true;
 			continue;
 		}
 		TRY_NEW(in, im->scratch, n->nin);
@@ -1403,42 +1456,18 @@ enum linnet_code graph_import(struct linnet_model *m, struct linnet_error *e)
 	return err_file(e, code, m->path);
 }
 
-/* The text of a node's body; one that is written for the call goes by the types of the node's values. */
-static enum linnet_code body_of(struct graph *g, const struct node *n, struct arena *a, const char **text, struct linnet_error *e)
-{
-	struct shape_call c = { .op = n->op, .attr = n->attr, .dims = g->dims, .arena = a, .e = e };
-	const struct type **in;
-	bool *wanted;
-
-	*text = n->op->body;
-	if (!n->op->write_body)
-		return LINNET_OK;
-	c.nin = (int)n->nin;
-	c.nout = (int)n->nout;
-	TRY_NEW(in, a, n->nin);
-	TRY_NEW(c.out, a, n->nout);
-	TRY_NEW(wanted, a, n->nout);
-	for (uint32_t i = 0; i < n->nin; i++)
-		in[i] = n->in[i] ? &g->value[n->in[i]].type : NULL;
-	for (uint32_t i = 0; i < n->nout; i++) {
-		wanted[i] = n->out[i] != 0;
-		c.out[i] = g->value[n->out[i]].type;
-	}
-	c.in = in;
-	c.wanted = wanted;
-	return n->op->write_body(&c, text);
-}
-
 enum linnet_code graph_expand(struct graph *g, node_id n, struct linnet_error *e)
 {
-	const char *text;
+	const struct node *x = &g->node[n];
+	const char *text = x->op->body;
 	struct linnet_model m = { .arena = g->arena, .dims = g->dims };
 	struct import im = { .m = &m };
-	enum linnet_code code;
+	enum linnet_code code = LINNET_OK;
 
 	limits_fill(&m.limits, NULL);
 	TRY(import_begin(&im, e));
-	code = err_node(e, body_of(g, &g->node[n], im.scratch, &text, e), g->node[n].name, g->node[n].op->name);
+	if (x->op->write_body)
+		code = err_node(e, write_text(g, x, x->op->write_body, im.scratch, &text, e), x->name, x->op->name);
 	if (!code)
 		code = expand(&im, g, n, g->node[n].op, text, e);
 	arena_free(im.scratch);

@@ -215,6 +215,23 @@ static enum linnet_code fix_resize(struct lowering *l, struct graph *g, node_id 
 	return LINNET_OK;
 }
 
+/* Before opset 11 Gemm had to have C. */
+static enum linnet_code fix_gemm(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e)
+{
+	struct node *n = &g->node[id];
+	value_id in[3] = { n->in[0], n->in[1] };
+	struct tensor *t;
+
+	(void)l;
+	if (version >= 11 || (n->nin > 2 && n->in[2]) || g->value[in[0]].type.dt == DT_UNDEFINED)
+		return LINNET_OK;
+	TRY(tensor_new(g->arena, g->value[in[0]].type.dt, 1, (int64_t[]){ 1 }, &t, e));
+	in[2] = graph_add_const(g, t, "C");
+	n->in = arena_dup(g->arena, in, sizeof in);
+	n->nin = 3;
+	return in[2] && n->in ? LINNET_OK : fail_mem(e);
+}
+
 /* Max and Min of integers, before opset 12: a chain of comparisons. */
 static enum linnet_code fix_extreme(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e)
 {
@@ -296,7 +313,7 @@ static const struct {
 	const char *op;
 	enum linnet_code (*fix)(struct lowering *l, struct graph *g, node_id id, int64_t version, struct linnet_error *e);
 } fixes[] = {
-	{ "CastLike", fix_castlike }, { "Max", fix_extreme },      { "Min", fix_extreme },
+	{ "CastLike", fix_castlike }, { "Gemm", fix_gemm },       { "Max", fix_extreme },      { "Min", fix_extreme },
 	{ "ReduceL1", fix_reduce },   { "ReduceL2", fix_reduce },  { "ReduceLogSum", fix_reduce }, { "ReduceLogSumExp", fix_reduce },
 	{ "ReduceMax", fix_reduce },  { "ReduceMean", fix_reduce }, { "ReduceMin", fix_reduce },    { "ReduceProd", fix_reduce },
 	{ "ReduceSum", fix_reduce },  { "ReduceSumSquare", fix_reduce },
@@ -415,7 +432,8 @@ static enum linnet_code take_row(struct lowering *l, struct graph *g, node_id id
 	TRY_NEW(in, l->scratch, n->nin);
 	for (uint32_t i = 0; i < n->nin; i++)
 		in[i] = n->in[i] ? &g->value[n->in[i]].type : NULL;
-	if (n->ncapture || (row->lower && !(row->same && row->same(n->op, n->attr, (int)n->nin, in))))
+	if (n->ncapture || ((row->lower || row->write_lower) && !row->same) ||
+	    (row->same && !row->same(n->op, n->attr, (int)n->nin, in)))
 		return LINNET_OK;
 	TRY_NEW(attr, g->arena, op_nattr(row));
 	TRY(old_attrs(l, g, n, row, version, attr, done, e));
@@ -532,9 +550,11 @@ enum linnet_code graph_lower(struct graph *g, const struct opset *opset, uint32_
 	return code;
 }
 
-/* Resize before opset 13 looks as if it fitted. */
+/* Resize before opset 13 and Gemm before 11 look as if they fitted. */
 static bool complete(const struct node *n, int64_t version)
 {
+	if (node_is(n, "Gemm"))
+		return version >= 11 || (n->nin > 2 && n->in[2]);
 	return version >= 13 || !node_is(n, "Resize") || (n->nin > 2 && n->in[1] && n->in[2]);
 }
 

@@ -751,45 +751,6 @@ static const struct op rows[] = {
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
-		.name = "BatchNormalization", .since = 9,
-		.doc = "The same without training mode.",
-		.in = IN({ "X", T, FLOW_SMOOTH }, { "scale", T, FLOW_LINEAR }, { "B", T, FLOW_LINEAR },
-		         { "mean", T, FLOW_LINEAR }, { "var", T, FLOW_SMOOTH }),
-		.out = OUT({ "Y", T }),
-		.attr = ATTRS(EPSILON, MOMENTUM),
-		.types = { [T] = FLOATS },
-		.agree = AGREE_ROUND,
-		.shape = shape_same,
-		.lower = "{ Y = BatchNormalization <epsilon: float = @epsilon> (X, scale, B, mean, var) }",
-	},
-	{
-		/* Not spatial: statistics for every element of a sample. [N, C, rest] with C as many as there are
-		 * statistics serves both. */
-		.name = "BatchNormalization", .since = 7,
-		.doc = "The same, with statistics by channel (spatial) or by element.",
-		.in = IN({ "X", T, FLOW_SMOOTH }, { "scale", T, FLOW_LINEAR }, { "B", T, FLOW_LINEAR },
-		         { "mean", T, FLOW_LINEAR }, { "var", T, FLOW_SMOOTH }),
-		.out = OUT({ "Y", T }),
-		.attr = ATTRS(EPSILON, MOMENTUM, { .name = "spatial", .kind = ATTR_INT, .i = 1, .hi = 1 }),
-		.types = { [T] = FLOATS },
-		.agree = AGREE_ROUND,
-		.shape = shape_same,
-		.lower = "?spatial\n"
-		         "{ shape = Shape (X)\n"
-		         "  rest = Constant <value_ints = [-1]> ()\n"
-		         "  zero = Constant <value_ints = [0]> ()\n"
-		         "  scale1 = Reshape (scale, rest)\n"
-		         "  B1 = Reshape (B, rest)\n"
-		         "  mean1 = Reshape (mean, rest)\n"
-		         "  var1 = Reshape (var, rest)\n"
-		         "  c = Shape (scale1)\n"
-		         "  s3 = Concat <axis = 0> (zero, c, rest)\n"
-		         "  x3 = Reshape (X, s3)\n"
-		         "  y3 = BatchNormalization <epsilon: float = @epsilon> (x3, scale1, B1, mean1, var1)\n"
-		         "  Y = Reshape (y3, shape) }\n"
-		         "{ Y = BatchNormalization <epsilon: float = @epsilon> (X, scale, B, mean, var) }",
-	},
-	{
 		.name = "LpNormalization", .since = 1,
 		.doc = "Divided by the sum of absolute values (p = 1) or the length (p = 2) along one axis.",
 		.in = IN({ "input", T, FLOW_KINKED }),

@@ -61,12 +61,14 @@ enum {
 	BY_NAME = 16, /* STRING attribute whose range is `oneof` */
 };
 
+enum { IGNORED = UINT8_MAX }; /* op_attr.input */
+
 struct op_attr {
 	const char *name;
 	enum attr_kind kind;
 	uint8_t flags;  /* REQUIRED; OPTIONAL: no default, absence means something */
 	uint8_t input;  /* in an old version's row: this attribute later became input number `input` (> 0). The importer
-	                 * turns it into a constant input, the exporter back */
+	                 * turns it into a constant input, the exporter back. IGNORED: it says nothing */
 	uint8_t since;  /* opset that introduced it, when later than the row's */
 	int64_t i;      /* default of INT */
 	double f;       /* default of FLOAT */
@@ -189,6 +191,7 @@ enum {
 	OP_CONTROL = 2, /* has subgraphs: run by the executor */
 	OP_SHAPE_ONLY = 4, /* reads only the shapes of its inputs, not their data */
 	OP_PICK = 16,   /* out[0] is in[0] or a member of it, as the kernel says */
+	OP_OLD = 32,    /* an old version: the newest row says the same with the same inputs and attributes */
 	OP_VALUES = 8,  /* the shape function checks values it may not need: execution shows it those of all inputs */
 };
 
@@ -210,8 +213,11 @@ struct op {
 	                    * "?name=word { ... } { ... }": the first when STRING attribute `name` (or its default) is that word */
 	body_fn *write_body; /* instead of `body` */
 	const char *lower; /* old version: the same as `body` but in current operators, used by the importer instead of a kernel */
-	/* Optional, beside `lower`: whether for these inputs (of known types) the newest row computes the same with the same
-	 * attributes, so that lowering can be spared, and undone when exporting. */
+	/* Instead of `lower`: the text for one call whose inputs' types are known. Such a row has a shape function, for the types
+	 * of the nodes behind it. */
+	body_fn *write_lower;
+	/* Optional, of old versions: whether for these inputs (of known types) the newest row computes the same with the same
+	 * attributes, so that lowering can be undone when exporting and, where it is by `lower`, be spared. */
 	bool (*same)(const struct op *op, const struct attr *attr, int nin, const struct type *const *in);
 	const char *grad;
 	struct fuzz fuzz;

@@ -30,6 +30,7 @@
 	X(strings)                                                                                 \
 	X(contrib_attention)                                                                       \
 	X(contrib_norm)                                                                            \
+	X(legacy)                                                                                  \
 	X(contrib)                                                                                 \
 	X(contrib_dense)                                                                           \
 	X(contrib_nbits)                                                                           \
@@ -74,7 +75,7 @@ const struct op *op_newest(const char *domain, const char *name)
 
 bool op_is_old(const struct op *op)
 {
-	if (op->lower)
+	if (op->lower || op->write_lower || op->flags & OP_OLD)
 		return true;
 	for (const struct op_attr *a = op->attr; a && a->name; a++)
 		if (a->input)
