@@ -807,7 +807,7 @@ static const struct op rows[] = {
 		.name = "MaxPool", .since = 1,
 		.doc = "The largest element of every window, and where it is.",
 		.in = IN({ "X", T, FLOW_KINKED }),
-		.out = OUT({ "Y", T }, { "Indices", T1, .flags = OPTIONAL }),
+		.out = OUT({ "Y", T }, { "Indices", T1, .flags = OPTIONAL, .since = 8 }),
 		.attr = ATTRS(AUTO_PAD, FROM(10, "ceil_mode", .kind = ATTR_INT),
 		              FROM(10, "dilations", .kind = ATTR_INTS, .s = "", .lo = 1, .hi = INT32_MAX), KERNEL_SHAPE,
 		              LIST("pads", 0), FROM(8, "storage_order", .kind = ATTR_INT), LIST("strides", 1)),

@@ -864,7 +864,7 @@ static const struct op rows[] = {
 		.in = IN({ "data", T }, { "indices", T1 }, { "updates", T }),
 		.out = OUT({ "output", T }),
 		.attr = ATTRS({ .name = "axis", .kind = ATTR_INT }),
-		.types = { [T] = COMMON, [T1] = INDICES },
+		.types = { [T] = COMMON & ~SET(BFLOAT16), [T1] = INDICES },
 		.lower = "{ output = ScatterElements <axis: int = @axis> (data, indices, updates) }",
 	},
 	{

@@ -402,20 +402,23 @@ static const struct op rows[] = {
 	               "  d = Cast <to = 11> (s)\n"
 	               "  r = Sqrt (d)\n"
 	               "  reduced = CastLike (r, data) }"),
-	REDUCE("ReduceLogSum", 18, FLOATS, FLOW_SMOOTH, AGREE_ROUND, 0.25, 4, reduce, "The logarithm of the sum.",
+	REDUCE("ReduceLogSum", 18, SUMMED, FLOW_SMOOTH, AGREE_ROUND, 0.25, 4, reduce, "The logarithm of the sum.",
 	       BY(.step = plus, .end = log),
-	       .body = "{" SUM_OF("s", "data") "  reduced = Log (s) }"),
-	REDUCE("ReduceLogSumExp", 18, FLOATS, FLOW_SMOOTH, AGREE_ROUND, -8, 8, log_sum_exp,
+	       .body = "{ x = Cast <to = 11> (data)\n" SUM_OF("s", "x")
+	               "  l = Log (s)\n"
+	               "  reduced = CastLike (l, data) }"),
+	REDUCE("ReduceLogSumExp", 18, SUMMED, FLOW_SMOOTH, AGREE_ROUND, -8, 8, log_sum_exp,
 	       "The logarithm of the sum of exponentials.",
-	       .body = "{ m = ReduceMax <noop_with_empty_axes: int = @noop_with_empty_axes> (data, axes)\n"
+	       .body = "{ x = Cast <to = 11> (data)\n"
+	               "  m = ReduceMax <noop_with_empty_axes: int = @noop_with_empty_axes> (x, axes)\n"
 	               "  endless = IsInf (m)\n"
-	               "  zero_32 = Constant <value_float = 0.0> ()\n"
-	               "  zero = CastLike (zero_32, data)\n"
+	               "  zero = Constant <value = double {0}> ()\n"
 	               "  most = Where (endless, zero, m)\n"
-	               "  d = Sub (data, most)\n"
-	               "  x = Exp (d)\n" SUM_OF("s", "x")
+	               "  d = Sub (x, most)\n"
+	               "  y = Exp (d)\n" SUM_OF("s", "y")
 	               "  l = Log (s)\n" SUM_OF("shift", "most")
-	               "  reduced = Add (l, shift) }"),
+	               "  r = Add (l, shift)\n"
+	               "  reduced = CastLike (r, data) }"),
 	REDUCE("ReduceSumSquare", 18, SUMMED, FLOW_SMOOTH, AGREE_ROUND, -4, 4, reduce, "The sum of squares.",
 	       BY(.step = plus_square, .whole = plus_square_int),
 	       .body = "{ q = Mul (data, data)\n" SUM_OF("reduced", "q") "}"),

@@ -377,7 +377,7 @@ static const struct op rows[] = {
 		.in = IN({ "X", T }, { "scales", T1 }),
 		.out = OUT({ "Y", T }),
 		.attr = ATTRS({ .name = "mode", .kind = ATTR_STRING, .s = "nearest", .oneof = "nearest|linear" }),
-		.types = { [T] = COMMON, [T1] = SET(FLOAT) },
+		.types = { [T] = COMMON & ~SET(BFLOAT16), [T1] = SET(FLOAT) },
 		.lower = "{ Y = Resize <mode: string = @mode, coordinate_transformation_mode = \"asymmetric\", nearest_mode = \"floor\"> "
 		         "(X, , scales) }",
 	},
@@ -387,7 +387,7 @@ static const struct op rows[] = {
 		.out = OUT({ "Y", T }),
 		.attr = ATTRS({ .name = "mode", .kind = ATTR_STRING, .s = "nearest", .oneof = "nearest|linear" },
 		              { .name = "scales", .kind = ATTR_FLOATS, .flags = REQUIRED }),
-		.types = { [T] = COMMON },
+		.types = { [T] = COMMON & ~SET(BFLOAT16) },
 		.lower = "{ scales = Constant <value_floats: floats = @scales> ()\n"
 		         "  Y = Resize <mode: string = @mode, coordinate_transformation_mode = \"asymmetric\", nearest_mode = \"floor\"> "
 		         "(X, , scales) }",

@@ -19,7 +19,7 @@ static const struct {
 	const char *ops;
 } younger[] = {
 	{ 9, INTS, 0, "Greater Less" },
-	{ 9, INTS | COMPLEXES | SET(BOOL) | SET(STRING), 0, "Flatten" },
+	{ 9, INTS | COMPLEXES | SET(BOOL) | SET(STRING), 0, "Constant Flatten" },
 	{ 9, SET(INT32) | SET(INT64) | SET(UINT32) | SET(UINT64), 0, "Gemm MatMul PRelu" },
 	{ 9, SET(STRING), 0, "Cast" },
 	{ 10, SET(BOOL), 0, "Dropout" },
@@ -32,7 +32,7 @@ static const struct {
 	{ 12, SET(INT8) | SET(UINT8), 0, "MaxPool ReduceMax ReduceMin" },
 	{ 13, COMPLEXES | SET(BFLOAT16) | SET(BOOL) | SET(STRING), 0, "Pad" },
 	{ 13, SET(BFLOAT16), 0,
-	  "Abs Add ArgMax ArgMin Cast Ceil Clip Concat DepthToSpace Div Dropout Equal Erf Exp Expand "
+	  "Abs Add ArgMax ArgMin Cast Ceil Clip Concat Constant DepthToSpace Div Dropout Equal Erf Exp Expand "
 	  "Flatten Floor Gather GatherElements GatherND Gemm Greater Hardmax Identity IsNaN LRN Less Log "
 	  "LogSoftmax MatMul Max Mean MeanVarianceNormalization Min Mod Mul Neg NonZero Pow Reciprocal "
 	  "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
@@ -46,7 +46,7 @@ static const struct {
 	{ 15, SET(BFLOAT16), IN_AT(1), "Pow" },
 	{ 16, SET(BFLOAT16), 0, "GreaterOrEqual If LeakyRelu LessOrEqual Loop PRelu Scan Where" },
 	{ 19, FLOAT8S, 0,
-	  "Cast CastLike DequantizeLinear Identity If Loop QuantizeLinear Reshape Scan Shape Size" },
+	  "Cast CastLike Constant DequantizeLinear Identity If Loop QuantizeLinear Reshape Scan Shape Size" },
 	{ 19, SET(FLOAT16) | SET(BFLOAT16), 0, "DequantizeLinear" },
 	{ 19, SET(FLOAT16) | SET(BFLOAT16), IN_AT(0), "QuantizeLinear" },
 	{ 19, SET(FLOAT16) | SET(BFLOAT16) | SET(INT32), IN_AT(1), "QuantizeLinear" },
@@ -57,7 +57,7 @@ static const struct {
 	{ 20, SET(BOOL), 0, "ReduceMax ReduceMin" },
 	{ 21, FLOAT8S, 0, "QLinearMatMul" },
 	{ 21, FLOAT8S | FOUR, 0, "Flatten Pad Squeeze Transpose Unsqueeze" },
-	{ 21, FOUR, 0, "Cast CastLike ConstantOfShape Identity If Loop Reshape Scan Shape Size" },
+	{ 21, FOUR, 0, "Cast CastLike Constant ConstantOfShape Identity If Loop Reshape Scan Shape Size" },
 	{ 21, FOUR | SET(INT16) | SET(UINT16), 0, "DequantizeLinear QuantizeLinear" },
 	{ 21, SET(FLOAT16) | SET(BFLOAT16), 0, "QLinearMatMul" },
 	{ 22, FLOAT8S, IN_AT(0) | OUT_AT(0), "Dropout" },
@@ -70,14 +70,14 @@ static const struct {
 	  "RoiAlign Round Selu Sin Sinh Softplus Softsign Tan ThresholdedRelu" },
 	{ 22, SET(BFLOAT16), IN_AT(0), "Bernoulli" },
 	{ 23, SET(FLOAT4E2M1), 0,
-	  "Cast CastLike ConstantOfShape DequantizeLinear Flatten Identity If Loop Pad QuantizeLinear "
+	  "Cast CastLike Constant ConstantOfShape DequantizeLinear Flatten Identity If Loop Pad QuantizeLinear "
 	  "Reshape Scan Shape Size Squeeze Transpose Unsqueeze" },
 	{ 24, SET(BFLOAT16), 0, "SplitToSequence TopK" },
 	{ 24, SET(FLOAT8E8M0), 0,
-	  "Cast CastLike ConstantOfShape DequantizeLinear Flatten Identity If Loop Pad QuantizeLinear "
+	  "Cast CastLike Constant ConstantOfShape DequantizeLinear Flatten Identity If Loop Pad QuantizeLinear "
 	  "Reshape Scan Shape Size Squeeze Transpose Unsqueeze" },
 	{ 25, TWO, 0,
-	  "Cast CastLike ConstantOfShape DequantizeLinear Flatten Identity If Loop Pad QuantizeLinear "
+	  "Cast CastLike Constant ConstantOfShape DequantizeLinear Flatten Identity If Loop Pad QuantizeLinear "
 	  "Reshape Scan Shape Size Squeeze Transpose Unsqueeze" },
 	{ 27, SET(FLOAT16) | SET(BFLOAT16), 0, "Range" },
 	{ 28, FLOAT8S | FOUR | TWO | SIX | SET(BFLOAT16) | SET(FLOAT4E2M1) | SET(FLOAT8E8M0), 0,

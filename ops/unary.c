@@ -52,7 +52,7 @@ static enum linnet_code unary(struct kernel_call *c)
 	struct tensor *y = c->out[0];
 	int64_t (*g)(int64_t) = dtype_class(x->dt) == CLASS_INT ? f->whole : f->natural;
 
-	if (dtype_class(x->dt) != CLASS_FLOAT)
+	if (dtype_class(x->dt) != CLASS_FLOAT && g)
 		for (int64_t i = 0; i < y->n; i++)
 			tensor_put_int(y, i, g(tensor_get_int(x, i)));
 	else if (f->with)
@@ -507,7 +507,7 @@ static const struct op rows[] = {
 	      "e to the power of the number.", .real = exp),
 	UNARY("Log", 6, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, 0.25, 8,
 	      "The natural logarithm; NaN of negative numbers.", .real = log),
-	UNARY("Erf", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -3, 3, "The error function.",
+	UNARY("Erf", 9, IO(FLOW_SMOOTH), NUMBERS, AGREE_ROUND, -3, 3, "The error function.",
 	      .real = erf),
 	UNARY("Sin", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4,
 	      "The sine of an angle in radians.", .real = sin),
