@@ -17,7 +17,7 @@
 
 enum { MAX_CASES = 4000 };
 
-static const char *const groups[] = { "node", "simple" };
+static const char *const groups[] = { "node", "pytorch-converted", "pytorch-operator", "simple" };
 
 static char **args;
 static int nargs;
