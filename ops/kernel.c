@@ -106,7 +106,7 @@ static void copy_run(struct tensor *dst, int64_t to, int64_t to_stride, const st
 #define RUN(type)                                                                                  \
 	for (int64_t i = 0; i < n; i++)                                                            \
 		((type *)dst->data)[to + i * to_stride] = ((const type *)src->data)[from + i * from_stride]
-	switch (size) {
+	switch (size == dtype_align(dst->dt) ? size : 0) { /* pairs and strings are aligned less */
 	case 1: RUN(uint8_t); break;
 	case 2: RUN(uint16_t); break;
 	case 4: RUN(uint32_t); break;
