@@ -196,6 +196,60 @@ static enum linnet_code gather_nd_kernel(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* ---- Order of elements ---- */
+
+/* Real and imaginary parts by turns. */
+static struct tensor complex_parts(const struct tensor *t)
+{
+	struct tensor parts = *t;
+
+	parts.dt = t->dt == DT_COMPLEX64 ? DT_FLOAT : DT_DOUBLE;
+	return parts;
+}
+
+/*
+ * -1, 0 or 1: a total order of the elements of tensors. NaN is equal to itself and above all else, complex numbers
+ * are ordered by real, then imaginary part, strings by bytes.
+ */
+static int order_double(double a, double b)
+{
+	if (isnan(a) || isnan(b))
+		return isnan(a) - isnan(b);
+	return (a > b) - (a < b);
+}
+
+/* Of element i of t and element j of u, which is of the same type. */
+static int order(const struct tensor *t, int64_t i, const struct tensor *u, int64_t j)
+{
+	switch (dtype_class(t->dt)) {
+	case CLASS_INT: {
+		int64_t a = tensor_get_int(t, i), b = tensor_get_int(u, j);
+
+		return (a > b) - (a < b);
+	}
+	case CLASS_UINT:
+	case CLASS_BOOL: {
+		uint64_t a = (uint64_t)tensor_get_int(t, i), b = (uint64_t)tensor_get_int(u, j);
+
+		return (a > b) - (a < b);
+	}
+	case CLASS_STRING: {
+		const struct text *a = (const struct text *)t->data + i, *b = (const struct text *)u->data + j;
+		size_t n = a->n < b->n ? a->n : b->n;
+		int r = n ? memcmp(a->p, b->p, n) : 0;
+
+		return r ? (r > 0) - (r < 0) : (a->n > b->n) - (a->n < b->n);
+	}
+	case CLASS_COMPLEX: {
+		const struct tensor p = complex_parts(t), q = complex_parts(u);
+		int r = order(&p, 2 * i, &q, 2 * j);
+
+		return r ? r : order(&p, 2 * i + 1, &q, 2 * j + 1);
+	}
+	default: return order_double(tensor_get(t, i), tensor_get(u, j));
+	}
+}
+
 /* ---- ScatterElements, ScatterND ---- */
 
 enum reduction { REDUCE_NONE, REDUCE_ADD, REDUCE_MUL, REDUCE_MIN, REDUCE_MAX };
@@ -211,21 +265,45 @@ static enum reduction reduction_of(const struct op *op, const struct attr *attr)
 	return REDUCE_NONE;
 }
 
-/* Reductions other than none are of numbers and bools. */
 static enum linnet_code check_reduction(struct shape_call *c)
 {
-	if (reduction_of(c->op, c->attr) && dtype_in(c->in[0]->dt, COMPLEXES | SET(STRING)))
-		return fail(c->e, LINNET_EUNSUPPORTED, "reductions of %s elements are not supported", dtype_name(c->in[0]->dt));
+	if (reduction_of(c->op, c->attr) == REDUCE_MUL && c->in[0]->dt == DT_STRING)
+		return fail(c->e, LINNET_ETYPE, "strings cannot be multiplied");
 	return LINNET_OK;
 }
 
-/* y[j] = f(y[j], u[i]) */
-static void update(struct tensor *y, int64_t j, const struct tensor *u, int64_t i, enum reduction f)
+static enum linnet_code join_strings(struct text *a, const struct text *b, struct arena *arena, struct linnet_error *e)
 {
+	char *p;
+
+	TRY_NEW(p, arena, a->n + b->n);
+	memcpy(p, a->p ? a->p : "", a->n);
+	memcpy(p + a->n, b->p ? b->p : "", b->n);
+	*a = (struct text){ p, a->n + b->n };
+	return LINNET_OK;
+}
+
+/* y[j] = f(y[j], u[i]). Strings are added by joining them; their order, and that of complex numbers, is that of order(). */
+static enum linnet_code update(struct kernel_call *c, int64_t j, const struct tensor *u, int64_t i, enum reduction f)
+{
+	struct tensor *y = c->out[0];
 	enum dtype_class class = dtype_class(y->dt);
+	bool ordered = class == CLASS_COMPLEX || class == CLASS_STRING;
 
 	if (f == REDUCE_NONE) {
 		element_copy(y, j, u, i);
+	} else if (ordered && (f == REDUCE_MIN || f == REDUCE_MAX)) {
+		if (order(u, i, y, j) * (f == REDUCE_MIN ? -1 : 1) > 0)
+			element_copy(y, j, u, i);
+	} else if (class == CLASS_STRING) {
+		return join_strings((struct text *)y->data + j, (const struct text *)u->data + i, c->scratch, c->e);
+	} else if (class == CLASS_COMPLEX) {
+		struct tensor p = complex_parts(y);
+		const struct tensor q = complex_parts(u);
+		double a = tensor_get(&p, 2 * j), b = tensor_get(&p, 2 * j + 1), x = tensor_get(&q, 2 * i), z = tensor_get(&q, 2 * i + 1);
+
+		tensor_put(&p, 2 * j, f == REDUCE_ADD ? a + x : a * x - b * z);
+		tensor_put(&p, 2 * j + 1, f == REDUCE_ADD ? b + z : a * z + b * x);
 	} else if (class == CLASS_FLOAT) {
 		double a = tensor_get(y, j), b = tensor_get(u, i);
 
@@ -248,6 +326,7 @@ static void update(struct tensor *y, int64_t j, const struct tensor *u, int64_t 
 			a = b;
 		tensor_put_int(y, j, (int64_t)a);
 	}
+	return LINNET_OK;
 }
 
 static enum linnet_code scatter_elements_shape(struct shape_call *c)
@@ -283,7 +362,7 @@ static enum linnet_code scatter_elements_kernel(struct kernel_call *c)
 		TRY(index_at(index, i, y->d[axis], &v, c->e));
 		for (int k = 0; k < y->rank; k++)
 			to += (k == axis ? v : at[k]) * sy[k];
-		update(y, to, c->in[2], i, f);
+		TRY(update(c, to, c->in[2], i, f));
 		next_position(index->rank, index->d, at);
 	}
 	return LINNET_OK;
@@ -323,7 +402,7 @@ static enum linnet_code scatter_nd_kernel(struct kernel_call *c)
 	for (int64_t i = 0; i < n; i++) {
 		TRY(tuple_at(index, i, y, 0, &to, c->e));
 		for (int64_t k = 0; k < slice; k++)
-			update(y, to + k, c->in[2], i * slice + k, f);
+			TRY(update(c, to + k, c->in[2], i * slice + k, f));
 	}
 	return LINNET_OK;
 }
@@ -387,52 +466,6 @@ static enum linnet_code tensor_scatter_kernel(struct kernel_call *c)
 	return LINNET_OK;
 }
 
-/* ---- Order of elements ---- */
-
-/*
- * -1, 0 or 1: a total order of the elements of a tensor. NaN is equal to itself and above all else, complex numbers
- * are ordered by real, then imaginary part, strings by bytes.
- */
-static int order_double(double a, double b)
-{
-	if (isnan(a) || isnan(b))
-		return isnan(a) - isnan(b);
-	return (a > b) - (a < b);
-}
-
-static int order(const struct tensor *t, int64_t i, int64_t j)
-{
-	switch (dtype_class(t->dt)) {
-	case CLASS_INT: {
-		int64_t a = tensor_get_int(t, i), b = tensor_get_int(t, j);
-
-		return (a > b) - (a < b);
-	}
-	case CLASS_UINT:
-	case CLASS_BOOL: {
-		uint64_t a = (uint64_t)tensor_get_int(t, i), b = (uint64_t)tensor_get_int(t, j);
-
-		return (a > b) - (a < b);
-	}
-	case CLASS_STRING: {
-		const struct text *a = (const struct text *)t->data + i, *b = (const struct text *)t->data + j;
-		size_t n = a->n < b->n ? a->n : b->n;
-		int r = n ? memcmp(a->p, b->p, n) : 0;
-
-		return r ? (r > 0) - (r < 0) : (a->n > b->n) - (a->n < b->n);
-	}
-	case CLASS_COMPLEX: {
-		struct tensor parts = *t;
-		int r;
-
-		parts.dt = t->dt == DT_COMPLEX64 ? DT_FLOAT : DT_DOUBLE;
-		r = order(&parts, 2 * i, 2 * j);
-		return r ? r : order(&parts, 2 * i + 1, 2 * j + 1);
-	}
-	default: return order_double(tensor_get(t, i), tensor_get(t, j));
-	}
-}
-
 /* What is being sorted: items are runs of `count` elements of t, element k of item i at position(i, k). */
 struct items {
 	const struct tensor *t;
@@ -450,7 +483,7 @@ static int order_items(const struct items *x, int64_t i, int64_t j)
 	for (int64_t k = 0; k < x->count && !r; k++) {
 		int64_t at = x->base + k % x->inner + k / x->inner * x->outer;
 
-		r = order(x->t, at + i * x->stride, at + j * x->stride);
+		r = order(x->t, at + i * x->stride, x->t, at + j * x->stride);
 	}
 	return x->falling ? -r : r;
 }
