@@ -269,7 +269,10 @@ static value_id make_term(struct patch *p, const struct term *t, value_id softma
 	if (t->condition && boolean)
 		return t->hides ? patch_node(p, "Not", "visible", PATCH_IN(v), 1, NULL) : v;
 	if (t->condition) {
-		value_id fill = patch_float(p, dt, t->fill, "hidden"), zero = patch_float(p, dt, 0, "visible");
+		/* Where replaces the score, a bias is added to it: one so low that the sum is the same number for every score, be it computed in
+		 * double, and that a few of them do not overflow. float16 has no such number. */
+		double low = isinf(t->fill) || dt == DT_FLOAT16 ? t->fill : -0x1p126;
+		value_id fill = patch_float(p, dt, low, "hidden"), zero = patch_float(p, dt, 0, "visible");
 
 		return patch_node(p, "Where", "mask", PATCH_IN(v, t->hides ? fill : zero, t->hides ? zero : fill), 1, NULL);
 	}
