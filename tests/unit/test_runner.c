@@ -43,6 +43,10 @@ static const struct {
 	{ "neg_lstm_ts14", 2 },
 	{ "neg_mamba_scan_ts13", 2 },
 	{ "op27_linear_attention_gated_delta_state", 2 },
+	{ "pkg_arabic_romanizer_decoder", 2 },
+	{ "pkg_arabic_romanizer_encoder", 2 },
+	{ "pkg_silero_vad_16k_sequence", 1 },
+	{ "pkg_silero_vad_op18_ifless", 1 },
 };
 
 static void recorded_models(enum kernels kernels)
