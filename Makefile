@@ -2,7 +2,7 @@
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 
-.PHONY: all .deps demo test install fuzz format tidy docs clean
+.PHONY: all .deps demo bench test install fuzz format tidy docs clean
 
 all: .deps
 	cmake --preset release
@@ -13,6 +13,11 @@ all: .deps
 
 demo: all
 	build/release/bench/demo corpus/lm/softmax.onnx corpus/lm/valid.npy corpus/lm/tokenizer.txt build/demo
+
+# linnet beside ONNX Runtime, which is installed from PyPI into the build folder. MODELS=FOLDER: whose five largest models are run.
+bench: all
+	python3 tests/peers/run.py build/release/peers/venv bench/bench.py build/release/linnet build/release/liblinnet.so build/bench corpus \
+		$(if $(MODELS),--models $(MODELS)) $(BENCH)
 
 test: .deps
 	cmake --preset dev

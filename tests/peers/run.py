@@ -1,6 +1,6 @@
-"""Run check.py in a virtual environment with the pinned packages of requirements.txt, made once in the folder given.
+"""Run a script in a virtual environment with the pinned packages of requirements.txt, made once in the folder given.
 
-run.py FOLDER arguments of check.py...: exit status 77, after saying why, when the package index cannot be reached.
+run.py FOLDER SCRIPT arguments of the script...: exit status 77, after saying why, when the package index cannot be reached.
 """
 
 import os
@@ -39,6 +39,5 @@ def prepare(folder, requirements):
     return python
 
 
-here = os.path.dirname(os.path.abspath(__file__))
-python = prepare(sys.argv[1], os.path.join(here, "requirements.txt"))
-sys.exit(subprocess.run([python, os.path.join(here, "check.py")] + sys.argv[2:]).returncode)
+python = prepare(sys.argv[1], os.path.join(os.path.dirname(os.path.abspath(__file__)), "requirements.txt"))
+sys.exit(subprocess.run([python] + sys.argv[2:]).returncode)
