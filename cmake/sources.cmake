@@ -106,7 +106,7 @@ target_link_libraries(linnet_graph PUBLIC linnet_ops linnet_onnx)
 
 layer(runtime
 	runtime/memory.c
-	runtime/plan.c
+	runtime/plan.c runtime/weights.c
 	runtime/run.c
 	runtime/control.c runtime/session.c
 	runtime/zip.c runtime/npy.c runtime/data.c)

@@ -1,4 +1,5 @@
 /* Files on POSIX. */
+#define _DEFAULT_SOURCE /* madvise() */
 #include "graph/file.h"
 
 #include <errno.h>
@@ -50,6 +51,28 @@ static enum linnet_code map(struct arena *a, int fd, size_t n, struct bytes *out
 	}
 	*out = (struct bytes){ m->p, n };
 	return LINNET_OK;
+}
+
+static bool forget(void *arg, void *ctx)
+{
+	const struct mapping *m = arg;
+	const struct bytes *b = ctx;
+	uintptr_t begin = (uintptr_t)m->p, page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)b->p, to = from + b->n;
+
+	if (from < begin || to > begin + m->n)
+		return false;
+	from = (from + page - 1) / page * page;
+	to = to / page * page;
+	if (from < to)
+		madvise((void *)from, to - from, MADV_DONTNEED); /* of a mapping that is only read: drops what can be read again */
+	return true;
+}
+
+void file_forget(const struct arena *a, const void *p, size_t n)
+{
+	struct bytes b = { p, n };
+
+	arena_walk(a, unmap, forget, &b);
 }
 
 static enum linnet_code too_long(int64_t max_bytes, struct linnet_error *e)

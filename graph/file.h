@@ -25,6 +25,10 @@ enum linnet_code file_load(struct arena *a, const char *path, int64_t max_bytes,
 enum linnet_code file_load_inside(struct arena *a, const char *folder, const char *path, int64_t max_bytes, struct bytes *out,
                                   struct linnet_error *e);
 
+/* Give back the memory that holds bytes of a file mapped in the arena, as what was read of it and is not needed for now; read again, they come back. Bytes
+ * that are not a mapped file's stay. */
+void file_forget(const struct arena *a, const void *p, size_t n);
+
 /* A file being written. */
 struct file_out {
 	int fd;             /* -1: not open */

@@ -14,6 +14,7 @@ struct graph *graph_new(struct arena *a, struct dims *d, struct linnet_error *e)
 		return NULL;
 	}
 	g->arena = a;
+	g->files = a;
 	g->dims = d;
 	g->name = no_name;
 	g->nvalue = g->nnode = 1;

@@ -51,6 +51,7 @@ struct opset {
  */
 struct graph {
 	struct arena *arena;
+	const struct arena *files;  /* the model's: where the files are mapped that constants lie in; a copy keeps it */
 	struct dims *dims;
 	const char *name, *doc;
 	struct value *value;

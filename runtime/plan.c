@@ -205,7 +205,7 @@ static enum linnet_code make_step(struct plan *p, struct step *s, uint32_t *spar
 		if (!v)
 			continue;
 		if (p->fixed[v])
-			TRY(tensor_align(&p->slot[v].t, a, e));
+			TRY(weights_note(p->world, &p->slot[v].t, e));
 		s->in[i] = &p->slot[v];
 		in[i] = &p->slot[v].t;
 		in_type[i] = &s->in_type[i];
@@ -322,7 +322,7 @@ static enum linnet_code plan_make(struct world *w, const struct graph *g, const 
 	for (uint32_t i = 0; i < g->nout; i++) {
 		TRY(check_kind(p, g->out[i], e));
 		if (p->fixed[g->out[i]])
-			TRY(tensor_align(&p->slot[g->out[i]].t, w->arena, e));
+			TRY(weights_note(w, &p->slot[g->out[i]].t, e));
 	}
 	return find_last_uses(p, w->scratch, e);
 }

@@ -14,6 +14,7 @@ struct world {
 	struct pool *pool;
 	struct dims *dims;     /* for asking shape functions what they know without values */
 	int64_t prepared_bytes;
+	struct crooked *crooked; /* to be copied by the first run */
 	uint64_t execs;        /* of plans since the run began: the body of a loop draws anew each time */
 };
 
@@ -49,6 +50,12 @@ struct step {
 	uint64_t seed;
 };
 
+/* A constant that kernels read and that is not aligned for its element type where it lies in a file. */
+struct crooked {
+	struct tensor *t; /* the slot's header */
+	struct crooked *next;
+};
+
 /* A length of an input to check: a number, a symbol to bind, or an expression of bound symbols. */
 struct check {
 	uint32_t input;
@@ -79,6 +86,10 @@ struct plan {
 	struct symbol *symbol;
 	int nsymbol;
 };
+
+/* weights.c: note a constant to be copied when it is not aligned; make the copies, and let go of the file's pages. */
+enum linnet_code weights_note(struct world *w, struct tensor *t, struct linnet_error *e);
+enum linnet_code weights_settle(struct world *w, const struct arena *model, struct linnet_error *e);
 
 /* The node's name, or that of its first output. */
 const char *step_name(const struct graph *g, const struct step *s);

@@ -528,7 +528,9 @@ enum linnet_code plan_run_given(struct plan *p, const struct tensor *const *in, 
 	for (uint32_t i = 0; i < g->nout; i++)
 		out[i] = NULL;
 	p->world->execs = 0;
-	code = bind_inputs(p, in, given, e);
+	code = weights_settle(p->world, g->files, e);
+	if (!code)
+		code = bind_inputs(p, in, given, e);
 	if (!code)
 		code = plan_exec(p, true, &stopped, e);
 	if (!code && !stopped)

@@ -225,6 +225,13 @@ int arena_on_free(struct arena *a, void (*done)(void *), void *arg)
 	return 0;
 }
 
+void arena_walk(const struct arena *a, void (*done)(void *), bool (*f)(void *arg, void *ctx), void *ctx)
+{
+	for (const struct done *d = a->done; d; d = d->next)
+		if (d->fn == done && f(d->arg, ctx))
+			return;
+}
+
 size_t arena_used(const struct arena *a)
 {
 	return a->used;

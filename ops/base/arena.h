@@ -2,6 +2,7 @@
 #ifndef LINNET_ARENA_H
 #define LINNET_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,6 +28,9 @@ char *arena_fmt(struct arena *a, const char *fmt, ...) __attribute__((format(pri
 
 /* Call done(arg) when the arena is freed (reset included), last added first. 0 on success. */
 int arena_on_free(struct arena *a, void (*done)(void *), void *arg);
+
+/* Call f(arg, ctx) for what was registered with `done`, last added first, until it says true. */
+void arena_walk(const struct arena *a, void (*done)(void *), bool (*f)(void *arg, void *ctx), void *ctx);
 
 /* Bytes handed out so far. */
 size_t arena_used(const struct arena *a);
