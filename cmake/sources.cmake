@@ -46,6 +46,9 @@ layer(ops
 	ops/contrib_dense.c
 	ops/contrib_nbits.c
 	ops/contrib_quant.c
+	ops/ml.c
+	ops/svm.c
+	ops/trees.c
 	ops/fast/level.c
 	ops/fast/table.c
 	ops/blas.c)

@@ -270,6 +270,8 @@ const struct op_io *op_out(const struct op *op, int i);
 
 /* The attribute of a call by name; never NULL for a name the row has. */
 const struct attr *attr_get(const struct op *op, const struct attr *attr, const char *name);
+/* The number of a STRING attribute's value in its row's `oneof`. */
+int attr_choice(const struct op *op, const struct attr *attr, const char *name);
 /* Whether leaving the attribute out says the same. */
 bool attr_is_default(const struct op_attr *row, const struct attr *a);
 static inline bool attr_given(const struct attr *a) { return a->kind != ATTR_NONE; }

@@ -20,21 +20,6 @@ enum nearest { ROUND_DOWN, ROUND_UP, FLOOR, CEIL };
 #define NEARESTS "round_prefer_floor|round_prefer_ceil|floor|ceil"
 #define POLICIES "stretch|not_larger|not_smaller"
 
-/* The number of a STRING attribute's value in its list of admitted ones. */
-static int choice(const struct op *op, const struct attr *attr, const char *name)
-{
-	struct text s = attr_get(op, attr, name)->s;
-	const char *p = op->attr[op_attr_index(op, name)].oneof;
-
-	for (int i = 0;; i++) {
-		size_t n = strcspn(p, "|");
-
-		if ((n == s.n && !memcmp(p, s.p, n)) || !p[n])
-			return i;
-		p += n + 1;
-	}
-}
-
 /* An input that is left out, or empty, as opset 11 had it. */
 static const struct type *present(const struct type *const *in, int nin, int i)
 {
@@ -81,7 +66,7 @@ static enum linnet_code measure(const struct op *op, const struct attr *attr, st
 {
 	const struct type *roi = present(in, nin, 1), *scales = present(in, nin, 2), *sizes = present(in, nin, 3);
 	const struct shape *x = &in[0]->shape;
-	int policy = choice(op, attr, "keep_aspect_ratio_policy"), list[MAX_RANK], n;
+	int policy = attr_choice(op, attr, "keep_aspect_ratio_policy"), list[MAX_RANK], n;
 	double common = NAN;
 
 	for (int i = 0; i < x->rank; i++)
@@ -95,7 +80,7 @@ static enum linnet_code measure(const struct op *op, const struct attr *attr, st
 	TRY(check_count(sizes, "sizes", n, e));
 	for (int i = 0; i < x->rank; i++)
 		out[i] = (struct axis){ .m = x->d[i], .scale = 1, .from = 0, .to = 1 };
-	if (choice(op, attr, "coordinate_transformation_mode") == CROP) {
+	if (attr_choice(op, attr, "coordinate_transformation_mode") == CROP) {
 		TRY(check_count(roi, "roi", 2 * n, e));
 		if (!roi)
 			return fail(e, LINNET_EMODEL, "tf_crop_and_resize needs roi");
@@ -150,9 +135,9 @@ static enum linnet_code resize_shape(struct shape_call *c)
 	const struct shape *in = &c->in[0]->shape;
 	struct axis axis[MAX_RANK];
 
-	if (choice(c->op, c->attr, "mode") != NEAREST && dtype_in(c->in[0]->dt, COMPLEXES | SET(STRING)))
+	if (attr_choice(c->op, c->attr, "mode") != NEAREST && dtype_in(c->in[0]->dt, COMPLEXES | SET(STRING)))
 		return fail(c->e, LINNET_ETYPE, "%s elements can only be resized in mode nearest", dtype_name(c->in[0]->dt));
-	if (choice(c->op, c->attr, "mode") == NEAREST && attr_get(c->op, c->attr, "antialias")->i)
+	if (attr_choice(c->op, c->attr, "mode") == NEAREST && attr_get(c->op, c->attr, "antialias")->i)
 		return fail(c->e, LINNET_EATTR, "antialias is for modes linear and cubic");
 	if (in->rank < 0)
 		return LINNET_OK;
@@ -269,9 +254,9 @@ static enum linnet_code resize_kernel(struct kernel_call *c)
 {
 	struct linnet_error *e = c->e;
 	const struct resize r = {
-		.method = (enum method)choice(c->op, c->attr, "mode"),
-		.coordinates = (enum coordinates)choice(c->op, c->attr, "coordinate_transformation_mode"),
-		.nearest = (enum nearest)choice(c->op, c->attr, "nearest_mode"),
+		.method = (enum method)attr_choice(c->op, c->attr, "mode"),
+		.coordinates = (enum coordinates)attr_choice(c->op, c->attr, "coordinate_transformation_mode"),
+		.nearest = (enum nearest)attr_choice(c->op, c->attr, "nearest_mode"),
 		.a = attr_get(c->op, c->attr, "cubic_coeff_a")->f,
 		.antialias = attr_get(c->op, c->attr, "antialias")->i,
 		.exclude = attr_get(c->op, c->attr, "exclude_outside")->i,

@@ -34,7 +34,10 @@
 	X(contrib)                                                                                 \
 	X(contrib_dense)                                                                           \
 	X(contrib_nbits)                                                                           \
-	X(contrib_quant)
+	X(contrib_quant)                                                                           \
+	X(ml)                                                                                      \
+	X(svm)                                                                                     \
+	X(trees)
 
 #define X(name) extern const struct op_family name##_ops;
 FAMILIES(X)
@@ -134,4 +137,18 @@ const struct attr *attr_get(const struct op *op, const struct attr *attr, const 
 	int i = op_attr_index(op, name);
 
 	return i < 0 || !attr ? &none : &attr[i];
+}
+
+int attr_choice(const struct op *op, const struct attr *attr, const char *name)
+{
+	struct text s = attr_get(op, attr, name)->s;
+	const char *p = op->attr[op_attr_index(op, name)].oneof;
+
+	for (int i = 0;; i++) {
+		size_t n = strcspn(p, "|");
+
+		if ((n == s.n && !memcmp(p, s.p, n)) || !p[n])
+			return i;
+		p += n + 1;
+	}
 }
