@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "ops/fast/fast.h"
-#include "ops/op.h"
+#include "ops/norm.h"
 
 static enum linnet_code shape_axis(struct shape_call *c)
 {
@@ -154,17 +154,24 @@ struct moments {
 	double mean, var; /* of the population */
 };
 
-static struct moments moments(const double *x, int64_t n)
+void normalize(double *y, const double *x, int64_t rows, int64_t n, bool centred, double epsilon, double *mean, double *inverse)
 {
-	struct moments m = { 0, 0 };
+	for (int64_t i = 0; i < rows; i++) {
+		double m = 0, var = 0, r;
 
-	for (int64_t i = 0; i < n; i++)
-		m.mean += x[i];
-	m.mean /= (double)n;
-	for (int64_t i = 0; i < n; i++)
-		m.var += (x[i] - m.mean) * (x[i] - m.mean);
-	m.var /= (double)n;
-	return m;
+		for (int64_t k = i * n; k < (i + 1) * n && centred; k++)
+			m += x[k];
+		m /= (double)n;
+		for (int64_t k = i * n; k < (i + 1) * n; k++)
+			var += (x[k] - m) * (x[k] - m);
+		r = 1 / sqrt(var / (double)n + epsilon);
+		for (int64_t k = i * n; k < (i + 1) * n; k++)
+			y[k] = (x[k] - m) * r;
+		if (mean)
+			mean[i] = m;
+		if (inverse)
+			inverse[i] = r;
+	}
 }
 
 /* One number for each element of X, from a tensor that broadcasts to it. */
@@ -199,21 +206,23 @@ static enum linnet_code layer_norm(struct kernel_call *c)
 {
 	const double *x, *scale, *bias, eps = attr_get(c->op, c->attr, "epsilon")->f;
 	struct lines s = lines_along(c);
-	int64_t n = s.n * s.after;
+	double *y, *mean, *inverse;
+	struct linnet_error *e = c->e;
 
 	TRY(kernel_doubles(c, 0, &x));
 	TRY(spread(c, 1, 1, &scale));
 	TRY(spread(c, 2, 0, &bias));
+	TRY_NEW(y, c->scratch, c->in[0]->n);
+	TRY_NEW(mean, c->scratch, s.before);
+	TRY_NEW(inverse, c->scratch, s.before);
+	normalize(y, x, s.before, s.n * s.after, true, eps, mean, inverse);
+	for (int64_t k = 0; k < c->in[0]->n && c->out[0]; k++)
+		tensor_put(c->out[0], k, y[k] * scale[k] + bias[k]);
 	for (int64_t i = 0; i < s.before; i++) {
-		struct moments m = moments(x + i * n, n);
-		double inv = 1 / sqrt(m.var + eps);
-
-		for (int64_t k = i * n; k < (i + 1) * n && c->out[0]; k++)
-			tensor_put(c->out[0], k, (x[k] - m.mean) * inv * scale[k] + bias[k]);
 		if (c->nout > 1 && c->out[1])
-			tensor_put(c->out[1], i, m.mean);
+			tensor_put(c->out[1], i, mean[i]);
 		if (c->nout > 2 && c->out[2])
-			tensor_put(c->out[2], i, inv);
+			tensor_put(c->out[2], i, inverse[i]);
 	}
 	return LINNET_OK;
 }
@@ -232,18 +241,15 @@ static enum linnet_code rms_norm(struct kernel_call *c)
 {
 	const double *x, *scale, eps = attr_get(c->op, c->attr, "epsilon")->f;
 	struct lines s = lines_along(c);
-	int64_t n = s.n * s.after;
+	struct linnet_error *e = c->e;
+	double *y;
 
 	TRY(kernel_doubles(c, 0, &x));
 	TRY(spread(c, 1, 1, &scale));
-	for (int64_t i = 0; i < s.before; i++) {
-		double sum = 0;
-
-		for (int64_t k = i * n; k < (i + 1) * n; k++)
-			sum += x[k] * x[k];
-		for (int64_t k = i * n; k < (i + 1) * n; k++)
-			tensor_put(c->out[0], k, x[k] / sqrt(sum / (double)n + eps) * scale[k]);
-	}
+	TRY_NEW(y, c->scratch, c->in[0]->n);
+	normalize(y, x, s.before, s.n * s.after, false, eps, NULL, NULL);
+	for (int64_t k = 0; k < c->in[0]->n; k++)
+		tensor_put(c->out[0], k, y[k] * scale[k]);
 	return LINNET_OK;
 }
 
@@ -276,6 +282,8 @@ static enum linnet_code group_norm(struct kernel_call *c)
 	const struct attr *num_groups = attr_get(c->op, c->attr, "num_groups");
 	int64_t channels = c->in[0]->d[1], groups = attr_given(num_groups) ? num_groups->i : channels;
 	int64_t per_channel = product(c->in[0], 2, c->in[0]->rank), n;
+	struct linnet_error *e = c->e;
+	double *y;
 
 	if (c->in[0]->n == 0)
 		return LINNET_OK;
@@ -283,14 +291,12 @@ static enum linnet_code group_norm(struct kernel_call *c)
 	TRY(kernel_doubles(c, 0, &x));
 	TRY(kernel_doubles(c, 1, &scale));
 	TRY(kernel_doubles(c, 2, &bias));
-	for (int64_t i = 0; i < c->in[0]->n; i += n) {
-		struct moments m = moments(x + i, n);
+	TRY_NEW(y, c->scratch, c->in[0]->n);
+	normalize(y, x, c->in[0]->n / n, n, true, eps, NULL, NULL);
+	for (int64_t k = 0; k < c->in[0]->n; k++) {
+		int64_t ch = k / per_channel % channels;
 
-		for (int64_t k = i; k < i + n; k++) {
-			int64_t ch = k / per_channel % channels;
-
-			tensor_put(c->out[0], k, (x[k] - m.mean) / sqrt(m.var + eps) * scale[ch] + bias[ch]);
-		}
+		tensor_put(c->out[0], k, y[k] * scale[ch] + bias[ch]);
 	}
 	return LINNET_OK;
 }
