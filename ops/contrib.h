@@ -48,8 +48,12 @@ void attrs_by_name(const struct op *op, const struct attr *attr, const struct op
 shape_fn shape_standard;
 kernel_fn kernel_standard;
 
-/* EmbedLayerNormalization and its quantised form (contrib_norm.c). */
+/*
+ * EmbedLayerNormalization and its quantised form (contrib_norm.c): outputs from inputs 2 to 6, the tables, gamma and beta, in doubles at
+ * the same places of `table`. places: position_ids, or NULL.
+ */
 shape_fn shape_embed;
+enum linnet_code embed(struct kernel_call *c, const double *const *table, const struct tensor *places);
 
 /*
  * input: [B, S, D_in]  weights: [D_in, D + D + D_v]  output: [B, S, D_v]

@@ -2,8 +2,10 @@
  * Operators of com.microsoft that onnxruntime makes of activations, normalizations and embeddings: reference kernels, then rows.
  */
 #include <math.h>
+#include <string.h>
 
 #include "ops/contrib.h"
+#include "ops/norm.h"
 
 /* ---- Activations ---- */
 
@@ -57,12 +59,16 @@ static enum linnet_code shape_biased(struct shape_call *c)
 /* X: [..., D...] from `axis` on; output Y, 1 / root mean square with length 1 there. */
 static enum linnet_code shape_simplified_norm(struct shape_call *c)
 {
-	struct shape s = in_shape(c, 0);
+	struct shape s = in_shape(c, 0), scale = in_shape(c, 1), both;
 	int axis;
 
+	TRY(broadcast(c->dims, &s, &scale, &both, c->e));
 	c->out[0].shape = s;
 	if (s.rank < 0)
 		return LINNET_OK;
+	TRY(rank_check(c, 1, 0, s.rank));
+	for (int i = 0; i < s.rank && scale.rank >= 0; i++)
+		TRY(length_join(c, "lengths of X and of the scale with it", s.d[i], both.d[i], NULL));
 	TRY(axis_check(int_attr(c, "axis"), s.rank, &axis, c->e));
 	for (int i = axis; i < s.rank; i++)
 		s.d[i] = 1;
@@ -70,7 +76,8 @@ static enum linnet_code shape_simplified_norm(struct shape_call *c)
 	return LINNET_OK;
 }
 
-/* input: [..., D]  skip broadcasts to it, the rest are vectors of D. mean, inv_std_var: [..., 1]  the sum: [..., D] */
+/* input: [.., S, D]  skip: the same, of batch length 1 or without it; the rest are vectors of D. mean, inv_std_var: [.., S, 1]
+ * the sum: [.., S, D] */
 static enum linnet_code shape_skip_norm(struct shape_call *c)
 {
 	struct shape s = in_shape(c, 0), skip = in_shape(c, 1), both;
@@ -80,7 +87,11 @@ static enum linnet_code shape_skip_norm(struct shape_call *c)
 	set_shape(c, 3, s);
 	if (s.rank < 0)
 		return LINNET_OK;
-	TRY(rank_check(c, 0, 1, MAX_RANK));
+	TRY(rank_check(c, 0, 2, 3));
+	for (int i = 0; i < s.rank && skip.rank >= 0; i++)
+		TRY(length_join(c, "lengths of the input and of the skip with it", s.d[i], both.d[i], NULL));
+	for (int i = 1; i < 3 && skip.rank >= i; i++)
+		TRY(length_join(c, "last lengths of the input and the skip", s.d[s.rank - i], skip.d[skip.rank - i], NULL));
 	for (int i = 2; i < c->nin; i++) {
 		const struct shape v = in_shape(c, i);
 
@@ -94,98 +105,325 @@ static enum linnet_code shape_skip_norm(struct shape_call *c)
 	return LINNET_OK;
 }
 
-static double at(const struct tensor *t, int64_t i) { return t ? tensor_get(t, i % t->n) : 0; }
-
-static void put(struct tensor *t, int64_t i, double v)
+/* Rows of n: the normalised ones times gamma, plus beta (NULL: 1 and 0), both n long; the means and inverse deviations. y is changed. */
+static void put_norm(double *y, int64_t rows, int64_t n, bool centred, double epsilon, const double *gamma, const double *beta,
+                     struct tensor *out, struct tensor *mean, struct tensor *inverse)
 {
-	if (t)
-		tensor_put(t, i, v);
-}
+	for (int64_t i = 0; i < rows; i++) {
+		double m, r, *row = y + i * n;
 
-
-/*
- * Rows of n: y = (x - m) r gamma + beta with r = 1 / sqrt(mean of (x - m)^2 + epsilon), and m the mean or, simplified, 0.
- * mean and inverse (may be NULL) receive m and r.
- */
-static void normalize(const double *x, int64_t rows, int64_t n, bool simplified, double eps, const struct tensor *gamma,
-                      const struct tensor *beta, struct tensor *y, struct tensor *mean, struct tensor *inverse)
-{
-	for (int64_t i = 0; i < rows; i++, x += n) {
-		double m = 0, var = 0, r;
-
-		for (int64_t k = 0; k < n && !simplified; k++)
-			m += x[k];
-		m /= (double)n;
-		for (int64_t k = 0; k < n; k++)
-			var += (x[k] - m) * (x[k] - m);
-		r = 1 / sqrt(var / (double)n + eps);
-		for (int64_t k = 0; k < n; k++)
-			tensor_put(y, i * n + k, (x[k] - m) * r * at(gamma, k) + at(beta, k));
-		put(mean, i, m);
-		put(inverse, i, r);
+		normalize(row, row, 1, n, centred, epsilon, &m, &r);
+		for (int64_t k = 0; k < n && out; k++)
+			tensor_put(out, i * n + k, row[k] * gamma[k] + (beta ? beta[k] : 0));
+		if (mean)
+			tensor_put(mean, i, m);
+		if (inverse)
+			tensor_put(inverse, i, r);
 	}
 }
 
-static enum linnet_code simplified_norm(struct kernel_call *c)
+/* Input i in doubles, seen through a broadcast to x, to be changed. */
+static enum linnet_code spread(struct kernel_call *c, int i, const struct tensor *x, double **out)
 {
-	const struct tensor *x = c->in[0];
-	int64_t axis = attr_get(c->op, c->attr, "axis")->i, n = 1;
-	const double *d;
-
-	TRY(kernel_doubles(c, 0, &d));
-	for (int i = (int)(axis < 0 ? axis + x->rank : axis); i < x->rank; i++)
-		n *= x->d[i];
-	normalize(d, n ? x->n / n : 0, n, true, attr_get(c->op, c->attr, "epsilon")->f, c->in[1], NULL, c->out[0], NULL, out_tensor(c, 1));
-	return LINNET_OK;
-}
-
-/* The normalization of input + skip + bias, and that sum. */
-static enum linnet_code skip_norm(struct kernel_call *c, bool simplified)
-{
-	const struct tensor *x = c->in[0], *bias = in_tensor(c, simplified ? 3 : 4);
+	int64_t stride[MAX_RANK], index[MAX_RANK] = { 0 }, n = 0;
 	struct linnet_error *e = c->e;
-	struct tensor *sum = out_tensor(c, 3);
-	int64_t n = x->d[x->rank - 1], stride[MAX_RANK], index[MAX_RANK] = { 0 }, i = 0;
 	double *d;
 
 	TRY_NEW(d, c->scratch, x->n);
-	broadcast_strides(c->in[1], x->rank, stride);
+	broadcast_strides(c->in[i], x->rank, stride);
 	if (x->n) {
 		do {
 			int64_t k = 0;
 
 			for (int j = 0; j < x->rank; j++)
 				k += index[j] * stride[j];
-			d[i] = tensor_get(x, i) + tensor_get(c->in[1], k) + at(bias, i % n);
-			put(sum, i, d[i]);
-			i++;
+			d[n++] = tensor_get(c->in[i], k);
 		} while (next_position(x->rank, x->d, index));
 	}
-	normalize(d, n ? x->n / n : 0, n, simplified, attr_get(c->op, c->attr, "epsilon")->f, c->in[2], simplified ? NULL : in_tensor(c, 3),
-	          c->out[0], out_tensor(c, 1), out_tensor(c, 2));
+	*out = d;
+	return LINNET_OK;
+}
+
+static enum linnet_code simplified_norm(struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0];
+	int64_t axis = attr_get(c->op, c->attr, "axis")->i, n = 1;
+	double *y, *scale, r;
+
+	TRY(spread(c, 0, x, &y));
+	TRY(spread(c, 1, x, &scale));
+	for (int i = (int)(axis < 0 ? axis + x->rank : axis); i < x->rank; i++)
+		n *= x->d[i];
+	for (int64_t i = 0; n && i < x->n / n; i++) {
+		normalize(y + i * n, y + i * n, 1, n, false, attr_get(c->op, c->attr, "epsilon")->f, NULL, &r);
+		for (int64_t k = i * n; k < (i + 1) * n && c->out[0]; k++)
+			tensor_put(c->out[0], k, y[k] * scale[k]);
+		if (out_tensor(c, 1))
+			tensor_put(c->out[1], i, r);
+	}
+	return LINNET_OK;
+}
+
+/* The normalization of input + skip + bias, and that sum. */
+static enum linnet_code skip_norm(struct kernel_call *c, bool simplified)
+{
+	const struct tensor *x = c->in[0];
+	int64_t n = x->d[x->rank - 1];
+	const double *gamma, *beta = NULL, *bias;
+	double *y, *skip;
+
+	TRY(spread(c, 0, x, &y));
+	TRY(spread(c, 1, x, &skip));
+	TRY(kernel_doubles(c, 2, &gamma));
+	if (!simplified)
+		TRY(kernel_doubles(c, 3, &beta));
+	TRY(kernel_doubles(c, simplified ? 3 : 4, &bias));
+	for (int64_t i = 0; i < x->n; i++) {
+		y[i] += skip[i] + (bias ? bias[i % n] : 0);
+		if (out_tensor(c, 3))
+			tensor_put(c->out[3], i, y[i]);
+	}
+	put_norm(y, n ? x->n / n : 0, n, !simplified, attr_get(c->op, c->attr, "epsilon")->f, gamma, beta, c->out[0], out_tensor(c, 1),
+	         out_tensor(c, 2));
 	return LINNET_OK;
 }
 
 static enum linnet_code skip_layer_norm(struct kernel_call *c) { return skip_norm(c, false); }
 static enum linnet_code skip_simplified_norm(struct kernel_call *c) { return skip_norm(c, true); }
 
-/* input_ids: [B, S]  word_embedding: [words, D]  output, embedding_sum: [B, S, D]  mask_index: [B] */
+/* ---- Embeddings ---- */
+
+/* Positions of EmbedLayerNormalization's inputs; of its quantised form up to the mask. */
+enum { EMBED_WORDS, EMBED_SEGMENTS, EMBED_WORD, EMBED_POSITION, EMBED_SEGMENT, EMBED_GAMMA, EMBED_BETA, EMBED_MASK, EMBED_PLACES };
+
+/*
+ * input_ids, segment_ids, mask: [B, S]  position_ids: [B or 1, S]  word_embedding: [words, D], and so on  gamma, beta: [D]
+ * output, embedding_sum: [B, S, D]  mask_index: [B]
+ */
 enum linnet_code shape_embed(struct shape_call *c)
 {
-	const struct shape ids = in_shape(c, 0), words = in_shape(c, 2);
-	dim b, s;
+	const struct shape ids = in_shape(c, EMBED_WORDS);
+	bool places = !strcmp(op_in(c->op, c->nin > EMBED_PLACES ? EMBED_PLACES : 0)->name, "position_ids");
+	dim b = DIM_NONE, s = DIM_NONE, d = DIM_NONE;
 
-	TRY(rank_check(c, 0, 2, 2));
-	TRY(rank_check(c, 2, 2, 2));
-	b = ids.rank == 2 ? ids.d[0] : DIM_NONE;
-	s = ids.rank == 2 ? ids.d[1] : DIM_NONE;
-	set_shape(c, 0, shape3(b, s, words.rank == 2 ? words.d[1] : DIM_NONE));
+	TRY(rank_check(c, EMBED_WORDS, 2, 2));
+	if (ids.rank == 2) {
+		b = ids.d[0];
+		s = ids.d[1];
+	}
+	for (int i = EMBED_WORD; i <= EMBED_BETA; i++) {
+		const struct shape t = in_shape(c, i);
+
+		TRY(rank_check(c, i, i < EMBED_GAMMA ? 2 : 1, i < EMBED_GAMMA ? 2 : 1));
+		if (t.rank > 0)
+			TRY(length_join(c, "widths of embeddings and weights", d, t.d[t.rank - 1], &d));
+	}
+	for (int i = EMBED_SEGMENTS; i <= (places ? EMBED_PLACES : EMBED_MASK); i++) {
+		const struct shape t = in_shape(c, i);
+
+		if (i > EMBED_SEGMENTS && i < EMBED_MASK)
+			continue;
+		TRY(rank_check(c, i, 2, 2));
+		if (t.rank != 2)
+			continue;
+		if (i != EMBED_PLACES || t.d[0] != 1)
+			TRY(length_join(c, "batch lengths", b, t.d[0], NULL));
+		TRY(length_join(c, "sequence lengths", s, t.d[1], NULL));
+	}
+	if (in_given(c, EMBED_SEGMENTS) && !in_given(c, EMBED_SEGMENT))
+		return fail(c->e, LINNET_EMODEL, "segment_ids come with segment_embedding");
+	set_shape(c, 0, shape3(b, s, d));
 	set_shape(c, 1, (struct shape){ .rank = 1, .d = { b } });
 	set_shape(c, 2, c->out[0].shape);
 	return LINNET_OK;
 }
 
+/* Row `row` of a table of `rows`, added to y. */
+static enum linnet_code add_row(const struct kernel_call *c, const char *name, const double *table, int64_t rows, int64_t row,
+                                int64_t width, double *y)
+{
+	if (row < 0 || row >= rows)
+		return fail(c->e, LINNET_EVALUE, "%s %lld is not in [0, %lld]", name, (long long)row, (long long)(rows - 1));
+	for (int64_t d = 0; d < width; d++)
+		y[d] += table[row * width + d];
+	return LINNET_OK;
+}
+
+enum linnet_code embed(struct kernel_call *c, const double *const *table, const struct tensor *places)
+{
+	const struct tensor *ids = c->in[EMBED_WORDS], *segments = c->in[EMBED_SEGMENTS], *mask = in_tensor(c, EMBED_MASK);
+	int64_t s = ids->d[1], d = c->in[EMBED_WORD]->d[1];
+	struct linnet_error *e = c->e;
+	double *y;
+
+	TRY_NEW(y, c->scratch, ids->n * d);
+	for (int64_t i = 0; i < ids->n; i++) {
+		int64_t place = !places ? i % s : tensor_get_int(places, places->d[0] == 1 ? i % s : i);
+
+		TRY(add_row(c, "word", table[EMBED_WORD], c->in[EMBED_WORD]->d[0], tensor_get_int(ids, i), d, y + i * d));
+		TRY(add_row(c, "position", table[EMBED_POSITION], c->in[EMBED_POSITION]->d[0], place, d, y + i * d));
+		if (table[EMBED_SEGMENT])
+			TRY(add_row(c, "segment", table[EMBED_SEGMENT], c->in[EMBED_SEGMENT]->d[0],
+			            segments ? tensor_get_int(segments, i) : 0, d, y + i * d));
+	}
+	for (int64_t i = 0; out_tensor(c, 2) && i < c->out[2]->n; i++)
+		tensor_put(c->out[2], i, y[i]);
+	for (int64_t b = 0; out_tensor(c, 1) && b < ids->d[0]; b++) {
+		int64_t n = 0;
+
+		for (int64_t t = 0; mask && t < s; t++)
+			n += tensor_get_int(mask, b * s + t) == 1;
+		tensor_put_int(c->out[1], b, n);
+	}
+	put_norm(y, ids->n, d, true, attr_get(c->op, c->attr, "epsilon")->f, table[EMBED_GAMMA], table[EMBED_BETA], c->out[0], NULL, NULL);
+	return LINNET_OK;
+}
+
+static enum linnet_code embed_layer_norm(struct kernel_call *c)
+{
+	const double *table[EMBED_MASK];
+
+	for (int i = EMBED_WORD; i < EMBED_MASK; i++)
+		TRY(kernel_doubles(c, i, &table[i]));
+	return embed(c, table, in_tensor(c, EMBED_PLACES));
+}
+
+/* ---- Images ---- */
+
+/*
+ * X: [N, H, W, C], or [N, C, H, W] when channels are not last  gamma, beta: [C]
+ * SkipGroupNorm's skip: as X, [N, 1, 1, C] or [N, C]  bias: [C]  S: as X
+ */
+static enum linnet_code shape_group_norm(struct shape_call *c)
+{
+	const struct shape x = in_shape(c, 0), skip = in_shape(c, 3);
+	int64_t groups = int_attr(c, "groups");
+	bool last = int_attr(c, "channels_last") != 0;
+	dim channels = DIM_NONE, left;
+
+	TRY(rank_check(c, 0, 4, 4));
+	set_shape(c, 0, x);
+	set_shape(c, 1, x);
+	if (x.rank == 4)
+		channels = x.d[last ? 3 : 1];
+	for (int i = 1; i < 5; i += i == 2 ? 2 : 1) {
+		const struct shape v = in_shape(c, i);
+
+		TRY(rank_check(c, i, 1, 1));
+		if (v.rank == 1)
+			TRY(length_join(c, "numbers of channels", channels, v.d[0], &channels));
+	}
+	if (in_given(c, 3) && skip.rank >= 0) {
+		if (skip.rank != 2 && skip.rank != 4)
+			return fail(c->e, LINNET_ESHAPE, "input \"skip\" has rank %d; expected 2 or 4", skip.rank);
+		for (int i = 0; i < skip.rank && x.rank == 4; i++) {
+			int axis = skip.rank == 4 ? i : i == 0 ? 0 : last ? 3 : 1;
+
+			if (skip.rank == 2 || axis == 0 || axis == (last ? 3 : 1) || skip.d[i] != 1)
+				TRY(length_join(c, "lengths of X and skip", x.d[axis], skip.d[i], NULL));
+		}
+	}
+	left = dim_mod(c->dims, channels, groups);
+	if (dim_is_int(left) && left != 0)
+		return fail(c->e, LINNET_ESHAPE, "%lld channels do not make %lld groups", (long long)channels, (long long)groups);
+	return LINNET_OK;
+}
+
+/* Of X, with the skip and the bias: numbers of a group of channels normalised, times gamma plus beta, and x / (1 + exp(-x)) of it. */
+static enum linnet_code group_norm(struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0], *skip = in_tensor(c, 3);
+	bool last = attr_get(c->op, c->attr, "channels_last")->i != 0, silu = attr_get(c->op, c->attr, "activation")->i != 0;
+	int64_t groups = attr_get(c->op, c->attr, "groups")->i, channels = x->d[last ? 3 : 1], area = x->d[last ? 1 : 2] * x->d[last ? 2 : 3];
+	const double *gamma, *beta, *bias;
+	struct linnet_error *e = c->e;
+	int64_t *from; /* element of X for each of [N, C, H W] */
+	double *y;
+
+	TRY(kernel_doubles(c, 1, &gamma));
+	TRY(kernel_doubles(c, 2, &beta));
+	TRY(kernel_doubles(c, 4, &bias));
+	TRY_NEW(y, c->scratch, x->n);
+	TRY_NEW(from, c->scratch, x->n);
+	for (int64_t i = 0; i < x->n; i++) {
+		int64_t n = i / (channels * area), ch = i / area % channels, p = i % area;
+
+		from[i] = last ? (n * area + p) * channels + ch : i;
+		y[i] = tensor_get(x, from[i]) + (bias ? bias[ch] : 0);
+		if (skip)
+			y[i] += tensor_get(skip, skip->n == x->n ? from[i] : n * channels + ch);
+		if (out_tensor(c, 1))
+			tensor_put(c->out[1], from[i], y[i]);
+	}
+	if (x->n)
+		normalize(y, y, x->d[0] * groups, channels / groups * area, true, attr_get(c->op, c->attr, "epsilon")->f, NULL, NULL);
+	for (int64_t i = 0; i < x->n; i++) {
+		int64_t ch = i / area % channels;
+		double v = y[i] * gamma[ch] + beta[ch];
+
+		tensor_put(c->out[0], from[i], silu ? v / (1 + exp(-v)) : v);
+	}
+	return LINNET_OK;
+}
+
+/* X, skip: [N, S, C]  bias: [C] */
+static enum linnet_code shape_bias_add(struct shape_call *c)
+{
+	const struct shape x = in_shape(c, 0), bias = in_shape(c, 1), skip = in_shape(c, 2);
+
+	TRY(rank_check(c, 0, 3, 3));
+	TRY(rank_check(c, 1, 1, 1));
+	TRY(rank_check(c, 2, 3, 3));
+	c->out[0].shape = x.rank == 3 ? x : skip;
+	for (int i = 0; i < 3 && x.rank == 3 && skip.rank == 3; i++)
+		TRY(length_join(c, "lengths of X and skip", x.d[i], skip.d[i], NULL));
+	if (x.rank == 3 && bias.rank == 1)
+		TRY(length_join(c, "lengths of the last axis and of the bias", x.d[2], bias.d[0], NULL));
+	return LINNET_OK;
+}
+
+static enum linnet_code bias_add(struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0], *bias = c->in[1];
+
+	for (int64_t i = 0; i < x->n; i++)
+		tensor_put(c->out[0], i, tensor_get(x, i) + tensor_get(bias, i % bias->n) + tensor_get(c->in[2], i));
+	return LINNET_OK;
+}
+
+/* X: [N, S, D]  bias: [D]  Y: [N, S, D / 2] */
+static enum linnet_code shape_bias_split(struct shape_call *c)
+{
+	struct shape x = in_shape(c, 0);
+
+	TRY(rank_check(c, 0, 3, 3));
+	TRY(shape_biased(c));
+	if (x.rank == 3)
+		TRY(parts(c, "the width of X", x.d[2], 2, &x.d[2]));
+	c->out[0].shape = x;
+	return LINNET_OK;
+}
+
+/* With x = X + bias: the first half of a row times the Gelu of the second. */
+static enum linnet_code bias_split_gelu(struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0], *bias = c->in[1];
+	int64_t half = c->out[0]->d[2];
+
+	for (int64_t i = 0; i < c->out[0]->n; i++) {
+		int64_t at = i / half * 2 * half + i % half;
+
+		tensor_put(c->out[0], i, (tensor_get(x, at) + tensor_get(bias, i % half)) *
+		                         gelu_of(tensor_get(x, at + half) + tensor_get(bias, i % half + half)));
+	}
+	return LINNET_OK;
+}
+
 /* ---- Rows ---- */
+
+#define GROUP_ATTRIBUTES                                                                           \
+	{ .name = "activation", .kind = ATTR_INT, .flags = REQUIRED, .lo = 0, .hi = 1 },           \
+	{ .name = "channels_last", .kind = ATTR_INT, .i = 1, .lo = 0, .hi = 1 }, EPSILON(1e-5), HEADS("groups")
 
 #define SIMPLIFIED_NORM(...)                                                                       \
 	{                                                                                          \
@@ -327,7 +565,8 @@ static const struct op rows[] = {
 	},
 	{
 		MS, .name = "EmbedLayerNormalization",
-		.doc = "LayerNormalization of the sum of word, position and segment embeddings.",
+		.doc = "LayerNormalization of the sum of word, position and segment embeddings. mask_index counts the ones of the mask: that is where "
+		       "its first 0 is, as documented, where none is between ones.",
 		.in = IN({ "input_ids", T1, FLOW_NONE }, { "segment_ids", T1, FLOW_NONE, OPTIONAL },
 		         { "word_embedding", T, FLOW_SMOOTH }, { "position_embedding", T, FLOW_SMOOTH },
 		         { "segment_embedding", T, FLOW_SMOOTH, OPTIONAL }, { "gamma", T, FLOW_LINEAR }, { "beta", T, FLOW_LINEAR },
@@ -337,7 +576,61 @@ static const struct op rows[] = {
 		.types = { [T] = SET(FLOAT) | SET(FLOAT16), [T1] = SET(INT32) },
 		.agree = AGREE_ROUND,
 		.shape = shape_embed,
+		.kernel = embed_layer_norm,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		MS, .name = "GroupNorm",
+		.doc = "Groups of channels of an image normalised together. By documentation: onnxruntime has it on GPUs alone.",
+		.in = IN({ "X", T, FLOW_SMOOTH }, { "gamma", T1, FLOW_LINEAR }, { "beta", T1, FLOW_LINEAR }),
+		.out = OUT({ "Y", T }),
+		.attr = ATTRS(GROUP_ATTRIBUTES),
+		.types = { [T] = SET(FLOAT) | SET(FLOAT16), [T1] = SET(FLOAT) | SET(FLOAT16) },
+		.agree = AGREE_ROUND,
+		.shape = shape_group_norm,
+		.kernel = group_norm,
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		MS, .name = "SkipGroupNorm",
+		.doc = "GroupNorm of X + skip + bias, and that sum. By documentation: onnxruntime has it on GPUs alone.",
+		.in = IN({ "X", T, FLOW_SMOOTH }, { "gamma", T1, FLOW_LINEAR }, { "beta", T1, FLOW_LINEAR }, { "skip", T, FLOW_SMOOTH },
+		         { "bias", T, FLOW_SMOOTH, OPTIONAL }),
+		.out = OUT({ "Y", T }, { "S", T, .flags = OPTIONAL }),
+		.attr = ATTRS(GROUP_ATTRIBUTES),
+		.types = { [T] = SET(FLOAT) | SET(FLOAT16), [T1] = SET(FLOAT) | SET(FLOAT16) },
+		.agree = AGREE_ROUND,
+		.shape = shape_group_norm,
+		.kernel = group_norm,
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		MS, .name = "BiasAdd",
+		.doc = "X + bias + skip, the bias along the last axis. By documentation: onnxruntime has it on GPUs alone.",
+		.in = IN({ "X", T, FLOW_LINEAR }, { "bias", T, FLOW_LINEAR }, { "skip", T, FLOW_LINEAR }),
+		.out = OUT({ "Y", T }),
+		.types = { [T] = SET(FLOAT) | SET(FLOAT16) },
+		.agree = AGREE_ROUND,
+		.shape = shape_bias_add,
+		.kernel = bias_add,
+		.body = "{ s = Add (X, bias)\n"
+		        "  Y = Add (s, skip) }",
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		MS, .name = "BiasSplitGelu",
+		.doc = "Of X + bias, the first half of every row times the Gelu of the second. By documentation: onnxruntime has it on GPUs alone.",
+		.in = IN({ "X", T, FLOW_SMOOTH }, { "bias", T, FLOW_SMOOTH }),
+		.out = OUT({ "Y", T }),
+		.types = { [T] = SET(FLOAT) | SET(FLOAT16) },
+		.agree = AGREE_ROUND,
+		.shape = shape_bias_split,
+		.kernel = bias_split_gelu,
+		.body = "{ s = Add (X, bias)\n"
+		        "  left, right = Split <axis = -1, num_outputs = 2> (s)\n"
+		        "  g = Gelu (right)\n"
+		        "  Y = Mul (left, g) }",
+		.fuzz = { FUZZ_CUSTOM, -4, 4 },
 	},
 };
 
