@@ -62,6 +62,13 @@ struct late {
 	struct late *next;
 };
 
+/* Captures of a node's subgraphs, until they are appended to its inputs. */
+struct captures {
+	const struct graph *g;
+	const value_id *v;
+	const struct captures *next;
+};
+
 /* What a name means: the values of a graph by the names of the file, a function or a block. */
 struct scope {
 	struct scope *outer;      /* whose values a subgraph sees; NULL for the main graph and for bodies */
@@ -74,6 +81,7 @@ struct scope {
 	/* Of bodies: */
 	const struct attr *env;   /* what attribute references mean */
 	size_t nenv;
+	const struct captures *captures; /* of the graphs among them */
 	struct map want;          /* output names to the caller's values */
 	const char *prefix;       /* of new names; NULL: names are the file's */
 	bool single;              /* the body is one node */
@@ -486,14 +494,7 @@ static enum linnet_code strings_read(struct arena *a, const Onnx__AttributeProto
 
 static enum linnet_code import_graph(struct import *im, const Onnx__GraphProto *p, struct scope *s, struct linnet_error *e);
 
-/* Captures of a node's subgraphs, until they are appended to its inputs. */
-struct captures {
-	const struct graph *g;
-	const value_id *v;
-	struct captures *next;
-};
-
-static enum linnet_code subgraph_read(struct import *im, struct scope *s, const Onnx__GraphProto *p, struct captures **list,
+static enum linnet_code subgraph_read(struct import *im, struct scope *s, const Onnx__GraphProto *p, const struct captures **list,
                                       struct graph **out, struct linnet_error *e)
 {
 	struct scope inner = { .outer = s, .opsets = s->opsets, .active = s->active, .env = s->env, .nenv = s->nenv };
@@ -513,9 +514,26 @@ static enum linnet_code subgraph_read(struct import *im, struct scope *s, const 
 	return LINNET_OK;
 }
 
+/* A graph that the caller gave, which goes on to a node of the body, and with it what it captures. */
+static enum linnet_code graph_again(struct import *im, struct scope *s, const struct captures **list, const struct attr *a,
+                                    struct linnet_error *e)
+{
+	const struct captures *from = s->captures;
+	struct captures *c;
+
+	while (from && from->g != a->g)
+		from = from->next;
+	if (!from || !list)
+		return fail(e, LINNET_EUNSUPPORTED, "attribute \"%s\" refers to a graph", a->name);
+	TRY_NEW(c, im->scratch, 1);
+	*c = (struct captures){ .g = a->g, .v = from->v, .next = *list };
+	*list = c;
+	return LINNET_OK;
+}
+
 /* One attribute; kind ATTR_NONE when it refers to one the caller left out. */
 static enum linnet_code attr_read(struct import *im, struct scope *s, const Onnx__AttributeProto *p, const struct op *op,
-                                  struct captures **captures, struct attr *out, struct linnet_error *e)
+                                  const struct captures **captures, struct attr *out, struct linnet_error *e)
 {
 	int nfilled, filled = filled_type(p, &nfilled), type = p->has_type ? (int)p->type : 0;
 	struct tensor *t;
@@ -530,9 +548,7 @@ static enum linnet_code attr_read(struct import *im, struct scope *s, const Onnx
 				*out = s->env[i];
 				out->name = str_or(p->name);
 			}
-		if (out->kind == ATTR_GRAPH)
-			return fail(e, LINNET_EUNSUPPORTED, "attribute \"%s\" refers to a graph", out->name);
-		return LINNET_OK;
+		return out->kind == ATTR_GRAPH ? graph_again(im, s, captures, out, e) : LINNET_OK;
 	}
 	if (nfilled > 1)
 		return fail(e, LINNET_EATTR, "attribute \"%s\" holds %d values; expected one", out->name, nfilled);
@@ -658,6 +674,7 @@ struct call {
 	size_t nattr;
 	const value_id *in, *out;
 	uint32_t nin, nout;
+	const struct captures *captures; /* of the graphs among attr */
 	const Onnx__NodeProto *origin; /* for all nodes of the body; NULL: each its own */
 	const char *from;
 };
@@ -714,6 +731,7 @@ static enum linnet_code inline_body(struct import *im, struct scope *caller, con
 	struct active active = { .f = f, .next = caller->active };
 	struct scope s = { .g = caller->g, .opsets = opsets, .active = &active, .env = c->attr, .nenv = c->nattr };
 
+	s.captures = c->captures;
 	s.prefix = c->name;
 	s.single = f->n_node == 1;
 	s.origin = c->origin;
@@ -1021,25 +1039,24 @@ struct item {
 };
 
 /* The node of an old row, in current operators. */
-static enum linnet_code lower(struct import *im, struct scope *s, const struct op *old, const struct call *c, struct linnet_error *e)
+static enum linnet_code lower(struct import *im, struct scope *s, const struct op *old, const struct call *call,
+                              const struct captures *captures, struct linnet_error *e)
 {
+	struct call c = *call;
 	struct attr *attr;
-	uint32_t nattr = 0;
-	node_id id;
 
 	if (!old->lower && !old->write_lower)
-		return modernize(im, s, old, c, e);
+		return modernize(im, s, old, &c, e);
 	if (!old->same && old->lower)
-		return inline_block(im, s, old, old->lower, c, e);
-	TRY_NEW(attr, im->scratch, c->nattr);
-	for (size_t i = 0; i < c->nattr; i++)
-		if (c->attr[i].kind != ATTR_NONE)
-			attr[nattr++] = c->attr[i];
-	TRY(graph_add_node(s->g, old->write_lower ? old : op_newest(old->domain, old->name), c->name, c->in, c->nin, c->out, c->nout, attr,
-	                   nattr, &id, e));
-	s->g->node[id].origin = c->origin;
-	s->g->node[id].from = c->from;
-	return look_later(im, s->g, id, old, e);
+		return inline_block(im, s, old, old->lower, &c, e);
+	TRY_NEW(attr, im->scratch, c.nattr);
+	c.attr = attr;
+	c.nattr = 0;
+	for (size_t i = 0; i < call->nattr; i++)
+		if (call->attr[i].kind != ATTR_NONE)
+			attr[c.nattr++] = call->attr[i];
+	TRY(add_node(s, old->write_lower ? old : op_newest(old->domain, old->name), true, &c, captures, e));
+	return look_later(im, s->g, s->g->nnode - 1, old, e);
 }
 
 static enum linnet_code import_node(struct import *im, struct scope *s, const Onnx__NodeProto *p, const struct item *item,
@@ -1048,7 +1065,7 @@ static enum linnet_code import_node(struct import *im, struct scope *s, const On
 	const struct callee c = s->opsets->callee[item->callee];
 	const Onnx__NodeProto *origin = s->origin ? s->origin : p;
 	struct call call = { .out = item->out, .nout = item->nout, .origin = origin, .from = s->from };
-	struct captures *captures = NULL;
+	const struct captures *captures = NULL;
 	const struct op *row = c.op;
 	value_id *in;
 	struct attr *attr;
@@ -1091,7 +1108,7 @@ static enum linnet_code import_node(struct import *im, struct scope *s, const On
 		TRY(op_attrs(row, attr, call.nattr, im->m->arena, &full, e));
 		call.attr = full;
 		call.nattr = (size_t)op_nattr(row);
-		return lower(im, s, row, &call, e);
+		return lower(im, s, row, &call, captures, e);
 	}
 	return add_node(s, row, row == c.op, &call, captures, e);
 }
@@ -1325,11 +1342,23 @@ static enum linnet_code expand(struct import *im, struct graph *g, node_id id, c
 	struct node *n = &g->node[id];
 	struct scope s = { .g = g, .opsets = &im->newest };
 	struct call c = { .name = n->name, .attr = n->attr, .nattr = n->nattr, .in = n->in, .out = n->out };
+	const value_id *capture;
 
-	c.nin = n->nin;
+	c.nin = n->nin - n->ncapture;
 	c.nout = n->nout;
 	c.origin = n->origin;
 	c.from = n->from;
+	capture = n->in + c.nin;
+	for (uint32_t i = 0; i < n->nattr; i++) {
+		struct captures *list;
+
+		if (n->attr[i].kind != ATTR_GRAPH)
+			continue;
+		TRY_NEW(list, im->scratch, 1);
+		*list = (struct captures){ .g = n->attr[i].g, .v = capture, .next = c.captures };
+		capture += n->attr[i].g->ncapture;
+		c.captures = list;
+	}
 	n->dead = true;
 	return err_node(e, inline_block(im, &s, row, text, &c, e), c.name, row->name);
 }
@@ -1364,7 +1393,7 @@ static enum linnet_code write_text(struct graph *g, const struct node *n, body_f
 	const struct type **in;
 	bool *wanted;
 
-	c.nin = (int)n->nin;
+	c.nin = (int)(n->nin - n->ncapture);
 	c.nout = (int)n->nout;
 	TRY_NEW(in, a, n->nin);
 	TRY_NEW(c.out, a, n->nout);

@@ -1,4 +1,4 @@
-/* Attention and what prepares its operands: Attention, RotaryEmbedding. Reference kernels, then rows. */
+/* Attention and what prepares its operands: Attention, RotaryEmbedding, FlexAttention. Reference kernels, then rows. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -72,6 +72,32 @@ static enum linnet_code check_mask(struct shape_call *c, const struct shape *sco
 	return LINNET_OK;
 }
 
+/* q: [B, H, L, D]  k: [B, Hkv, S, D]  v: [B, Hkv, S, E]: equal lengths are made so, the number of batches in q. */
+static enum linnet_code join_heads(struct shape_call *c, struct shape *q, struct shape *k, struct shape *v)
+{
+	dim left;
+
+	TRY(length_join(c, "batch lengths of Q and K", q->d[0], k->d[0], &k->d[0]));
+	TRY(length_join(c, "batch lengths of K and V", k->d[0], v->d[0], &q->d[0]));
+	TRY(length_join(c, "head widths of Q and K", q->d[3], k->d[3], &k->d[3]));
+	TRY(length_join(c, "numbers of heads of K and V", k->d[1], v->d[1], &k->d[1]));
+	TRY(length_join(c, "lengths of K and V", k->d[2], v->d[2], &k->d[2]));
+	left = k->d[1] == 0 ? q->d[1] : dim_mod(c->dims, q->d[1], k->d[1]);
+	if (dim_is_int(left) && left != 0)
+		return fail(c->e, LINNET_ESHAPE, "%lld heads of Q do not share %lld heads of K evenly", (long long)q->d[1],
+		            (long long)k->d[1]);
+	return LINNET_OK;
+}
+
+/* softmax_precision, where it is given, is an element type of floats. */
+static enum linnet_code check_precision(const struct shape_call *c, const struct attr *precision)
+{
+	if (attr_given(precision) && (precision->i <= 0 || precision->i >= DT_COUNT ||
+	                              !dtype_in((enum dtype)precision->i, FLOATS)))
+		return fail(c->e, LINNET_EATTR, "softmax_precision is %lld; expected a floating-point type", (long long)precision->i);
+	return LINNET_OK;
+}
+
 /*
  * Q: [B, H, L, D]  K: [B, Hkv, S, D]  V: [B, Hkv, S, E], or [B, L, H D] and so on; H a multiple of Hkv.
  * past_key: [B, Hkv, P, D]  past_value: [B, Hkv, P, E]  nonpad_kv_seqlen: [B]
@@ -79,13 +105,10 @@ static enum linnet_code check_mask(struct shape_call *c, const struct shape *sco
  */
 static enum linnet_code shape_attention(struct shape_call *c)
 {
-	const struct attr *precision = &c->attr[SOFTMAX_PRECISION];
 	struct shape q, k, v, past, *y = &c->out[OUT_Y].shape;
-	dim total, left;
+	dim total;
 
-	if (attr_given(precision) && (precision->i <= 0 || precision->i >= DT_COUNT ||
-	                              !dtype_in((enum dtype)precision->i, FLOATS)))
-		return fail(c->e, LINNET_EATTR, "softmax_precision is %lld; expected a floating-point type", (long long)precision->i);
+	TRY(check_precision(c, &c->attr[SOFTMAX_PRECISION]));
 	if (call_has(c, IN_PAST_KEY) != call_has(c, IN_PAST_VALUE))
 		return fail(c->e, LINNET_EMODEL, "past_key and past_value come together");
 	if (call_has(c, IN_LENGTHS) && call_has(c, IN_PAST_KEY))
@@ -93,15 +116,7 @@ static enum linnet_code shape_attention(struct shape_call *c)
 	TRY(split_heads(c, IN_Q, Q_NUM_HEADS, &q));
 	TRY(split_heads(c, IN_K, KV_NUM_HEADS, &k));
 	TRY(split_heads(c, IN_V, KV_NUM_HEADS, &v));
-	TRY(length_join(c, "batch lengths of Q and K", q.d[0], k.d[0], &k.d[0]));
-	TRY(length_join(c, "batch lengths of K and V", k.d[0], v.d[0], &q.d[0]));
-	TRY(length_join(c, "head widths of Q and K", q.d[3], k.d[3], &k.d[3]));
-	TRY(length_join(c, "numbers of heads of K and V", k.d[1], v.d[1], &k.d[1]));
-	TRY(length_join(c, "lengths of K and V", k.d[2], v.d[2], &k.d[2]));
-	left = k.d[1] == 0 ? q.d[1] : dim_mod(c->dims, q.d[1], k.d[1]);
-	if (dim_is_int(left) && left != 0)
-		return fail(c->e, LINNET_ESHAPE, "%lld heads of Q do not share %lld heads of K evenly", (long long)q.d[1],
-		            (long long)k.d[1]);
+	TRY(join_heads(c, &q, &k, &v));
 	total = k.d[2];
 	if (call_has(c, IN_PAST_KEY)) {
 		TRY(rank_check(c, IN_PAST_KEY, 4, 4));
@@ -739,6 +754,105 @@ static enum linnet_code write_rotary(struct shape_call *c, const char **text)
 	return body_end(&b, text);
 }
 
+/* ---- FlexAttention ---- */
+
+enum { FLEX_PROB_MOD, FLEX_SCALE, FLEX_SCORE_MOD, FLEX_PRECISION };
+
+/* Q: [B, H, L, D]  K: [B, Hkv, S, D]  V: [B, Hkv, S, E]  Y: [B, H, L, E] */
+static enum linnet_code shape_flex(struct shape_call *c)
+{
+	struct shape s[3];
+
+	TRY(check_precision(c, &c->attr[FLEX_PRECISION]));
+	for (int i = 0; i < 3; i++) {
+		TRY(rank_check(c, i, 4, 4));
+		s[i] = c->in[i]->shape;
+		if (s[i].rank < 0)
+			s[i] = (struct shape){ .rank = 4, .d = { DIM_NONE, DIM_NONE, DIM_NONE, DIM_NONE } };
+	}
+	TRY(join_heads(c, &s[IN_Q], &s[IN_K], &s[IN_V]));
+	c->out[0].shape = (struct shape){ .rank = 4, .d = { s[IN_Q].d[0], s[IN_Q].d[1], s[IN_Q].d[2], s[IN_V].d[3] } };
+	return LINNET_OK;
+}
+
+/* x: [B, H, S, width] = x0: [B, Hkv, S, width] with each head as often as the heads of Q take it. */
+static void flex_repeat(struct body *b, char x)
+{
+	static const char nodes[] = "x_5 = Unsqueeze (x0, two)\n"
+	                            "x_shape = Shape (x0)\n"
+	                            "x_batch, x_heads, x_length, x_width = Split <num_outputs = 4> (x_shape)\n"
+	                            "x_wide = Concat <axis = 0> (x_batch, kv_heads, times, x_length, x_width)\n"
+	                            "x_all = Expand (x_5, x_wide)\n"
+	                            "x_to = Concat <axis = 0> (x_batch, heads, x_length, x_width)\n"
+	                            "x = Reshape <allowzero = 1> (x_all, x_to)\n";
+	char text[sizeof nodes];
+
+	for (size_t i = 0; i < sizeof nodes; i++) /* an x that is not within a word */
+		text[i] = nodes[i] == 'x' && (!i || strchr("\n (", nodes[i - 1])) ? x : nodes[i];
+	str_add(&b->s, text);
+}
+
+/* y = mod (x), a graph attribute; a scan over one slice applies it. */
+static void flex_apply(struct body *b, const char *y, const char *mod, const char *x)
+{
+	str_addf(&b->s,
+	         "%s_one = Unsqueeze (%s, zero)\n"
+	         "%s_out = Scan <num_scan_inputs = 1, body: graph = @%s> (%s_one)\n"
+	         "%s = Squeeze (%s_out, zero)\n", y, x, y, mod, y, y, y);
+}
+
+/*
+ * Y = prob_mod (softmax (score_mod (scale Q K^T))) V. Between the products elements are of softmax_precision: float unless they are
+ * doubles. The products of Q and K are made in the wider of that and their own type.
+ */
+static enum linnet_code write_flex(struct shape_call *c, const char **text)
+{
+	const struct attr *scale = &c->attr[FLEX_SCALE], *precision = &c->attr[FLEX_PRECISION];
+	enum dtype own = c->in[IN_Q]->dt, soft, wide;
+	const struct shape *q = &c->in[IN_Q]->shape, *k = &c->in[IN_K]->shape;
+	dim width = q->rank == 4 ? q->d[3] : DIM_NONE;
+	bool grouped = q->rank < 0 || k->rank < 0 || q->d[1] == DIM_NONE || q->d[1] != k->d[1];
+	struct body b;
+
+	if (own == DT_UNDEFINED)
+		return fail(c->e, LINNET_EUNSUPPORTED, "the element type of input \"Q\" must be known");
+	soft = attr_given(precision) ? (enum dtype)precision->i : own == DT_DOUBLE ? DT_DOUBLE : DT_FLOAT;
+	wide = dtype_bits(soft) < dtype_bits(own) ? own : soft;
+	body_begin(&b, c);
+	body_ints(&b, "zero", 1, &(int64_t){ 0 });
+	body_cast(&b, "q", "Q", own, wide);
+	body_cast(&b, "k0", "K", own, wide);
+	body_cast(&b, "v0", "V", own, soft);
+	if (grouped) {
+		body_ints(&b, "two", 1, &(int64_t){ 2 });
+		body_length(&b, "heads", q->rank == 4 ? q->d[1] : DIM_NONE, "Q", 1);
+		body_length(&b, "kv_heads", k->rank == 4 ? k->d[1] : DIM_NONE, "K", 1);
+		str_add(&b.s, "times = Div (heads, kv_heads)\n");
+		flex_repeat(&b, 'k');
+		flex_repeat(&b, 'v');
+	} else {
+		str_add(&b.s, "k = Identity (k0)\nv = Identity (v0)\n");
+	}
+	if (attr_given(scale) || dim_is_int(width)) {
+		body_float(&b, "scale", wide, attr_given(scale) ? scale->f : 1 / sqrt((double)width));
+	} else {
+		body_length(&b, "width", DIM_NONE, "Q", 3);
+		str_addf(&b.s, "width_real = Cast <to = %d> (width)\nroot = Sqrt (width_real)\nscale = Reciprocal (root)\n", (int)wide);
+	}
+	str_add(&b.s, "kt = Transpose <perm = [0, 1, 3, 2]> (k)\n"
+	        "products = MatMul (q, kt)\n"
+	        "scaled = Mul (products, scale)\n");
+	body_cast(&b, "scores", "scaled", wide, soft);
+	if (attr_given(&c->attr[FLEX_SCORE_MOD]))
+		flex_apply(&b, "modified", "score_mod", "scores");
+	str_addf(&b.s, "probs = Softmax <axis = -1> (%s)\n", attr_given(&c->attr[FLEX_SCORE_MOD]) ? "modified" : "scores");
+	if (attr_given(&c->attr[FLEX_PROB_MOD]))
+		flex_apply(&b, "weights", "prob_mod", "probs");
+	str_addf(&b.s, "y = MatMul (%s, v)\n", attr_given(&c->attr[FLEX_PROB_MOD]) ? "weights" : "probs");
+	body_cast(&b, "Y", "y", soft, own);
+	return body_end(&b, text);
+}
+
 #define HEADS(title) { .name = title, .kind = ATTR_INT, .flags = OPTIONAL, .lo = 1, .hi = INT32_MAX }
 #define WINDOW(title) { .name = title, .kind = ATTR_INT, .since = 25, .i = -1, .lo = -1, .hi = INT32_MAX }
 
@@ -781,6 +895,20 @@ static const struct op rows[] = {
 		.write_body = write_rotary,
 		.fast = FAST(&fast_rotary),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		.domain = "ai.onnx.preview", .name = "FlexAttention", .since = 1,
+		.doc = "Attention whose scores and whose probabilities pass through graphs.",
+		.in = IN({ "Q", T1, FLOW_SMOOTH }, { "K", T1, FLOW_SMOOTH }, { "V", T1, FLOW_LINEAR }),
+		.out = OUT({ "Y", T1 }),
+		.attr = ATTRS([FLEX_PROB_MOD] = { .name = "prob_mod", .kind = ATTR_GRAPH },
+		              [FLEX_SCALE] = { .name = "scale", .kind = ATTR_FLOAT, .flags = OPTIONAL },
+		              [FLEX_SCORE_MOD] = { .name = "score_mod", .kind = ATTR_GRAPH },
+		              [FLEX_PRECISION] = { .name = "softmax_precision", .kind = ATTR_INT, .flags = OPTIONAL }),
+		.types = { [T1] = FLOATS },
+		.agree = AGREE_ROUND,
+		.shape = shape_flex,
+		.write_lower = write_flex,
 	},
 };
 

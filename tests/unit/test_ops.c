@@ -400,7 +400,7 @@ static void compare_inferred(const struct test_case *c, const char *how, const s
 static void add_head(struct str *s, const struct test_case *c)
 {
 	str_addf(s, "<ir_version: 13, opset_import: [\"\" : %d, \"ai.onnx.ml\" : %d, \"ai.onnx.preview.training\" : 1, "
-	         "\"com.microsoft\" : 1, \"linnet\" : 1]>\n\"case\" (", c->opset, c->ml_opset);
+	         "\"com.microsoft\" : 1, \"linnet\" : 1, \"ai.onnx.preview\" : 1]>\n\"case\" (", c->opset, c->ml_opset);
 }
 
 /* What the model says of its inputs. */
