@@ -385,6 +385,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_binary,
 		.kernel = binary,
+		.fast = FAST(&fast_binary),
 		.param = &(const struct binary){ quotient, quotient_int, quotient_natural, dim_quotient, ratio_div, .divides = true },
 		.fuzz = { FUZZ_BROADCAST, 1, 8 },
 	},

@@ -885,20 +885,47 @@ static enum linnet_code pad_shape(struct shape_call *c)
 
 enum pad_mode { PAD_CONSTANT, PAD_EDGE, PAD_REFLECT, PAD_WRAP };
 
-/* The position in [0, n) that padding shows at i; -1 for the constant. */
+/* The position in [0, n) that padding other than by a constant shows at i. */
 static int64_t padded_from(enum pad_mode mode, int64_t i, int64_t n)
 {
 	int64_t period = mode == PAD_REFLECT ? (n > 1 ? 2 * (n - 1) : 1) : n;
 
 	if (i >= 0 && i < n)
 		return i;
-	if (mode == PAD_CONSTANT)
-		return -1;
 	if (mode == PAD_EDGE)
 		return i < 0 ? 0 : n - 1;
 	i %= period;
 	i += i < 0 ? period : 0;
 	return i < n ? i : period - i;
+}
+
+/* The constant everywhere, then the part of x that is kept. */
+static void pad_constant(const struct tensor *x, const struct tensor *value, struct tensor *y, const dim *before, const dim *after)
+{
+	int64_t from = 0, to = 0, kept[MAX_RANK], sx[MAX_RANK], sy[MAX_RANK];
+
+	strides(x->rank, x->d, sx);
+	strides(y->rank, y->d, sy);
+	for (int k = 0; k < x->rank; k++) {
+		kept[k] = x->d[k] + (before[k] < 0 ? before[k] : 0) + (after[k] < 0 ? after[k] : 0);
+		from += before[k] < 0 ? -before[k] * sx[k] : 0;
+		to += before[k] > 0 ? before[k] * sy[k] : 0;
+	}
+	if (y->bytes)
+		memset(y->data, 0, y->bytes);
+	for (int64_t j = 0; value && j < y->n; j++)
+		element_copy(y, j, value, 0);
+	copy_box(y, to, sy, x, from, sx, x->rank, kept);
+}
+
+static bool all_zero_bits(const struct tensor *t)
+{
+	const unsigned char *p = t->data;
+
+	for (size_t i = 0; i < t->bytes; i++)
+		if (p[i])
+			return false;
+	return true;
 }
 
 static enum linnet_code pad_kernel(struct kernel_call *c)
@@ -919,23 +946,22 @@ static enum linnet_code pad_kernel(struct kernel_call *c)
 		in[i] = &type[i];
 	}
 	TRY(pad_widths(in, c->nin, before, after, c->e));
+	if (mode == PAD_CONSTANT) {
+		pad_constant(x, value && !all_zero_bits(value) ? value : NULL, y, before, after);
+		return LINNET_OK;
+	}
 	strides(x->rank, x->d, sx);
 	for (int64_t j = 0; j < y->n; j++) {
 		int64_t from = 0;
 
-		for (int k = 0; k < x->rank && from >= 0; k++) {
+		for (int k = 0; k < x->rank; k++) {
 			/* what is cut off is gone before the rest is continued */
 			int64_t cut = before[k] < 0 ? -before[k] : 0, left = x->d[k] - cut + (after[k] < 0 ? after[k] : 0);
 			int64_t i = padded_from(mode, at[k] - (before[k] > 0 ? before[k] : 0), left);
 
-			from = i < 0 ? -1 : from + (cut + i) * sx[k];
+			from += (cut + i) * sx[k];
 		}
-		if (from >= 0)
-			element_copy(y, j, x, from);
-		else if (value)
-			element_copy(y, j, value, 0);
-		else
-			element_zero(y, j);
+		element_copy(y, j, x, from);
 		next_position(y->rank, y->d, at);
 	}
 	return LINNET_OK;
