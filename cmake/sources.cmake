@@ -44,6 +44,7 @@ layer(ops
 	ops/regex.c ops/strings.c
 	ops/contrib.c
 	ops/contrib_dense.c
+	ops/contrib_moe.c
 	ops/contrib_nbits.c
 	ops/contrib_quant.c
 	ops/ml.c

@@ -1,34 +1,8 @@
-/*
- * Operators of com.microsoft on weights of a few bits, scaled in blocks: shape functions, reference kernels, then rows.
- *
- * Numbers of 2 and 4 bits fill a byte from its low bits.
- */
+/* Operators of com.microsoft on weights of a few bits, scaled in blocks: shape functions, reference kernels, then rows. */
 #include <string.h>
 
 #include "ops/contrib.h"
 #include "ops/quant.h"
-
-/* Number i of `bits` bits in bytes; no number crosses a byte. */
-static int64_t unpack(const struct tensor *t, int64_t i, int64_t bits)
-{
-	int64_t per = 8 / bits;
-
-	return (((const uint8_t *)t->data)[i / per] >> i % per * bits) & ((1 << bits) - 1);
-}
-
-static enum linnet_code bits_check(const struct shape_call *c, int64_t bits)
-{
-	if (bits != 2 && bits != 4 && bits != 8)
-		return fail(c->e, LINNET_EATTR, "attribute \"bits\" is %lld; expected 2, 4 or 8", (long long)bits);
-	return LINNET_OK;
-}
-
-static enum linnet_code block_check(const struct shape_call *c, int64_t block)
-{
-	if (block < 16 || (block & (block - 1)))
-		return fail(c->e, LINNET_EATTR, "attribute \"block_size\" is %lld; expected a power of 2 from 16 on", (long long)block);
-	return LINNET_OK;
-}
 
 /* An input that holds so many elements, whatever its shape. */
 static enum linnet_code count_check(struct shape_call *c, int i, int64_t expected)
@@ -55,8 +29,8 @@ static enum linnet_code shape_matmul_nbits(struct shape_call *c)
 	int64_t blocks = (k + block - 1) / block, bytes = block * bits / 8;
 	struct shape s = in_shape(c, 0);
 
-	TRY(bits_check(c, bits));
-	TRY(block_check(c, block));
+	TRY(quant_bits_check(c, bits));
+	TRY(quant_block_check(c, block));
 	TRY(count_check(c, 1, n * blocks * bytes));
 	TRY(count_check(c, 2, n * blocks));
 	if (in_given(c, 3) && c->in[3]->dt != DT_UNDEFINED)
@@ -95,10 +69,10 @@ static enum linnet_code matmul_nbits(struct kernel_call *c)
 	for (int64_t j = 0; j < n; j++) {
 		for (int64_t i = 0; i < k; i++) {
 			int64_t at = place ? tensor_get_int(place, i) : i / block;
-			double z = !zero ? (double)(1 << (bits - 1)) : zero->dt == DT_UINT8 ? (double)unpack(zero, j * zeros + at, bits)
+			double z = !zero ? (double)(1 << (bits - 1)) : zero->dt == DT_UINT8 ? (double)quant_unpack(zero, j * zeros + at, bits)
 			                                                                : tensor_get(zero, j * blocks + at);
 
-			w[i] = ((double)unpack(c->in[1], j * blocks * block + i, bits) - z) * tensor_get(c->in[2], j * blocks + at);
+			w[i] = ((double)quant_unpack(c->in[1], j * blocks * block + i, bits) - z) * tensor_get(c->in[2], j * blocks + at);
 		}
 		for (int64_t row = 0; row < c->out[0]->n / n; row++) {
 			double sum = bias ? tensor_get(bias, j) : 0;
@@ -140,11 +114,11 @@ static enum linnet_code shape_gather_block(struct shape_call *c)
 	if (dt == DT_UNDEFINED)
 		return LINNET_OK;
 	if (dt == DT_UINT8)
-		TRY(bits_check(c, bits));
+		TRY(quant_bits_check(c, bits));
 	else if (!floats && bits != 4)
 		return fail(c->e, LINNET_EATTR, "attribute \"bits\" is %lld; expected 4 for %s", (long long)bits, dtype_name(dt));
 	if (!floats || block)
-		TRY(block_check(c, block));
+		TRY(quant_block_check(c, block));
 	if (floats && in_given(c, 3))
 		return fail(c->e, LINNET_EMODEL, "zero points are given for floats");
 	if (data.rank < 0)
@@ -217,9 +191,9 @@ static enum linnet_code gather_block_quantized(struct kernel_call *c)
 			s += q * stride[a];
 			z = z * (a == rank - 1 && zero ? zeros : scales->d[a]) + q;
 		}
-		v = bytes ? (double)unpack(data, x, bits) : tensor_get(data, x);
+		v = bytes ? (double)quant_unpack(data, x, bits) : tensor_get(data, x);
 		if (bytes)
-			z_value = zero ? (double)unpack(zero, z, bits) : (double)(1 << (bits - 1));
+			z_value = zero ? (double)quant_unpack(zero, z, bits) : (double)(1 << (bits - 1));
 		else if (zero)
 			z_value = tensor_get(zero, z);
 		tensor_put(c->out[0], i++, (v - z_value) * tensor_get(scales, s));
@@ -245,7 +219,7 @@ static enum linnet_code shape_matmul_bnb4(struct shape_call *c)
 	bool transposed = int_attr(c, "transB");
 	struct shape s = in_shape(c, 0);
 
-	TRY(block_check(c, block));
+	TRY(quant_block_check(c, block));
 	TRY(count_check(c, 1, (n * k + 1) / 2));
 	TRY(count_check(c, 2, (n * k + block - 1) / block));
 	TRY(rank_check(c, 0, 1, MAX_RANK));
@@ -274,7 +248,7 @@ static enum linnet_code matmul_bnb4(struct kernel_call *c)
 		for (int64_t i = 0; i < inner; i++) {
 			int64_t at = transposed ? j * k + i : i * k + j;
 
-			w[i] = (double)code[unpack(c->in[1], at ^ 1, 4)] * tensor_get(c->in[2], at / block);
+			w[i] = (double)code[quant_unpack(c->in[1], at ^ 1, 4)] * tensor_get(c->in[2], at / block);
 		}
 		for (int64_t row = 0; row < c->out[0]->n / columns; row++) {
 			double sum = 0;

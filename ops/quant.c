@@ -66,6 +66,7 @@ static enum linnet_code shape_quantize(struct shape_call *c)
 	enum dtype said;
 
 	TRY(check_scale(c));
+	TRY(dtype_attr(c, "precision", SCALED, &said));
 	TRY(dtype_attr(c, "output_dtype", QUANTISED, &said));
 	if (said != DT_UNDEFINED && c->out[0].dt != DT_UNDEFINED && said != c->out[0].dt)
 		return fail(c->e, LINNET_ETYPE, "output_dtype is %s; the zero point is %s", dtype_name(said), dtype_name(c->out[0].dt));
@@ -118,6 +119,20 @@ static int64_t scale_at(const struct kernel_call *c, const struct scaling *s, in
 	if (c->in[1]->n == 1)
 		return 0;
 	return s->block ? (outer * s->nscale + along / s->block) * s->after + inner : along;
+}
+
+enum linnet_code quant_bits_check(const struct shape_call *c, int64_t bits)
+{
+	if (bits != 2 && bits != 4 && bits != 8)
+		return fail(c->e, LINNET_EATTR, "numbers have %lld bits; expected 2, 4 or 8", (long long)bits);
+	return LINNET_OK;
+}
+
+enum linnet_code quant_block_check(const struct shape_call *c, int64_t block)
+{
+	if (block < 16 || (block & (block - 1)))
+		return fail(c->e, LINNET_EATTR, "attribute \"block_size\" is %lld; expected a power of 2 from 16 on", (long long)block);
+	return LINNET_OK;
 }
 
 void quant_put(struct tensor *y, int64_t i, double v, int64_t zero)

@@ -14,6 +14,18 @@
 	QUANT_AUTO_PAD, QUANT_LIST("dilations", 1), { .name = "group", .kind = ATTR_INT, .i = 1, .lo = 1, .hi = INT32_MAX }, \
 		QUANT_LIST("kernel_shape", 1), QUANT_LIST("pads", 0), QUANT_LIST("strides", 1)
 
+/* Number i of `bits` bits in bytes, which the numbers fill from their low bits; none crosses a byte. */
+static inline int64_t quant_unpack(const struct tensor *t, int64_t i, int64_t bits)
+{
+	int64_t per = 8 / bits;
+
+	return (((const uint8_t *)t->data)[i / per] >> i % per * bits) & ((1 << bits) - 1);
+}
+
+/* How many bits such numbers have, and their blocks, of a power of 2. */
+enum linnet_code quant_bits_check(const struct shape_call *c, int64_t bits);
+enum linnet_code quant_block_check(const struct shape_call *c, int64_t block);
+
 /* The integer nearest to v, ties to even, plus the zero point, within the type. */
 void quant_put(struct tensor *y, int64_t i, double v, int64_t zero);
 

@@ -33,6 +33,7 @@
 	X(legacy)                                                                                  \
 	X(contrib)                                                                                 \
 	X(contrib_dense)                                                                           \
+	X(contrib_moe)                                                                             \
 	X(contrib_nbits)                                                                           \
 	X(contrib_quant)                                                                           \
 	X(ml)                                                                                      \
