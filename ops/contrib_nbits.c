@@ -16,6 +16,18 @@ static enum linnet_code count_check(struct shape_call *c, int i, int64_t expecte
 	return LINNET_OK;
 }
 
+/* Y[.., j] of n columns = A[.., :] w + bias[j], A: rows of k. */
+static void put_column(struct kernel_call *c, const double *a, const double *w, int64_t k, int64_t j, int64_t n, const struct tensor *bias)
+{
+	for (int64_t row = 0; row < c->out[0]->n / n; row++) {
+		double sum = bias ? tensor_get(bias, j) : 0;
+
+		for (int64_t i = 0; i < k; i++)
+			sum += a[row * k + i] * w[i];
+		tensor_put(c->out[0], row * n + j, sum);
+	}
+}
+
 /* ---- MatMulNBits ---- */
 
 /*
@@ -74,13 +86,7 @@ static enum linnet_code matmul_nbits(struct kernel_call *c)
 
 			w[i] = ((double)quant_unpack(c->in[1], j * blocks * block + i, bits) - z) * tensor_get(c->in[2], j * blocks + at);
 		}
-		for (int64_t row = 0; row < c->out[0]->n / n; row++) {
-			double sum = bias ? tensor_get(bias, j) : 0;
-
-			for (int64_t i = 0; i < k; i++)
-				sum += a[row * k + i] * w[i];
-			tensor_put(c->out[0], row * n + j, sum);
-		}
+		put_column(c, a, w, k, j, n, bias);
 	}
 	return LINNET_OK;
 }
@@ -250,13 +256,64 @@ static enum linnet_code matmul_bnb4(struct kernel_call *c)
 
 			w[i] = (double)code[quant_unpack(c->in[1], at ^ 1, 4)] * tensor_get(c->in[2], at / block);
 		}
-		for (int64_t row = 0; row < c->out[0]->n / columns; row++) {
-			double sum = 0;
+		put_column(c, a, w, inner, j, columns, NULL);
+	}
+	return LINNET_OK;
+}
 
-			for (int64_t i = 0; i < inner; i++)
-				sum += a[row * inner + i] * w[i];
-			tensor_put(c->out[0], row * columns + j, sum);
+/* ---- MatMulFpQ4 ---- */
+
+enum { Q4_BLOCK = 32 };
+
+/* Bytes of a block: its scale, with blk_quant_type 1 its zero point, its numbers. */
+static int64_t q4_bytes(const struct attr *type) { return 4 + type->i + Q4_BLOCK / 2; }
+
+/* A: [..., K]  B_shape: [2] is K, N  B: N columns of ceil(K / 32) blocks  Y: [..., N] */
+static enum linnet_code shape_matmul_fpq4(struct shape_call *c)
+{
+	dim k = type_element(c->in[2], 0), n = type_element(c->in[2], 1);
+	struct shape s = in_shape(c, 0);
+
+	TRY(rank_check(c, 2, 1, 1));
+	TRY(count_check(c, 2, 2));
+	if (dim_is_int(k) && dim_is_int(n)) {
+		dim bytes = dim_mul(NULL, dim_mul(NULL, n, dim_ceil_div(NULL, k, Q4_BLOCK)), q4_bytes(attr_get(c->op, c->attr, "blk_quant_type")));
+
+		if (k < 1 || n < 1 || !dim_is_int(bytes))
+			return fail(c->e, LINNET_EVALUE, "\"B_shape\" has %lld, %lld; expected lengths", (long long)k, (long long)n);
+		TRY(count_check(c, 1, bytes));
+	}
+	TRY(rank_check(c, 0, 1, MAX_RANK));
+	if (s.rank < 1)
+		return LINNET_OK;
+	TRY(length_join(c, "inner lengths", s.d[s.rank - 1], k, NULL));
+	s.d[s.rank - 1] = n;
+	c->out[0].shape = s;
+	return LINNET_OK;
+}
+
+/* Blocks are those of MLAS: a byte holds number l in its low bits and number l + 16 in its high ones; without zero points it is 8. */
+static enum linnet_code matmul_fpq4(struct kernel_call *c)
+{
+	const struct attr *type = attr_get(c->op, c->attr, "blk_quant_type");
+	int64_t k = tensor_get_int(c->in[2], 0), n = tensor_get_int(c->in[2], 1), size = q4_bytes(type);
+	struct linnet_error *e = c->e;
+	const uint8_t *block = c->in[1]->data;
+	const double *a;
+	double *w;
+
+	TRY(kernel_doubles(c, 0, &a));
+	TRY_NEW(w, c->scratch, k);
+	for (int64_t j = 0; j < n; j++) {
+		for (int64_t i = 0; i < k; i++) {
+			int64_t l = i % Q4_BLOCK, byte;
+
+			block += i > 0 && l == 0 ? size : 0;
+			byte = block[4 + type->i + l % 16];
+			w[i] = (double)((l < 16 ? byte & 15 : byte >> 4) - (type->i ? block[4] : 8)) * dtype_get(DT_FLOAT, block, 0);
 		}
+		block += size;
+		put_column(c, a, w, k, j, n, NULL);
 	}
 	return LINNET_OK;
 }
@@ -309,6 +366,19 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_matmul_bnb4,
 		.kernel = matmul_bnb4,
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		MS, .name = "MatMulFpQ4",
+		.doc = "MatMul with a matrix of 4-bit integers in onnxruntime's own blocks of 32, each with a scale and (blk_quant_type 1) a zero "
+		       "point.",
+		.in = IN({ "A", T1, FLOW_LINEAR }, { "B", T2, FLOW_NONE }, { "B_shape", T3, FLOW_NONE }),
+		.out = OUT({ "Y", T1 }),
+		.attr = ATTRS({ .name = "blk_quant_type", .kind = ATTR_INT, .i = 1, .lo = 0, .hi = 1 }),
+		.types = { [T1] = SET(FLOAT), [T2] = SET(UINT8), [T3] = SET(INT64) },
+		.agree = AGREE_ROUND,
+		.shape = shape_matmul_fpq4,
+		.kernel = matmul_fpq4,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 };

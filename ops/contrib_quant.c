@@ -406,6 +406,13 @@ static enum linnet_code mul_integer(struct kernel_call *c)
 	return quant_sums(c, y);
 }
 
+/* int32 of unsigned operands, too: so onnxruntime infers. */
+static enum linnet_code shape_matmul_integer16(struct shape_call *c)
+{
+	c->out[0].dt = DT_INT32;
+	return shape_product(c);
+}
+
 /* Sums of products of 16 bits, below 2^53 exact in doubles; what 32 bits cannot hold wraps. */
 static enum linnet_code matmul_integer16(struct kernel_call *c)
 {
@@ -565,6 +572,22 @@ static enum linnet_code shape_qembed(struct shape_call *c)
 	return shape_embed(c);
 }
 
+static enum linnet_code qembed(struct kernel_call *c)
+{
+	/* the tables, then gamma and beta: their scales are five inputs on, their zero points ten, and the mask lies between */
+	const struct tensor *in[8] = { c->in[0], c->in[1] };
+	struct tensor *x;
+
+	for (int i = 2; i < 7; i++) {
+		if (!c->in[i])
+			continue;
+		TRY(quant_centre(c, c->in[i], c->in[i + 11], c->in[i + 6], 0, &x));
+		in[i] = x;
+	}
+	in[7] = c->in[7];
+	return quant_call(c, "com.microsoft", "EmbedLayerNormalization", 8, in, c->nout, c->out);
+}
+
 /* ---- LSTM ---- */
 
 /* W: [D, I, 4 H], R: [D, H, 4 H]: as LSTM has them but with the last two axes changed. Scales and zero points: [D] or [D, 4 H]. */
@@ -719,6 +742,18 @@ static enum linnet_code dynamic_lstm(struct kernel_call *c)
 		.out = OUT({ "C", T }), .shape = shape_through, .kernel = through, .param = &(by), QLINEAR, \
 	}
 
+/* A zero point of the output left out is 0 of the input's type. */
+#define UNARY_BODY(operator)                                                                       \
+	"?Y_zero_point\n"                                                                          \
+	"{ x = DequantizeLinear (X, X_scale, X_zero_point)\n"                                      \
+	"  y = " operator " (x)\n"                                                                 \
+	"  Y = QuantizeLinear (y, Y_scale, Y_zero_point) }\n"                                      \
+	"{ x = DequantizeLinear (X, X_scale, X_zero_point)\n"                                      \
+	"  y = " operator " (x)\n"                                                                 \
+	"  none = Constant <value_int = 0> ()\n"                                                   \
+	"  zero = CastLike (none, X)\n"                                                            \
+	"  Y = QuantizeLinear (y, Y_scale, zero) }"
+
 #define UNARY(title, text, x_scale, x_zero, y_scale, y_zero, zeros, by, ...)                       \
 	{                                                                                          \
 		MS, .name = title, .doc = text,                                                    \
@@ -726,13 +761,23 @@ static enum linnet_code dynamic_lstm(struct kernel_call *c)
 		.out = OUT({ "Y", T }), .shape = shape_through, .kernel = through, .param = &(by), QLINEAR, __VA_ARGS__ \
 	}
 
+/* `scaled`: the sums of MatMul with B, times the scales of both. */
+#define SCALED_SUMS(a, zero, scale)                                                                \
+	"  sums = MatMulInteger (" a ", B, " zero ", b_zero_point)\n"                              \
+	"  real = Cast <to = 1> (sums)\n"                                                          \
+	"  one = Cast <to = 1> (" scale ")\n"                                                      \
+	"  other = Cast <to = 1> (b_scale)\n"                                                      \
+	"  factor = Mul (one, other)\n"                                                            \
+	"  scaled = Mul (real, factor)\n"
+
 static const struct op rows[] = {
 	BINARY("QLinearAdd", "Add of quantised numbers, quantised.", add_through),
 	BINARY("QLinearMul", "Mul of quantised numbers, quantised.", mul_through),
 	UNARY("QLinearSigmoid", "Sigmoid of quantised numbers, quantised.", "X_scale", "X_zero_point", "Y_scale", "Y_zero_point", OPTIONAL,
-	      sigmoid_through),
+	      sigmoid_through, .body = UNARY_BODY("Sigmoid")),
 	UNARY("QLinearLeakyRelu", "LeakyRelu of quantised numbers, quantised.", "X_scale", "X_zero_point", "Y_scale", "Y_zero_point", OPTIONAL,
-	      leaky_through, .attr = ATTRS({ .name = "alpha", .kind = ATTR_FLOAT, .f = 0.01 })),
+	      leaky_through, .attr = ATTRS({ .name = "alpha", .kind = ATTR_FLOAT, .f = 0.01 }),
+	      .body = UNARY_BODY("LeakyRelu <alpha: float = @alpha>")),
 	UNARY("QLinearAveragePool", "AveragePool of quantised numbers, quantised.", "x_scale", "x_zero_point", "y_scale", "y_zero_point",
 	      OPTIONAL, pool_through, .attr = ATTRS(WINDOW, FLAG("channels_last"), FLAG("count_include_pad"))),
 	UNARY("QLinearGlobalAveragePool", "GlobalAveragePool of quantised numbers, quantised.", "x_scale", "x_zero_point", "y_scale",
@@ -748,6 +793,10 @@ static const struct op rows[] = {
 		.shape = shape_through,
 		.kernel = through,
 		.param = &where_through,
+		.body = "{ x = DequantizeLinear (X, x_scale, x_zero_point)\n"
+		        "  y = DequantizeLinear (Y, y_scale, y_zero_point)\n"
+		        "  z = Where (condition, x, y)\n"
+		        "  Z = QuantizeLinear (z, z_scale, z_zero_point) }",
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
@@ -811,12 +860,12 @@ static const struct op rows[] = {
 	},
 	{
 		MS, .name = "MatMulInteger16",
-		.doc = "MatMul of 16-bit integers, in 32 bits: int32, as onnxruntime infers also of unsigned ones.",
+		.doc = "MatMul of 16-bit integers, in 32 bits.",
 		.in = IN(Q("A", T1), Q("B", T2)),
 		.out = OUT({ "Y", T3 }),
-		.types = { [T1] = SET(INT16) | SET(UINT16), [T2] = SET(INT16) | SET(UINT16), [T3] = SET(INT32) },
+		.types = { [T1] = SET(INT16) | SET(UINT16), [T2] = SET(INT16) | SET(UINT16), [T3] = SET(INT32) | SET(UINT32) },
 		.agree = AGREE_BITS,
-		.shape = shape_product,
+		.shape = shape_matmul_integer16,
 		.kernel = matmul_integer16,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
@@ -830,6 +879,13 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_integer_to_float,
 		.kernel = integer_to_float,
+		.body = "?bias\n"
+		        "{" SCALED_SUMS("A", "a_zero_point", "a_scale")
+		        "  more = Cast <to = 1> (bias)\n"
+		        "  all = Add (scaled, more)\n"
+		        "  Y = CastLike (all, a_scale) }\n"
+		        "{" SCALED_SUMS("A", "a_zero_point", "a_scale")
+		        "  Y = CastLike (scaled, a_scale) }",
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
@@ -841,6 +897,13 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_dynamic_matmul,
 		.kernel = dynamic_matmul,
+		.body = "?bias\n"
+		        "{ q, s, z = DynamicQuantizeLinear (A)\n"
+		        SCALED_SUMS("q", "z", "s")
+		        "  Y = Add (scaled, bias) }\n"
+		        "{ q, s, z = DynamicQuantizeLinear (A)\n"
+		        SCALED_SUMS("q", "z", "s")
+		        "  Y = Identity (scaled) }",
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
@@ -940,6 +1003,7 @@ static const struct op rows[] = {
 		.types = { [T] = SET(FLOAT), [T1] = SET(INT32), [T2] = QUANTISED_8 },
 		.agree = AGREE_ROUND,
 		.shape = shape_qembed,
+		.kernel = qembed,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
