@@ -2,7 +2,8 @@
 # Install from Debian what is missing to build and test. Needs root (or sudo) only when something is missing.
 set -e
 need="gcc clang libclang-rt-14-dev cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev libopenblas-dev liblapacke-dev
-libsleef-dev libpcre2-dev libjansson-dev zlib1g-dev libcmocka-dev libc6-dev xz-utils tar python3 python3-venv ca-certificates git"
+libsleef-dev libpcre2-dev libjpeg62-turbo-dev libpng-dev libtiff-dev libwebp-dev libopenjp2-7-dev libjansson-dev zlib1g-dev libcmocka-dev
+libc6-dev xz-utils tar python3 python3-venv ca-certificates git"
 missing=
 for p in $need; do
 	dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"

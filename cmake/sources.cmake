@@ -42,6 +42,7 @@ layer(ops
 	ops/random.c
 	ops/training.c
 	ops/regex.c ops/strings.c
+	ops/image.c ops/image_plain.c
 	ops/contrib.c
 	ops/contrib_dense.c
 	ops/contrib_moe.c
@@ -54,6 +55,29 @@ layer(ops
 	ops/fast/table.c
 	ops/blas.c)
 target_link_libraries(linnet_ops PUBLIC Threads::Threads PkgConfig::OPENBLAS PkgConfig::LAPACKE PkgConfig::PCRE2 ${SLEEF_LIBRARY} m)
+
+# Formats of images that need a library; each is left out when that is missing or the format is turned off.
+function(image_format name file package)
+	option(LINNET_${name} "decode ${name} images, if there is ${package}" ON)
+	if(LINNET_${name})
+		pkg_check_modules(IMAGE_${name} IMPORTED_TARGET ${package})
+	endif()
+	if(NOT LINNET_${name} OR NOT IMAGE_${name}_FOUND)
+		return()
+	endif()
+	target_sources(linnet_ops PRIVATE ${file})
+	target_compile_definitions(linnet_ops PRIVATE LINNET_HAVE_${name})
+	target_link_libraries(linnet_ops PUBLIC PkgConfig::IMAGE_${name})
+	set(IMAGE_TARGETS ${IMAGE_TARGETS} PkgConfig::IMAGE_${name} PARENT_SCOPE)
+	string(REGEX REPLACE ">=" " >= " package "${package}")
+	set(IMAGE_PACKAGES "${IMAGE_PACKAGES} ${package}" PARENT_SCOPE)
+	set(IMAGE_LIBRARIES "${IMAGE_LIBRARIES};${IMAGE_${name}_LIBRARIES}" PARENT_SCOPE)
+endfunction()
+image_format(JPEG ops/image_jpeg.c libjpeg)
+image_format(PNG ops/image_png.c libpng)
+image_format(TIFF ops/image_tiff.c libtiff-4>=4.5)
+image_format(WEBP ops/image_webp.c libwebp)
+image_format(JP2 ops/image_jp2.c libopenjp2)
 
 # Fast kernels: the same sources once for each instruction set; level.c chooses at start.
 set(FAST_SOURCES

@@ -28,6 +28,7 @@
 	X(random)                                                                                  \
 	X(training)                                                                                \
 	X(strings)                                                                                 \
+	X(image)                                                                                   \
 	X(contrib_attention)                                                                       \
 	X(contrib_norm)                                                                            \
 	X(legacy)                                                                                  \
