@@ -46,6 +46,7 @@ layer(ops
 	ops/contrib.c
 	ops/contrib_dense.c
 	ops/contrib_moe.c
+	ops/contrib_tokens.c
 	ops/contrib_nbits.c
 	ops/contrib_quant.c
 	ops/ml.c

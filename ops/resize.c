@@ -135,7 +135,7 @@ static enum linnet_code resize_shape(struct shape_call *c)
 	const struct shape *in = &c->in[0]->shape;
 	struct axis axis[MAX_RANK];
 
-	if (attr_choice(c->op, c->attr, "mode") != NEAREST && dtype_in(c->in[0]->dt, COMPLEXES | SET(STRING)))
+	if (attr_choice(c->op, c->attr, "mode") != NEAREST && c->in[0]->dt == DT_STRING)
 		return fail(c->e, LINNET_ETYPE, "%s elements can only be resized in mode nearest", dtype_name(c->in[0]->dt));
 	if (attr_choice(c->op, c->attr, "mode") == NEAREST && attr_get(c->op, c->attr, "antialias")->i)
 		return fail(c->e, LINNET_EATTR, "antialias is for modes linear and cubic");
@@ -269,7 +269,8 @@ static enum linnet_code resize_kernel(struct kernel_call *c)
 	struct axis axis[MAX_RANK];
 	struct taps *taps[MAX_RANK];
 	int64_t sx[MAX_RANK], at[MAX_RANK] = { 0 }, near[MAX_RANK], wide[MAX_RANK];
-	bool floating = dtype_class(y->dt) == CLASS_FLOAT;
+	bool floating = dtype_class(y->dt) == CLASS_FLOAT, complex = dtype_class(y->dt) == CLASS_COMPLEX;
+	enum dtype part = y->dt == DT_COMPLEX64 ? DT_FLOAT : DT_DOUBLE;
 
 	for (int i = 0; i < c->nin; i++) {
 		if (!c->in[i])
@@ -285,18 +286,18 @@ static enum linnet_code resize_kernel(struct kernel_call *c)
 	}
 	for (int64_t i = 0; i < y->n; i++, next_position(y->rank, y->d, at)) {
 		bool outside = false;
-		double sum = 0;
+		double sum = 0, imaginary = 0;
 
 		for (int k = 0; k < x->rank; k++) {
 			outside |= taps[k][at[k]].outside;
 			wide[k] = taps[k][at[k]].n;
 			near[k] = 0;
 		}
-		if (outside && floating) {
+		if (outside && (floating || complex)) {
 			tensor_put(y, i, extrapolation);
 			continue;
 		}
-		if (outside && dtype_class(y->dt) != CLASS_STRING && dtype_class(y->dt) != CLASS_COMPLEX) {
+		if (outside && dtype_class(y->dt) != CLASS_STRING) {
 			put_integer(y, i, extrapolation);
 			continue;
 		}
@@ -311,17 +312,25 @@ static enum linnet_code resize_kernel(struct kernel_call *c)
 				from += (p < 0 ? 0 : p >= x->d[k] ? x->d[k] - 1 : p) * sx[k];
 				w *= t->w[near[k]];
 			}
-			if (r.method == NEAREST)
+			if (r.method == NEAREST) {
 				element_copy(y, i, x, from);
-			else if (w != 0)
+			} else if (w != 0 && !complex) {
 				sum += w * tensor_get(x, from);
+			} else if (w != 0) {
+				sum += w * dtype_get(part, x->data, (size_t)(2 * from));
+				imaginary += w * dtype_get(part, x->data, (size_t)(2 * from + 1));
+			}
 		} while (next_position(x->rank, wide, near));
 		if (r.method == NEAREST)
 			continue;
-		if (floating)
+		if (floating) {
 			tensor_put(y, i, sum);
-		else
+		} else if (complex) {
+			dtype_put(part, y->data, (size_t)(2 * i), sum);
+			dtype_put(part, y->data, (size_t)(2 * i + 1), imaginary);
+		} else {
 			put_integer(y, i, sum);
+		}
 	}
 	return LINNET_OK;
 }

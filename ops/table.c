@@ -35,6 +35,7 @@
 	X(contrib)                                                                                 \
 	X(contrib_dense)                                                                           \
 	X(contrib_moe)                                                                             \
+	X(contrib_tokens)                                                                          \
 	X(contrib_nbits)                                                                           \
 	X(contrib_quant)                                                                           \
 	X(ml)                                                                                      \
