@@ -5,6 +5,7 @@
 #include "ops/kernel.h"
 
 #define HALF_FLOATS (SET(FLOAT) | HALVES)
+#define SINGLE_HALF (SET(FLOAT) | SET(FLOAT16))
 
 static inline int64_t int_attr(const struct shape_call *c, const char *name) { return attr_get(c->op, c->attr, name)->i; }
 
