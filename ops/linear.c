@@ -117,13 +117,35 @@ static void put_states(struct tensor *t, int64_t slot, const double *s, int64_t 
 }
 
 /*
- * For each head, with a = exp(decay) by head or by key dimension (row of S), and the steps a rule does not have left out:
- *	S <- diag(a) S          v' = beta (v - k S)          S <- S + k^T v'          output = scale q S
+ * One token into the state S of a head, s: [dk, dv]. With a = exp(decay), ndecay numbers, 1 or dk, of rows of S, and what a rule does not
+ * have (NULL) left out:
+ *	S <- diag(a) S          v' = beta (v - k S)          S <- S + k^T v'
+ * fix: [dv] receives v'.
+ */
+static void step(double *s, const double *k, const double *v, const double *decay, int64_t ndecay, const double *beta, int64_t dk,
+                 int64_t dv, double *fix)
+{
+	for (int64_t i = 0; i < dk && decay; i++)
+		for (int64_t j = 0; j < dv; j++)
+			s[i * dv + j] *= exp(decay[i % ndecay]);
+	for (int64_t j = 0; j < dv; j++) {
+		fix[j] = v[j];
+		for (int64_t i = 0; i < dk && beta; i++)
+			fix[j] -= k[i] * s[i * dv + j];
+		if (beta)
+			fix[j] *= *beta;
+	}
+	for (int64_t i = 0; i < dk; i++)
+		for (int64_t j = 0; j < dv; j++)
+			s[i * dv + j] += k[i] * fix[j];
+}
+
+/*
+ * For each head and token the step above, then output = scale q S.
  * Query head h reads the state of head h / (H / Hkv); where Hkv > H, state h is read by query head h / (Hkv / H).
  */
 static enum linnet_code linear_attention(struct kernel_call *c)
 {
-	const struct attr *rule = &c->attr[UPDATE_RULE];
 	int64_t h = c->attr[Q_NUM_HEADS].i, hkv = c->attr[KV_NUM_HEADS].i, w = window_of(c->op, c->attr);
 	int64_t readers = h > hkv ? h : hkv, batch = c->in[IN_QUERY]->d[0], steps = c->in[IN_QUERY]->d[1];
 	int64_t dk = c->in[IN_KEY]->d[2] / hkv, dv = c->in[IN_VALUE]->d[2] / hkv, size = dk * dv, all = batch * hkv * size;
@@ -151,21 +173,9 @@ static enum linnet_code linear_attention(struct kernel_call *c)
 		for (int64_t bg = 0; bg < batch * hkv; bg++) {
 			int64_t at = bg / hkv * steps + t, g = bg % hkv;
 			const double *kt = k + (at * hkv + g) * dk, *vt = v + (at * hkv + g) * dv;
-			double *sg = s + bg * size;
 
-			for (int64_t i = 0; i < dk && rule_decays(rule); i++)
-				for (int64_t j = 0; j < dv; j++)
-					sg[i * dv + j] *= exp(decay[(at * hkv + g) * ndecay + i % ndecay]);
-			for (int64_t j = 0; j < dv; j++) {
-				fix[j] = vt[j];
-				for (int64_t i = 0; i < dk && rule_corrects(rule); i++)
-					fix[j] -= kt[i] * sg[i * dv + j];
-				if (rule_corrects(rule))
-					fix[j] *= beta[at * nbeta + g % nbeta];
-			}
-			for (int64_t i = 0; i < dk; i++)
-				for (int64_t j = 0; j < dv; j++)
-					sg[i * dv + j] += kt[i] * fix[j];
+			step(s + bg * size, kt, vt, decay ? decay + (at * hkv + g) * ndecay : NULL, ndecay,
+			     beta ? beta + at * nbeta + g % nbeta : NULL, dk, dv, fix);
 		}
 		for (int64_t br = 0; y && br < batch * readers; br++) {
 			int64_t b = br / readers, r = br % readers, at = b * steps + t;
@@ -293,60 +303,374 @@ static enum linnet_code write_linear_attention(struct shape_call *c, const char 
 	return body_end(&b, text);
 }
 
+/* ---- GatedDeltaNet ---- */
+
+enum { GD_QUERY, GD_KEY, GD_VALUE, GD_STARTS, GD_DECAY, GD_BETA, GD_STATE, GD_LOG, GD_BIAS, GD_COUNT, GD_ACTIVE };
+
+/* Axes of a call: tokens are one axis, or two, [B, S]; heads of queries and keys, and of values. */
+struct gated {
+	bool spelled, packed;
+	dim batch, tokens, steps, h, hv, dk, dv, decays; /* decays: numbers a head has, 1 or dk */
+};
+
+/* An input of the tokens' axes and then of `more` of d. */
+static enum linnet_code join_tokens(struct shape_call *c, int i, struct gated *g, int more, dim *d)
+{
+	const struct shape *s = call_has(c, i) ? &c->in[i]->shape : NULL;
+	int lead = 1 + g->spelled;
+
+	if (!s)
+		return LINNET_OK;
+	TRY(rank_check(c, i, lead + more, lead + more));
+	if (s->rank < 0)
+		return LINNET_OK;
+	TRY(length_join(c, g->spelled ? "batch lengths" : "numbers of tokens", g->spelled ? g->batch : g->tokens, s->d[0],
+	                g->spelled ? &g->batch : &g->tokens));
+	if (g->spelled)
+		TRY(length_join(c, "sequence lengths", g->steps, s->d[1], &g->steps));
+	for (int k = 0; k < more; k++)
+		TRY(length_join(c, "numbers or widths of heads", d[k], s->d[lead + k], &d[k]));
+	return LINNET_OK;
+}
+
+static enum linnet_code find_gated(struct shape_call *c, struct gated *g)
+{
+	const struct attr *rule = attr_get(c->op, c->attr, "update_rule");
+	const struct shape *q = &c->in[GD_QUERY]->shape, *state = call_has(c, GD_STATE) ? &c->in[GD_STATE]->shape : NULL;
+
+	*g = (struct gated){ .packed = !call_has(c, GD_KEY), .batch = DIM_NONE, .tokens = DIM_NONE, .steps = DIM_NONE, .h = DIM_NONE,
+		.hv = DIM_NONE, .dk = DIM_NONE, .dv = DIM_NONE, .decays = 1 };
+	if (call_has(c, GD_KEY) != call_has(c, GD_VALUE))
+		return fail(c->e, LINNET_EMODEL, "key and value come together");
+	if (g->packed && !state)
+		return fail(c->e, LINNET_EMODEL, "a packed query comes with initial_state, which tells its parts");
+	if (call_has(c, GD_DECAY) != rule_decays(rule) || call_has(c, GD_BETA) != rule_corrects(rule))
+		return fail(c->e, LINNET_EMODEL, "update rule \"%.*s\" takes %s decay and %s beta", (int)rule->s.n, rule->s.p,
+		            rule_decays(rule) ? "a" : "no", rule_corrects(rule) ? "a" : "no");
+	TRY(rank_check(c, GD_QUERY, g->packed ? 2 : 3, g->packed ? 3 : 4));
+	TRY(rank_check(c, GD_STATE, 4, 4));
+	TRY(rank_check(c, GD_STARTS, 1, 1));
+	if (state && state->rank == 4) {
+		g->batch = state->d[0];
+		g->hv = state->d[1];
+		g->dv = state->d[2];
+		g->dk = state->d[3];
+	}
+	if (q->rank < 0)
+		return LINNET_OK;
+	g->spelled = q->rank == (g->packed ? 3 : 4);
+	if (call_has(c, GD_STARTS)) {
+		const struct shape *s = &c->in[GD_STARTS]->shape;
+
+		if (g->spelled)
+			return fail(c->e, LINNET_EMODEL, "cu_seqlens comes with tokens on one axis");
+		if (s->rank == 1)
+			TRY(length_join(c, "batch lengths", g->batch, dim_sub(c->dims, s->d[0], 1), &g->batch));
+	} else if (!g->spelled && !state) {
+		return fail(c->e, LINNET_EMODEL, "tokens on one axis come with cu_seqlens or initial_state, which tell the batch");
+	}
+	if (g->packed) {
+		dim width = DIM_NONE, left;
+
+		TRY(join_tokens(c, GD_QUERY, g, 1, &width));
+		left = dim_sub(c->dims, width, dim_mul(c->dims, g->hv, g->dv));
+		g->h = dim_div(c->dims, left, dim_mul(c->dims, 2, g->dk));
+		if (dim_is_int(left) && dim_is_int(g->dk) && (left <= 0 || !g->dk || left % (2 * g->dk)))
+			return fail(c->e, LINNET_ESHAPE, "a query of width %lld does not hold queries and keys of width %lld", (long long)width,
+			            (long long)g->dk);
+	} else {
+		dim key[] = { g->h, g->dk }, value[] = { g->hv, g->dv };
+
+		TRY(join_tokens(c, GD_QUERY, g, 2, key));
+		TRY(join_tokens(c, GD_KEY, g, 2, key));
+		TRY(join_tokens(c, GD_VALUE, g, 2, value));
+		g->h = key[0];
+		g->dk = key[1];
+		g->hv = value[0];
+		g->dv = value[1];
+	}
+	if (dim_is_int(g->h) && dim_is_int(g->hv) && (g->h <= 0 || g->hv % g->h))
+		return fail(c->e, LINNET_ESHAPE, "%lld value heads do not share %lld key heads evenly", (long long)g->hv, (long long)g->h);
+	if (call_has(c, GD_DECAY) && c->in[GD_DECAY]->shape.rank == 3 + g->spelled) {
+		dim d[] = { g->hv, g->dk };
+
+		g->decays = g->dk;
+		TRY(join_tokens(c, GD_DECAY, g, 2, d));
+	} else {
+		TRY(join_tokens(c, GD_DECAY, g, 1, &g->hv));
+	}
+	return join_tokens(c, GD_BETA, g, 1, &g->hv);
+}
+
+/*
+ * query: [.., h, dk]  key: [.., h, dk]  value: [.., hv, dv], or all in the query: [.., 2 h dk + hv dv], with .. tokens or [B, S]
+ * decay: [.., hv] or [.., hv, dk]  beta: [.., hv]  a_log: [hv]  dt_bias: [hv] or [hv, dk] or [hv dk]  states: [B, hv, dv, dk]
+ * output: [.., hv, dv]  state_update: [B, capacity (decays + h dk + hv dv)]
+ */
+static enum linnet_code shape_gated_delta(struct shape_call *c)
+{
+	int64_t capacity = attr_get(c->op, c->attr, "state_update_capacity")->i;
+	bool gate = attr_get(c->op, c->attr, "gate_activation")->s.p[0] != 'n';
+	struct gated g;
+	dim row;
+
+	TRY(find_gated(c, &g));
+	if (gate && (!call_has(c, GD_LOG) || !call_has(c, GD_BIAS)))
+		return fail(c->e, LINNET_EMODEL, "gate_activation comes with a_log and dt_bias");
+	if ((capacity > 0) != call_has(c, GD_COUNT) && capacity)
+		return fail(c->e, LINNET_EMODEL, "state_update_capacity comes with capture_count");
+	if (call_has(c, GD_COUNT) && !capacity)
+		return fail(c->e, LINNET_EMODEL, "capture_count comes with state_update_capacity");
+	TRY(rank_check(c, GD_LOG, 1, 1));
+	TRY(rank_check(c, GD_BIAS, 1, 2));
+	TRY(rank_check(c, GD_COUNT, 1, 1));
+	TRY(scalar_check(c, GD_ACTIVE));
+	if (call_has(c, GD_LOG) && c->in[GD_LOG]->shape.rank == 1)
+		TRY(length_join(c, "numbers of heads of the value and a_log", g.hv, c->in[GD_LOG]->shape.d[0], NULL));
+	if (call_has(c, GD_COUNT) && c->in[GD_COUNT]->shape.rank == 1)
+		TRY(length_join(c, "batch lengths", g.batch, c->in[GD_COUNT]->shape.d[0], &g.batch));
+	if (call_has(c, GD_BIAS) && c->in[GD_BIAS]->shape.rank >= 0) {
+		dim n = shape_count(c->dims, &c->in[GD_BIAS]->shape, 0, c->in[GD_BIAS]->shape.rank);
+
+		if (n != g.hv)
+			TRY(length_join(c, "numbers of decays and of dt_bias", dim_mul(c->dims, g.hv, g.decays), n, NULL));
+	}
+	row = dim_add(c->dims, dim_mul(c->dims, g.hv, dim_add(c->dims, g.decays, g.dv)), dim_mul(c->dims, g.h, g.dk));
+	c->out[0].shape = g.spelled ? (struct shape){ .rank = 4, .d = { g.batch, g.steps, g.hv, g.dv } }
+	                            : (struct shape){ .rank = 3, .d = { g.tokens, g.hv, g.dv } };
+	if (c->in[GD_QUERY]->shape.rank < 0)
+		c->out[0].shape = shape_unknown();
+	if (c->nout > 1)
+		c->out[1].shape = (struct shape){ .rank = 4, .d = { g.batch, g.hv, g.dv, g.dk } };
+	if (c->nout > 2)
+		c->out[2].shape = (struct shape){ .rank = 2, .d = { g.batch, dim_mul(c->dims, capacity, row) } };
+	return LINNET_OK;
+}
+
+static double logistic(double x) { return x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x)); }
+static double softplus(double x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)); }
+
+/* The logarithm of a decay from what the model gives: as it is, -exp(a_log) softplus(x + bias), or bound logistic(exp(a_log) (x + bias)). */
+static double gated_decay(char kind, double x, double a_log, double bias, double bound)
+{
+	if (kind == 's' || kind == 'q')
+		return -exp(a_log) * softplus(x + bias);
+	return kind == 'k' ? bound * logistic(exp(a_log) * (x + bias)) : x;
+}
+
+/* Rows of n numbers divided by their length. */
+static void unit_rows(double *x, int64_t rows, int64_t n)
+{
+	for (int64_t r = 0; r < rows; r++) {
+		double sum = 1e-12;
+
+		for (int64_t i = 0; i < n; i++)
+			sum += x[r * n + i] * x[r * n + i];
+		for (int64_t i = 0; i < n; i++)
+			x[r * n + i] /= sqrt(sum);
+	}
+}
+
+/* `width` numbers of every row of `step`, from `at` on, to be changed. */
+static enum linnet_code columns(struct kernel_call *c, const double *x, int64_t rows, int64_t step, int64_t at, int64_t width, double **out)
+{
+	struct linnet_error *e = c->e;
+	double *y;
+
+	TRY_NEW(y, c->scratch, rows * width);
+	for (int64_t r = 0; r < rows && width; r++)
+		memcpy(y + r * width, x + r * step + at, (size_t)width * sizeof *y);
+	*out = y;
+	return LINNET_OK;
+}
+
+/* The first token of each sequence, and the end. */
+static enum linnet_code sequence_starts(struct kernel_call *c, int64_t batch, int64_t tokens, int64_t *start)
+{
+	const struct tensor *t = c->nin > GD_STARTS ? c->in[GD_STARTS] : NULL;
+
+	if (!t && (batch ? tokens % batch : tokens))
+		return fail(c->e, LINNET_ESHAPE, "%lld tokens do not make %lld sequences of one length", (long long)tokens, (long long)batch);
+	for (int64_t b = 0; b <= batch; b++) {
+		start[b] = t ? tensor_get_int(t, b) : batch ? b * (tokens / batch) : 0;
+		if (b ? start[b] < start[b - 1] : start[b] != 0)
+			return fail(c->e, LINNET_EVALUE, "cu_seqlens does not rise from 0");
+	}
+	if (start[batch] != tokens)
+		return fail(c->e, LINNET_EVALUE, "cu_seqlens ends at %lld; there are %lld tokens", (long long)start[batch], (long long)tokens);
+	return LINNET_OK;
+}
+
+static enum linnet_code gated_delta(struct kernel_call *c)
+{
+	const struct text gate = attr_get(c->op, c->attr, "gate_activation")->s;
+	char kind = gate.n == 7 ? 'k' : gate.p[0]; /* sigmoid is kda, qwen is softplus */
+	const struct tensor *qt = c->in[GD_QUERY], *vt = c->in[GD_VALUE], *bias_t = c->nin > GD_BIAS ? c->in[GD_BIAS] : NULL;
+	const struct tensor *count = c->nin > GD_COUNT ? c->in[GD_COUNT] : NULL, *active = c->nin > GD_ACTIVE ? c->in[GD_ACTIVE] : NULL;
+	struct tensor *y = c->out[0], *final = c->nout > 1 ? c->out[1] : NULL, *update = c->nout > 2 ? c->out[2] : NULL;
+	int64_t hv = y->d[y->rank - 2], dv = y->d[y->rank - 1], width = qt->d[qt->rank - 1], batch, dk, h, tokens = 1, row, size;
+	int64_t capacity = attr_get(c->op, c->attr, "state_update_capacity")->i, decays, *start;
+	const double *q0, *k0, *v0, *decay0, *beta0, *past, *a_log, *bias;
+	double *q, *k, *v, *s, *fix, *decay = NULL, *beta = NULL, scale = attr_get(c->op, c->attr, "scale")->f;
+	struct linnet_error *e = c->e;
+
+	TRY(kernel_doubles(c, GD_QUERY, &q0));
+	TRY(kernel_doubles(c, GD_KEY, &k0));
+	TRY(kernel_doubles(c, GD_VALUE, &v0));
+	TRY(kernel_doubles(c, GD_DECAY, &decay0));
+	TRY(kernel_doubles(c, GD_BETA, &beta0));
+	TRY(kernel_doubles(c, GD_STATE, &past));
+	TRY(kernel_doubles(c, GD_LOG, &a_log));
+	TRY(kernel_doubles(c, GD_BIAS, &bias));
+	for (int i = 0; i < y->rank - 2; i++)
+		tokens *= y->d[i];
+	dk = vt ? width : c->in[GD_STATE]->d[3];
+	h = vt ? qt->d[qt->rank - 2] : (width - hv * dv) / (2 * dk);
+	if (past)
+		batch = c->in[GD_STATE]->d[0];
+	else
+		batch = c->nin > GD_STARTS && c->in[GD_STARTS] ? c->in[GD_STARTS]->n - 1 : y->d[0];
+	decays = decay0 && c->in[GD_DECAY]->rank > y->rank - 1 ? dk : 1;
+	TRY(columns(c, q0, tokens, vt ? h * dk : width, 0, h * dk, &q));
+	TRY(columns(c, vt ? k0 : q0, tokens, vt ? h * dk : width, vt ? 0 : h * dk, h * dk, &k));
+	TRY(columns(c, vt ? v0 : q0, tokens, vt ? hv * dv : width, vt ? 0 : 2 * h * dk, hv * dv, &v));
+	if (attr_get(c->op, c->attr, "qk_l2_norm")->i) {
+		unit_rows(q, tokens * h, dk);
+		unit_rows(k, tokens * h, dk);
+	}
+	if (decay0)
+		TRY(columns(c, decay0, tokens, hv * decays, 0, hv * decays, &decay));
+	for (int64_t i = 0; decay && i < tokens * hv * decays; i++) {
+		int64_t head = i / decays % hv, at = bias_t && bias_t->n != hv ? i % (hv * decays) : head;
+
+		decay[i] = gated_decay(kind, decay[i], a_log ? a_log[head] : 0, bias ? bias[at] : 0, attr_get(c->op, c->attr, "gate_lower_bound")->f);
+	}
+	if (beta0)
+		TRY(columns(c, beta0, tokens, hv, 0, hv, &beta));
+	for (int64_t i = 0; beta && attr_get(c->op, c->attr, "beta_activation")->s.p[0] == 's' && i < tokens * hv; i++)
+		beta[i] = logistic(beta[i]);
+	TRY_NEW(start, c->scratch, batch + 1);
+	TRY(sequence_starts(c, batch, tokens, start));
+	size = dk * dv;
+	row = hv * decays + h * dk + hv * dv;
+	scale = scale != 0 ? scale : 1 / sqrt((double)dk);
+	TRY_NEW(s, c->scratch, size);
+	TRY_NEW(fix, c->scratch, dv);
+	for (int64_t i = 0; update && i < update->n; i++)
+		tensor_put(update, i, 0);
+	for (int64_t bh = 0; bh < batch * hv; bh++) {
+		int64_t b = bh / hv, head = bh % hv, group = head / (hv / h);
+		int64_t kept = !count || (active && !tensor_get_int(active, 0)) ? 0 : tensor_get_int(count, b);
+
+		for (int64_t i = 0; i < size; i++) /* states are [dv, dk] */
+			s[i] = past ? past[bh * size + i % dv * dk + i / dv] : 0;
+		for (int64_t t = start[b]; t < start[b + 1]; t++) {
+			const double *kt = k + (t * h + group) * dk, *qt_ = q + (t * h + group) * dk, *a = decay ? decay + (t * hv + head) * decays : NULL;
+			int64_t n = t - start[b], at = b * capacity * row;
+
+			step(s, kt, v + (t * hv + head) * dv, a, decays, beta ? beta + t * hv + head : NULL, dk, dv, fix);
+			for (int64_t j = 0; j < dv; j++) {
+				double sum = 0;
+
+				for (int64_t i = 0; i < dk; i++)
+					sum += qt_[i] * s[i * dv + j];
+				tensor_put(y, (t * hv + head) * dv + j, scale * sum);
+			}
+			if (!update || n >= kept || n >= capacity)
+				continue;
+			for (int64_t i = 0; i < decays; i++)
+				tensor_put(update, at + (n * hv + head) * decays + i, a ? exp(a[i]) : 1);
+			at += capacity * hv * decays;
+			for (int64_t i = 0; i < dk; i++)
+				tensor_put(update, at + (n * h + group) * dk + i, kt[i]);
+			at += capacity * h * dk;
+			for (int64_t j = 0; j < dv; j++)
+				tensor_put(update, at + (n * hv + head) * dv + j, fix[j]);
+		}
+		for (int64_t i = 0; final && i < size; i++)
+			tensor_put(final, bh * size + i % dv * dk + i / dv, s[i]);
+	}
+	return LINNET_OK;
+}
+
 /* ---- CausalConvWithState ---- */
 
 enum { CONV_INPUT, CONV_WEIGHT, CONV_BIAS, CONV_PAST };
 
-/* The layout and spacing of the row that has them. */
+/* What com.microsoft's operator adds; 0 or as the layout says in the row that does not have it. */
 struct causal {
-	bool last; /* channels */
-	int64_t dilation;
+	bool last, state_last;  /* channels of the input, of the states */
+	int64_t dilation, window; /* window: states kept, 0: the last one, without an axis of its own */
+	int64_t length;         /* of the states; 0: what the taps need */
+	int64_t channels, offset; /* those of the input that are filtered; 0: all */
+	int64_t capacity;       /* rows of state_update */
+	bool extended;
 };
+
+static int64_t causal_attr(const struct op *op, const struct attr *attr, const char *name, int64_t absent)
+{
+	const struct attr *a = attr_get(op, attr, name);
+
+	return attr_given(a) ? a->i : absent;
+}
 
 static struct causal causal_of(const struct op *op, const struct attr *attr)
 {
-	const struct attr *dilation = attr_get(op, attr, "dilation");
+	struct causal l = { .last = causal_attr(op, attr, "channels_last", 0) != 0, .dilation = causal_attr(op, attr, "dilation", 1),
+		.window = causal_attr(op, attr, "state_window", 0), .length = causal_attr(op, attr, "state_length", 0),
+		.channels = causal_attr(op, attr, "input_channels", 0), .offset = causal_attr(op, attr, "input_channel_offset", 0),
+		.capacity = causal_attr(op, attr, "state_update_capacity", 0) };
+	int64_t layout = causal_attr(op, attr, "state_channels_last", -1);
 
-	return (struct causal){ attr_get(op, attr, "channels_last")->i != 0, attr_given(dilation) ? dilation->i : 1 };
+	l.state_last = layout < 0 ? l.last : layout != 0;
+	l.extended = layout >= 0 || l.length || l.channels || l.offset || l.capacity;
+	return l;
 }
 
-/* Attributes of com.microsoft's operator beyond what is computed here. */
-static enum linnet_code plain_causal(const struct shape_call *c)
+/* [batch, length, channels] or [batch, channels, length]; channels may be several axes, those of `x` from the third on. */
+static struct shape causal_shape(bool last, dim batch, dim length, dim channels, const struct shape *x)
 {
-	static const struct {
-		const char *name;
-		int64_t plain;
-	} fixed[] = {
-		{ "ndim", 1 }, { "state_window", 0 }, { "state_length", 0 }, { "state_channels_last", -1 }, { "input_channels", 0 },
-		{ "input_channel_offset", 0 }, { "state_update_capacity", 0 },
-	};
+	struct shape s = { .rank = 3, .d = { batch, channels, length } };
 
-	for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
-		const struct attr *a = attr_get(c->op, c->attr, fixed[i].name);
-
-		if (attr_given(a) && a->i != fixed[i].plain)
-			return fail(c->e, LINNET_EUNSUPPORTED, "attribute \"%s\" is %lld; only %lld is supported", fixed[i].name,
-			            (long long)a->i, (long long)fixed[i].plain);
+	if (last) {
+		s.rank = x->rank;
+		s.d[1] = length;
+		s.d[2] = channels;
+		for (int i = 2; i < x->rank && x->rank > 3; i++)
+			s.d[i] = x->d[i];
 	}
-	if (c->nout > 2 && c->wanted[2])
-		return fail(c->e, LINNET_EUNSUPPORTED, "output \"state_update\" is not supported");
-	return LINNET_OK;
+	return s;
 }
 
-/* input, output: [B, C, L]  weight: [C, 1, K]  bias: [C]  states: [B, C, (K - 1) dilation]; channels last: [B, L, C], [B, .., C] */
+/*
+ * input, output: [B, C, L]  weight: [C, 1, K]  bias: [C]  states: [B, C, (K - 1) dilation]; channels last: [B, L, C..], [B, .., C..],
+ * of an output only those of its channels that are filtered. With a window states have an axis more before. state_update: [B, capacity, C]
+ */
 static enum linnet_code shape_causal_conv(struct shape_call *c)
 {
 	struct causal l = causal_of(c->op, c->attr);
 	const struct shape *x = &c->in[CONV_INPUT]->shape, *k = &c->in[CONV_WEIGHT]->shape;
 	dim batch = DIM_NONE, channels = DIM_NONE, length = DIM_NONE, history = DIM_NONE;
+	struct shape state;
 
-	TRY(plain_causal(c));
-	TRY(rank_check(c, CONV_INPUT, 3, 3));
+	if (causal_attr(c->op, c->attr, "ndim", 1) != 1)
+		return fail(c->e, LINNET_EUNSUPPORTED, "ndim is %lld; only 1 is supported", (long long)attr_get(c->op, c->attr, "ndim")->i);
+	if (l.extended && (!l.last || l.window))
+		return fail(c->e, LINNET_EATTR, "input channels, lengths and layouts of states and updates need channels_last and no state_window");
+	if (c->nout > 2 && c->wanted[2] && !l.capacity)
+		return fail(c->e, LINNET_EMODEL, "output \"state_update\" comes with state_update_capacity");
+	TRY(rank_check(c, CONV_INPUT, 3, l.last && !l.extended && c->op->domain ? MAX_RANK - 1 : 3));
 	TRY(rank_check(c, CONV_WEIGHT, 3, 3));
-	if (x->rank == 3) {
-		batch = x->d[0];
-		channels = x->d[l.last ? 2 : 1];
-		length = x->d[l.last ? 1 : 2];
+	if (x->rank < 0)
+		return LINNET_OK;
+	batch = x->d[0];
+	channels = l.last ? shape_count(c->dims, x, 2, x->rank) : x->d[1];
+	length = x->d[l.last ? 1 : 2];
+	if (l.channels || l.offset) {
+		if (dim_is_int(channels) && l.offset + l.channels > channels)
+			return fail(c->e, LINNET_ESHAPE, "channels %lld to %lld of %lld", (long long)l.offset, (long long)(l.offset + l.channels),
+			            (long long)channels);
+		channels = l.channels ? l.channels : dim_sub(c->dims, channels, l.offset);
 	}
 	if (k->rank == 3) {
 		TRY(length_join(c, "numbers of channels of the input and the weight", channels, k->d[0], &channels));
@@ -355,42 +679,55 @@ static enum linnet_code shape_causal_conv(struct shape_call *c)
 		if (k->d[2] == 0)
 			return fail(c->e, LINNET_ESHAPE, "input \"weight\" has no taps");
 	}
+	if (l.length && dim_is_int(history) && l.length < history)
+		return fail(c->e, LINNET_EATTR, "state_length is %lld; the taps need %lld", (long long)l.length, (long long)history);
+	if (l.length)
+		history = l.length;
 	if (call_has(c, CONV_BIAS)) {
 		TRY(rank_check(c, CONV_BIAS, 1, 1));
 		if (c->in[CONV_BIAS]->shape.rank == 1)
 			TRY(length_join(c, "numbers of channels of the input and the bias", channels, c->in[CONV_BIAS]->shape.d[0],
 			                &channels));
 	}
-	if (call_has(c, CONV_PAST)) {
-		const struct shape *s = &c->in[CONV_PAST]->shape;
-
-		TRY(rank_check(c, CONV_PAST, 3, 3));
-		if (s->rank == 3) {
-			TRY(length_join(c, "batch lengths of the input and the state", batch, s->d[0], &batch));
-			TRY(length_join(c, "numbers of channels of the input and the state", channels, s->d[l.last ? 2 : 1], &channels));
-			TRY(length_join(c, "lengths of the state, expected and found,", history, s->d[l.last ? 1 : 2], &history));
-		}
+	state = causal_shape(l.state_last, batch, history, channels, x);
+	if (l.window) {
+		memmove(state.d + 1, state.d, (size_t)state.rank++ * sizeof *state.d);
+		state.d[0] = l.window;
 	}
-	c->out[0].shape = l.last ? (struct shape){ .rank = 3, .d = { batch, length, channels } }
-	                         : (struct shape){ .rank = 3, .d = { batch, channels, length } };
+	if (call_has(c, CONV_PAST)) {
+		TRY(rank_check(c, CONV_PAST, state.rank, state.rank));
+		for (int i = 0; i < c->in[CONV_PAST]->shape.rank; i++)
+			TRY(length_join(c, "lengths of the state, expected and found,", state.d[i], c->in[CONV_PAST]->shape.d[i], &state.d[i]));
+	}
+	c->out[0].shape = causal_shape(l.last, batch, length, channels, x);
 	if (c->nout > 1)
-		c->out[1].shape = l.last ? (struct shape){ .rank = 3, .d = { batch, history, channels } }
-		                         : (struct shape){ .rank = 3, .d = { batch, channels, history } };
+		c->out[1].shape = state;
+	if (c->nout > 2)
+		c->out[2].shape = (struct shape){ .rank = 3, .d = { batch, l.capacity, channels } };
 	return LINNET_OK;
 }
 
+/* Where element t of channel ch of sample b is. */
+static int64_t causal_at(bool last, int64_t b, int64_t t, int64_t ch, int64_t length, int64_t channels)
+{
+	return last ? (b * length + t) * channels + ch : (b * channels + ch) * length + t;
+}
+
 /*
- * With x the state, or zeros, followed by the input, by channel: output[t] = f(bias + sum over j of weight[j] x[t + j dilation]),
- * f(y) = y / (1 + exp(-y)) or none; the new state is the end of x.
+ * With x the state, or zeros, followed by the input, by channel: output[t] = f(bias + sum over j of weight[j] x[t + j dilation]) from the
+ * last (K - 1) dilation numbers of the state on, f(y) = y / (1 + exp(-y)) or none; the new state is the end of x. The last state of a
+ * window is that one, the others are those after tokens before, zeros where there are none. state_update: the first tokens of the input.
  */
 static enum linnet_code causal_conv(struct kernel_call *c)
 {
 	struct causal l = causal_of(c->op, c->attr);
 	bool silu = attr_get(c->op, c->attr, "activation")->s.p[0] == 's'; /* silu, swish: two names */
 	const struct tensor *in = c->in[CONV_INPUT];
-	int64_t channels = in->d[l.last ? 2 : 1], length = in->d[l.last ? 1 : 2], taps = c->in[CONV_WEIGHT]->d[2];
-	int64_t history = (taps - 1) * l.dilation, step = l.last ? channels : 1;
-	struct tensor *y = c->out[0], *present = c->nout > 1 ? c->out[1] : NULL;
+	int64_t channels = c->in[CONV_WEIGHT]->d[0], taps = c->in[CONV_WEIGHT]->d[2], length = in->d[l.last ? 1 : 2];
+	int64_t all = in->d[0] && length ? in->n / (in->d[0] * length) : channels; /* channels of the input */
+	int64_t need = (taps - 1) * l.dilation, history = l.length ? l.length : need, slots = l.window ? l.window : 1;
+	int64_t one = in->d[0] * channels * history; /* numbers of a state */
+	struct tensor *y = c->out[0], *present = c->nout > 1 ? c->out[1] : NULL, *update = c->nout > 2 ? c->out[2] : NULL;
 	const double *input, *weight, *bias, *past;
 	struct linnet_error *e = c->e;
 	double *x;
@@ -402,22 +739,26 @@ static enum linnet_code causal_conv(struct kernel_call *c)
 	TRY_NEW(x, c->scratch, history + length);
 	for (int64_t b = 0; b < in->d[0]; b++)
 		for (int64_t ch = 0; ch < channels; ch++) {
-			int64_t from_input = l.last ? b * length * channels + ch : (b * channels + ch) * length;
-			int64_t from_state = l.last ? b * history * channels + ch : (b * channels + ch) * history;
-
 			for (int64_t t = 0; t < history; t++)
-				x[t] = past ? past[from_state + t * step] : 0;
+				x[t] = past ? past[(slots - 1) * one + causal_at(l.state_last, b, t, ch, history, channels)] : 0;
 			for (int64_t t = 0; t < length; t++)
-				x[history + t] = input[from_input + t * step];
+				x[history + t] = input[causal_at(l.last, b, t, l.offset + ch, length, all)];
 			for (int64_t t = 0; y && t < length; t++) {
 				double sum = bias ? bias[ch] : 0;
 
 				for (int64_t j = 0; j < taps; j++)
-					sum += weight[ch * taps + j] * x[t + j * l.dilation];
-				tensor_put(y, from_input + t * step, silu ? sum / (1 + exp(-sum)) : sum);
+					sum += weight[ch * taps + j] * x[history - need + t + j * l.dilation];
+				tensor_put(y, causal_at(l.last, b, t, ch, length, channels), silu ? sum / (1 + exp(-sum)) : sum);
 			}
-			for (int64_t t = 0; present && t < history; t++)
-				tensor_put(present, from_state + t * step, x[length + t]);
+			for (int64_t w = 0; present && w < slots; w++) {
+				int64_t from = length - (slots - 1 - w); /* tokens that this state has seen */
+
+				for (int64_t t = 0; t < history; t++)
+					tensor_put(present, w * one + causal_at(l.state_last, b, t, ch, history, channels),
+					           from > 0 || w == slots - 1 ? x[from + t] : 0);
+			}
+			for (int64_t t = 0; update && t < l.capacity; t++)
+				tensor_put(update, (b * l.capacity + t) * channels + ch, t < length ? x[history + t] : 0);
 		}
 	return LINNET_OK;
 }
@@ -431,6 +772,8 @@ static enum linnet_code write_causal_conv(struct shape_call *c, const char **tex
 	int64_t history;
 	struct body b;
 
+	if (l.extended || l.window || c->in[CONV_INPUT]->shape.rank > 3)
+		return fail(c->e, LINNET_EUNSUPPORTED, "windows, parts and several axes of channels cannot be written in other operators");
 	if (k->rank != 3 || !dim_is_int(k->d[0]) || !dim_is_int(k->d[2]) || dt == DT_UNDEFINED)
 		return fail(c->e, LINNET_EUNSUPPORTED, "the lengths of input \"weight\" must be known to write it in other operators");
 	history = (k->d[2] - 1) * l.dilation;
@@ -485,6 +828,7 @@ static enum linnet_code write_causal_conv(struct shape_call *c, const char **tex
 	.types = { [T] = SINGLES }, .agree = AGREE_ROUND, .shape = shape_causal_conv, .kernel = causal_conv, \
 	.write_body = write_causal_conv, .fuzz = { .shapes = FUZZ_CUSTOM }
 
+#define COUNT(title, most) { .name = title, .kind = ATTR_INT, .lo = 0, .hi = (most) }
 #define ACTIVATION { .name = "activation", .kind = ATTR_STRING, .s = "none", .oneof = "none|silu|swish" }
 
 static const struct op rows[] = {
@@ -510,10 +854,32 @@ static const struct op rows[] = {
 		.out = OUT({ "output", T }, { "present_state", T }, { "state_update", T, .flags = OPTIONAL }),
 		.attr = ATTRS(ACTIVATION, { .name = "channels_last", .kind = ATTR_INT },
 		              { .name = "dilation", .kind = ATTR_INT, .i = 1, .lo = 1, .hi = INT32_MAX },
-		              { .name = "input_channel_offset", .kind = ATTR_INT }, { .name = "input_channels", .kind = ATTR_INT },
-		              { .name = "ndim", .kind = ATTR_INT, .i = 1 }, { .name = "state_channels_last", .kind = ATTR_INT, .i = -1 },
-		              { .name = "state_length", .kind = ATTR_INT }, { .name = "state_update_capacity", .kind = ATTR_INT },
-		              { .name = "state_window", .kind = ATTR_INT }),
+		              COUNT("input_channel_offset", INT32_MAX), COUNT("input_channels", INT32_MAX),
+		              { .name = "ndim", .kind = ATTR_INT, .i = 1, .lo = 1, .hi = 3 },
+		              { .name = "state_channels_last", .kind = ATTR_INT, .i = -1, .lo = -1, .hi = 1 },
+		              COUNT("state_length", INT32_MAX), COUNT("state_update_capacity", 8), COUNT("state_window", 8)),
+	},
+	{
+		.domain = "com.microsoft", .name = "GatedDeltaNet", .since = 1,
+		.doc = "The recurrence of LinearAttention on tokens one behind the other, with gates, norms and the states of several sequences.",
+		.in = IN({ "query", T, FLOW_SMOOTH }, { "key", T, FLOW_SMOOTH, OPTIONAL }, { "value", T, FLOW_LINEAR, OPTIONAL },
+		         { "cu_seqlens", T3, FLOW_NONE, OPTIONAL }, { "decay", T2, FLOW_SMOOTH, OPTIONAL },
+		         { "beta", T2, FLOW_SMOOTH, OPTIONAL }, { "initial_state", T1, FLOW_LINEAR, OPTIONAL },
+		         { "a_log", T1, FLOW_SMOOTH, OPTIONAL }, { "dt_bias", T1, FLOW_SMOOTH, OPTIONAL },
+		         { "capture_count", T3, FLOW_NONE, OPTIONAL }, { "state_update_active", T3, FLOW_NONE, OPTIONAL }),
+		.out = OUT({ "output", T }, { "final_state", T1, .flags = OPTIONAL }, { "state_update", T1, .flags = OPTIONAL }),
+		.attr = ATTRS({ .name = "beta_activation", .kind = ATTR_STRING, .s = "none", .oneof = "none|sigmoid" },
+		              { .name = "chunk_size", .kind = ATTR_INT, .i = 64 },
+		              { .name = "gate_activation", .kind = ATTR_STRING, .s = "none", .oneof = "none|softplus|qwen|sigmoid|kda" },
+		              { .name = "gate_lower_bound", .kind = ATTR_FLOAT, .f = -5 },
+		              { .name = "qk_l2_norm", .kind = ATTR_INT, .lo = 0, .hi = 1 }, { .name = "scale", .kind = ATTR_FLOAT },
+		              COUNT("state_update_capacity", 8),
+		              { .name = "update_rule", .kind = ATTR_STRING, .s = "gated_delta", .oneof = "linear|gated|delta|gated_delta" }),
+		.types = { [T] = SINGLES, [T1] = SET(FLOAT), [T2] = SINGLES, [T3] = SET(INT32) },
+		.agree = AGREE_ROUND,
+		.shape = shape_gated_delta,
+		.kernel = gated_delta,
+		.fuzz = { .shapes = FUZZ_CUSTOM, .lo = -0.5, .hi = 0.5 },
 	},
 };
 
