@@ -432,9 +432,11 @@ static enum linnet_code take_row(struct lowering *l, struct graph *g, node_id id
 	TRY_NEW(in, l->scratch, n->nin);
 	for (uint32_t i = 0; i < n->nin; i++)
 		in[i] = n->in[i] ? &g->value[n->in[i]].type : NULL;
-	if (n->ncapture || ((row->lower || row->write_lower) && !row->same) ||
-	    (row->same && !row->same(n->op, n->attr, (int)n->nin, in)))
+	if (n->ncapture || row->flags & OP_CONTROL || ((row->lower || row->write_lower) && !row->same) ||
+	    (row->same && !row->same(n->op, n->attr, (int)n->nin, in))) {
+		snprintf(l->why, sizeof l->why, "the version of opset %d computes something else", row->since);
 		return LINNET_OK;
+	}
 	TRY_NEW(attr, g->arena, op_nattr(row));
 	TRY(old_attrs(l, g, n, row, version, attr, done, e));
 	*done = *done && old_inputs(l, n, row, version);

@@ -363,7 +363,7 @@ static enum linnet_code swiglu(struct kernel_call *c)
 /* The output is named like the operator, in small letters. */
 #define MANY(title, output, set, flow, agreement, run, text, ...)                                  \
 	{                                                                                          \
-		.name = title, .since = 7, .doc = text,                                            \
+		.name = title, .since = 8, .doc = text,                                            \
 		.in = IN({ "data_0", T, flow, VARIADIC }), .out = OUT({ output, T }),              \
 		.types = { [T] = set }, .agree = agreement, .shape = shape_binary, .kernel = run, .fast = FAST(&fast_binary), \
 		.param = &(const struct binary){ __VA_ARGS__ }, .fuzz = { FUZZ_BROADCAST, -4, 4 }, \

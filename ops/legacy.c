@@ -295,10 +295,10 @@ static bool same_shapes(const struct op *op, const struct attr *attr, int nin, c
 		.in = IN({ "X", T }, { "scale", T }, { "B", T }, { "mean", T }, { "var", T }),     \
 		.out = OUT({ "Y", T }, { "running_mean", T, .flags = OPTIONAL }, { "running_var", T, .flags = OPTIONAL }, \
 		           { "saved_mean", T, .flags = OPTIONAL }, { "saved_var", T, .flags = OPTIONAL }), \
-		.attr = ATTRS(NUMBER("epsilon", 1e-5), __VA_ARGS__), .types = { [T] = HALF_AND_UP }, \
+		.attr = ATTRS(NUMBER("epsilon", 1e-5f), __VA_ARGS__), .types = { [T] = HALF_AND_UP }, \
 		.shape = shape_batch_norm, .write_lower = write_batch_norm, .same = inference,     \
 	}
-#define MOMENTUM NUMBER("momentum", 0.9)
+#define MOMENTUM NUMBER("momentum", 0.9f)
 
 #define DROPOUT(first, ...)                                                                        \
 	{                                                                                          \
@@ -337,13 +337,13 @@ static const struct op rows[] = {
 	FIRST("Log", INPUT, .attr = ATTRS(CONSUMED)),
 	FIRST("Tanh", INPUT, .attr = ATTRS(CONSUMED)),
 	FIRST("Elu", XY, .attr = ATTRS(CONSUMED, NUMBER("alpha", 1))),
-	FIRST("LeakyRelu", XY, .attr = ATTRS(CONSUMED, NUMBER("alpha", 0.01))),
-	FIRST("HardSigmoid", XY, .attr = ATTRS(CONSUMED, NUMBER("alpha", 0.2), NUMBER("beta", 0.5))),
-	FIRST("Selu", XY, .attr = ATTRS(CONSUMED, NUMBER("alpha", 1.6732), NUMBER("gamma", 1.0507))),
+	FIRST("LeakyRelu", XY, .attr = ATTRS(CONSUMED, NUMBER("alpha", 0.01f))),
+	FIRST("HardSigmoid", XY, .attr = ATTRS(CONSUMED, NUMBER("alpha", 0.2f), NUMBER("beta", 0.5))),
+	FIRST("Selu", XY, .attr = ATTRS(CONSUMED, NUMBER("alpha", 1.6732f), NUMBER("gamma", 1.0507f))),
 	FIRST("Clip", INPUT, .attr = ATTRS(CONSUMED, { .name = "max", .kind = ATTR_FLOAT, .flags = OPTIONAL, .input = 2 },
 	                                   { .name = "min", .kind = ATTR_FLOAT, .flags = OPTIONAL, .input = 1 })),
 	FIRST("InstanceNormalization", .in = IN({ "input", T }, { "scale", T }, { "B", T }), .out = OUT({ "output", T }),
-	      .attr = ATTRS(CONSUMED, NUMBER("epsilon", 1e-5))),
+	      .attr = ATTRS(CONSUMED, NUMBER("epsilon", 1e-5f))),
 	FIRST("Concat", .in = IN({ "inputs", T, FLOW_NONE, VARIADIC }), .out = OUT({ "concat_result", T }),
 	      .attr = ATTRS(FLAG("axis", 1)), .flags = OP_OLD),
 	FIRST("Split", .in = IN({ "input", T }, { "split", T, FLOW_NONE, OPTIONAL }), .out = OUT({ "outputs...", T, FLOW_NONE, VARIADIC }),

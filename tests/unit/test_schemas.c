@@ -365,6 +365,25 @@ static struct pair pair_of(json_t *schema, json_t *next, json_t *sets)
 	return p;
 }
 
+/* Rows of the schemas' domains are of a version that there is. */
+static void check_row(const struct op *op, json_t *list)
+{
+	struct pair p = { .domain = op->domain && *op->domain ? op->domain : "ai.onnx", .name = op->name, .since = op->since };
+	bool domain = false;
+
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		json_t *s = json_array_get(list, i);
+
+		if (strcmp(json_string_value(json_object_get(s, "domain")), p.domain))
+			continue;
+		domain = true;
+		if (json_integer_value(json_object_get(s, "since")) == p.since && !strcmp(json_string_value(json_object_get(s, "name")), p.name))
+			return;
+	}
+	if (domain)
+		finding(&p, "row", "there is no such version");
+}
+
 static void rows_say_what_schemas_say(void **state)
 {
 	json_error_t error;
@@ -387,6 +406,10 @@ static void rows_say_what_schemas_say(void **state)
 		check_ios(&p);
 		check_attrs(&p);
 	}
+	for (const struct op_family *const *f = op_families; *f; f++)
+		for (int i = 0; i < (*f)->n; i++)
+			if (asked((*f)->op[i].name))
+				check_row(&(*f)->op[i], list);
 	json_decref(file);
 	if (update)
 		write_exceptions();
