@@ -1038,6 +1038,118 @@ struct item {
 	value_id *out; /* NULL: a Constant, which is done */
 };
 
+/* A value of a subgraph with a name that neither it, nor those around it or in those have. */
+static enum linnet_code inner_value(struct graph *g, const char *hint, bool input, value_id *v, struct linnet_error *e)
+{
+	const char *name = graph_fresh_name(g->outer, hint);
+
+	*v = !name ? 0 : input ? graph_add_input(g, name, NULL) : graph_add_value(g, VALUE_NODE, name, NULL);
+	return *v ? LINNET_OK : fail_mem(e);
+}
+
+static enum linnet_code inner_const(struct graph *g, const char *hint, int64_t x, value_id *out, struct linnet_error *e)
+{
+	const char *name = graph_fresh_name(g->outer, hint);
+	struct tensor *t;
+
+	TRY(tensor_new(g->arena, DT_INT64, 1, (int64_t[]){ 1 }, &t, e));
+	tensor_put_int(t, 0, x);
+	*out = name ? graph_add_const(g, t, name) : 0;
+	return *out ? LINNET_OK : fail_mem(e);
+}
+
+/* out = op (in): a node with one output and at most one attribute. */
+static enum linnet_code inner_node(struct graph *g, const char *op, const value_id *in, uint32_t nin, const struct attr *attr,
+                                   const char *hint, value_id *out, struct linnet_error *e)
+{
+	TRY(inner_value(g, hint, false, out, e));
+	return graph_add_node(g, op_newest(NULL, op), NULL, in, nin, out, 1, attr, attr ? 1 : 0, NULL, e);
+}
+
+/* y, filled up with zeros to the length of `like` along axis 0. */
+static enum linnet_code fill_up(struct graph *g, value_id *y, value_id like, value_id zero, struct linnet_error *e)
+{
+	const struct attr end = { .name = "end", .kind = ATTR_INT, .given = true, .i = 1 };
+	const struct attr axis = { .name = "axis", .kind = ATTR_INT, .given = true };
+	value_id have, all, rest, pads;
+
+	TRY(inner_node(g, "Shape", y, 1, &end, "have", &have, e));
+	TRY(inner_node(g, "Shape", &like, 1, &end, "all", &all, e));
+	TRY(inner_node(g, "Sub", (value_id[]){ all, have }, 2, NULL, "rest", &rest, e));
+	TRY(inner_node(g, "Concat", (value_id[]){ zero, rest }, 2, &axis, "pads", &pads, e));
+	return inner_node(g, "Pad", (value_id[]){ *y, pads, 0, zero }, 4, NULL, "filled", y, e);
+}
+
+/*
+ * Scan of opset 8 has a batch axis before all others: a Scan over the batch, of Scans. With lengths every sequence is cut to its
+ * own, and what comes of it is filled up with zeros.
+ */
+static enum linnet_code scan_batch(struct scope *s, const struct op *old, const struct call *c, const struct captures *captures,
+                                   struct linnet_error *e)
+{
+	const struct attr *directions = attr_get(old, c->attr, "directions");
+	struct graph *body = attr_get(old, c->attr, "body")->g, *g = graph_new(s->g->arena, s->g->dims, e);
+	int64_t nscan = attr_get(old, c->attr, "num_scan_inputs")->i;
+	struct attr attr[3] = { { .name = "body", .kind = ATTR_GRAPH, .given = true, .g = body },
+		                { .name = "num_scan_inputs", .kind = ATTR_INT, .given = true, .i = nscan }, *directions };
+	const struct op *scan = op_newest(NULL, "Scan");
+	bool lengths = c->nin && c->in[0];
+	uint32_t nin = c->nin ? c->nin - 1 : 0, ncapture = body->ncapture;
+	value_id *in, *out, *inner, given = 0, length = 0, zero = 0, whole, one;
+	struct scope inside = { .g = g };
+	struct call each = { .attr = attr, .nattr = 3, .nin = nin, .nout = body->nout }, all = *c;
+	struct captures taken = { .g = body };
+
+	if (!g)
+		return fail_mem(e);
+	if (nscan > nin || body->nin - ncapture != nin || body->nout + nscan < nin)
+		return fail(e, LINNET_EMODEL, "inputs and outputs of the body are not those of the scan");
+	TRY_NEW(in, s->g->arena, nin);
+	TRY_NEW(out, s->g->arena, body->nout);
+	TRY_NEW(inner, s->g->arena, ncapture);
+	each.in = in;
+	each.out = out;
+	taken.v = inner;
+	all.in = c->in + !lengths;
+	all.nin = nin + lengths;
+	all.attr = attr;
+	all.nattr = 2;
+	g->outer = s->g;
+	if (lengths)
+		TRY(inner_value(g, "length", true, &given, e));
+	for (uint32_t i = 0; i < nin; i++)
+		TRY(inner_value(g, "sequence", true, &in[i], e));
+	for (uint32_t i = 0; i < ncapture; i++) {
+		inner[i] = graph_add_input(g, body->value[body->in[nin + i]].name, NULL);
+		if (!inner[i])
+			return fail_mem(e);
+	}
+	whole = in[nin - 1];
+	g->ncapture = ncapture;
+	body->outer = g;
+	if (lengths) {
+		TRY(inner_const(g, "zero", 0, &zero, e));
+		TRY(inner_const(g, "one", 1, &one, e));
+		TRY(inner_node(g, "Reshape", (value_id[]){ given, one }, 2, NULL, "length", &length, e));
+	}
+	for (uint32_t i = nin - (uint32_t)nscan; i < nin && lengths; i++)
+		TRY(inner_node(g, "Slice", (value_id[]){ in[i], zero, length, zero }, 4, NULL, "cut", &in[i], e));
+	for (uint32_t i = 0; i < body->nout; i++)
+		TRY(inner_value(g, "scanned", false, &out[i], e));
+	attr[2].name = "scan_input_directions";
+	TRY(add_node(&inside, scan, true, &each, &taken, e));
+	for (uint32_t i = 0; i < body->nout; i++) {
+		if (lengths && i >= nin - (uint32_t)nscan)
+			TRY(fill_up(g, &out[i], whole, zero, e));
+		if (graph_add_output(g, out[i]))
+			return fail_mem(e);
+	}
+	attr[0].g = g;
+	attr[1].i = all.nin;
+	taken = (struct captures){ .g = g, .v = captures->v };
+	return add_node(s, scan, true, &all, &taken, e);
+}
+
 /* The node of an old row, in current operators. */
 static enum linnet_code lower(struct import *im, struct scope *s, const struct op *old, const struct call *call,
                               const struct captures *captures, struct linnet_error *e)
@@ -1045,6 +1157,8 @@ static enum linnet_code lower(struct import *im, struct scope *s, const struct o
 	struct call c = *call;
 	struct attr *attr;
 
+	if (old->flags & OP_OLD && old->flags & OP_CONTROL)
+		return scan_batch(s, old, call, captures, e);
 	if (!old->lower && !old->write_lower)
 		return modernize(im, s, old, &c, e);
 	if (!old->same && old->lower)

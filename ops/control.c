@@ -1,12 +1,6 @@
 /* Operators with subgraphs: rows only. The executor runs the subgraphs. */
 #include "ops/kernel.h"
 
-/* Scan of opset 8 maps over a batch axis and takes sequence lengths; it has no form in later opsets. */
-static enum linnet_code scan8_shape(struct shape_call *c)
-{
-	return fail(c->e, LINNET_EUNSUPPORTED, "Scan of opset 8, over batches of sequences, is not supported; since opset 9 it is");
-}
-
 static const struct op rows[] = {
 	{
 		.name = "If", .since = 1,
@@ -53,7 +47,7 @@ static const struct op rows[] = {
 		              { .name = "directions", .kind = ATTR_INTS, .flags = OPTIONAL, .lo = 0, .hi = 1 },
 		              { .name = "num_scan_inputs", .kind = ATTR_INT, .flags = REQUIRED, .lo = 1, .hi = INT32_MAX }),
 		.types = { [T] = SET(INT64), [T1] = STORED },
-		.flags = OP_CONTROL, .shape = scan8_shape,
+		.flags = OP_CONTROL | OP_OLD,
 	},
 };
 
