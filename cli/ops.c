@@ -55,16 +55,23 @@ static void type_names(dtype_set s, char *buf, size_t n)
 			at += (size_t)snprintf(buf + at, n - at, "%s%s", at ? " " : "", dtype_name((enum dtype)t));
 }
 
-static const char *kernels_of(const struct op *op)
+/* How an operator is computed. */
+enum way { LOWERED, CONTROL, BODY, TYPES, REFERENCE, FAST_TOO, NWAY };
+
+static const char *const way_name[NWAY] = { "lowered", "control flow", "body", "types only", "reference", "reference, fast" };
+
+static enum way way_of(const struct op *op)
 {
 	if (op_is_old(op))
-		return "lowered";
+		return LOWERED;
 	if (op->flags & OP_CONTROL)
-		return "control flow";
+		return CONTROL;
 	if (!op->kernel)
-		return "types only";
-	return op->fast ? "reference, fast" : "reference";
+		return op_has_body(op) ? BODY : TYPES;
+	return op->fast ? FAST_TOO : REFERENCE;
 }
+
+static const char *kernels_of(const struct op *op) { return way_name[way_of(op)]; }
 
 static void attr_default(const struct op_attr *a, char *buf, size_t n)
 {
@@ -156,6 +163,54 @@ static void row_json(const struct op *op)
 	          "op");
 }
 
+/* What the table has of one domain: its operators by the way their newest row is computed. */
+struct coverage {
+	const char *domain;
+	int operators, rows, by[NWAY];
+};
+
+/* Of the domain that the rows from *i on are of; *i becomes the first of the next. */
+static struct coverage coverage_of(const struct op **row, int n, int *i)
+{
+	struct coverage c = { .domain = domain_of(row[*i]) };
+
+	for (; *i < n && !strcmp(domain_of(row[*i]), c.domain); (*i)++) {
+		const struct op *op = row[*i];
+
+		c.rows++;
+		if (op_newest(op->domain, op->name) != op)
+			continue;
+		c.operators++;
+		c.by[way_of(op)]++;
+	}
+	return c;
+}
+
+static void print_coverage(const struct op **row, int n)
+{
+	for (int i = 0; i < n;) {
+		struct coverage c = coverage_of(row, n, &i);
+		int kernels = c.by[REFERENCE] + c.by[FAST_TOO];
+
+		if (globals.json) {
+			json_line(json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "domain", c.domain, "operators", c.operators, "rows",
+			                    c.rows, "kernels", kernels, "fast", c.by[FAST_TOO], "control", c.by[CONTROL], "composed",
+			                    c.by[LOWERED] + c.by[BODY], "types_only", c.by[TYPES]),
+			          "coverage");
+			continue;
+		}
+		printf("%s: %d operator%s in %d row%s; %d with a kernel, %d of them with a fast one", c.domain, c.operators,
+		       c.operators == 1 ? "" : "s", c.rows, c.rows == 1 ? "" : "s", kernels, c.by[FAST_TOO]);
+		if (c.by[CONTROL])
+			printf("; %d run graphs", c.by[CONTROL]);
+		if (c.by[LOWERED] + c.by[BODY])
+			printf("; %d in other operators", c.by[LOWERED] + c.by[BODY]);
+		if (c.by[TYPES])
+			printf("; %d by types only", c.by[TYPES]);
+		putchar('\n');
+	}
+}
+
 static void markdown(const struct op **row, int n)
 {
 	printf("# Operators\n\nPrinted by `linnet ops --markdown` from the operator table. `since` is the first opset with the row's\n"
@@ -197,6 +252,8 @@ static int ops_run(void *opt, int argc, char **argv)
 	if (o->markdown)
 		markdown(row, n);
 	table_print(&t, stdout, false);
+	if (!argc && !o->markdown)
+		print_coverage(row, n);
 	free(row);
 	if (argc && !shown)
 		fprintf(stderr, "linnet: there is no operator \"%s\"\n", argv[0]);
