@@ -232,8 +232,15 @@ struct type type_of(const struct tensor *t)
 
 bool tensor_same(const struct tensor *a, const struct tensor *b)
 {
-	if (a->kind != b->kind || a->kind != KIND_TENSOR)
+	if (a->kind != b->kind || a->key != b->key)
 		return false;
+	if (a->kind != KIND_TENSOR) {
+		bool same = a->dt == b->dt && a->n == b->n;
+
+		for (int64_t i = 0; same && i < a->n; i++)
+			same = tensor_same(tensor_member(a, i), tensor_member(b, i));
+		return same;
+	}
 	if (a->dt != b->dt || a->rank != b->rank || a->n != b->n ||
 	    (a->rank && memcmp(a->d, b->d, (size_t)a->rank * sizeof *a->d)))
 		return false;

@@ -127,7 +127,7 @@ static inline void tensor_put_int(struct tensor *t, int64_t i, int64_t v)
 /* What is known of a value: everything, and what its tensors' shapes share. */
 struct type type_of(const struct tensor *t);
 
-/* Same type, lengths and bits (strings by content). */
+/* Same type, lengths and bits (strings by content); same members. */
 bool tensor_same(const struct tensor *a, const struct tensor *b);
 
 #endif
