@@ -32,6 +32,7 @@ layer(ops
 	ops/loss.c
 	ops/control.c
 	ops/sequence.c
+	ops/mlmap.c
 	ops/attention.c
 	ops/linear.c
 	ops/glu.c

@@ -265,6 +265,7 @@ enum linnet_code op_eval(const struct op *op, const struct attr *attr, int nin, 
 			TRY(tensor_new(a, s.out[i].dt, s.out[i].shape.rank, s.out[i].shape.d, &out[i], e));
 		else
 			TRY(members_new(a, s.out[i].kind, s.out[i].dt, 0, &out[i], e));
+		out[i]->key = s.out[i].key;
 	}
 	k.in = given;
 	k.out = out;

@@ -21,6 +21,7 @@
 	X(loss)                                                                                    \
 	X(control)                                                                                 \
 	X(sequence)                                                                                \
+	X(mlmap)                                                                                   \
 	X(attention)                                                                               \
 	X(linear)                                                                                  \
 	X(glu)                                                                                     \
