@@ -542,8 +542,8 @@ static bool has_subgraphs(const struct graph *g)
 	return false;
 }
 
-/* Parse, import, evaluate. bodies: with every node that has a body expanded. */
-static enum linnet_code run_model(const struct test_case *c, struct linnet_model *m, const char *text, bool bodies,
+/* Parse, import, evaluate, node by node or by a plan. bodies: with every node that has a body expanded. */
+static enum linnet_code run_model(const struct test_case *c, struct linnet_model *m, const char *text, bool bodies, bool by_plan,
                                   const struct tensor ***value, bool *expanded, struct linnet_error *e)
 {
 	TRY(text_parse(m, text, strlen(text), e));
@@ -557,7 +557,7 @@ static enum linnet_code run_model(const struct test_case *c, struct linnet_model
 	if (*expanded)
 		TRY(graph_infer(m->graph, e));
 	TRY_NEW(*value, c->a, m->graph->nvalue);
-	return has_subgraphs(m->graph) ? evaluate_plan(c, m->graph, *value, e) : evaluate(c, m->graph, *value, e);
+	return by_plan || has_subgraphs(m->graph) ? evaluate_plan(c, m->graph, *value, e) : evaluate(c, m->graph, *value, e);
 }
 
 static void check_error(const struct test_case *c, const char *how, enum linnet_code code, const struct linnet_error *e)
@@ -586,7 +586,7 @@ static void run_once(const struct test_case *c, const Onnx__GraphProto *nodes, e
 		model_free(m);
 		return;
 	}
-	code = run_model(c, m, text, bodies, &value, &expanded, &e);
+	code = run_model(c, m, text, bodies, k == KNOW_TYPES, &value, &expanded, &e);
 	if (bodies && ((!code && !expanded) || (code == LINNET_EUNSUPPORTED && strstr(e.message, "in other operators")))) {
 		model_free(m);
 		return;
