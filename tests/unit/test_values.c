@@ -307,6 +307,25 @@ static void memory_may_end_with_values(void **state)
 	model_free(f.m);
 }
 
+static void memory_may_end_in_batches(void **state)
+{
+	struct fixture f = model("<ir_version: 3, opset_import: [\"\" : 8]> g (int64[b] n, float[b] i, float[b,l] x) => (y, z) {\n"
+	                         "y, z = Scan <num_scan_inputs = 1, body = h (float s, float a) => (float t, float u) {\n"
+	                         "t = Add (s, a)  u = Identity (t) }> (n, i, x) }");
+	struct tensor *n, *x;
+	const struct tensor *in[] = { NULL, vector(&f, 2, 0), NULL };
+	struct values_run r = { &f, in, 2 };
+
+	(void)state;
+	assert_int_equal(tensor_new(f.a, DT_INT64, 1, (int64_t[]){ 2 }, &n, NULL), LINNET_OK);
+	assert_int_equal(tensor_new(f.a, DT_FLOAT, 2, (int64_t[]){ 2, 3 }, &x, NULL), LINNET_OK);
+	((int64_t *)n->data)[1] = 3;
+	in[0] = n;
+	in[2] = x;
+	assert_true(walk_memory("run", plan_and_run, &r) > 20);
+	model_free(f.m);
+}
+
 struct file_of_value {
 	const char *path;
 	const struct tensor *t;
@@ -352,6 +371,7 @@ int main(void)
 		cmocka_unit_test(inputs_are_what_they_say),
 		cmocka_unit_test(files_hold_values),
 		cmocka_unit_test(memory_may_end_with_values),
+		cmocka_unit_test(memory_may_end_in_batches),
 		cmocka_unit_test(memory_may_end_in_files_of_values),
 	};
 
