@@ -586,7 +586,7 @@ static const struct op rows[] = {
 		.in = IN({ "X", T1, FLOW_LINEAR }, { "Grid", T1, FLOW_KINKED }),
 		.out = OUT({ "Y", T2 }),
 		.attr = ATTRS(ALIGN_CORNERS, MODE("bilinear|nearest|bicubic", "bilinear"), PADDING_MODE),
-		.types = { [T1] = SET(FLOAT), [T2] = SET(FLOAT) },
+		.types = { [T1] = COMMON & ~SET(BFLOAT16), [T2] = FLOATS & ~SET(BFLOAT16) },
 		.lower = SAMPLE_IMAGE("Grid"),
 	},
 	{
