@@ -130,6 +130,90 @@ static enum linnet_code tidy_where(const struct view *w, const struct node *n, s
 	return LINNET_OK;
 }
 
+static enum linnet_code tidy_squeeze(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct node *before = value_from(w->g, n->in[0], "Unsqueeze");
+
+	(void)e;
+	if (before && shape_equal(&w->g->value[before->in[0]].type.shape, &w->g->value[n->out[0]].type.shape) &&
+	    !value_is_output(w, n->out[0]))
+		patch_replace(p, n->out[0], before->in[0]);
+	return LINNET_OK;
+}
+
+/* Nodes that mean the same outside of the graph they are in. */
+static bool movable(const struct node *n)
+{
+	if (!n->known || n->ncapture || n->op->flags & OP_CONTROL || n->op->agree == AGREE_RANDOM)
+		return false;
+	for (uint32_t i = 0; i < n->nattr; i++)
+		if (n->attr[i].kind == ATTR_GRAPH)
+			return false;
+	return true;
+}
+
+/* Whether a Scan carries nothing, and cuts along the first axes, which are 1 long. */
+static bool is_single_slice(const struct graph *g, const struct node *n, const struct graph *body)
+{
+	uint32_t nin = n->nin - n->ncapture;
+
+	if (!body || node_attr(n, "num_scan_inputs")->i != nin || body->nin != n->nin || body->nout < n->nout ||
+	    attr_given(node_attr(n, "scan_input_axes")) || attr_given(node_attr(n, "scan_output_axes")))
+		return false;
+	for (uint32_t i = 0; i < nin; i++) {
+		const struct shape *s = &g->value[n->in[i]].type.shape;
+
+		if (s->rank < 1 || s->d[0] != 1)
+			return false;
+	}
+	for (node_id i = 1; i < body->nnode; i++)
+		if (!body->node[i].dead && !movable(&body->node[i]))
+			return false;
+	return true;
+}
+
+/* A scan over a single slice is its body, as FlexAttention's graphs are. */
+static enum linnet_code tidy_scan(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *body = node_attr(n, "body")->g;
+	uint32_t nin = n->nin - n->ncapture, norder;
+	value_id *to, zero; /* of the body's values: those they become */
+	node_id *order;
+
+	if (!is_single_slice(w->g, n, body))
+		return LINNET_OK;
+	TRY(graph_order(body, w->scratch, &order, &norder, e));
+	TRY_NEW(to, w->scratch, body->nvalue);
+	zero = patch_ints(p, (int64_t[]){ 0 }, 1, "axis");
+	for (uint32_t i = 0; i < body->nin; i++)
+		to[body->in[i]] = i < nin ? patch_node(p, "Squeeze", "slice", PATCH_IN(n->in[i], zero), 1, NULL) : n->in[i];
+	for (value_id v = 1; v < body->nvalue; v++)
+		if (body->value[v].kind == VALUE_CONST)
+			to[v] = patch_const(p, body->value[v].type.value, body->value[v].name);
+	for (uint32_t i = 0; i < norder; i++) {
+		const struct node *x = &body->node[order[i]];
+		uint32_t nattr = 0;
+		struct attr *attr;
+		value_id *in, first;
+
+		TRY_NEW(in, w->scratch, x->nin);
+		TRY_NEW(attr, w->scratch, x->nattr + 1);
+		for (uint32_t k = 0; k < x->nin; k++)
+			in[k] = x->in[k] ? to[x->in[k]] : 0;
+		for (uint32_t k = 0; k < x->nattr; k++)
+			if (x->attr[k].given)
+				attr[nattr++] = x->attr[k];
+		first = patch_op(p, x->op, node_label(body, x), in, x->nin, x->nout, attr);
+		for (uint32_t k = 0; k < x->nout; k++)
+			if (x->out[k])
+				to[x->out[k]] = first + k;
+	}
+	for (uint32_t i = 0; i < n->nout; i++)
+		if (n->out[i])
+			patch_replace(p, n->out[i], patch_node(p, "Unsqueeze", "slices", PATCH_IN(to[body->out[i]], zero), 1, NULL));
+	return LINNET_OK;
+}
+
 /* The graph input and axis of which d is the length. */
 static bool input_of_length(const struct graph *g, dim d, value_id *input, int *axis)
 {
@@ -187,6 +271,8 @@ static const struct rule rules[] = {
 	{ .name = "tidy/identity", .doc = "nodes that change nothing are dropped", .apply = tidy_identity },
 	{ .name = "tidy/transpose", .doc = "transposes in a row become one or none", .anchor = "Transpose", .apply = tidy_transpose },
 	{ .name = "tidy/reshape", .doc = "reshapes in a row become one", .anchor = "Reshape", .apply = tidy_reshape },
+	{ .name = "tidy/squeeze", .doc = "a squeeze that undoes an unsqueeze is dropped", .anchor = "Squeeze", .apply = tidy_squeeze },
+	{ .name = "tidy/scan", .doc = "a scan over a single slice is its body", .anchor = "Scan", .apply = tidy_scan },
 	{ .name = "tidy/where", .doc = "a choice that is known is made", .anchor = "Where", .apply = tidy_where },
 };
 
