@@ -38,6 +38,8 @@ static inline enum linnet_code parts(struct shape_call *c, const char *what, dim
 static inline const struct tensor *in_tensor(const struct kernel_call *c, int i) { return i < c->nin ? c->in[i] : NULL; }
 static inline struct tensor *out_tensor(const struct kernel_call *c, int i) { return i < c->nout ? c->out[i] : NULL; }
 
+static inline double gelu_tanh_of(double x) { return 0.5 * x * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x))); }
+
 /*
  * An operator that is, or contains, one of ai.onnx (contrib.c). attrs_by_name: attributes for a call of `to`, those of the call of
  * `op` that have the same names, else defaults (lists: empty). shape_standard, kernel_standard: the call is one of the operator of

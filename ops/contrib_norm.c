@@ -10,7 +10,6 @@
 /* ---- Activations ---- */
 
 static double gelu_of(double x) { return 0.5 * x * erfc(-x * 0.70710678118654752440); }
-static double gelu_tanh_of(double x) { return 0.5 * x * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x))); }
 
 static enum linnet_code gelu(struct kernel_call *c) { return map_unary(c, gelu_of); }
 
