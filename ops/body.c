@@ -25,7 +25,7 @@ void body_ints(struct body *b, const char *name, int n, const int64_t *x)
 
 void body_float(struct body *b, const char *name, enum dtype dt, double x)
 {
-	str_addf(&b->s, "%s = Constant <value = %s {%.17g}> ()\n", name, dtype_name(dt), x);
+	str_addf(&b->s, "%s = Constant <value = %s {%#.17g}> ()\n", name, dtype_name(dt), x); /* with a point: whole numbers are bits */
 }
 
 void body_length(struct body *b, const char *name, dim d, const char *of, int axis)
