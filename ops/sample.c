@@ -78,6 +78,60 @@ static enum linnet_code affine_grid(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/*
+ * points: [d..., k + 1] are the places, innermost axis first, and 1; grid = points theta^T. Coordinates are made in theta's type.
+ */
+static enum linnet_code write_affine_grid(struct shape_call *c, const char **text)
+{
+	bool corners = attr_get(c->op, c->attr, "align_corners")->i;
+	int k = c->out[0].shape.rank - 2;
+	enum dtype dt = c->in[0]->dt;
+	int64_t axes[MAX_RANK];
+	struct body b;
+
+	if (k < 1 || dt == DT_UNDEFINED)
+		return fail(c->e, LINNET_EUNSUPPORTED, "the type of input \"theta\" must be known to write it in other operators");
+	body_begin(&b, c);
+	body_float(&b, "one", dt, 1);
+	body_float(&b, "two", dt, 2);
+	body_ints(&b, "last", 1, &(int64_t){ 1 });
+	str_add(&b.s, "step = Constant <value = int64 {1}> ()\n"
+	        "start = Constant <value = int64 {0}> ()\n");
+	for (int a = 0; a < k; a++)
+		axes[a] = 2 + a;
+	body_ints(&b, "space", k, axes);
+	str_add(&b.s, "lengths = Gather (size, space)\n"
+	        "full = Concat <axis = 0> (lengths, last)\n");
+	for (int a = 0; a < k; a++) {
+		for (int i = 0, n = 0; i <= k; i++)
+			if (i != a)
+				axes[n++] = i;
+		str_addf(&b.s,
+		         "i%d = Constant <value = int64 {%d}> ()\n"
+		         "n%d = Gather (lengths, i%d)\n"
+		         "r%d = Range (start, n%d, step)\n"
+		         "p%d = Cast <to = %d> (r%d)\n"
+		         "f%d = Cast <to = %d> (n%d)\n"
+		         "t%d = Mul (p%d, two)\n", a, a, a, a, a, a, a, (int)dt, a, a, (int)dt, a, a, a);
+		if (corners)
+			str_addf(&b.s, "l%d = Sub (f%d, one)\nd%d = Max (l%d, one)\nq%d = Div (t%d, d%d)\n", a, a, a, a, a, a, a);
+		else
+			str_addf(&b.s, "m%d = Add (t%d, one)\nq%d = Div (m%d, f%d)\n", a, a, a, a, a);
+		str_addf(&b.s, "x%d = Sub (q%d, one)\n", a, a);
+		body_ints(&b, a == 0 ? "a0" : a == 1 ? "a1" : "a2", k, axes);
+		str_addf(&b.s, "u%d = Unsqueeze (x%d, a%d)\ne%d = Expand (u%d, full)\n", a, a, a, a, a);
+	}
+	str_add(&b.s, "ones = Expand (one, full)\n");
+	str_add(&b.s, k == 2 ? "points = Concat <axis = -1> (e1, e0, ones)\n" : "points = Concat <axis = -1> (e2, e1, e0, ones)\n");
+	for (int a = 1; a < k; a++)
+		axes[a - 1] = a;
+	body_ints(&b, "batch", k - 1, axes);
+	str_add(&b.s, "columns = Transpose <perm = [0, 2, 1]> (theta)\n"
+	        "maps = Unsqueeze (columns, batch)\n"
+	        "grid = MatMul (points, maps)\n");
+	return body_end(&b, text);
+}
+
 /* ---- GridSample ---- */
 
 enum mode { NEAREST, LINEAR, CUBIC };
@@ -525,7 +579,7 @@ static const struct op rows[] = {
 		.attr = ATTRS(ALIGN_CORNERS),
 		.types = { [T1] = FLOATS, [T2] = SET(INT64) },
 		.agree = AGREE_ROUND,
-		.shape = affine_grid_shape, .kernel = affine_grid,
+		.shape = affine_grid_shape, .kernel = affine_grid, .write_body = write_affine_grid,
 	},
 	{
 		.name = "GridSample", .since = 20,
