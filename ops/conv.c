@@ -1,4 +1,5 @@
 /* Windows sliding over space: convolutions and pools, what undoes them, Col2Im. Reference kernels, then rows. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -447,6 +448,62 @@ static enum linnet_code global_pool(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* As MaxPool, and M: [n, c, in...] */
+static enum linnet_code shape_masked_pool(struct shape_call *c)
+{
+	const struct shape *x = &c->in[0]->shape, *m = &c->in[1]->shape;
+
+	if (!attr_get(c->op, c->attr, "kernel_shape")->n)
+		return fail(c->e, LINNET_EATTR, "attribute \"kernel_shape\" is required");
+	TRY(shape_pool(c));
+	TRY(rank_check(c, 1, x->rank < 0 ? 3 : x->rank, x->rank < 0 ? SPACE + 2 : x->rank));
+	for (int i = 2; i < x->rank && m->rank >= 0; i++)
+		TRY(length_join(c, "lengths of X and M", x->d[i], m->d[i], NULL));
+	for (int i = 0; i < 2 && m->rank >= 0; i++)
+		if (m->d[i] == 0 && x->rank >= 0 && x->d[0] != 0 && x->d[1] != 0)
+			return fail(c->e, LINNET_ESHAPE, "input \"M\" is empty");
+	return LINNET_OK;
+}
+
+/*
+ * MaxPool whose windows are read, along the last axis, up to where the mask is 0. Channels of the mask repeat. Two habits of
+ * onnxruntime: a window of nothing gives the lowest float; of images and volumes the first element is read in any case. Not
+ * its reading of masks of several channels, which begins at element c * plane modulo the number of channels.
+ */
+static enum linnet_code masked_pool(struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0], *m = c->in[1];
+	int64_t plane, masks = m->d[0] * m->d[1], at = 0;
+	struct shape s = shape_of(x);
+	struct window w;
+
+	TRY(window_read(c->op, c->attr, &s, NULL, &w, c->e));
+	TRY(window_slide(NULL, c->op, c->attr, &w, c->e));
+	plane = w.in[0] * w.in[1] * w.in[2];
+	for (int64_t nc = 0; c->out[0]->n && nc < s.d[0] * s.d[1]; nc++)
+		for (int64_t o = 0; o < w.out[0] * w.out[1] * w.out[2]; o++) {
+			int64_t pos[SPACE] = { o / w.out[2] / w.out[1], o / w.out[2] % w.out[1], o % w.out[2] }, first[SPACE];
+			double most = -FLT_MAX;
+			struct span in[SPACE];
+
+			for (int i = 0; i < SPACE; i++) {
+				in[i] = inside(&w, i, pos[i], w.in[i]);
+				first[i] = pos[i] * w.stride[i] - w.begin[i];
+			}
+			for (int64_t i = in[0].from; i < in[0].to; i++)
+				for (int64_t j = in[1].from; j < in[1].to; j++)
+					for (int64_t k = in[2].from; k < in[2].to; k++) {
+						int64_t p = at3(w.in, first[0] + i, first[1] + j, first[2] + k);
+
+						if ((p > 0 || w.n == 1) && tensor_get_int(m, nc % masks * plane + p) == 0)
+							break;
+						most = larger(most, tensor_get(x, nc * plane + p));
+					}
+			tensor_put(c->out[0], at++, most);
+		}
+	return LINNET_OK;
+}
+
 /* ---- DeformConv ---- */
 
 /* Positions of DeformConv's inputs. */
@@ -884,6 +941,18 @@ static const struct op rows[] = {
 		.kernel = global_pool,
 		.param = &pool_lp,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		.domain = "com.microsoft", .name = "MaxpoolWithMask", .since = 1,
+		.doc = "The largest element of every window, each line of it read up to where the mask is 0.",
+		.in = IN({ "X", T, FLOW_KINKED }, { "M", T1 }),
+		.out = OUT({ "Y", T }),
+		.attr = ATTRS(AUTO_PAD, LIST("kernel_shape", 1), LIST("pads", 0), { .name = "storage_order", .kind = ATTR_INT },
+		              LIST("strides", 1)),
+		.types = { [T] = SET(FLOAT), [T1] = SET(INT32) },
+		.agree = AGREE_BITS,
+		.shape = shape_masked_pool,
+		.kernel = masked_pool,
 	},
 	{
 		.name = "DeformConv", .since = 19,
