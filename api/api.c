@@ -334,6 +334,8 @@ enum linnet_code linnet_session_output(const linnet_session *s, const char *name
 			t = session_state(s->session, i);
 	if (!t)
 		return fail(e, LINNET_EUSAGE, "there is no output \"%s\" of a run", name);
+	if (t->kind != KIND_TENSOR)
+		return fail(e, LINNET_EUNSUPPORTED, "output \"%s\" is no tensor", name);
 	if (t->dt == DT_STRING)
 		return fail(e, LINNET_EUNSUPPORTED, "output \"%s\" holds strings", name);
 	*out = (struct linnet_tensor){ .dtype = (int)t->dt, .rank = t->rank, .data = t->data };

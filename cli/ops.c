@@ -71,6 +71,23 @@ static enum way way_of(const struct op *op)
 	return op->fast ? FAST_TOO : REFERENCE;
 }
 
+/* "seq, optional(seq) of " and the like; nothing of tensors alone. */
+static void kind_names(const struct op_io *io, char *buf, size_t n)
+{
+	static const char *const name[] = {
+		[KIND_TENSOR] = "tensor", [KIND_SEQUENCE] = "seq", [KIND_OPTIONAL] = "optional", [KIND_OPTIONAL_SEQUENCE] = "optional(seq)",
+		[KIND_MAP] = "map", [KIND_SEQUENCE_MAP] = "seq(map)", [KIND_SPARSE] = "sparse_tensor", [KIND_OTHER] = "other",
+	};
+	size_t at = 0;
+
+	buf[0] = '\0';
+	for (int k = 0; k <= KIND_OTHER && at < n && io->kinds; k++)
+		if (kind_in((enum type_kind)k, io->kinds))
+			at += (size_t)snprintf(buf + at, n - at, "%s%s", at ? ", " : "", name[k]);
+	if (at < n && at)
+		snprintf(buf + at, n - at, " of ");
+}
+
 static const char *kernels_of(const struct op *op) { return way_name[way_of(op)]; }
 
 static void attr_default(const struct op_attr *a, char *buf, size_t n)
@@ -101,11 +118,12 @@ static const char *kind_name(enum attr_kind k)
 static void print_io(const char *title, const struct op_io *io, const struct op *op)
 {
 	for (; io && io->name; io++) {
-		char types[512];
+		char types[512], kinds[128];
 
 		type_names(op->types[io->type], types, sizeof types);
-		printf("  %-9s %s%s%s%s%s%s: %s\n", title, style(stdout, CYAN), io->name, style(stdout, RESET),
-		       io->flags & OPTIONAL ? " (optional)" : "", io->flags & VARIADIC ? " (variadic)" : "", "", types);
+		kind_names(io, kinds, sizeof kinds);
+		printf("  %-9s %s%s%s%s%s: %s%s\n", title, style(stdout, CYAN), io->name, style(stdout, RESET),
+		       io->flags & OPTIONAL ? " (optional)" : "", io->flags & VARIADIC ? " (variadic)" : "", kinds, types);
 	}
 }
 
@@ -138,10 +156,11 @@ static json_t *io_json(const struct op_io *io, const struct op *op)
 	json_t *list = json_array();
 
 	for (; io && io->name; io++) {
-		char types[512];
+		char types[512], kinds[128];
 
 		type_names(op->types[io->type], types, sizeof types);
-		json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:b}", "name", io->name, "types", types, "optional",
+		kind_names(io, kinds, sizeof kinds);
+		json_array_append_new(list, json_pack("{s:s, s:s+, s:b, s:b}", "name", io->name, "types", kinds, types, "optional",
 		                                      io->flags & OPTIONAL, "variadic", io->flags & VARIADIC));
 	}
 	return list;

@@ -50,6 +50,8 @@ static enum linnet_code add_pair(struct session *s, uint32_t in, uint32_t out, s
 
 	if (s->given[in] || s->kept[out])
 		return fail(e, LINNET_EUSAGE, "state \"%s\" from \"%s\": one of them belongs to another state", a->name, b->name);
+	if (a->type.kind != KIND_TENSOR || b->type.kind != KIND_TENSOR)
+		return fail(e, LINNET_EUNSUPPORTED, "state \"%s\" from \"%s\": only tensors are kept", a->name, b->name);
 	if (a->type.dt != DT_UNDEFINED && b->type.dt != DT_UNDEFINED && a->type.dt != b->type.dt)
 		return fail(e, LINNET_ETYPE, "state \"%s\" is %s but \"%s\" is %s", a->name, dtype_name(a->type.dt), b->name,
 		            dtype_name(b->type.dt));
@@ -66,7 +68,7 @@ static enum linnet_code find_pairs(struct session *s, struct linnet_error *e)
 		const char *name = output_name(s->arena, g->value[g->in[i]].name);
 		int out = name ? find(g, g->out, g->nout, name) : -1;
 
-		if (out >= 0)
+		if (out >= 0 && g->value[g->in[i]].type.kind == KIND_TENSOR && g->value[g->out[out]].type.kind == KIND_TENSOR)
 			TRY(add_pair(s, i, (uint32_t)out, e));
 	}
 	return LINNET_OK;

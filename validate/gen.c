@@ -141,26 +141,53 @@ static void draw(struct tensor *t, const char *name, int64_t rows, struct rng *r
 	}
 }
 
-static enum linnet_code draw_input(struct lengths *l, const struct uses *u, value_id v, struct rng *r, struct arena *a,
-                                   const struct tensor **out, struct linnet_error *e)
+static enum linnet_code draw_tensor(struct lengths *l, const struct uses *u, value_id v, struct rng *r, struct arena *a,
+                                    struct tensor **out, struct linnet_error *e)
 {
 	const struct graph *g = l->g;
 	const struct value *x = &g->value[v];
 	int64_t d[MAX_RANK] = { 0 };
-	struct tensor *t;
 
-	if (x->type.kind != KIND_TENSOR || x->type.dt == DT_UNDEFINED || x->type.shape.rank < 0)
-		return fail(e, LINNET_EUNSUPPORTED, "input \"%s\" is not declared as a tensor of known rank; it must be given", x->name);
 	for (int i = 0; i < x->type.shape.rank; i++) {
 		d[i] = x->type.shape.d[i];
+		if (d[i] == DIM_NONE && x->type.kind != KIND_TENSOR) /* a length that members need not share */
+			d[i] = 1 + (int64_t)rng_below(r, (uint64_t)(l->opt->length > 0 ? l->opt->length : 8));
 		if (dim_is_expr(d[i]))
 			d[i] = dim_eval(g->dims, d[i], length_of, l);
 		if (!dim_is_int(d[i]) || d[i] < 0)
 			return fail(e, LINNET_ESHAPE, "input \"%s\": axis %d has no length with these dims; give it with --dim or --input", x->name,
 			            i);
 	}
-	TRY(tensor_new(a, x->type.dt, x->type.shape.rank, d, &t, e));
-	draw(t, x->name, rows_of(g, u, v, 0), r);
+	TRY(tensor_new(a, x->type.dt, x->type.shape.rank, d, out, e));
+	draw(*out, x->name, x->type.kind == KIND_TENSOR ? rows_of(g, u, v, 0) : 0, r);
+	return LINNET_OK;
+}
+
+/* Sequences of up to three tensors; optionals hold something three times out of four. */
+static enum linnet_code draw_kind(struct lengths *l, const struct uses *u, value_id v, enum type_kind kind, struct rng *r,
+                                  struct arena *a, struct tensor **out, struct linnet_error *e)
+{
+	bool sequence = kind == KIND_SEQUENCE;
+
+	if (kind == KIND_TENSOR)
+		return draw_tensor(l, u, v, r, a, out, e);
+	TRY(members_new(a, kind, l->g->value[v].type.dt, (int64_t)rng_below(r, 4), out, e));
+	if (!sequence)
+		(*out)->n = (*out)->n > 0;
+	for (int64_t i = 0; i < (*out)->n; i++)
+		TRY(draw_kind(l, u, v, kind_member(kind), r, a, &((struct tensor **)(*out)->data)[i], e));
+	return LINNET_OK;
+}
+
+static enum linnet_code draw_input(struct lengths *l, const struct uses *u, value_id v, struct rng *r, struct arena *a,
+                                   const struct tensor **out, struct linnet_error *e)
+{
+	const struct value *x = &l->g->value[v];
+	struct tensor *t;
+
+	if (!kind_in(x->type.kind, TENSORS | SEQUENCES | OPTIONALS) || x->type.dt == DT_UNDEFINED || x->type.shape.rank < 0)
+		return fail(e, LINNET_EUNSUPPORTED, "input \"%s\" is not declared as a tensor of known rank; it must be given", x->name);
+	TRY(draw_kind(l, u, v, x->type.kind, r, a, &t, e));
 	*out = t;
 	return LINNET_OK;
 }
