@@ -390,8 +390,19 @@ void plan_clear(struct plan *p)
 
 /* ---- A run ---- */
 
-/* What a caller gives is what it says: members of one kind and type. */
-static enum linnet_code check_members(const struct tensor *t, const char *name, struct linnet_error *e)
+/* Whether a tensor has the lengths that are numbers. */
+static bool has_lengths(const struct tensor *t, const struct shape *s)
+{
+	if (s->rank >= 0 && t->rank != s->rank)
+		return false;
+	for (int k = 0; k < s->rank; k++)
+		if (dim_is_int(s->d[k]) && t->d[k] != s->d[k])
+			return false;
+	return true;
+}
+
+/* What a caller gives is what it says, and what the model declares: members of one kind, type and shape. */
+static enum linnet_code check_members(const struct tensor *t, const struct shape *declared, const char *name, struct linnet_error *e)
 {
 	bool map = t->kind == KIND_MAP;
 
@@ -403,7 +414,9 @@ static enum linnet_code check_members(const struct tensor *t, const char *name, 
 			return fail(e, LINNET_ETYPE, "input \"%s\": member %lld is of another type: %s instead of %s", name, (long long)i,
 			            dtype_name(m->dt), dtype_name(dt));
 		if (m->kind != KIND_TENSOR)
-			TRY(check_members(m, name, e));
+			TRY(check_members(m, declared, name, e));
+		else if (!map && !has_lengths(m, declared))
+			return fail(e, LINNET_ESHAPE, "input \"%s\": member %lld has not the lengths that the model declares", name, (long long)i);
 	}
 	if ((map && (t->n != 2 || tensor_member(t, 0)->rank != 1 || tensor_member(t, 1)->n != tensor_member(t, 0)->n)) ||
 	    (kind_in(t->kind, OPTIONALS) && t->n > 1))
@@ -427,7 +440,7 @@ static enum linnet_code check_input(const struct plan *p, uint32_t i, const stru
 		return fail(e, LINNET_ETYPE, "input \"%s\" has element type %s; the model declares %s", v->name, dtype_name(t->dt),
 		            dtype_name(v->type.dt));
 	if (t->kind != KIND_TENSOR)
-		return check_members(t, v->name, e);
+		return check_members(t, &v->type.shape, v->name, e);
 	if (v->type.shape.rank >= 0 && t->rank != v->type.shape.rank)
 		return fail(e, LINNET_ESHAPE, "input \"%s\" has %d dimensions; the model declares %d", v->name, t->rank,
 		            v->type.shape.rank);
