@@ -74,18 +74,25 @@ static bool types_fit(struct lowering *l, const struct graph *g, const struct no
 {
 	uint32_t nin = n->nin - n->ncapture;
 
-	for (uint32_t i = 0; i < nin + n->nout && version < OPSET_NEWEST; i++) {
+	for (uint32_t i = 0; i < nin + n->nout; i++) {
 		bool out = i >= nin;
-		int k = (int)(out ? i - nin : i), since;
+		int k = (int)(out ? i - nin : i), like, since;
 		value_id v = out ? n->out[k] : n->in[k];
 		const struct type *t = &g->value[v].type;
 		char found[64];
 
 		if (!v || t->dt == DT_UNDEFINED)
 			continue;
+		if (!k && op_type_gone(n->op, t->dt, (int)version)) {
+			snprintf(l->why, sizeof l->why, "\"%s\" is %s, which the operator has no more since opset %d", g->value[v].name,
+			         dtype_name(t->dt), op_type_gone(n->op, t->dt, (int)version));
+			return false;
+		}
 		since = op_type_since(n->op, out, k, t->dt, (int)version);
 		if (!since)
 			since = op_kind_since(n->op, out, k, t->kind, (int)version);
+		if (!since && op_alike_since(n->op, out, k, (int)version, &like) && g->value[n->in[like]].type.dt != t->dt)
+			since = op_alike_since(n->op, out, k, (int)version, &like);
 		if (!since)
 			continue;
 		snprintf(l->why, sizeof l->why, "%s \"%s\" is %s, which the operator has since opset %d", out ? "output" : "input",

@@ -253,8 +253,14 @@ enum { OPSET_NEWEST = 28 };
 /* The opset that lets input or output i of the operator be of type t, when that is after `opset`; else 0. (since.c) */
 int op_type_since(const struct op *op, bool output, int i, enum dtype t, int opset);
 
-/* The same for its being of kind k. */
+/* The opset that took type t from the operator's data, when that is not after `opset`; else 0. */
+int op_type_gone(const struct op *op, enum dtype t, int opset);
+
+/* The opset that lets input or output i be of kind k, when that is after `opset`; else 0. */
 int op_kind_since(const struct op *op, bool output, int i, enum type_kind k, int opset);
+
+/* The opset that lets its element type be another than that of input *like, when that is after `opset`; else 0. */
+int op_alike_since(const struct op *op, bool output, int i, int opset, int *like);
 
 /* An old version's row, which the importer replaces by current operators. */
 bool op_is_old(const struct op *op);

@@ -88,7 +88,17 @@ static const struct {
 	{ 28, SIX, 0, "Cast DequantizeLinear QuantizeLinear" },
 };
 
-/* The same for kinds of values. */
+/* Members of the sets that went again. */
+static const struct {
+	uint8_t since;
+	dtype_set types;
+	const char *ops;
+} gone[] = {
+	{ 13, INTS, "Erf" },
+	{ 28, INTS, "ReduceLogSum ReduceLogSumExp" },
+};
+
+/* The same as `younger` for kinds of values. */
 static const struct {
 	uint8_t since;
 	kind_set kinds;
@@ -99,6 +109,18 @@ static const struct {
 	{ 14, SEQUENCES, 0, "Identity" },
 	{ 16, OPTIONALS, 0, "Identity If Loop" },
 	{ 18, TENSORS | SEQUENCES, IN_AT(0), "OptionalGetElement OptionalHasElement" },
+};
+
+/* Inputs and outputs that from one opset on, before another, were of the element type of input `like`. */
+static const struct {
+	uint8_t from, since, like;
+	uint32_t at;
+	const char *ops;
+} alike[] = {
+	{ 1, 12, 0, IN_AT(1), "Pow" },
+	{ 1, 15, 0, IN_AT(1) | IN_AT(2), "BatchNormalization" },
+	{ 19, 23, 0, IN_AT(1), "QuantizeLinear" },
+	{ 19, 23, 1, OUT_AT(0), "DequantizeLinear" },
 };
 
 static bool listed(const char *list, const char *name)
@@ -136,6 +158,14 @@ int op_type_since(const struct op *op, bool output, int i, enum dtype t, int ops
 	return since;
 }
 
+int op_type_gone(const struct op *op, enum dtype t, int opset)
+{
+	for (size_t k = 0; k < sizeof gone / sizeof *gone; k++)
+		if (!op->domain && gone[k].since <= opset && dtype_in(t, gone[k].types) && listed(gone[k].ops, op->name))
+			return gone[k].since;
+	return 0;
+}
+
 int op_kind_since(const struct op *op, bool output, int i, enum type_kind k, int opset)
 {
 	int since = 0;
@@ -144,4 +174,14 @@ int op_kind_since(const struct op *op, bool output, int i, enum type_kind k, int
 		if (later[n].since > opset && kind_in(k, later[n].kinds) && is_about(later[n].at, later[n].ops, op, output, i))
 			since = later[n].since;
 	return since;
+}
+
+int op_alike_since(const struct op *op, bool output, int i, int opset, int *like)
+{
+	for (size_t k = 0; k < sizeof alike / sizeof *alike; k++)
+		if (alike[k].from <= opset && alike[k].since > opset && is_about(alike[k].at, alike[k].ops, op, output, i)) {
+			*like = alike[k].like;
+			return alike[k].since;
+		}
+	return 0;
 }

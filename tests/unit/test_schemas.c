@@ -251,7 +251,8 @@ static dtype_set row_types(const struct pair *p, const struct io *io, kind_set *
 
 	*kinds = io_kinds(io->row);
 	for (int t = 1; t < DT_COUNT; t++)
-		if (dtype_in((enum dtype)t, set) && op_type_since(p->op, io->output, io->at, (enum dtype)t, p->since))
+		if (dtype_in((enum dtype)t, set) && (op_type_since(p->op, io->output, io->at, (enum dtype)t, p->since) ||
+		                                     (!io->at && op_type_gone(p->op, (enum dtype)t, p->since))))
 			set &= ~((dtype_set)1 << t);
 	for (int k = 0; k <= KIND_OTHER; k++)
 		if (kind_in((enum type_kind)k, *kinds) && op_kind_since(p->op, io->output, io->at, (enum type_kind)k, p->since))
@@ -300,10 +301,18 @@ static void check_io(const struct pair *p, struct io *io)
 
 static bool several(dtype_set s) { return s & (s - 1); }
 
+/* The row's type variable, which may once have been an input's. */
+static int row_var(const struct pair *p, const struct io *io)
+{
+	int like;
+
+	return op_alike_since(p->op, io->output, io->at, p->since, &like) ? p->op->in[like].type : io->row->type;
+}
+
 /* Whether two of them have one type variable or two; of different kinds they have two even where the elements' types agree. */
 static void check_vars(const struct pair *p, const struct io *a, const struct io *b)
 {
-	bool said = !strcmp(type_var(a), type_var(b)), row = a->row->type == b->row->type;
+	bool said = !strcmp(type_var(a), type_var(b)), row = row_var(p, a) == row_var(p, b);
 	char what[100];
 
 	if (said == row || (row && a->kinds != b->kinds) || !several(a->types) || !several(b->types) || (a->row->flags | b->row->flags) & HETERO)
