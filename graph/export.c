@@ -529,6 +529,9 @@ static enum linnet_code model_write(struct export *x, const struct graph *g, int
 	return LINNET_OK;
 }
 
+/* The oldest opset that is written; models of older ones are read. */
+enum { OPSET_OLDEST = 7 };
+
 /* The opsets to write for: the model's, with the one of ai.onnx replaced. */
 static enum linnet_code wanted_opsets(struct export *x, int version, int64_t *onnx, struct linnet_error *e)
 {
@@ -544,7 +547,7 @@ static enum linnet_code wanted_opsets(struct export *x, int version, int64_t *on
 		if (*list[i].domain)
 			continue;
 		found = true;
-		*onnx = list[i].version = version ? version : list[i].version;
+		*onnx = list[i].version = version ? version : list[i].version < OPSET_OLDEST ? OPSET_OLDEST : list[i].version;
 	}
 	if (!found)
 		list[n++] = (struct opset){ .domain = "", .version = *onnx };
@@ -576,8 +579,8 @@ enum linnet_code graph_export(struct linnet_model *m, int opset, struct linnet_e
 		return fail_mem(e);
 	x.value_info = x.old && x.old->graph && x.old->graph->n_value_info;
 	map_init(&x.domain, x.scratch);
-	if (opset && (opset < 7 || opset > OPSET_NEWEST))
-		code = fail(e, LINNET_EUNSUPPORTED, "opset %d was asked for; 7 to %d can be written", opset, OPSET_NEWEST);
+	if (opset && (opset < OPSET_OLDEST || opset > OPSET_NEWEST))
+		code = fail(e, LINNET_EUNSUPPORTED, "opset %d was asked for; %d to %d can be written", opset, OPSET_OLDEST, OPSET_NEWEST);
 	else
 		code = export_model(&x, opset, e);
 	arena_free(x.scratch);

@@ -201,8 +201,8 @@ enum linnet_code graph_import(struct linnet_model *m, struct linnet_error *e);
  */
 enum linnet_code graph_annotation(const struct graph *g, value_id v, struct type *t, struct linnet_error *e);
 
-/* export.c: m->graph to m->proto at the given opset of ai.onnx (0: the model's own). Operators newer than it are
- * expanded by their body. */
+/* export.c: m->graph to m->proto at the given opset of ai.onnx (0: the model's own, or 7 when that is older). Operators newer than
+ * it are expanded by their body. */
 enum linnet_code graph_export(struct linnet_model *m, int opset, struct linnet_error *e);
 
 /* One tensor file (TensorProto, .pb) to memory. */

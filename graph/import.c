@@ -1556,14 +1556,19 @@ static enum linnet_code finish_late(struct import *im, bool *changed, struct lin
 
 static enum linnet_code import_model(struct import *im, struct linnet_error *e)
 {
+	Onnx__OperatorSetIdProto first = ONNX__OPERATOR_SET_ID_PROTO__INIT; /* which older containers do not mention */
 	struct linnet_model *m = im->m;
 	struct opsets opsets = { 0 };
 	struct scope s = { .opsets = &opsets };
 	bool changed;
 
+	first.version = 1;
 	if (!im->proto->graph)
 		return fail(e, LINNET_EMODEL, "the model has no graph");
-	TRY(read_opsets(im, im->proto->opset_import, im->proto->n_opset_import, &opsets, e));
+	if (im->proto->has_ir_version && im->proto->ir_version < 3 && !im->proto->n_opset_import)
+		TRY(read_opsets(im, (Onnx__OperatorSetIdProto *[]){ &first }, 1, &opsets, e));
+	else
+		TRY(read_opsets(im, im->proto->opset_import, im->proto->n_opset_import, &opsets, e));
 	m->opset = (struct opset *)opsets.opset;
 	m->nopset = opsets.n;
 	TRY(read_functions(im, e));
