@@ -135,11 +135,12 @@ static enum linnet_code read_opsets(struct import *im, Onnx__OperatorSetIdProto 
 	s->opset = list;
 	for (size_t i = 0; i < n; i++) {
 		const char *domain = domain_of(p[i]->domain);
+		int64_t newest = !*domain ? OPSET_NEWEST : !strcmp(domain, "ai.onnx.ml") ? OPSET_NEWEST_ML : INT64_MAX;
 		uint32_t j;
 
-		if (!*domain && p[i]->version > OPSET_NEWEST)
-			return fail(e, LINNET_EUNSUPPORTED, "the model imports opset %lld of ai.onnx; the newest known is %d",
-			            (long long)p[i]->version, OPSET_NEWEST);
+		if (p[i]->version > newest)
+			return fail(e, LINNET_EUNSUPPORTED, "the model imports opset %lld of %s; the newest known is %lld",
+			            (long long)p[i]->version, *domain ? domain : "ai.onnx", (long long)newest);
 		if (p[i]->version < 1)
 			return fail(e, LINNET_EMODEL, "opset %lld of \"%s\" is imported; versions start at 1",
 			            (long long)p[i]->version, domain);

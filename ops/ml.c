@@ -477,6 +477,19 @@ static enum linnet_code shape_encode(struct shape_call *c)
 	return shape_same(c);
 }
 
+/* Whether all versions that have these attributes say the same: where no key is a float whose equals have other bits. */
+static bool same_encoding(const struct op *op, const struct attr *attr, int nin, const struct type *const *in)
+{
+	const struct attr *keys = attr_get(op, attr, "keys_floats");
+
+	(void)nin;
+	(void)in;
+	for (int64_t i = 0; i < list_length(keys); i++)
+		if (keys->floats[i] == 0 || isnan(keys->floats[i]))
+			return false;
+	return op->since > 1;
+}
+
 /* Y[i] is the value of key X[i]. The second version compares floats by their bits. Of equal keys the last counts: so says
  * the fourth version; onnxruntime takes the first. */
 static enum linnet_code encode(struct kernel_call *c)
@@ -715,7 +728,7 @@ static const struct op rows[] = {
 		              LIST("values_tensor", ATTR_TENSOR)),
 		.types = { [T1] = ENCODED_4, [T2] = ENCODED_4 },
 		.agree = AGREE_BITS,
-		.shape = shape_encode, .kernel = encode,
+		.shape = shape_encode, .kernel = encode, .same = same_encoding,
 	},
 	{
 		ML, .name = "LabelEncoder", .since = 2,
@@ -725,7 +738,7 @@ static const struct op rows[] = {
 		.attr = ATTRS(KEYS_AND_VALUES),
 		.types = { [T1] = ENCODED_2, [T2] = ENCODED_2 },
 		.agree = AGREE_BITS,
-		.shape = shape_encode, .kernel = encode,
+		.shape = shape_encode, .kernel = encode, .same = same_encoding,
 	},
 	{
 		ML, .name = "LabelEncoder", .since = 1,
@@ -735,7 +748,7 @@ static const struct op rows[] = {
 		.attr = ATTRS(STRING_LIST("classes_strings"), DEFAULT_INT, DEFAULT_STRING),
 		.types = { [T1] = SET(INT64) | SET(STRING), [T2] = SET(INT64) | SET(STRING) },
 		.agree = AGREE_BITS,
-		.shape = shape_exchange, .kernel = encode_place,
+		.shape = shape_exchange, .kernel = encode_place, .same = same_encoding,
 	},
 	{
 		ML, .name = "LinearClassifier", .since = 1,

@@ -216,8 +216,9 @@ struct op {
 	/* Instead of `lower`: the text for one call whose inputs' types are known. Such a row has a shape function, for the types
 	 * of the nodes behind it. */
 	body_fn *write_lower;
-	/* Optional, of old versions: whether for these inputs (of known types) the newest row computes the same with the same
-	 * attributes, so that lowering can be undone when exporting and, where it is by `lower`, be spared. */
+	/* Optional, of old versions and of what replaced one with a kernel: whether for these inputs (of known types) the newest row
+	 * computes the same with the same attributes, so that lowering can be undone when exporting and, where it is by `lower`, be
+	 * spared. */
 	bool (*same)(const struct op *op, const struct attr *attr, int nin, const struct type *const *in);
 	const char *grad;
 	struct fuzz fuzz;
@@ -248,7 +249,7 @@ const struct op *op_find(const char *domain, const char *name, int opset);
 /* The row current in this build (op_find at the newest opset). */
 const struct op *op_newest(const char *domain, const char *name);
 
-enum { OPSET_NEWEST = 28 };
+enum { OPSET_NEWEST = 28, OPSET_NEWEST_ML = 5 }; /* of ai.onnx, of ai.onnx.ml */
 
 /* The opset that lets input or output i of the operator be of type t, when that is after `opset`; else 0. (since.c) */
 int op_type_since(const struct op *op, bool output, int i, enum dtype t, int opset);

@@ -67,13 +67,14 @@ static inline const char *same_attr(const struct attr *x, const struct attr *y, 
 static inline const char *same_node(const struct graph *a, const struct node *m, const struct graph *b, const struct node *n,
                                     struct arena *s)
 {
+	bool other = m->op->since != n->op->since; /* another version that says the same: it may have more attributes */
 	const char *d;
 
 	if ((d = same_text(m->op->name, n->op->name, "operators", s)) || (d = same_text(m->op->domain, n->op->domain, "domains", s)) ||
 	    (d = same_text(m->name, n->name, "nodes", s)))
 		return d;
-	if (m->op->since != n->op->since || m->known != n->known || m->nin != n->nin || m->nout != n->nout ||
-	    m->ncapture != n->ncapture || m->nattr != n->nattr)
+	if ((other && !m->op->same) || m->known != n->known || m->nin != n->nin || m->nout != n->nout ||
+	    m->ncapture != n->ncapture || (!other && m->nattr != n->nattr))
 		return arena_fmt(s, "node %s (%s)", m->name, m->op->name);
 	for (uint32_t i = 0; i < m->nin; i++)
 		if ((d = same_value(a, m->in[i], b, n->in[i], s)))
@@ -81,7 +82,7 @@ static inline const char *same_node(const struct graph *a, const struct node *m,
 	for (uint32_t i = 0; i < m->nout; i++)
 		if ((d = same_value(a, m->out[i], b, n->out[i], s)))
 			return d;
-	for (uint32_t i = 0; i < m->nattr; i++)
+	for (uint32_t i = 0; !other && i < m->nattr; i++)
 		if ((d = same_attr(&m->attr[i], &n->attr[i], s)))
 			return d;
 	return NULL;

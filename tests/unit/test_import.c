@@ -203,7 +203,10 @@ static void reimport_gives_the_same(void **state)
 			before = m->graph;
 			if (graph_export(m, OPSET_NEWEST, &e) && e.code == LINNET_EUNSUPPORTED) {
 				err_clear(&e);
-				graph_export(m, 0, &e);
+				if (graph_export(m, 0, &e) == LINNET_EUNSUPPORTED) { /* as its case says */
+					model_free(m);
+					continue;
+				}
 			}
 			if (e.code || graph_import(m, &e))
 				fail_msg("%s: %s", s.c[i].title, linnet_error_line(&e, line, sizeof line));

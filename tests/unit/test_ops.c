@@ -984,7 +984,7 @@ static char *run_lines(const char *path, char *p, int *line)
 {
 	struct linnet_error e = { 0 };
 	struct linnet_model *m = model_new(NULL, &e);
-	struct test_case c = { .file = path, .line = *line, .opset = OPSET_NEWEST, .ml_opset = 5, .tolerance = -1 };
+	struct test_case c = { .file = path, .line = *line, .opset = OPSET_NEWEST, .ml_opset = OPSET_NEWEST_ML, .tolerance = -1 };
 	bool ok = true;
 
 	assert_non_null(m);
