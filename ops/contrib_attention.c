@@ -469,6 +469,7 @@ struct lengths {
 static enum linnet_code find_lengths(struct shape_call *c, const struct operands *o, struct lengths *l)
 {
 	const struct shape q = in_shape(c, 0), k = in_shape(c, 1), v = in_shape(c, 2), past = in_shape(c, o->past_key);
+	const struct shape past_value = in_shape(c, o->past_value), beams = in_shape(c, o->beams);
 	int64_t n = int_attr(c, "num_heads");
 	dim width;
 
@@ -478,6 +479,7 @@ static enum linnet_code find_lengths(struct shape_call *c, const struct operands
 	TRY(rank_check(c, 2, 3, 4));
 	TRY(rank_check(c, o->past_key, 4, 4));
 	TRY(rank_check(c, o->past_value, 4, 4));
+	TRY(scalar_check(c, o->used));
 	if (in_given(c, o->past_key) != in_given(c, o->past_value))
 		return fail(c->e, LINNET_EMODEL, "past_key and past_value come together");
 	if (q.rank < 0 || (in_given(c, 1) && k.rank < 0) || (in_given(c, 2) && v.rank < 0))
@@ -534,6 +536,19 @@ static enum linnet_code find_lengths(struct shape_call *c, const struct operands
 		TRY(length_join(c, "batch lengths of query and past_key", l->batch, past.d[0], &l->batch));
 		TRY(length_join(c, "numbers of heads of the attribute and past_key", n, past.d[1], NULL));
 		TRY(length_join(c, "head widths of query and past_key", l->head, past.d[3], &l->head));
+	}
+	if (past_value.rank == 4) {
+		TRY(length_join(c, "batch lengths of query and past_value", l->batch, past_value.d[0], &l->batch));
+		TRY(length_join(c, "numbers of heads of the attribute and past_value", n, past_value.d[1], NULL));
+		TRY(length_join(c, "head widths of value and past_value", l->value_head, past_value.d[3], &l->value_head));
+		if (past.rank == 4)
+			TRY(length_join(c, "lengths of past_key and past_value", past.d[2], past_value.d[2], NULL));
+	}
+	TRY(rank_check(c, o->beams, 3, 3));
+	if (beams.rank == 3) {
+		if (beams.d[1] == 0)
+			return fail(c->e, LINNET_ESHAPE, "input \"%s\" has no beams", op_in(c->op, o->beams)->name);
+		TRY(length_join(c, "batch lengths of the query and cache_indirection", l->batch, dim_mul(c->dims, beams.d[0], beams.d[1]), NULL));
 	}
 	return LINNET_OK;
 }
@@ -741,7 +756,20 @@ static enum linnet_code check_codes(struct shape_call *c, int i, int scale, cons
 		return fail(c->e, LINNET_EMODEL, "a quantised cache comes with k_scale and v_scale");
 	if (!none && bits && bits != (cache_halved(dt) ? 4 : 8))
 		return fail(c->e, LINNET_EATTR, "kv_cache_bit_width is %lld; the cache is of %s", (long long)bits, dtype_name(dt));
-	return rank_check(c, scale, 0, 4);
+	return LINNET_OK;
+}
+
+/* Input i, scales of the cache: one, or one for every channel of a head. */
+static enum linnet_code check_scales(struct shape_call *c, int i, dim heads, dim width)
+{
+	const struct shape s = in_shape(c, i);
+	const dim most[] = { 1, heads, 1, width };
+
+	TRY(rank_check(c, i, 0, 4));
+	for (int k = 0; k < s.rank; k++)
+		if (s.d[k] != 1)
+			TRY(length_join(c, "lengths of the cache and its scales", most[4 - s.rank + k], s.d[k], NULL));
+	return LINNET_OK;
 }
 
 /*
@@ -753,7 +781,7 @@ static enum linnet_code check_codes(struct shape_call *c, int i, int scale, cons
 static enum linnet_code shape_group_query(struct shape_call *c)
 {
 	const struct shape q = in_shape(c, GQ_QUERY), k = in_shape(c, GQ_KEY), past = in_shape(c, GQ_PAST_KEY);
-	const struct shape cosine = in_shape(c, GQ_COS);
+	const struct shape cosine = in_shape(c, GQ_COS), ids = in_shape(c, GQ_POSITIONS);
 	int64_t n = int_attr(c, "num_heads"), nkv = int_attr(c, "kv_num_heads"), window = int_attr(c, "local_window_size");
 	bool rotary = int_attr(c, "do_rotary") != 0, sliding = int_attr(c, "sliding_window_cache") != 0;
 	dim head, width, total, rows, length, batch;
@@ -819,8 +847,14 @@ static enum linnet_code shape_group_query(struct shape_call *c)
 	}
 	if (rotary && cosine.rank == 2 && dim_is_int(cosine.d[1]) && dim_is_int(head) && 2 * cosine.d[1] > head)
 		return fail(c->e, LINNET_ESHAPE, "%lld pairs to turn in heads of %lld", (long long)cosine.d[1], (long long)head);
-	if (cosine.rank == 2 && in_shape(c, GQ_SIN).rank == 2)
-		TRY(length_join(c, "widths of the caches", cosine.d[1], in_shape(c, GQ_SIN).d[1], NULL));
+	for (int i = 0; i < 2 && cosine.rank == 2 && in_shape(c, GQ_SIN).rank == 2; i++)
+		TRY(length_join(c, "lengths of cos_cache and sin_cache", cosine.d[i], in_shape(c, GQ_SIN).d[i], NULL));
+	if (ids.rank == 2) {
+		TRY(length_join(c, "batch lengths of the query and position_ids", batch, ids.d[0], NULL));
+		TRY(length_join(c, "lengths of the query and position_ids", q.d[1], ids.d[1], NULL));
+	}
+	TRY(check_scales(c, GQ_K_SCALE, nkv, head));
+	TRY(check_scales(c, GQ_V_SCALE, nkv, head));
 	if (in_shape(c, GQ_SINK).rank >= 0)
 		TRY(check_vector(c, GQ_SINK, n));
 	if (in_shape(c, GQ_QUERIES).rank >= 0)
@@ -829,6 +863,12 @@ static enum linnet_code shape_group_query(struct shape_call *c)
 		if (in_shape(c, i).rank >= 0)
 			TRY(check_vector(c, i, head));
 	total = type_element(c->in[GQ_TOTAL], 0);
+	if (dim_is_int(total) && dim_is_int(length) && !sliding && !in_given(c, GQ_QUERIES) &&
+	    (in_given(c, GQ_PAST_KEY) ? past.rank == 4 && dim_is_int(past.d[2]) && total > past.d[2] + length : total != length))
+		return fail(c->e, LINNET_EVALUE, "total_sequence_length is %lld; the past and %lld new keys are %lld", (long long)total,
+		            (long long)length, (long long)(in_given(c, GQ_PAST_KEY) ? past.d[2] + length : length));
+	if (dim_is_int(total) && total < 0)
+		return fail(c->e, LINNET_EVALUE, "total_sequence_length is %lld", (long long)total);
 	TRY(check_bias(c, GQ_BIAS, &(struct shape){ .rank = 4, .d = { batch, n, q.d[1], total } }));
 	rows = total;
 	if (in_given(c, GQ_PAST_KEY))
@@ -1580,6 +1620,7 @@ static const struct op rows[] = {
 		              COUNT("rotary_embedding_dim"), SCALE, FLAG("unidirectional")),
 		.types = { [T] = HALF_FLOATS, [T1] = SET(INT32) },
 		.agree = AGREE_ROUND,
+		.flags = OP_VALUES,
 		.shape = shape_attention,
 		.kernel = attention,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
@@ -1598,6 +1639,7 @@ static const struct op rows[] = {
 		.attr = ATTRS(MASK_VALUE, HEADS("num_heads"), SCALE, FLAG("unidirectional")),
 		.types = { [T] = HALF_FLOATS, [T1] = SET(INT32), [T2] = HALF_FLOATS },
 		.agree = AGREE_ROUND,
+		.flags = OP_VALUES,
 		.shape = shape_multi_head,
 		.kernel = multi_head,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
@@ -1627,6 +1669,7 @@ static const struct op rows[] = {
 		.types = { [T] = HALF_FLOATS, [T1] = HALF_FLOATS | SET(FLOAT8E4M3FN) | SET(INT8) | SET(UINT8), [T2] = SET(INT32),
 		           [T3] = SET(INT64), [T4] = SET(FLOAT) },
 		.agree = AGREE_ROUND,
+		.flags = OP_VALUES,
 		.shape = shape_group_query,
 		.kernel = group_query,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
@@ -1645,6 +1688,7 @@ static const struct op rows[] = {
 		.attr = ATTRS(MASK_VALUE, HEADS("num_heads"), FLAG("output_qk"), FLAG("past_present_share_buffer"), SCALE),
 		.types = { [T] = SINGLE_HALF, [T1] = SET(INT32), [T2] = SINGLE_HALF },
 		.agree = AGREE_ROUND,
+		.flags = OP_VALUES,
 		.shape = shape_decoder_masked,
 		.kernel = decoder_masked,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
@@ -1684,6 +1728,7 @@ static const struct op rows[] = {
 		.out = OUT({ "output", T }, { "token_offset", T1 }, { "cumulated_seq_len", T1 }, { "max_seq_len", T1 }),
 		.types = { [T] = SINGLE_HALF, [T1] = SET(INT32) },
 		.agree = AGREE_BITS,
+		.flags = OP_VALUES,
 		.shape = shape_remove_padding,
 		.kernel = remove_padding,
 		.fuzz = { .shapes = FUZZ_CUSTOM },

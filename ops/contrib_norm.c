@@ -318,7 +318,7 @@ static enum linnet_code shape_group_norm(struct shape_call *c)
 		for (int i = 0; i < skip.rank && x.rank == 4; i++) {
 			int axis = skip.rank == 4 ? i : i == 0 ? 0 : last ? 3 : 1;
 
-			if (skip.rank == 2 || axis == 0 || axis == (last ? 3 : 1) || skip.d[i] != 1)
+			if (skip.rank == 2 || axis == 0 || axis == (last ? 3 : 1) || skip.d[last ? 1 : 2] != 1 || skip.d[last ? 2 : 3] != 1)
 				TRY(length_join(c, "lengths of X and skip", x.d[axis], skip.d[i], NULL));
 		}
 	}
