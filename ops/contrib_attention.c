@@ -297,34 +297,43 @@ static enum linnet_code check_room(const struct kernel_call *c, const struct hea
 
 /* ---- Attention ---- */
 
-enum linnet_code packed_attention(struct shape_call *c, int past_at, const struct attr *sizes)
+/* The widths of keys and of values that input 1, weights: [D_in, D + D + D_v], makes; sizes: qkv_hidden_sizes, NULL or empty: thirds. */
+static enum linnet_code projected_widths(struct shape_call *c, const struct attr *sizes, dim *key_width, dim *width)
 {
-	const struct shape x = in_shape(c, 0), w = in_shape(c, 1), past = in_shape(c, past_at);
-	dim width = DIM_NONE, key_width = DIM_NONE, head = DIM_NONE, total, seen;
-	int64_t heads = int_attr(c, "num_heads");
+	const struct shape x = in_shape(c, 0), w = in_shape(c, 1);
+	dim head;
 
-	TRY(rank_check(c, 0, 3, 3));
 	TRY(rank_check(c, 1, 2, 2));
-	TRY(rank_check(c, past_at, 5, 5));
 	if (sizes && sizes->n) {
 		if (sizes->n != 3 || sizes->ints[0] != sizes->ints[1])
 			return fail(c->e, LINNET_EATTR, "qkv_hidden_sizes are three, of which the first two are equal");
-		key_width = sizes->ints[1];
-		width = sizes->ints[2];
+		*key_width = sizes->ints[1];
+		*width = sizes->ints[2];
 		if (w.rank == 2)
-			TRY(length_join(c, "widths of the weights and of qkv_hidden_sizes", w.d[1], 2 * key_width + width, NULL));
+			TRY(length_join(c, "widths of the weights and of qkv_hidden_sizes", w.d[1], 2 * *key_width + *width, NULL));
 	} else if (w.rank == 2) {
-		TRY(parts(c, "the width of the weights", w.d[1], 3, &width));
-		key_width = width;
+		TRY(parts(c, "the width of the weights", w.d[1], 3, width));
+		*key_width = *width;
 	}
-	TRY(parts(c, "the width of keys", key_width, heads, &head));
-	TRY(parts(c, "the width of values", width, heads, &total));
-	if (w.rank == 2)
-		TRY(check_vector(c, 2, w.d[1]));
+	TRY(parts(c, "the width of keys", *key_width, int_attr(c, "num_heads"), &head));
+	TRY(parts(c, "the width of values", *width, int_attr(c, "num_heads"), &head));
+	if (w.rank == 2 && x.rank >= 0)
+		TRY(length_join(c, "inner lengths", x.d[x.rank - 1], w.d[0], NULL));
+	return w.rank == 2 ? check_vector(c, 2, w.d[1]) : LINNET_OK;
+}
+
+enum linnet_code packed_attention(struct shape_call *c, int past_at, const struct attr *sizes)
+{
+	const struct shape x = in_shape(c, 0), past = in_shape(c, past_at);
+	dim width = DIM_NONE, key_width = DIM_NONE, head, total, seen;
+	int64_t heads = int_attr(c, "num_heads");
+
+	TRY(rank_check(c, 0, 3, 3));
+	TRY(rank_check(c, past_at, 5, 5));
+	TRY(projected_widths(c, sizes, &key_width, &width));
+	head = dim_div(c->dims, key_width, heads);
 	if (x.rank < 0)
 		return LINNET_OK;
-	if (w.rank == 2)
-		TRY(length_join(c, "inner lengths", x.d[2], w.d[0], NULL));
 	set_shape(c, 0, shape3(x.d[0], x.d[1], width));
 	total = !in_given(c, past_at) ? x.d[1] : past.rank < 0 ? DIM_NONE : dim_add(c->dims, past.d[3], x.d[1]);
 	seen = total;
@@ -1255,30 +1264,11 @@ static enum linnet_code check_packing(struct shape_call *c, int i)
 /* input: [tokens, D_in]  weights: [D_in, D + D + D_v]  output: [tokens, D_v] */
 static enum linnet_code shape_packed_attention(struct shape_call *c)
 {
-	const struct attr *sizes = attr_get(c->op, c->attr, "qkv_hidden_sizes");
-	const struct shape x = in_shape(c, 0), w = in_shape(c, 1);
-	int64_t heads = int_attr(c, "num_heads");
-	dim width = DIM_NONE, head, key_width = DIM_NONE;
+	const struct shape x = in_shape(c, 0);
+	dim width = DIM_NONE, key_width = DIM_NONE;
 
 	TRY(rank_check(c, 0, 2, 2));
-	TRY(rank_check(c, 1, 2, 2));
-	if (sizes->n) {
-		if (sizes->n != 3 || sizes->ints[0] != sizes->ints[1])
-			return fail(c->e, LINNET_EATTR, "qkv_hidden_sizes are three, of which the first two are equal");
-		key_width = sizes->ints[1];
-		width = sizes->ints[2];
-		if (w.rank == 2)
-			TRY(length_join(c, "widths of the weights and of qkv_hidden_sizes", w.d[1], 2 * key_width + width, NULL));
-	} else if (w.rank == 2) {
-		TRY(parts(c, "the width of the weights", w.d[1], 3, &width));
-		key_width = width;
-	}
-	TRY(parts(c, "the width of keys", key_width, heads, &head));
-	TRY(parts(c, "the width of values", width, heads, &head));
-	if (x.rank == 2 && w.rank == 2)
-		TRY(length_join(c, "inner lengths", x.d[1], w.d[0], NULL));
-	if (w.rank == 2)
-		TRY(check_vector(c, 2, w.d[1]));
+	TRY(projected_widths(c, attr_get(c->op, c->attr, "qkv_hidden_sizes"), &key_width, &width));
 	c->out[0].shape = (struct shape){ .rank = 2, .d = { x.rank == 2 ? x.d[0] : DIM_NONE, width } };
 	return check_packing(c, 3);
 }

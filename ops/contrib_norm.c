@@ -121,36 +121,14 @@ static void put_norm(double *y, int64_t rows, int64_t n, bool centred, double ep
 	}
 }
 
-/* Input i in doubles, seen through a broadcast to x, to be changed. */
-static enum linnet_code spread(struct kernel_call *c, int i, const struct tensor *x, double **out)
-{
-	int64_t stride[MAX_RANK], index[MAX_RANK] = { 0 }, n = 0;
-	struct linnet_error *e = c->e;
-	double *d;
-
-	TRY_NEW(d, c->scratch, x->n);
-	broadcast_strides(c->in[i], x->rank, stride);
-	if (x->n) {
-		do {
-			int64_t k = 0;
-
-			for (int j = 0; j < x->rank; j++)
-				k += index[j] * stride[j];
-			d[n++] = tensor_get(c->in[i], k);
-		} while (next_position(x->rank, x->d, index));
-	}
-	*out = d;
-	return LINNET_OK;
-}
-
 static enum linnet_code simplified_norm(struct kernel_call *c)
 {
 	const struct tensor *x = c->in[0];
 	int64_t axis = attr_get(c->op, c->attr, "axis")->i, n = 1;
 	double *y, *scale, r;
 
-	TRY(spread(c, 0, x, &y));
-	TRY(spread(c, 1, x, &scale));
+	TRY(spread(c, 0, 0, &y));
+	TRY(spread(c, 1, 1, &scale));
 	for (int i = (int)(axis < 0 ? axis + x->rank : axis); i < x->rank; i++)
 		n *= x->d[i];
 	for (int64_t i = 0; n && i < x->n / n; i++) {
@@ -171,8 +149,8 @@ static enum linnet_code skip_norm(struct kernel_call *c, bool simplified)
 	const double *gamma, *beta = NULL, *bias;
 	double *y, *skip;
 
-	TRY(spread(c, 0, x, &y));
-	TRY(spread(c, 1, x, &skip));
+	TRY(spread(c, 0, 0, &y));
+	TRY(spread(c, 1, 0, &skip));
 	TRY(kernel_doubles(c, 2, &gamma));
 	if (!simplified)
 		TRY(kernel_doubles(c, 3, &beta));

@@ -174,8 +174,7 @@ void normalize(double *y, const double *x, int64_t rows, int64_t n, bool centred
 	}
 }
 
-/* One number for each element of X, from a tensor that broadcasts to it. */
-static enum linnet_code spread(struct kernel_call *c, int input, double absent, const double **out)
+enum linnet_code spread(struct kernel_call *c, int input, double absent, double **out)
 {
 	const struct tensor *x = c->in[0], *t = input < c->nin ? c->in[input] : NULL;
 	int64_t stride[MAX_RANK] = { 0 }, index[MAX_RANK] = { 0 };
@@ -204,9 +203,9 @@ static enum linnet_code spread(struct kernel_call *c, int input, double absent, 
  */
 static enum linnet_code layer_norm(struct kernel_call *c)
 {
-	const double *x, *scale, *bias, eps = attr_get(c->op, c->attr, "epsilon")->f;
+	double eps = attr_get(c->op, c->attr, "epsilon")->f, *scale, *bias, *y, *mean, *inverse;
 	struct lines s = lines_along(c);
-	double *y, *mean, *inverse;
+	const double *x;
 	struct linnet_error *e = c->e;
 
 	TRY(kernel_doubles(c, 0, &x));
@@ -239,10 +238,10 @@ static enum linnet_code shape_rms_norm(struct shape_call *c)
 /* Over all axes from `axis` on: Y = X / sqrt(mean of X^2 + epsilon) scale */
 static enum linnet_code rms_norm(struct kernel_call *c)
 {
-	const double *x, *scale, eps = attr_get(c->op, c->attr, "epsilon")->f;
+	double eps = attr_get(c->op, c->attr, "epsilon")->f, *scale, *y;
 	struct lines s = lines_along(c);
 	struct linnet_error *e = c->e;
-	double *y;
+	const double *x;
 
 	TRY(kernel_doubles(c, 0, &x));
 	TRY(spread(c, 1, 1, &scale));

@@ -10,4 +10,7 @@
  */
 void normalize(double *y, const double *x, int64_t rows, int64_t n, bool centred, double epsilon, double *mean, double *inverse);
 
+/* One number for each element of input 0, from an input that broadcasts to it, or `absent` when it is left out. They may be changed. */
+enum linnet_code spread(struct kernel_call *c, int input, double absent, double **out);
+
 #endif
