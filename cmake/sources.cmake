@@ -26,7 +26,9 @@ layer(ops
 	ops/sample.c
 	ops/vision.c
 	ops/index.c
+	ops/window.c
 	ops/conv.c
+	ops/pool.c
 	ops/quant.c
 	ops/recurrent.c
 	ops/loss.c

@@ -16,6 +16,7 @@
 	X(vision)                                                                                  \
 	X(index)                                                                                   \
 	X(conv)                                                                                    \
+	X(pool)                                                                                    \
 	X(quant)                                                                                   \
 	X(recurrent)                                                                               \
 	X(loss)                                                                                    \
