@@ -89,6 +89,7 @@ set(FAST_SOURCES
 	ops/fast/attention.c
 	ops/fast/rows.c
 	ops/fast/elementwise.c
+	ops/fast/gather.c
 	ops/fast/transpose.c)
 function(fast_level level)
 	add_library(linnet_fast_${level} OBJECT ${FAST_SOURCES})

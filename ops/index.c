@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/fast/fast.h"
 #include "ops/kernel.h"
 
 /* Element i of the index tensor, counted from the start of an axis of the given length. */
@@ -857,7 +858,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "axis", .kind = ATTR_INT }),
 		.types = { [T] = COMMON, [T1] = INDICES },
 		.agree = AGREE_BITS,
-		.shape = gather_shape, .kernel = gather_kernel,
+		.shape = gather_shape, .kernel = gather_kernel, .fast = FAST(&fast_gather),
 	},
 	{
 		.name = "GatherElements", .since = 11,

@@ -24,6 +24,7 @@
 	X(unary)                                                                                   \
 	X(binary)                                                                                  \
 	X(where)                                                                                   \
+	X(gather)                                                                                  \
 	X(transpose)                                                                               \
 	X(reduce)
 
