@@ -81,7 +81,7 @@ typedef struct linnet_model linnet_model;
 
 /*
  * Load a model from a file ("-": standard input) or from memory, which must outlive it, and bring it into current operators with
- * inferred types. Opsets 7 to 28.
+ * inferred types. Opsets 1 to 28.
  *
  *   limits    bounds, NULL for defaults
  *   out       receives the model; free with linnet_model_free()

@@ -50,7 +50,7 @@ static void make_printable(char *s)
 	}
 }
 
-enum linnet_code fail(struct linnet_error *e, enum linnet_code code, const char *fmt, ...)
+enum linnet_code (fail)(struct linnet_error *e, enum linnet_code code, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -64,7 +64,7 @@ enum linnet_code fail(struct linnet_error *e, enum linnet_code code, const char 
 	return code;
 }
 
-enum linnet_code fail_mem(struct linnet_error *e)
+enum linnet_code (fail_mem)(struct linnet_error *e)
 {
 	return fail(e, LINNET_EMEM, "out of memory");
 }

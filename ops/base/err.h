@@ -10,6 +10,15 @@ enum linnet_code fail(struct linnet_error *e, enum linnet_code code, const char 
 
 enum linnet_code fail_mem(struct linnet_error *e);
 
+/* Compilers see which code comes back, hence that what an error leaves unset is not used. */
+static inline enum linnet_code err_known(enum linnet_code said, enum linnet_code code)
+{
+	(void)said;
+	return code;
+}
+#define fail(e, code, ...) err_known((fail)(e, code, __VA_ARGS__), code)
+#define fail_mem(e) err_known((fail_mem)(e), LINNET_EMEM)
+
 /* Layers that know add where it happened, if not said yet. They return e->code's argument, so that
  * `return err_node(e, code, ...)` reads well. */
 enum linnet_code err_node(struct linnet_error *e, enum linnet_code code, const char *node, const char *op);

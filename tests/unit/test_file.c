@@ -235,7 +235,7 @@ static void outside_and_back(void **state)
 	Onnx__TensorProto **t;
 	unsigned char *data;
 	char path[256];
-	size_t n;
+	size_t n = 0;
 
 	(void)state;
 	folder_put(&f, "a.onnx", w.p, w.n);
