@@ -20,7 +20,7 @@ bench: all
 		$(if $(MODELS),--models $(MODELS)) $(BENCH)
 
 test: .deps
-	cmake --preset dev
+	cmake --preset dev -DLINNET_WERROR=$(if $(CI),ON,OFF)
 	cmake --build --preset dev -j $(JOBS)
 	ctest --preset dev -j $(JOBS)
 

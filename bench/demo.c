@@ -234,6 +234,42 @@ static void print_table(const struct row *r, int n)
 	table_print(&t, stdout, true);
 }
 
+/* What the exact passes find in the source, a line an operator. */
+static enum linnet_code print_found(const char *path, struct linnet_error *e)
+{
+	static const char *const names[] = { "Attention", "GLU", "RMSNormalization", "LayerNormalization", "RotaryEmbedding" };
+	struct linnet_model *m = NULL;
+	enum linnet_code code = open_graph(path, &m, e);
+
+	if (!code)
+		printf("%s: recognised", path);
+	for (size_t k = 0; !code && k < sizeof names / sizeof *names; k++) {
+		const struct node *first = NULL;
+		int n = 0;
+
+		for (node_id i = 1; i < m->graph->nnode; i++)
+			if (!m->graph->node[i].dead && m->graph->node[i].known && !strcmp(m->graph->node[i].op->name, names[k])) {
+				first = n++ ? first : &m->graph->node[i];
+			}
+		if (n)
+			printf("%s %d %s", k ? "," : "", n, names[k]);
+		if (first && !strcmp(names[k], "Attention")) {
+			const struct shape *q = &m->graph->value[first->in[0]].type.shape, *kv = &m->graph->value[first->in[1]].type.shape;
+
+			if (q->rank == 4 && kv->rank == 4)
+				printf(" (%lld heads, %lld key heads of %lld, %s)", (long long)q->d[1], (long long)kv->d[1], (long long)q->d[3],
+				       node_attr(first, "is_causal")->i ? "causal" : "not causal");
+		}
+		if (first && !strcmp(names[k], "GLU"))
+			printf(" (%.*s)", (int)node_attr(first, "activation")->s.n, node_attr(first, "activation")->s.p);
+	}
+	if (!code)
+		putchar('\n');
+	fflush(stdout);
+	model_free(m);
+	return code;
+}
+
 /* The softmax row, then a row a map and target. */
 static enum linnet_code demo(const char *source, const char *stream, const char *tokenizer, const char *folder, struct arena *a, struct linnet_error *e)
 {
@@ -254,7 +290,7 @@ static enum linnet_code demo(const char *source, const char *stream, const char 
 			TRY(make(source, row[n].path, *m, t, e));
 			n++;
 		}
-	printf("%s: 5 decoder layers of the King James Bible, softmax attention, grouped heads, SwiGLU\n", source);
+	TRY(print_found(source, e));
 	printf("%d models written; held-out text: %lld tokens, windows of 512\n\n", n - 1, (long long)list[0].t->n);
 	for (int i = 0; i < n; i++) {
 		note("%d of %d: %s", i + 1, n, row[i].path);

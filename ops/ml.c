@@ -277,7 +277,8 @@ static enum linnet_code shape_normalize(struct shape_call *c)
  */
 static enum linnet_code normalize(struct kernel_call *c)
 {
-	enum { MAX, L1, L2 } norm = attr_choice(c->op, c->attr, "norm");
+	enum { MAX, L1, L2 };
+	int norm = attr_choice(c->op, c->attr, "norm");
 	const struct tensor *x = c->in[0];
 	int64_t f = feature_count(x);
 

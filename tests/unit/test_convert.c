@@ -33,8 +33,8 @@ static struct linnet_model *converted(const char *text, const struct convert_opt
 	struct linnet_error e = { 0 };
 	struct convert_report r;
 	char line[800];
-	void *data, *copy;
-	size_t n;
+	void *data = NULL, *copy;
+	size_t n = 0;
 
 	again = model_new(NULL, &e);
 	if (convert_model(m, opt, &r, &e) || graph_export(m, r.opset, &e) || proto_save_memory(m, m->arena, &data, &n, &e))

@@ -276,7 +276,7 @@ static void written_arrays_are_read_back(void **state)
 			assert_int_equal(tensor_new(a, (enum dtype)dt, rank, d, &t, NULL), LINNET_OK);
 			for (int64_t i = 0; i < t->n; i++)
 				if (dt == DT_STRING)
-					((struct text *)t->data)[i] = (struct text){ "äb𝄞c" + (i % 2 ? 0 : 2), i % 2 ? 8 : 1 };
+					((struct text *)t->data)[i] = (struct text){ &"äb𝄞c"[i % 2 ? 0 : 2], i % 2 ? 8 : 1 };
 				else
 					tensor_put(t, i, dtype_class((enum dtype)dt) == CLASS_FLOAT ? (double)(i % 4) / 2 : (double)(i % 2));
 			assert_int_equal(npy_save(path, t, NULL), LINNET_OK);

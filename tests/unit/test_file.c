@@ -171,7 +171,7 @@ static struct wire raw_model(const int64_t *bytes, int n)
 
 		w_int(&t, TENSOR_DIMS, bytes[i]);
 		w_int(&t, TENSOR_TYPE, DT_UINT8);
-		w_str(&t, TENSOR_NAME, "abcdef" + i);
+		w_str(&t, TENSOR_NAME, &"abcdef"[i]);
 		w_len(&t, TENSOR_RAW, data, (size_t)bytes[i]);
 		w_str(&t, 100, "unknown");
 		w_msg(&graph, GRAPH_INITIALIZER, &t);

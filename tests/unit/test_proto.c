@@ -344,7 +344,7 @@ static struct tensor *only_tensor(struct linnet_model *m, const struct wire *t)
 {
 	static struct wire w; /* stays while the tensor is looked at */
 	struct linnet_error e = { 0 };
-	struct tensor *out;
+	struct tensor *out = NULL;
 
 	w = model_of(t);
 	if (proto_load_memory(m, w.p, w.n, &e) || proto_tensor(m, proto_model(m)->graph->initializer[0], &out, &e))
@@ -420,7 +420,7 @@ static void raw_is_borrowed(void **state)
 		_Alignas(8) uint8_t copy[256];
 		struct tensor *out;
 
-		w_str(&t, TENSOR_NAME, "12345678" + pad);
+		w_str(&t, TENSOR_NAME, &"12345678"[pad]);
 		tensor_head(&t, DT_INT64, 1, (const int64_t[]){ 2 });
 		w_len(&t, TENSOR_RAW, v, sizeof v);
 		w = model_of(&t);

@@ -267,7 +267,7 @@ static struct tensor *tensor_of(struct linnet_model *m, const char *text, bool v
 {
 	struct linnet_error e = { 0 };
 	Onnx__TensorProto *p;
-	struct tensor *t;
+	struct tensor *t = NULL;
 
 	if (text_parse_tensor(text, strlen(text), values, m->arena, &p, &e) || proto_tensor(m, p, &t, &e))
 		fail_msg("%s: %s", text, e.message);
