@@ -90,7 +90,8 @@ static int run_folder(struct tally *t, const char *path, const struct case_opt *
 		name[n++] = strdup(entry->d_name);
 	}
 	closedir(d);
-	qsort(name, n, sizeof *name, by_name);
+	if (n)
+		qsort(name, n, sizeof *name, by_name);
 	for (size_t i = 0; i < n; i++) {
 		char sub[4096];
 		struct stat s;

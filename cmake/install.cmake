@@ -9,7 +9,10 @@ add_library(linnet_static STATIC ${OBJECTS})
 set_target_properties(linnet PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR} LINKER_LANGUAGE C)
 set_target_properties(linnet_static PROPERTIES OUTPUT_NAME linnet LINKER_LANGUAGE C)
 # protobuf-c's generated symbols are compiled with default visibility: only the header's functions leave the object.
-target_link_options(linnet PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/linnet.map -Wl,--no-undefined)
+target_link_options(linnet PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/linnet.map)
+if(NOT LINNET_SANITIZE) # clang leaves the sanitizers' own functions to the program
+	target_link_options(linnet PRIVATE -Wl,--no-undefined)
+endif()
 set_target_properties(linnet PROPERTIES LINK_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/linnet.map)
 if(LINNET_SANITIZE)
 	target_link_options(linnet PRIVATE -fsanitize=address,undefined)

@@ -36,9 +36,7 @@ static enum linnet_code select_item(const char *s, size_t n, bool *on, uint32_t 
 	char *after;
 	unsigned long from = 0, to = count;
 
-	if ((size_t)(end - p) == 3 && !memcmp(p, "all", 3)) {
-		p = end;
-	} else {
+	if ((size_t)(end - p) != 3 || memcmp(p, "all", 3)) {
 		from = strtoul(p, &after, 10);
 		if (after == p)
 			return fail(e, LINNET_EUSAGE, "\"%.*s\" is no layer, range of layers or \"all\"", (int)n, s);
