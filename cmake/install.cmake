@@ -10,6 +10,9 @@ set_target_properties(linnet PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${P
 set_target_properties(linnet_static PROPERTIES OUTPUT_NAME linnet LINKER_LANGUAGE C)
 # protobuf-c's generated symbols are compiled with default visibility: only the header's functions leave the object.
 target_link_options(linnet PRIVATE -Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/linnet.map)
+if(LINNET_COVERAGE)
+	target_link_options(linnet PRIVATE --coverage)
+endif()
 if(NOT LINNET_SANITIZE) # clang leaves the sanitizers' own functions to the program
 	target_link_options(linnet PRIVATE -Wl,--no-undefined)
 endif()
