@@ -90,6 +90,8 @@ set(FAST_SOURCES
 	ops/fast/rows.c
 	ops/fast/elementwise.c
 	ops/fast/gather.c
+	ops/fast/integer.c
+	ops/fast/quant.c
 	ops/fast/transpose.c)
 function(fast_level level)
 	add_library(linnet_fast_${level} OBJECT ${FAST_SOURCES})

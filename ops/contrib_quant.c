@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ops/contrib.h"
+#include "ops/fast/fast.h"
 #include "ops/quant.h"
 
 /* ---- Through another operator ---- */
@@ -879,6 +880,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_integer_to_float,
 		.kernel = integer_to_float,
+		.fast = FAST(&fast_integer_matmul),
 		.body = "?bias\n"
 		        "{" SCALED_SUMS("A", "a_zero_point", "a_scale")
 		        "  more = Cast <to = 1> (bias)\n"
@@ -897,6 +899,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_dynamic_matmul,
 		.kernel = dynamic_matmul,
+		.fast = FAST(&fast_integer_matmul),
 		.body = "?bias\n"
 		        "{ q, s, z = DynamicQuantizeLinear (A)\n"
 		        SCALED_SUMS("q", "z", "s")
@@ -918,6 +921,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_qgemm,
 		.kernel = qgemm,
+		.fast = FAST(&fast_integer_matmul),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
@@ -931,6 +935,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_qconv,
 		.kernel = qconv,
+		.fast = FAST(&fast_integer_conv),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
@@ -955,6 +960,7 @@ static const struct op rows[] = {
 		.agree = AGREE_BITS,
 		.shape = shape_as_onnx,
 		.kernel = as_onnx,
+		.fast = FAST(&fast_quantize),
 		.fuzz = { .shapes = FUZZ_CUSTOM, .lo = -4, .hi = 4 },
 	},
 	{
@@ -967,6 +973,7 @@ static const struct op rows[] = {
 		.agree = AGREE_BITS,
 		.shape = shape_as_onnx,
 		.kernel = as_onnx,
+		.fast = FAST(&fast_dequantize),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{

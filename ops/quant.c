@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/fast/fast.h"
 #include "ops/quant.h"
 
 #define QUANTISED                                                                                  \
@@ -476,6 +477,7 @@ static const struct op rows[] = {
 		.agree = AGREE_BITS,
 		.shape = shape_quantize,
 		.kernel = quantize,
+		.fast = FAST(&fast_quantize),
 		.fuzz = { .shapes = FUZZ_CUSTOM, .lo = -4, .hi = 4 },
 	},
 	{
@@ -490,6 +492,7 @@ static const struct op rows[] = {
 		.agree = AGREE_BITS,
 		.shape = shape_dequantize,
 		.kernel = dequantize,
+		.fast = FAST(&fast_dequantize),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
@@ -501,6 +504,7 @@ static const struct op rows[] = {
 		.agree = AGREE_BITS,
 		.shape = shape_dynamic_quantize,
 		.kernel = dynamic_quantize,
+		.fast = FAST(&fast_dynamic_quantize),
 		.body = "{ none = Constant <value_float = 0.0> ()\n"
 		        "  steps = Constant <value_float = 255.0> ()\n"
 		        "  least = ReduceMin <keepdims = 0> (x)\n"
@@ -527,6 +531,7 @@ static const struct op rows[] = {
 		.agree = AGREE_BITS,
 		.shape = shape_matmul_integer,
 		.kernel = matmul_integer,
+		.fast = FAST(&fast_integer_matmul),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
@@ -540,6 +545,7 @@ static const struct op rows[] = {
 		.agree = AGREE_BITS,
 		.shape = shape_conv_integer,
 		.kernel = conv_integer,
+		.fast = FAST(&fast_integer_conv),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
@@ -553,6 +559,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_qlinear_matmul,
 		.kernel = qlinear_matmul,
+		.fast = FAST(&fast_integer_matmul),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
@@ -567,6 +574,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_qlinear_conv,
 		.kernel = qlinear_conv,
+		.fast = FAST(&fast_integer_conv),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 };

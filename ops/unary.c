@@ -821,6 +821,7 @@ static const struct op rows[] = {
 		.agree = AGREE_BITS,
 		.shape = shape_cast,
 		.kernel = cast,
+		.fast = FAST(&fast_cast),
 		.fuzz = { .shapes = FUZZ_CUSTOM, .lo = -8, .hi = 8 },
 	},
 	{
@@ -833,6 +834,7 @@ static const struct op rows[] = {
 		.agree = AGREE_BITS,
 		.shape = shape_cast_like,
 		.kernel = cast,
+		.fast = FAST(&fast_cast),
 		.fuzz = { .shapes = FUZZ_CUSTOM, .lo = -8, .hi = 8 },
 	},
 	{

@@ -397,6 +397,9 @@ static bool linear_attention_ok(const struct kernel_call *c)
 	const struct text rule = attr_get(c->op, c->attr, "update_rule")->s;
 	const struct tensor *past = c->nin > 3 ? c->in[3] : NULL;
 
+	if (attr_get(c->op, c->attr, "kv_num_heads")->i > attr_get(c->op, c->attr, "q_num_heads")->i ||
+	    (op_attr_index(c->op, "state_window") >= 0 && attr_get(c->op, c->attr, "state_window")->i))
+		return false;
 	return rule.n == 6 && !memcmp(rule.p, "linear", 6) && c->in[0]->dt == DT_FLOAT && c->in[0]->rank == 3 && c->nout > 1 && c->out[1] &&
 	       c->out[1]->dt == DT_FLOAT && (!past || past->dt == DT_FLOAT);
 }

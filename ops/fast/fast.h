@@ -26,6 +26,12 @@
 	X(where)                                                                                   \
 	X(gather)                                                                                  \
 	X(transpose)                                                                               \
+	X(integer_matmul)                                                                          \
+	X(integer_conv)                                                                            \
+	X(quantize)                                                                                \
+	X(dequantize)                                                                              \
+	X(dynamic_quantize)                                                                        \
+	X(cast)                                                                                    \
 	X(reduce)
 
 #define X(name) extern const struct fast_set fast_##name;

@@ -235,7 +235,7 @@ static enum linnet_code gemm_run(struct kernel_call *c)
 	p->ldb = b->d[1];
 	p->alpha = (float)attr_get(c->op, c->attr, "alpha")->f;
 	p->beta = (float)attr_get(c->op, c->attr, "beta")->f;
-	p->bias = c->nin > 2 && c->in[2] ? c->in[2]->data : NULL;
+	p->bias = c->nin > 2 && c->in[2] && p->beta != 0 ? c->in[2]->data : NULL;
 	run_job(&j, c->threads);
 	return LINNET_OK;
 }

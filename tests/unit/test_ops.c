@@ -269,8 +269,11 @@ static const struct value_line *find_value(const struct test_case *c, const char
 
 #define CASE_FAILS(c, fmt, ...) complain("%s:%d: %s: " fmt, (c)->file, (c)->line, (c)->title, __VA_ARGS__)
 
-/* How far two executions may be apart, relatively. body: one of them by way of other operators, each of which rounds. */
-static double tolerance_of(const struct test_case *c, const struct graph *g, enum dtype dt, bool body)
+/* By the reference kernels of the rows; by other operators where rows have bodies; by a plan of fast kernels, where rows have those. */
+enum way { BY_ROWS, BY_BODIES, BY_FAST };
+
+/* How far two executions may be apart, relatively. Other ways than the rows' round more often. */
+static double tolerance_of(const struct test_case *c, const struct graph *g, enum dtype dt, enum way way)
 {
 	double unit = dt == DT_FLOAT16 ? 0x1p-10 : dt == DT_BFLOAT16 ? 0x1p-7 : 1e-6;
 	bool exact = true;
@@ -281,7 +284,7 @@ static double tolerance_of(const struct test_case *c, const struct graph *g, enu
 		exact &= g->node[n].dead || g->node[n].op->agree == AGREE_BITS;
 	if (exact || dtype_class(dt) != CLASS_FLOAT || dtype_bits(dt) < 16)
 		return 0;
-	return body ? 16 * unit : unit;
+	return way != BY_ROWS ? 16 * unit : unit;
 }
 
 static bool close_to(double got, double want, double tolerance)
@@ -510,11 +513,12 @@ static int keep(void *ctx, const struct graph *g, value_id v, const struct tenso
 	return 0;
 }
 
-/* The same, with subgraphs, by a plan of the reference kernels. */
-static enum linnet_code evaluate_plan(const struct test_case *c, const struct graph *g, const struct tensor **value, struct linnet_error *e)
+/* The same, with subgraphs, by a plan. */
+static enum linnet_code evaluate_plan(const struct test_case *c, const struct graph *g, enum kernels kernels, const struct tensor **value,
+                                      struct linnet_error *e)
 {
 	struct kept kept = { .a = c->a, .value = value };
-	struct run_opt opt = { .kernels = KERNELS_REFERENCE, .threads = 1, .watch = keep, .watch_ctx = &kept };
+	struct run_opt opt = { .kernels = kernels, .threads = 1, .watch = keep, .watch_ctx = &kept };
 	const struct tensor *in[MAX_CASE] = { NULL };
 	struct tensor *out[MAX_CASE] = { NULL };
 	struct plan *p;
@@ -542,14 +546,14 @@ static bool has_subgraphs(const struct graph *g)
 	return false;
 }
 
-/* Parse, import, evaluate, node by node or by a plan. bodies: with every node that has a body expanded. */
-static enum linnet_code run_model(const struct test_case *c, struct linnet_model *m, const char *text, bool bodies, bool by_plan,
+/* Parse, import, evaluate, node by node or by a plan. BY_BODIES: with every node that has a body expanded. */
+static enum linnet_code run_model(const struct test_case *c, struct linnet_model *m, const char *text, enum way way, bool by_plan,
                                   const struct tensor ***value, bool *expanded, struct linnet_error *e)
 {
 	TRY(text_parse(m, text, strlen(text), e));
 	TRY(graph_import(m, e));
 	*expanded = false;
-	for (node_id n = 1, last = m->graph->nnode; bodies && n < last; n++)
+	for (node_id n = 1, last = m->graph->nnode; way == BY_BODIES && n < last; n++)
 		if (!m->graph->node[n].dead && op_has_body(m->graph->node[n].op)) {
 			TRY(graph_expand(m->graph, n, e));
 			*expanded = true;
@@ -557,7 +561,10 @@ static enum linnet_code run_model(const struct test_case *c, struct linnet_model
 	if (*expanded)
 		TRY(graph_infer(m->graph, e));
 	TRY_NEW(*value, c->a, m->graph->nvalue);
-	return by_plan || has_subgraphs(m->graph) ? evaluate_plan(c, m->graph, *value, e) : evaluate(c, m->graph, *value, e);
+	if (way == BY_FAST)
+		return evaluate_plan(c, m->graph, KERNELS_FAST, *value, e);
+	return by_plan || has_subgraphs(m->graph) ? evaluate_plan(c, m->graph, KERNELS_REFERENCE, *value, e)
+	                                          : evaluate(c, m->graph, *value, e);
 }
 
 static void check_error(const struct test_case *c, const char *how, enum linnet_code code, const struct linnet_error *e)
@@ -568,11 +575,11 @@ static void check_error(const struct test_case *c, const char *how, enum linnet_
 		CASE_FAILS(c, "%sfails with LINNET_%s %s, expected LINNET_%s %s", how, linnet_code_name(code), e->message, c->code, c->message);
 }
 
-static void run_once(const struct test_case *c, const Onnx__GraphProto *nodes, enum knowledge k, bool bodies)
+static void run_once(const struct test_case *c, const Onnx__GraphProto *nodes, enum knowledge k, enum way way)
 {
 	static const char *const title[] = { "", "with lengths not known before: ", "with ranks not known before: " };
 	static const char *const body_title[] = { "by its body: ", "by its body with lengths not known before: " };
-	const char *how = bodies ? body_title[k] : title[k];
+	const char *how = way == BY_FAST ? "by fast kernels: " : way == BY_BODIES ? body_title[k] : title[k];
 	struct linnet_error e = { 0 };
 	struct linnet_model *m = model_new(NULL, &e);
 	const char *text = model_text(c, k, nodes);
@@ -586,8 +593,8 @@ static void run_once(const struct test_case *c, const Onnx__GraphProto *nodes, e
 		model_free(m);
 		return;
 	}
-	code = run_model(c, m, text, bodies, k == KNOW_TYPES, &value, &expanded, &e);
-	if (bodies && ((!code && !expanded) || (code == LINNET_EUNSUPPORTED && strstr(e.message, "in other operators")))) {
+	code = run_model(c, m, text, way, k == KNOW_TYPES, &value, &expanded, &e);
+	if (way == BY_BODIES && ((!code && !expanded) || (code == LINNET_EUNSUPPORTED && strstr(e.message, "in other operators")))) {
 		model_free(m);
 		return;
 	}
@@ -597,7 +604,7 @@ static void run_once(const struct test_case *c, const Onnx__GraphProto *nodes, e
 		CASE_FAILS(c, "%sLINNET_%s %s", how, linnet_code_name(code), e.message);
 	} else {
 		for (int t = 0; t < DT_COUNT; t++)
-			tolerance[t] = tolerance_of(c, m->graph, (enum dtype)t, bodies);
+			tolerance[t] = tolerance_of(c, m->graph, (enum dtype)t, way);
 		for (uint32_t i = 0; i < m->graph->nout; i++) {
 			value_id v = m->graph->out[i];
 			const struct value_line *want = find_value(c, m->graph->value[v].name);
@@ -758,13 +765,14 @@ static void run_case(const struct test_case *c)
 		run_types(c, nodes);
 		return;
 	}
-	run_once(c, nodes, KNOW_LENGTHS, false);
-	run_once(c, nodes, KNOW_RANKS, false);
-	run_once(c, nodes, KNOW_TYPES, false);
+	run_once(c, nodes, KNOW_LENGTHS, BY_ROWS);
+	run_once(c, nodes, KNOW_RANKS, BY_ROWS);
+	run_once(c, nodes, KNOW_TYPES, BY_ROWS);
+	run_once(c, nodes, KNOW_LENGTHS, BY_FAST);
 	if (c->code)
 		return;
-	run_once(c, nodes, KNOW_LENGTHS, true);
-	run_once(c, nodes, KNOW_RANKS, true);
+	run_once(c, nodes, KNOW_LENGTHS, BY_BODIES);
+	run_once(c, nodes, KNOW_RANKS, BY_BODIES);
 }
 
 /* ---- Case files ---- */
