@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "ops/contrib.h"
+#include "ops/fast/fast.h"
 #include "ops/quant.h"
 
 /* An input that holds so many elements, whatever its shape. */
@@ -337,6 +338,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_matmul_nbits,
 		.kernel = matmul_nbits,
+		.fast = FAST(&fast_matmul_nbits),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
@@ -352,6 +354,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_gather_block,
 		.kernel = gather_block_quantized,
+		.fast = FAST(&fast_gather_nbits),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{

@@ -32,6 +32,8 @@
 	X(dequantize)                                                                              \
 	X(dynamic_quantize)                                                                        \
 	X(cast)                                                                                    \
+	X(matmul_nbits)                                                                            \
+	X(gather_nbits)                                                                            \
 	X(reduce)
 
 #define X(name) extern const struct fast_set fast_##name;
