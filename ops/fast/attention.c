@@ -1,9 +1,8 @@
 /*
- * Softmax attention and linear attention in float32, in tiles.
+ * Softmax attention in float32, in tiles.
  *
- * Softmax: for a block of queries the keys pass in tiles, with the running maximum and sum of each row (Milakov and Gimelshein 2018; Rabe and
- * Staats 2021), so no L x S matrix is in memory. Linear: chunks of tokens with the state between them; linear in the length. Both spend their
- * time in small matrix products; arithmetic bounds them.
+ * For a block of queries the keys pass in tiles, with the running maximum and sum of each row (Milakov and Gimelshein 2018; Rabe and
+ * Staats 2021), so no L x S matrix is in memory. It spends its time in small matrix products; arithmetic bounds them.
  */
 #include <math.h>
 #include <string.h>
@@ -351,72 +350,3 @@ static enum linnet_code attention_run(struct kernel_call *c)
 }
 
 const struct fast FAST_KERNEL(attention) = { .name = "attention/tiled", .ok = attention_ok, .run = attention_run };
-
-/* ---- Linear attention: update rule "linear" ---- */
-
-enum { CHUNK = 64 };
-
-struct linear_job {
-	const float *q, *k, *v, *past;
-	float *y, *state;
-	int64_t T, H, G, F, E; /* tokens, heads, key heads, widths */
-	float scale;
-};
-
-/* One key head of one batch: o = q S + tril(q k^T) v, S += k^T v, chunk after chunk. Rows are strided by the packed heads. */
-static void linear_head(void *ctx, int64_t i)
-{
-	const struct linear_job *j = ctx;
-	int64_t b = i / j->G, g = i % j->G, R = j->H / j->G, sq = j->H * j->F, sk = j->G * j->F, sv = j->G * j->E, so = j->H * j->E;
-	float *S = j->state + i * j->F * j->E, p[CHUNK * CHUNK];
-
-	if (j->past)
-		memcpy(S, j->past + i * j->F * j->E, (size_t)(j->F * j->E) * sizeof *S);
-	else
-		memset(S, 0, (size_t)(j->F * j->E) * sizeof *S);
-	for (int64_t t = 0; t < j->T; t += CHUNK) {
-		int64_t n = j->T - t < CHUNK ? j->T - t : CHUNK;
-		const float *k = j->k + (b * j->T + t) * sk + g * j->F, *v = j->v + (b * j->T + t) * sv + g * j->E;
-
-		for (int64_t r = 0; r < R; r++) {
-			const float *q = j->q + (b * j->T + t) * sq + (g * R + r) * j->F;
-			float *o = j->y + (b * j->T + t) * so + (g * R + r) * j->E;
-
-			blas_sgemm(false, true, n, n, j->F, j->scale, q, sq, k, sk, 0, p, n);
-			for (int64_t row = 0; row < n; row++)
-				memset(p + row * n + row + 1, 0, (size_t)(n - row - 1) * sizeof *p);
-			blas_sgemm(false, false, n, j->E, j->F, j->scale, q, sq, S, j->E, 0, o, so);
-			blas_sgemm(false, false, n, j->E, n, 1, p, n, v, sv, 1, o, so);
-		}
-		blas_sgemm(true, false, j->F, j->E, n, 1, k, sk, v, sv, 1, S, j->E);
-	}
-}
-
-static bool linear_attention_ok(const struct kernel_call *c)
-{
-	const struct text rule = attr_get(c->op, c->attr, "update_rule")->s;
-	const struct tensor *past = c->nin > 3 ? c->in[3] : NULL;
-
-	if (attr_get(c->op, c->attr, "kv_num_heads")->i > attr_get(c->op, c->attr, "q_num_heads")->i ||
-	    (op_attr_index(c->op, "state_window") >= 0 && attr_get(c->op, c->attr, "state_window")->i))
-		return false;
-	return rule.n == 6 && !memcmp(rule.p, "linear", 6) && c->in[0]->dt == DT_FLOAT && c->in[0]->rank == 3 && c->nout > 1 && c->out[1] &&
-	       c->out[1]->dt == DT_FLOAT && (!past || past->dt == DT_FLOAT);
-}
-
-static enum linnet_code linear_attention_run(struct kernel_call *c)
-{
-	const struct tensor *q = c->in[0], *k = c->in[1], *v = c->in[2];
-	struct linear_job j = { .q = q->data, .k = k->data, .v = v->data, .past = c->nin > 3 && c->in[3] ? c->in[3]->data : NULL,
-	                        .y = c->out[0]->data, .state = c->out[1]->data, .T = q->d[1], .H = attr_get(c->op, c->attr, "q_num_heads")->i,
-	                        .G = attr_get(c->op, c->attr, "kv_num_heads")->i, .scale = (float)attr_get(c->op, c->attr, "scale")->f };
-
-	j.F = k->d[2] / j.G;
-	j.E = v->d[2] / j.G;
-	if (j.scale == 0)
-		j.scale = 1 / sqrtf((float)j.F);
-	parallel_for(j.T * j.F * j.E < 1 << 13 ? 1 : c->threads, q->d[0] * j.G, linear_head, &j);
-	return LINNET_OK;
-}
-
-const struct fast FAST_KERNEL(linear_attention) = { .name = "linear_attention/chunked", .ok = linear_attention_ok, .run = linear_attention_run };
