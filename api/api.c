@@ -367,9 +367,14 @@ enum linnet_code linnet_convert(linnet_model *m, const struct linnet_convert_opt
 	TAKE(o, opt);
 	target = o.target ? o.target : "portable";
 	c = (struct convert_opt){ .mechanism = mechanism_find(o.mechanism ? o.mechanism : "elu"), .layers = o.layers, .strict = o.strict,
-		                  .chunk = o.chunk, .opset = o.opset };
+		                  .chunk = o.chunk, .opset = o.opset, .fade = o.fade, .features = o.features, .horizon = o.horizon,
+		                  .seed = o.seed };
 	if (!c.mechanism)
 		return fail(e, LINNET_EUSAGE, "there is no mechanism \"%s\"", o.mechanism);
+	if (o.fade && strcmp(o.fade, "none") && !fade_find(o.fade))
+		return fail(e, LINNET_EUSAGE, "there is no fade \"%s\"", o.fade);
+	if (o.features < 0 || o.features > 65536 || o.horizon < 0)
+		return fail(e, LINNET_EUSAGE, "features are 1 to 65536, the horizon is not negative");
 	while (c.target < NTARGET && strcmp(target_names[c.target], target))
 		c.target++;
 	if (c.target == NTARGET)

@@ -273,7 +273,8 @@ static enum linnet_code print_found(const char *path, struct linnet_error *e)
 /* The softmax row, then a row a map and target. */
 static enum linnet_code demo(const char *source, const char *stream, const char *tokenizer, const char *folder, struct arena *a, struct linnet_error *e)
 {
-	struct row row[64] = { 0 };
+	static const char *const maps[] = { "elu", "relu", "exp" };
+	struct row row[1 + NTARGET * sizeof maps / sizeof *maps] = { { 0 } };
 	struct named_tensor *list;
 	int64_t *bytes, nbytes;
 	int n = 0, count;
@@ -281,13 +282,13 @@ static enum linnet_code demo(const char *source, const char *stream, const char 
 	TRY(data_load(stream, DT_UNDEFINED, NULL, a, &list, &count, e));
 	TRY(lm_vocabulary(tokenizer, a, &bytes, &nbytes, e));
 	row[n++] = (struct row){ .form = "softmax", .map = "-", .path = source };
-	for (const struct mechanism *const *m = mechanisms; *m; m++)
-		for (enum target t = 0; t < NTARGET && n < 64; t++) {
-			row[n] = (struct row){ .form = target_names[t], .map = (*m)->name };
-			row[n].path = arena_fmt(a, "%s/%s-%s.onnx", folder, (*m)->name, target_names[t]);
+	for (size_t k = 0; k < sizeof maps / sizeof *maps; k++)
+		for (enum target t = 0; t < NTARGET; t++) {
+			row[n] = (struct row){ .form = target_names[t], .map = maps[k] };
+			row[n].path = arena_fmt(a, "%s/%s-%s.onnx", folder, maps[k], target_names[t]);
 			if (!row[n].path)
 				return fail_mem(e);
-			TRY(make(source, row[n].path, *m, t, e));
+			TRY(make(source, row[n].path, mechanism_find(maps[k]), t, e));
 			n++;
 		}
 	TRY(print_found(source, e));

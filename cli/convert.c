@@ -5,21 +5,22 @@
 #include "converter/convert.h"
 
 struct convert_cli {
-	const char *output, *mechanism, *target, *layers;
-	bool strict, external;
-	int64_t chunk, opset;
+	const char *output, *mechanism, *target, *layers, *fade;
+	bool strict, external, list;
+	int64_t chunk, opset, features, horizon, seed;
 };
 
 static void print_items(const struct convert_report *r, const char *path)
 {
 	struct table t;
 
-	table_init(&t, 7, "rlrrrll");
+	table_init(&t, 8, "rlrrrrll");
 	table_add(&t, "#");
 	table_add(&t, "attention");
 	table_add(&t, "heads");
 	table_add(&t, "kv heads");
 	table_add(&t, "width");
+	table_add(&t, "features");
 	table_add(&t, "causal");
 	table_add(&t, "became");
 	for (uint32_t i = 0; i < r->nitem; i++) {
@@ -30,6 +31,10 @@ static void print_items(const struct convert_report *r, const char *path)
 		table_add(&t, "%lld", (long long)c->heads);
 		table_add(&t, "%lld", (long long)c->kv_heads);
 		table_add(&t, "%lld", (long long)c->width);
+		if (c->features)
+			table_add(&t, "%lld", (long long)c->features);
+		else
+			table_add(&t, "-");
 		table_add(&t, "%s", c->causal ? "yes" : "no");
 		table_add(&t, "%s%s%s%s%s", style(stdout, c->converted ? GREEN : YELLOW), c->converted ? "linear" : "softmax",
 		          style(stdout, RESET), c->reason ? ": " : "", c->reason ? c->reason : "");
@@ -44,10 +49,10 @@ static void json_items(const struct convert_report *r, const char *path)
 	for (uint32_t i = 0; i < r->nitem; i++) {
 		const struct convert_item *c = &r->item[i];
 
-		json_line(json_pack("{s:i, s:s, s:I, s:I, s:I, s:b, s:b, s:s?, s:s?, s:I}", "index", (int)i, "node", c->node, "heads",
+		json_line(json_pack("{s:i, s:s, s:I, s:I, s:I, s:b, s:b, s:s?, s:s?, s:I, s:I}", "index", (int)i, "node", c->node, "heads",
 		                    (json_int_t)c->heads, "kv_heads", (json_int_t)c->kv_heads, "head_dim", (json_int_t)c->width, "causal",
 		                    c->causal, "converted", c->converted, "reason", c->reason, "state", c->state, "state_numbers",
-		                    (json_int_t)c->state_numbers),
+		                    (json_int_t)c->state_numbers, "features", (json_int_t)c->features),
 		          "attention");
 	}
 	json_line(json_pack("{s:s, s:i, s:i, s:i, s:b}", "file", path, "attentions", (int)r->nitem, "converted", (int)r->nconverted, "opset",
@@ -55,22 +60,77 @@ static void json_items(const struct convert_report *r, const char *path)
 	          "conversion");
 }
 
+static const char *const normalisers[] = { [NORM_RATIO] = "sum of weights", [NORM_RMS] = "root mean square", [NORM_GROUP] = "mean and root mean square" };
+
+/* What --mechanism and --fade admit. */
+static int print_mechanisms(void)
+{
+	struct table t;
+
+	if (globals.json) {
+		for (int i = 0; mechanism_at(i); i++) {
+			const struct mechanism *m = mechanism_at(i);
+
+			json_line(json_pack("{s:s, s:s, s:s, s:s, s:s?, s:b}", "name", m->name, "doc", m->doc, "source", m->source, "normaliser",
+			                    normalisers[m->normaliser], "fade", m->fade, "parameters", m->parameters != NULL),
+			          "mechanism");
+		}
+		return EXIT_YES;
+	}
+	table_init(&t, 4, "llll");
+	for (const char *const *h = (const char *const[]){ "mechanism", "divided by", "fades", "features", NULL }; *h; h++)
+		table_add(&t, "%s", *h);
+	for (int i = 0; mechanism_at(i); i++) {
+		const struct mechanism *m = mechanism_at(i);
+
+		table_add(&t, "%s", m->name);
+		table_add(&t, "%s", normalisers[m->normaliser]);
+		table_add(&t, "%s", m->fade ? m->fade : "-");
+		table_add(&t, "%s", m->doc);
+	}
+	table_print(&t, stdout, true);
+	putchar('\n');
+	table_init(&t, 2, "ll");
+	table_add(&t, "fade");
+	table_add(&t, "what is left of the past");
+	for (const struct fade *f = fades; f->name; f++) {
+		table_add(&t, "%s", f->name);
+		table_add(&t, "%s", f->doc);
+	}
+	table_print(&t, stdout, true);
+	return EXIT_YES;
+}
+
 static int convert_run(void *opt, int argc, char **argv)
 {
 	const struct convert_cli *o = opt;
 	struct convert_opt c = { .mechanism = mechanism_find(o->mechanism), .layers = o->layers, .strict = o->strict, .chunk = (int)o->chunk,
-	                         .opset = (int)o->opset };
+	                         .opset = (int)o->opset, .fade = o->fade, .features = o->features, .horizon = o->horizon,
+	                         .seed = (uint64_t)o->seed };
 	struct convert_report r;
 	struct linnet_error e = { 0 };
 	struct linnet_model *m;
 	int status;
 
-	(void)argc;
+	if (o->list)
+		return print_mechanisms();
+	if (!c.mechanism) {
+		fprintf(stderr, "linnet: there is no mechanism \"%s\"; linnet convert --list names them\n", o->mechanism);
+		return EXIT_USAGE;
+	}
+	if (o->fade && strcmp(o->fade, "none") && !fade_find(o->fade)) {
+		fprintf(stderr, "linnet: there is no fade \"%s\"; linnet convert --list names them\n", o->fade);
+		return EXIT_USAGE;
+	}
+	if (o->features < 0 || o->features > 65536 || o->horizon < 0 || o->seed < 0) {
+		fprintf(stderr, "linnet: --features is 1 to 65536, --horizon and --seed are not negative\n");
+		return EXIT_USAGE;
+	}
 	while (c.target < NTARGET && strcmp(target_names[c.target], o->target))
 		c.target++;
-	if (!o->output || o->chunk < 0 || o->chunk > 4096 || o->opset < 0 || o->opset > OPSET_NEWEST) {
+	if (argc != 1 || !o->output || o->chunk < 0 || o->chunk > 4096 || o->opset < 0 || o->opset > OPSET_NEWEST) {
 		fprintf(stderr, "linnet: %s; see linnet convert --help\n",
-		        !o->output ? "convert needs -o FILE" : "--chunk is 1 to 4096 and --opset at most 28");
+		        argc != 1 || !o->output ? "convert needs one MODEL and -o FILE" : "--chunk is 1 to 4096 and --opset at most 28");
 		return EXIT_USAGE;
 	}
 	status = open_model(argv[0], &m);
@@ -100,7 +160,7 @@ const struct command convert_command = {
 	.summary = "Turn softmax attention into linear attention",
 	.operands = "MODEL -o FILE",
 	.details =
-		"Recognises softmax attention and rewrites it into linear attention with a feature map and a normaliser.\n"
+		"Recognises softmax attention and rewrites it into linear attention with a feature map and what keeps it to scale.\n"
 		"Targets: onnx, the LinearAttention operator of opset 27; ort, LinearAttention of com.microsoft; portable, standard operators of\n"
 		"opset 17, in chunks; step, the same with states past_state.N in and present_state.N out, and the count of tokens seen so far as\n"
 		"`position`, for one token at a time or a few.\n"
@@ -108,10 +168,16 @@ const struct command convert_command = {
 		"and is listed with the reason. Exit status 1: nothing could be converted; the model is written all the same.",
 	.examples = "linnet convert model.onnx -o linear.onnx --mechanism elu --target portable\n"
 	            "linnet convert model.onnx -o step.onnx --target step\n"
+	            "linnet convert --list\n"
 	            "linnet convert model.onnx -o hybrid.onnx --layers all,-0",
 	.opt = (const struct opt[]){
 		{ "output", 'o', OPT_STRING, OPT(struct convert_cli, output), "FILE", "where to write the result", NULL },
-		{ "mechanism", 'm', OPT_STRING, OPT(struct convert_cli, mechanism), "NAME", "feature map, elu by default", "elu|relu|exp" },
+		{ "mechanism", 'm', OPT_STRING, OPT(struct convert_cli, mechanism), "NAME", "how weights factor, elu by default; --list names them", NULL },
+		{ "list", 0, OPT_FLAG, OPT(struct convert_cli, list), NULL, "list the mechanisms and stop", NULL },
+		{ "fade", 0, OPT_STRING, OPT(struct convert_cli, fade), "NAME", "how the past fades, none, or one that --list names", NULL },
+		{ "features", 0, OPT_INT, OPT(struct convert_cli, features), "N", "features of maps that let them be chosen (hedgehog, t2r, favor)", NULL },
+		{ "horizon", 0, OPT_INT, OPT(struct convert_cli, horizon), "N", "longest sequence that cosformer is for, 2048 by default", NULL },
+		{ "seed", 0, OPT_INT, OPT(struct convert_cli, seed), "N", "of random maps, 1 by default", NULL },
 		{ "target", 't', OPT_STRING, OPT(struct convert_cli, target), "NAME", "the words of the result, portable by default",
 		  "onnx|ort|portable|step" },
 		{ "layers", 'l', OPT_STRING, OPT(struct convert_cli, layers), "LIST", "which attentions: all, 0,2-4 or all,-0", NULL },
@@ -121,7 +187,7 @@ const struct command convert_command = {
 		{ "external", 0, OPT_FLAG, OPT(struct convert_cli, external), NULL, "weights in a file of their own", NULL },
 		{ .name = NULL },
 	},
-	.min = 1,
+	.min = 0,
 	.max = 1,
 	.size = sizeof(struct convert_cli),
 	.defaults = &defaults,

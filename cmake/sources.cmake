@@ -150,6 +150,7 @@ layer(runtime
 target_link_libraries(linnet_runtime PUBLIC linnet_graph ZLIB::ZLIB)
 
 layer(converter
+	converter/maps.c
 	converter/linear.c
 	converter/step.c
 	converter/convert.c)

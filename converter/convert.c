@@ -18,14 +18,6 @@ const char *const target_docs[NTARGET] = {
 	[TARGET_STEP] = "standard operators of opset 17, tokens as they come, with named states in and out",
 };
 
-const struct mechanism *mechanism_find(const char *name)
-{
-	for (const struct mechanism *const *m = mechanisms; *m; m++)
-		if (!strcmp((*m)->name, name))
-			return *m;
-	return NULL;
-}
-
 /* ---- Which layers ---- */
 
 /* One item of the list, "all", "3", "2-4", each with an optional '-' in front: into `on`. */
@@ -122,7 +114,7 @@ static enum linnet_code survey(struct job *j, const node_id *list, uint32_t n, s
 	for (uint32_t i = 0; i < n; i++) {
 		struct convert_item *item = &r->item[i];
 
-		TRY(linear_check(&w, &j->g->node[list[i]], j->opt->target, item, e));
+		TRY(linear_check(&w, &j->g->node[list[i]], j->opt, item, e));
 		item->selected = on[i];
 		if (!on[i])
 			item->reason = "it was not selected";
@@ -135,12 +127,13 @@ static enum linnet_code survey(struct job *j, const node_id *list, uint32_t n, s
 	return LINNET_OK;
 }
 
-/* Input past_state.i [B, Hkv, F, E + 1]. */
+/* Input past_state.i [B, Hkv, F, E + 1], or E wide when no sum of weights is kept. */
 static enum linnet_code add_state(struct job *j, struct convert_item *item, uint32_t layer, const struct node *n, value_id *past,
                                   struct linnet_error *e)
 {
 	const struct type *q = &j->g->value[n->in[0]].type;
-	struct type t = { .dt = q->dt, .shape = { .rank = 4, .d = { q->shape.d[0], item->kv_heads, item->width, item->value_width + 1 } } };
+	struct type t = { .dt = q->dt, .shape = { .rank = 4, .d = { q->shape.d[0], item->kv_heads, item->features,
+		                 item->value_width + (j->opt->mechanism->normaliser == NORM_RATIO) } } };
 	const char *name = arena_fmt(j->m->arena, "past_state.%u", layer);
 
 	item->state = name ? name + strlen("past_") : NULL;
@@ -159,7 +152,7 @@ static enum linnet_code convert_one(struct job *j, node_id id, uint32_t layer, s
 		TRY(add_state(j, item, layer, &j->g->node[id], &past, e));
 	TRY(graph_uses(j->g, j->scratch, &w.uses, e));
 	patch_init(&p, j->g, e);
-	TRY(linear_apply(&w, &j->g->node[id], j->opt, past, &present, &p, e));
+	TRY(linear_apply(&w, &j->g->node[id], j->opt, layer, past, &present, &p, e));
 	if (past) {
 		const char *name = arena_fmt(j->m->arena, "present_state.%u", layer);
 

@@ -16,19 +16,50 @@ enum target {
 extern const char *const target_names[NTARGET];
 extern const char *const target_docs[NTARGET];
 
-/*
- * A mechanism: how the weight of a (query, key) pair factors. The map's text computes y [B, H, T, F] from x [B, H, T, D]; F = D for
- * those of this file.
- */
+/* What keeps the output to scale. */
+enum normaliser {
+	NORM_RATIO, /* it is divided by the sum of the weights */
+	NORM_RMS,   /* each head's row is divided by its root mean square: no sum of weights is kept */
+	NORM_GROUP  /* the same about its mean */
+};
+
+/* For whom parameters are made: one layer's queries, or its keys. */
+struct map_use {
+	struct arena *arena;
+	enum dtype dt;
+	int64_t heads, width; /* H, D */
+	int64_t features;     /* asked for; 0: the map's own choice */
+	int64_t horizon;      /* longest sequence that matters, for maps of positions */
+	uint64_t seed;        /* the same for queries and keys */
+};
+
+enum { MAX_PARAMETERS = 3 };
+
+/* How the past fades: the log of the factor a token, of key head h of H. */
+struct fade {
+	const char *name, *doc;
+	double (*log_factor)(int64_t h, int64_t H);
+};
+
+extern const struct fade fades[]; /* ended by a NULL name */
+const struct fade *fade_find(const char *name);
+
+/* A mechanism: how the weight of a (query, key) pair factors. The map's text computes y [B, H, T, F] from x [B, H, T, D] and parameters. */
 struct mechanism {
 	const char *name, *doc, *source;
 	const char *map;    /* template */
+	enum linnet_code (*parameters)(const struct map_use *u, struct tensor **out, int *n, struct linnet_error *e); /* NULL: none */
 	bool scaled;        /* x is multiplied by sqrt(scale) first; else the scale cancels or is dropped as in the source */
 	bool may_vanish;    /* a denominator can be 0: it is kept above a floor */
+	uint8_t normaliser; /* enum normaliser */
+	const char *fade;   /* of `fades`; NULL: nothing fades */
 };
 
-extern const struct mechanism *const mechanisms[]; /* ended by NULL */
+const struct mechanism *mechanism_at(int i); /* NULL behind the last */
 const struct mechanism *mechanism_find(const char *name);
+
+/* The width F of what the map makes of heads of width D. */
+enum linnet_code mechanism_features(const struct mechanism *m, const struct map_use *u, int64_t *features, struct linnet_error *e);
 
 struct convert_opt {
 	const struct mechanism *mechanism;
@@ -36,6 +67,10 @@ struct convert_opt {
 	const char *layers; /* "all", "0,2-4", "all,-0,-7"; NULL: all */
 	bool strict;        /* attention that stays softmax is an error */
 	int chunk;          /* tokens a chunk of the portable form; 0: 64 */
+	const char *fade;   /* of `fades`, "none"; NULL: the mechanism's */
+	int64_t features;   /* of maps whose number can be chosen; 0: their own choice */
+	int64_t horizon;    /* of maps of positions; 0: 2048 */
+	uint64_t seed;      /* of random maps; 0: 1 */
 	int opset;          /* of the result; 0: the target's choice */
 };
 
@@ -46,7 +81,8 @@ struct convert_item {
 	bool causal, selected, converted;
 	const char *reason;    /* why it stayed softmax, else NULL */
 	const char *state;     /* name of its state without prefix, TARGET_STEP only, else NULL */
-	int64_t state_numbers; /* elements of its state per batch entry: Hkv F (E + 1) */
+	int64_t features;      /* F; 0 when it stays softmax */
+	int64_t state_numbers; /* elements of its state per batch entry: Hkv F (E + 1), or Hkv F E without a sum of weights */
 };
 
 struct convert_report {
@@ -67,11 +103,11 @@ enum linnet_code convert_model(struct linnet_model *m, const struct convert_opt 
                                struct linnet_error *e);
 
 /* linear.c: why attention node n cannot be carried over for that target; NULL when it can. Sets the item's facts. */
-enum linnet_code linear_check(const struct view *w, const struct node *n, enum target target, struct convert_item *item,
+enum linnet_code linear_check(const struct view *w, const struct node *n, const struct convert_opt *opt, struct convert_item *item,
                               struct linnet_error *e);
 
 /* linear.c: attention node n in linear form. Step: `past` is the state's value and *present receives the new one. */
-enum linnet_code linear_apply(const struct view *w, const struct node *n, const struct convert_opt *opt, value_id past,
+enum linnet_code linear_apply(const struct view *w, const struct node *n, const struct convert_opt *opt, uint32_t layer, value_id past,
                               value_id *present, struct patch *p, struct linnet_error *e);
 
 /* step.c: positions counted from `position` (int64 [1]) in a graph whose token axis has length `tokens`. */

@@ -9,6 +9,7 @@
  * multiplying key features by 0 and 1.
  */
 #include <math.h>
+#include <string.h>
 
 #include "converter/convert.h"
 #include "graph/mask.h"
@@ -17,41 +18,75 @@
 
 /* ---- Mechanisms ---- */
 
-static const struct mechanism elu = {
-	.name = "elu",
-	.doc = "elu(x) + 1",
-	.source = "Katharopoulos et al. 2020, section 3.3",
-	.map = "(float[B,H,T,D] x) => (float[B,H,T,D] y) {\n"
-	       "  e = Elu (x)\n"
-	       "  one = Constant <value_float = 1.0> ()\n"
-	       "  y = Add (e, one) }",
+struct binding {
+	const struct graph *g;                        /* of the map */
+	struct tensor *const *parameter;
+	int64_t width;
 };
 
-static const struct mechanism relu = {
-	.name = "relu",
-	.doc = "max(x, 0)",
-	.source = "Kasai et al. 2021, section 3, without the learned projection",
-	.map = "(float[B,H,T,D] x) => (float[B,H,T,D] y) { y = Relu (x) }",
-	.may_vanish = true,
-};
+/* The length a symbol of the map stands for: D, or one of the parameters'. */
+static dim bound(void *ctx, const char *name)
+{
+	const struct binding *b = ctx;
 
-static const struct mechanism exponential = {
-	.name = "exp",
-	.doc = "exp(x), with x clamped to at most 60",
-	.source = "Choromanski et al. 2021, section 2; one-sided, without projection",
-	.map = "(float[B,H,T,D] x) => (float[B,H,T,D] y) {\n"
-	       "  top = Constant <value_float = 60.0> ()\n"
-	       "  c = Min (x, top)\n"
-	       "  y = Exp (c) }",
-	.scaled = true,
-};
+	if (!strcmp(name, "D"))
+		return b->width;
+	for (uint32_t i = 1; i < b->g->nin; i++) {
+		const struct shape *s = &b->g->value[b->g->in[i]].type.shape;
 
-const struct mechanism *const mechanisms[] = { &elu, &relu, &exponential, NULL };
+		for (int k = 0; k < s->rank; k++)
+			if (dim_is_expr(s->d[k]) && s->d[k] == dim_symbol(b->g->dims, name))
+				return b->parameter[i - 1]->d[k];
+	}
+	return DIM_NONE;
+}
+
+static enum linnet_code make_parameters(const struct mechanism *m, const struct map_use *u, struct tensor **out, int *n, struct linnet_error *e)
+{
+	*n = 0;
+	return m->parameters ? m->parameters(u, out, n, e) : LINNET_OK;
+}
+
+enum linnet_code mechanism_features(const struct mechanism *m, const struct map_use *u, int64_t *features, struct linnet_error *e)
+{
+	struct tensor *parameter[MAX_PARAMETERS];
+	struct graph *g;
+	int n;
+	dim F;
+
+	TRY(make_parameters(m, u, parameter, &n, e));
+	TRY(template_parse(m->map, u->arena, &g, e));
+	F = dim_eval(g->dims, g->value[g->out[0]].type.shape.d[3], bound, &(struct binding){ g, parameter, u->width });
+	if (F == DIM_NONE || F <= 0)
+		return fail(e, LINNET_EINTERNAL, "the number of features of mechanism %s is not known", m->name);
+	if (F > 1 << 20)
+		return fail(e, LINNET_ELIMIT, "mechanism %s makes %lld features of heads of width %lld; at most %d are made", m->name, (long long)F,
+		            (long long)u->width, 1 << 20);
+	*features = F;
+	return LINNET_OK;
+}
+
+static struct map_use use_of(const struct convert_opt *opt, struct arena *a, enum dtype dt, int64_t heads, int64_t width, uint32_t layer)
+{
+	return (struct map_use){ .arena = a, .dt = dt, .heads = heads, .width = width, .features = opt->features,
+		                 .horizon = opt->horizon ? opt->horizon : 2048, .seed = (opt->seed ? opt->seed : 1) * 1000003 + layer };
+}
+
+/* What fades in this conversion; NULL: nothing. */
+static const struct fade *fade_of(const struct convert_opt *opt)
+{
+	const char *name = opt->fade ? opt->fade : opt->mechanism->fade;
+
+	return name && strcmp(name, "none") ? fade_find(name) : NULL;
+}
 
 /* ---- What can be carried over ---- */
 
 /* Denominators of maps that can vanish stay above this. */
 #define DENOMINATOR_FLOOR "1e-6"
+
+/* Added to mean squares under the root. */
+#define NORM_EPSILON "1e-5"
 
 enum { Q, K, V, MASK, PAST_K, PAST_V, NONPAD };
 
@@ -67,8 +102,9 @@ static double scale_of(const struct graph *g, const struct node *n)
 	return a->given ? a->f : 1 / sqrt((double)g->value[n->in[Q]].type.shape.d[3]);
 }
 
-static const char *why_not(const struct view *w, const struct node *n, enum target target, const struct mask *m)
+static const char *why_not(const struct view *w, const struct node *n, const struct convert_opt *opt, const struct mask *m)
 {
+	enum target target = opt->target;
 	const struct graph *g = w->g;
 	const struct shape *q = &g->value[n->in[Q]].type.shape, *k = &g->value[n->in[K]].type.shape,
 	                   *v = &g->value[n->in[V]].type.shape;
@@ -91,6 +127,8 @@ static const char *why_not(const struct view *w, const struct node *n, enum targ
 		return "it is causal between sequences of different lengths";
 	if (!causal && target == TARGET_STEP)
 		return "it is not causal; it can be linear but not recurrent";
+	if (!causal && fade_of(opt))
+		return "it is not causal; what fades needs an order";
 	if (input(n, MASK)) {
 		const struct shape *s = &g->value[n->in[MASK]].type.shape;
 		bool key_only = s->rank < 2 || s->d[s->rank - 2] == 1;
@@ -107,34 +145,39 @@ static const char *why_not(const struct view *w, const struct node *n, enum targ
 	return NULL;
 }
 
-enum linnet_code linear_check(const struct view *w, const struct node *n, enum target target, struct convert_item *item,
+enum linnet_code linear_check(const struct view *w, const struct node *n, const struct convert_opt *opt, struct convert_item *item,
                               struct linnet_error *e)
 {
 	const struct graph *g = w->g;
-	const struct shape *q = &g->value[n->in[Q]].type.shape, *k = &g->value[n->in[K]].type.shape,
-	                   *v = &g->value[n->in[V]].type.shape;
+	const struct type *q = &g->value[n->in[Q]].type;
+	const struct shape *k = &g->value[n->in[K]].type.shape, *v = &g->value[n->in[V]].type.shape;
 	struct mask m = { .known = false };
+	struct map_use u;
 
 	if (input(n, MASK))
 		TRY(mask_classify(g, n->in[MASK], &m, e));
 	item->node = n->name;
 	item->causal = node_attr(n, "is_causal")->i != 0;
-	item->reason = why_not(w, n, target, &m);
-	if (q->rank == 4 && k->rank == 4 && v->rank == 4) {
-		item->heads = q->d[1];
-		item->kv_heads = k->d[1];
-		item->width = q->d[3];
-		item->value_width = v->d[3];
-		if (!item->reason)
-			item->state_numbers = item->kv_heads * item->width * (item->value_width + 1);
-	}
+	item->reason = why_not(w, n, opt, &m);
+	if (q->shape.rank != 4 || k->rank != 4 || v->rank != 4)
+		return LINNET_OK;
+	item->heads = q->shape.d[1];
+	item->kv_heads = k->d[1];
+	item->width = q->shape.d[3];
+	item->value_width = v->d[3];
+	if (item->reason)
+		return LINNET_OK;
+	u = use_of(opt, w->scratch, q->dt, item->kv_heads, item->width, 0);
+	TRY(mechanism_features(opt->mechanism, &u, &item->features, e));
+	item->state_numbers = item->kv_heads * item->features * (item->value_width + (opt->mechanism->normaliser == NORM_RATIO));
 	return LINNET_OK;
 }
 
 /* ---- The forms: o [B, H, T, E1] from fq [B, H, T, F], fk [B, G, S, F], v [B, G, S, E1], G key heads, R = H / G ---- */
 
 struct sizes {
-	long long B, H, G, R, F, E1, C;
+	long long H, G, R, F, E1, C;
+	bool fade;
 };
 
 /* Every query sees every key: S = fk^T v once, o = fq S. */
@@ -156,10 +199,10 @@ static void form_all(struct str *t, const struct sizes *z)
 		str_add(t, "  o = MatMul (q, s) }");
 }
 
-/* The operator, which takes packed heads [B, T, H F]. */
+/* The operator, which takes packed heads [B, T, H F]; g: [1, 1, G], logs of what is left after each token. */
 static void form_operator(struct str *t, const struct sizes *z, bool microsoft)
 {
-	str_addf(t, "(float[B,H,T,F] q, float[B,G,T,F] k, float[B,G,T,E] v) => (float[B,H,T,E] o) {\n"
+	str_addf(t, "(float[B,H,T,F] q, float[B,G,T,F] k, float[B,G,T,E] v%s) => (float[B,H,T,E] o) {\n"
 	            "  qt = Transpose <perm = [0, 2, 1, 3]> (q)\n"
 	            "  kt = Transpose <perm = [0, 2, 1, 3]> (k)\n"
 	            "  vt = Transpose <perm = [0, 2, 1, 3]> (v)\n"
@@ -168,23 +211,33 @@ static void form_operator(struct str *t, const struct sizes *z, bool microsoft)
 	            "  vs = Constant <value_ints = [0, 0, %lld]> ()\n"
 	            "  q3 = Reshape (qt, qs)\n"
 	            "  k3 = Reshape (kt, ks)\n"
-	            "  v3 = Reshape (vt, vs)\n"
-	            "  o3, state = %sLinearAttention <update_rule = \"linear\", scale = 1.0, q_num_heads = %lld, kv_num_heads = %lld> "
-	            "(q3, k3, v3)\n"
+	            "  v3 = Reshape (vt, vs)\n",
+	         z->fade ? ", float[a,b,G] g" : "", z->H * z->F, z->G * z->F, z->G * z->E1);
+	if (z->fade)
+		str_addf(t, "  lead = Shape <start = 0, end = 2> (k3)\n"
+		            "  heads = Constant <value_ints = [%lld]> ()\n"
+		            "  gshape = Concat <axis = 0> (lead, heads)\n"
+		            "  decay = Expand (g, gshape)\n",
+		         z->G);
+	str_addf(t, "  o3, state = %sLinearAttention <update_rule = \"%s\", scale = 1.0, q_num_heads = %lld, kv_num_heads = %lld> "
+	            "(q3, k3, v3%s)\n"
 	            "  os = Constant <value_ints = [0, 0, %lld, %lld]> ()\n"
 	            "  ot = Reshape (o3, os)\n"
 	            "  o = Transpose <perm = [0, 2, 1, 3]> (ot) }",
-	         z->H * z->F, z->G * z->F, z->G * z->E1, microsoft ? "com.microsoft." : "", z->H, z->G, z->H, z->E1);
+	         microsoft ? "com.microsoft." : "", z->fade ? "gated" : "linear", z->H, z->G, z->fade ? ", \"\", decay" : "", z->H, z->E1);
 }
 
 /*
  * Chunks of C tokens, zeros behind the last: o = q S + tril(q k^T) v, S <- S + k^T v. The padding adds nothing to S and its rows are cut
  * off. There is always at least one chunk, so a length of 0 needs no case of its own.
+ * What fades: o = (w q) S + (D * q k^T) v, S <- z S + (u k)^T v, with D_ij what is left of token j at i, w_i of what came before the chunk,
+ * u_j of token j and z of S at its end. Scan carries them along unchanged, since its body may not see outside. Source: linear attention in chunks,
+ * Sun et al. 2023, section 2.3.
  */
 static void form_chunks(struct str *t, const struct sizes *z)
 {
 	str_addf(t,
-	         "(float[B,H,T,F] q, float[B,G,T,F] k, float[B,G,T,E] v) => (float[B,H,T,E] o) {\n"
+	         "(float[B,H,T,F] q, float[B,G,T,F] k, float[B,G,T,E] v%s) => (float[B,H,T,E] o) {\n"
 	         "  t = Shape <start = 2, end = 3> (k)\n"
 	         "  b = Shape <start = 0, end = 1> (k)\n"
 	         "  c = Constant <value_ints = [%lld]> ()\n"
@@ -201,7 +254,7 @@ static void form_chunks(struct str *t, const struct sizes *z)
 	         "  qp = Pad (q, pads)\n"
 	         "  kp = Pad (k, pads)\n"
 	         "  vp = Pad (v, pads)\n",
-	         z->C, z->C - 1);
+	         z->fade ? ", float[1,G,1,C,C] D, float[1,G,1,C,1] w, float[1,G,1,C,1] u, float[1,G,1,1,1] z" : "", z->C, z->C - 1);
 	str_addf(t,
 	         "  qg = Constant <value_ints = [%lld, %lld]> ()\n"
 	         "  kg = Constant <value_ints = [%lld, 1]> ()\n"
@@ -221,17 +274,41 @@ static void form_chunks(struct str *t, const struct sizes *z)
 	         "  fe = Constant <value_ints = [%lld, %lld]> ()\n"
 	         "  sshape = Concat <axis = 0> (b, kg, fe)\n"
 	         "  zero = Constant <value_float = 0.0> ()\n"
-	         "  s0 = Expand (zero, sshape)\n"
-	         "  s1, oc = Scan <num_scan_inputs = 3, body = chunk (float[B,G,U,F,E] s, float[B,G,R,C,F] qi, float[B,G,U,C,F] ki, "
-	         "float[B,G,U,C,E] vi) => (float[B,G,U,F,E] snext, float[B,G,R,C,E] oi) {\n"
-	         "    kt = Transpose <perm = [0, 1, 2, 4, 3]> (ki)\n"
-	         "    a = MatMul (qi, kt)\n"
-	         "    seen = Trilu <upper = 0> (a)\n"
-	         "    near = MatMul (seen, vi)\n"
-	         "    far = MatMul (qi, s)\n"
-	         "    oi = Add (near, far)\n"
-	         "    ds = MatMul (kt, vi)\n"
-	         "    snext = Add (s, ds) }> (s0, qc, kc, vc)\n"
+	         "  s0 = Expand (zero, sshape)\n",
+	         z->F, z->E1);
+	if (z->fade)
+		str_add(t, "  s1, D1, w1, u1, z1, oc = Scan <num_scan_inputs = 3, body = chunk (float[B,G,U,F,E] s, float[X,G,X,C,C] D, "
+		           "float[X,G,X,C,X] w, float[X,G,X,C,X] u, float[X,G,X,X,X] z, float[B,G,R,C,F] qi, float[B,G,U,C,F] ki, "
+		           "float[B,G,U,C,E] vi) => (float[B,G,U,F,E] snext, float[X,G,X,C,C] Dn, float[X,G,X,C,X] wn, float[X,G,X,C,X] un, "
+		           "float[X,G,X,X,X] zn, float[B,G,R,C,E] oi) {\n"
+		           "    kt = Transpose <perm = [0, 1, 2, 4, 3]> (ki)\n"
+		           "    a = MatMul (qi, kt)\n"
+		           "    seen = Mul (a, D)\n"
+		           "    near = MatMul (seen, vi)\n"
+		           "    qw = Mul (qi, w)\n"
+		           "    far = MatMul (qw, s)\n"
+		           "    oi = Add (near, far)\n"
+		           "    ku = Mul (ki, u)\n"
+		           "    kut = Transpose <perm = [0, 1, 2, 4, 3]> (ku)\n"
+		           "    ds = MatMul (kut, vi)\n"
+		           "    sz = Mul (s, z)\n"
+		           "    snext = Add (sz, ds)\n"
+		           "    Dn = Identity (D)\n"
+		           "    wn = Identity (w)\n"
+		           "    un = Identity (u)\n"
+		           "    zn = Identity (z) }> (s0, D, w, u, z, qc, kc, vc)\n");
+	else
+		str_add(t, "  s1, oc = Scan <num_scan_inputs = 3, body = chunk (float[B,G,U,F,E] s, float[B,G,R,C,F] qi, float[B,G,U,C,F] ki, "
+		           "float[B,G,U,C,E] vi) => (float[B,G,U,F,E] snext, float[B,G,R,C,E] oi) {\n"
+		           "    kt = Transpose <perm = [0, 1, 2, 4, 3]> (ki)\n"
+		           "    a = MatMul (qi, kt)\n"
+		           "    seen = Trilu <upper = 0> (a)\n"
+		           "    near = MatMul (seen, vi)\n"
+		           "    far = MatMul (qi, s)\n"
+		           "    oi = Add (near, far)\n"
+		           "    ds = MatMul (kt, vi)\n"
+		           "    snext = Add (s, ds) }> (s0, qc, kc, vc)\n");
+	str_addf(t,
 	         "  o6 = Transpose <perm = [1, 2, 3, 0, 4, 5]> (oc)\n"
 	         "  h = Constant <value_ints = [%lld]> ()\n"
 	         "  e = Constant <value_ints = [%lld]> ()\n"
@@ -239,7 +316,7 @@ static void form_chunks(struct str *t, const struct sizes *z)
 	         "  op = Reshape (o6, oshape)\n"
 	         "  axis = Constant <value_ints = [2]> ()\n"
 	         "  o = Slice (op, last, t, axis) }",
-	         z->F, z->E1, z->H, z->E1);
+	         z->H, z->E1);
 }
 
 /* One chunk of whatever length with the state [B, G, F, E1] in and out; of length 1 it is the recurrence. */
@@ -281,14 +358,120 @@ static void form_step(struct str *t, const struct sizes *z)
 	         z->G, z->R, z->F, z->H, z->E1);
 }
 
+/* The same when the past fades; g: [1, G, 1, 1]. Tokens count from 1, so D_ij = exp(g (i - j)), w_i = exp(g i), u_j = exp(g (T - j)). */
+static void form_fading_step(struct str *t, const struct sizes *z)
+{
+	str_addf(t,
+	         "(float[B,H,T,F] q, float[B,G,T,F] k, float[B,G,T,E] v, float[B,G,F,E] past, float[x,G,y,z] g) => (float[B,H,T,E] o, "
+	         "float[B,G,F,E] present) {\n"
+	         "  t = Shape <start = 2, end = 3> (k)\n"
+	         "  b = Shape <start = 0, end = 1> (k)\n"
+	         "  ts = Squeeze (t)\n"
+	         "  one = Constant <value_int = 1> ()\n"
+	         "  end = Add (ts, one)\n"
+	         "  index = Range (one, end, one)\n"
+	         "  i = CastLike (index, q)\n"
+	         "  n = CastLike (ts, q)\n"
+	         "  first = Constant <value_ints = [0]> ()\n"
+	         "  second = Constant <value_ints = [1]> ()\n"
+	         "  axis = Constant <value_ints = [2]> ()\n"
+	         "  column = Unsqueeze (i, second)\n"
+	         "  row = Unsqueeze (i, first)\n"
+	         "  apart = Sub (column, row)\n"
+	         "  none = Constant <value_float = 0.0> ()\n"
+	         "  later = Max (apart, none)\n"
+	         "  gl = Mul (g, later)\n"
+	         "  el = Exp (gl)\n"
+	         "  D4 = Trilu <upper = 0> (el)\n"
+	         "  D = Unsqueeze (D4, axis)\n"
+	         "  gi = Mul (g, column)\n"
+	         "  w4 = Exp (gi)\n"
+	         "  w = Unsqueeze (w4, axis)\n"
+	         "  left = Sub (n, column)\n"
+	         "  gu = Mul (g, left)\n"
+	         "  u = Exp (gu)\n"
+	         "  gn = Mul (g, n)\n"
+	         "  z = Exp (gn)\n"
+	         "  ku = Mul (k, u)\n"
+	         "  kut = Transpose <perm = [0, 1, 3, 2]> (ku)\n"
+	         "  ds = MatMul (kut, v)\n"
+	         "  sz = Mul (past, z)\n"
+	         "  present = Add (sz, ds)\n");
+	str_addf(t,
+	         "  gr = Constant <value_ints = [%lld, %lld]> ()\n"
+	         "  f = Constant <value_ints = [%lld]> ()\n"
+	         "  qshape = Concat <axis = 0> (b, gr, t, f)\n"
+	         "  q5 = Reshape <allowzero = 1> (q, qshape)\n"
+	         "  kt = Transpose <perm = [0, 1, 3, 2]> (k)\n"
+	         "  kt5 = Unsqueeze (kt, axis)\n"
+	         "  v5 = Unsqueeze (v, axis)\n"
+	         "  s5 = Unsqueeze (past, axis)\n"
+	         "  a = MatMul (q5, kt5)\n"
+	         "  seen = Mul (a, D)\n"
+	         "  near = MatMul (seen, v5)\n"
+	         "  qw = Mul (q5, w)\n"
+	         "  far = MatMul (qw, s5)\n"
+	         "  o5 = Add (near, far)\n"
+	         "  h = Constant <value_ints = [%lld]> ()\n"
+	         "  e = Constant <value_ints = [%lld]> ()\n"
+	         "  oshape = Concat <axis = 0> (b, h, t, e)\n"
+	         "  o = Reshape <allowzero = 1> (o5, oshape) }",
+	         z->G, z->R, z->F, z->H, z->E1);
+}
+
+/* The constants of a fading form, as its template takes them behind q, k, v (and past). */
+static enum linnet_code fading(struct patch *p, const struct fade *f, enum target target, const struct sizes *z, enum dtype dt, value_id *out,
+                               struct linnet_error *e)
+{
+	int64_t G = z->G, C = z->C;
+	struct tensor *D, *w, *u, *end;
+
+	if (target != TARGET_PORTABLE) {
+		TRY(target == TARGET_STEP ? tensor_new(p->arena, dt, 4, (int64_t[]){ 1, G, 1, 1 }, &D, e)
+		                          : tensor_new(p->arena, dt, 3, (int64_t[]){ 1, 1, G }, &D, e));
+		for (int64_t h = 0; h < G; h++)
+			tensor_put(D, h, f->log_factor(h, G));
+		out[0] = patch_const(p, D, "fade");
+		return LINNET_OK;
+	}
+	TRY(tensor_new(p->arena, dt, 5, (int64_t[]){ 1, G, 1, C, C }, &D, e));
+	TRY(tensor_new(p->arena, dt, 5, (int64_t[]){ 1, G, 1, C, 1 }, &w, e));
+	TRY(tensor_new(p->arena, dt, 5, (int64_t[]){ 1, G, 1, C, 1 }, &u, e));
+	TRY(tensor_new(p->arena, dt, 5, (int64_t[]){ 1, G, 1, 1, 1 }, &end, e));
+	for (int64_t h = 0; h < G; h++) {
+		double g = f->log_factor(h, G);
+
+		for (int64_t i = 0; i < C; i++) {
+			for (int64_t j = 0; j <= i; j++)
+				tensor_put(D, (h * C + i) * C + j, exp(g * (double)(i - j)));
+			tensor_put(w, h * C + i, exp(g * (double)(i + 1)));
+			tensor_put(u, h * C + i, exp(g * (double)(C - 1 - i)));
+		}
+		tensor_put(end, h, exp(g * (double)C));
+	}
+	out[0] = patch_const(p, D, "fade");
+	out[1] = patch_const(p, w, "fade");
+	out[2] = patch_const(p, u, "fade");
+	out[3] = patch_const(p, end, "fade");
+	return LINNET_OK;
+}
+
 /* ---- Around the form ---- */
 
-static enum linnet_code features(struct patch *p, const struct mechanism *m, value_id x, double scale, enum dtype dt,
+static enum linnet_code features(struct patch *p, const struct mechanism *m, const struct map_use *u, value_id x, double scale,
                                  const char *hint, value_id *out, struct linnet_error *e)
 {
+	struct tensor *parameter[MAX_PARAMETERS];
+	value_id in[1 + MAX_PARAMETERS];
+	int n;
+
 	if (m->scaled && scale != 1)
-		x = patch_node(p, "Mul", hint, PATCH_IN(x, patch_float(p, dt, sqrt(scale), "scale")), 1, NULL);
-	return template_apply(p, m->map, &x, out, dt, hint, e);
+		x = patch_node(p, "Mul", hint, PATCH_IN(x, patch_float(p, u->dt, sqrt(scale), "scale")), 1, NULL);
+	in[0] = x;
+	TRY(make_parameters(m, u, parameter, &n, e));
+	for (int i = 0; i < n; i++)
+		in[1 + i] = patch_const(p, parameter[i], "feature_map");
+	return template_apply(p, m->map, in, out, u->dt, hint, e);
 }
 
 /* Key features times what the mask leaves of their weight: 0 or 1, or exp(bias). The mask says it per key. */
@@ -327,52 +510,76 @@ static const char with_ones[] = "(float[B,G,S,E] v) => (float[B,G,S,F] o) {\n"
                                 "  ones = Expand (one, shape)\n"
                                 "  o = Concat <axis = 3> (v, ones) }";
 
-static void division(struct str *t, long long width, bool floor)
+/* What the normaliser makes of o. */
+static void scaled_output(struct str *t, enum normaliser normaliser, long long width, bool floor)
 {
-	str_addf(t, "(float[B,H,T,F] o) => (float[B,H,T,E] y) {\n"
-	            "  parts = Constant <value_ints = [%lld, 1]> ()\n"
-	            "  num, den = Split <axis = 3> (o, parts)\n",
-	         width);
-	if (floor)
-		str_add(t, "  low = Constant <value_float = " DENOMINATOR_FLOOR "> ()\n"
-		           "  safe = Max (den, low)\n"
-		           "  y = Div (num, safe) }");
-	else
-		str_add(t, "  y = Div (num, den) }");
+	if (normaliser == NORM_RATIO) {
+		str_addf(t, "(float[B,H,T,F] o) => (float[B,H,T,E] y) {\n"
+		            "  parts = Constant <value_ints = [%lld, 1]> ()\n"
+		            "  num, den = Split <axis = 3> (o, parts)\n",
+		         width);
+		if (floor)
+			str_add(t, "  low = Constant <value_float = " DENOMINATOR_FLOOR "> ()\n"
+			           "  safe = Max (den, low)\n"
+			           "  y = Div (num, safe) }");
+		else
+			str_add(t, "  y = Div (num, den) }");
+		return;
+	}
+	str_add(t, "(float[B,H,T,E] o) => (float[B,H,T,E] y) {\n"
+	           "  last = Constant <value_ints = [-1]> ()\n");
+	str_add(t, normaliser == NORM_GROUP ? "  mean = ReduceMean (o, last)\n  c = Sub (o, mean)\n" : "  c = Identity (o)\n");
+	str_add(t, "  square = Mul (c, c)\n"
+	           "  m = ReduceMean (square, last)\n"
+	           "  eps = Constant <value_float = " NORM_EPSILON "> ()\n"
+	           "  me = Add (m, eps)\n"
+	           "  root = Sqrt (me)\n"
+	           "  y = Div (c, root) }");
 }
 
-enum linnet_code linear_apply(const struct view *w, const struct node *n, const struct convert_opt *opt, value_id past,
+enum linnet_code linear_apply(const struct view *w, const struct node *n, const struct convert_opt *opt, uint32_t layer, value_id past,
                               value_id *present, struct patch *p, struct linnet_error *e)
 {
 	const struct graph *g = w->g;
+	const struct mechanism *m = opt->mechanism;
 	const struct shape *q = &g->value[n->in[Q]].type.shape, *k = &g->value[n->in[K]].type.shape,
 	                   *v = &g->value[n->in[V]].type.shape;
 	enum dtype dt = g->value[n->in[Q]].type.dt;
 	const char *hint = *n->name ? n->name : "attention";
-	struct sizes z = { .H = q->d[1], .G = k->d[1], .R = q->d[1] / k->d[1], .F = q->d[3], .E1 = v->d[3] + 1,
-	                   .C = opt->chunk ? opt->chunk : 64 };
-	value_id in[4] = { 0, 0, 0, past }, out[2] = { 0, 0 }, y;
+	const struct fade *fade = fade_of(opt);
+	struct map_use of_q = use_of(opt, p->arena, dt, q->d[1], q->d[3], layer), of_k = use_of(opt, p->arena, dt, k->d[1], k->d[3], layer);
+	struct sizes z = { .H = q->d[1], .G = k->d[1], .R = q->d[1] / k->d[1], .E1 = v->d[3] + (m->normaliser == NORM_RATIO),
+	                   .C = opt->chunk ? opt->chunk : 64, .fade = fade != NULL };
+	bool causal = node_attr(n, "is_causal")->i != 0;
+	value_id in[8] = { 0, 0, n->in[V] }, out[2] = { 0, 0 }, y;
+	int64_t F;
 	struct str t;
 
-	TRY(features(p, opt->mechanism, n->in[Q], scale_of(g, n), dt, hint, &in[0], e));
-	TRY(features(p, opt->mechanism, n->in[K], scale_of(g, n), dt, hint, &in[1], e));
+	TRY(mechanism_features(m, &of_k, &F, e));
+	z.F = F;
+	TRY(features(p, m, &of_q, n->in[Q], scale_of(g, n), hint, &in[0], e));
+	TRY(features(p, m, &of_k, n->in[K], scale_of(g, n), hint, &in[1], e));
 	if (input(n, MASK))
 		TRY(mask_keys(p, n, dt, hint, &in[1], e));
-	TRY(template_apply(p, with_ones, &n->in[V], &in[2], dt, hint, e));
+	if (m->normaliser == NORM_RATIO)
+		TRY(template_apply(p, with_ones, &n->in[V], &in[2], dt, hint, e));
+	in[3] = past;
+	if (fade)
+		TRY(fading(p, fade, opt->target, &z, dt, &in[opt->target == TARGET_STEP ? 4 : 3], e));
 	str_init(&t, w->scratch);
-	if (!node_attr(n, "is_causal")->i)
+	if (!causal)
 		form_all(&t, &z);
 	else if (opt->target == TARGET_PORTABLE)
 		form_chunks(&t, &z);
 	else if (opt->target == TARGET_STEP)
-		form_step(&t, &z);
+		(fade ? form_fading_step : form_step)(&t, &z);
 	else
 		form_operator(&t, &z, opt->target == TARGET_ORT);
 	if (!str_done(&t))
 		return fail_mem(e);
 	TRY(template_apply(p, t.p, in, out, dt, hint, e));
 	str_init(&t, w->scratch);
-	division(&t, z.E1 - 1, opt->mechanism->may_vanish);
+	scaled_output(&t, m->normaliser, z.E1 - 1, m->may_vanish);
 	if (!str_done(&t))
 		return fail_mem(e);
 	TRY(template_apply(p, t.p, out, &y, dt, hint, e));

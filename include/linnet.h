@@ -184,12 +184,16 @@ LINNET_API int64_t linnet_session_peak(const linnet_session *s);
 
 struct linnet_convert_opt {
 	size_t size;           /* sizeof(struct linnet_convert_opt) */
-	const char *mechanism; /* feature map: "elu" (default), "relu", "exp" */
+	const char *mechanism; /* "elu" (default), or another that `linnet convert --list` names */
 	const char *target;    /* "portable" (default), "onnx", "ort", "step" */
 	const char *layers;    /* which attentions: "all" (default), "0,2-4", "all,-0" */
 	bool strict;           /* attention that stays softmax is an error */
 	int chunk;             /* tokens a chunk of the portable form; 0: 64 */
 	int opset;             /* of the result; 0: the target's choice */
+	const char *fade;      /* how the past fades: "none", "retention", "slopes"; NULL: the mechanism's own */
+	int64_t features;      /* of maps whose number can be chosen; 0: their own choice */
+	int64_t horizon;       /* longest sequence, for maps of positions; 0: 2048 */
+	uint64_t seed;         /* of random maps; 0: 1 */
 };
 
 struct linnet_convert_result {

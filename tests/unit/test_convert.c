@@ -26,6 +26,9 @@ static struct linnet_model *parsed(const char *text)
 	return m;
 }
 
+/* With the sum of weights, where it is kept. */
+static int64_t value_width(const struct mechanism *m) { return VALUE_WIDTH + (m->normaliser == NORM_RATIO); }
+
 /* The model of that text converted, written, and read again. */
 static struct linnet_model *converted(const char *text, const struct convert_opt *opt)
 {
@@ -44,7 +47,7 @@ static struct linnet_model *converted(const char *text, const struct convert_opt
 	assert_true(r.item[0].converted && r.item[0].selected && !r.item[0].reason);
 	assert_int_equal(r.item[0].heads, HEADS);
 	assert_int_equal(r.item[0].kv_heads, GROUPS);
-	assert_int_equal(r.item[0].state_numbers, GROUPS * WIDTH * (VALUE_WIDTH + 1));
+	assert_int_equal(r.item[0].state_numbers, GROUPS * r.item[0].features * value_width(opt->mechanism));
 	copy = arena_dup(again->arena, data, n);
 	model_free(m);
 	if (!copy || proto_load_memory(again, copy, n, &e) || graph_import(again, &e))
@@ -109,74 +112,171 @@ struct inputs {
 	bool positions; /* sin(j) is added to key j */
 };
 
-static double feature(const char *mechanism, double x)
+/* softmax(x)[c] over the width. */
+static double softmax_at(const double *x, double sign, int c)
 {
-	if (!strcmp(mechanism, "elu"))
-		return x > 0 ? x + 1 : exp(x);
-	if (!strcmp(mechanism, "relu"))
-		return fmax(x, 0);
-	assert_string_equal(mechanism, "exp");
-	return exp(fmin(sqrt(SCALE) * x, 60));
-}
-
-/* How much of key j query i takes in, before division. */
-static double weight(const struct inputs *x, const char *mechanism, int64_t b, int64_t h, int64_t i, int64_t j)
-{
-	int64_t g = h / (HEADS / GROUPS), S = x->k->d[2];
 	double sum = 0;
 
-	if (x->causal && j > i)
-		return 0;
-	for (int64_t c = 0; c < WIDTH; c++) {
-		double q = tensor_get(x->q, ((b * HEADS + h) * x->q->d[2] + i) * WIDTH + c);
-		double k = tensor_get(x->k, ((b * GROUPS + g) * S + j) * WIDTH + c);
+	for (int i = 0; i < WIDTH; i++)
+		sum += exp(sign * (x[i] - x[c]));
+	return 1 / sum;
+}
 
-		sum += feature(mechanism, q) * feature(mechanism, k + (x->positions ? sin((double)j) : 0));
+/* The features of favor, from its random directions: exp(w_r x - |x|^2 / 2) / sqrt(m). */
+static double favor(const double *q, const double *k)
+{
+	struct arena *a = arena_new();
+	const struct map_use u = { .arena = a, .dt = DT_FLOAT, .heads = 1, .width = WIDTH, .seed = 1000003 };
+	struct tensor *w[MAX_PARAMETERS];
+	double sum = 0;
+	int n;
+
+	assert_int_equal(mechanism_find("favor")->parameters(&u, w, &n, NULL), LINNET_OK);
+	for (int64_t r = 0; r < w[0]->d[1]; r++) {
+		double s = 0;
+
+		for (int64_t c = 0; c < WIDTH; c++) {
+			double d = tensor_get(w[0], c * w[0]->d[1] + r);
+
+			s += sqrt(SCALE) * d * (q[c] + k[c]) - SCALE * (q[c] * q[c] + k[c] * k[c]) / 2;
+		}
+		sum += exp(s) / (double)w[0]->d[1];
 	}
-	if (x->mask) {
-		double m = tensor_get(x->mask, b * S + j);
+	arena_free(a);
+	return sum;
+}
 
-		sum *= x->mask->dt == DT_BOOL ? m : exp(m);
+/* f(q_i) . f(k_j), by the mechanism's formula. */
+static double kernel(const char *name, const double *q, const double *k, int64_t i, int64_t j)
+{
+	double sum = 0, s = 0, cosine = cos(1.5707963267948966 * (double)(i - j) / 2048);
+
+	for (int c = 0; c < WIDTH; c++)
+		s += SCALE * q[c] * k[c];
+	if (!strcmp(name, "identity") || !strcmp(name, "retnet"))
+		return s;
+	if (!strcmp(name, "taylor"))
+		return 1 + s + s * s / 2;
+	if (!strcmp(name, "square"))
+		return s * s / SCALE / SCALE;
+	if (!strcmp(name, "favor"))
+		return favor(q, k);
+	for (int c = 0; c < WIDTH; c++) {
+		double a = q[c], b = k[c];
+
+		if (!strcmp(name, "elu") || !strcmp(name, "transnormer"))
+			sum += (a > 0 ? a + 1 : exp(a)) * (b > 0 ? b + 1 : exp(b));
+		else if (!strcmp(name, "relu") || !strcmp(name, "t2r"))
+			sum += fmax(a, 0) * fmax(b, 0);
+		else if (!strcmp(name, "relu2"))
+			sum += pow(fmax(a, 0) * fmax(b, 0), 2);
+		else if (!strcmp(name, "cosformer"))
+			sum += fmax(a, 0) * fmax(b, 0) * cosine;
+		else if (!strcmp(name, "hedgehog"))
+			sum += softmax_at(q, 1, c) * softmax_at(k, 1, c) + softmax_at(q, -1, c) * softmax_at(k, -1, c);
+		else if (!strcmp(name, "lightning"))
+			sum += a / (1 + exp(-a)) * b / (1 + exp(-b));
+		else if (!strcmp(name, "exp"))
+			sum += exp(fmin(sqrt(SCALE) * a, 60)) * exp(fmin(sqrt(SCALE) * b, 60));
+		else
+			fail_msg("%s has no definition here", name);
 	}
 	return sum;
 }
 
+/* What is left of a token after one, by key head of two: 1 - 1/32 and 1 - 1/64; ALiBi's slopes for two heads are 1/16 and 1/256. */
+static double left_after(const char *fade, int64_t g, int64_t tokens)
+{
+	if (!fade)
+		return 1;
+	return !strcmp(fade, "retention") ? pow(g ? 1 - 1 / 64.0 : 1 - 1 / 32.0, (double)tokens) : exp(-(g ? 1 / 256.0 : 1 / 16.0) * (double)tokens);
+}
+
+/* How much of key j query i takes in, before division; *most: what it cannot exceed, |f(q)| |f(k)|, which rounding is relative to. */
+static double weight(const struct inputs *x, const struct mechanism *m, int64_t b, int64_t h, int64_t i, int64_t j, double *most)
+{
+	int64_t g = h / (HEADS / GROUPS), S = x->k->d[2];
+	double q[WIDTH], k[WIDTH], left = left_after(m->fade, g, i - j);
+
+	*most = 0;
+	if (x->causal && j > i)
+		return 0;
+	for (int64_t c = 0; c < WIDTH; c++) {
+		q[c] = tensor_get(x->q, ((b * HEADS + h) * x->q->d[2] + i) * WIDTH + c);
+		k[c] = tensor_get(x->k, ((b * GROUPS + g) * S + j) * WIDTH + c) + (x->positions ? sin((double)j) : 0);
+	}
+	if (x->mask) {
+		double mask = tensor_get(x->mask, b * S + j);
+
+		left *= x->mask->dt == DT_BOOL ? mask : exp(mask);
+	}
+	*most = left * sqrt(kernel(m->name, q, q, 0, 0) * kernel(m->name, k, k, 0, 0));
+	return left * kernel(m->name, q, k, i, j);
+}
+
+/* A row of values divided by its root mean square, which is the result, about its mean when centred. */
+static double normal(double *y, bool centred)
+{
+	double mean = 0, square = 0;
+
+	for (int c = 0; c < VALUE_WIDTH; c++)
+		mean += centred ? y[c] / VALUE_WIDTH : 0;
+	for (int c = 0; c < VALUE_WIDTH; c++)
+		square += (y[c] - mean) * (y[c] - mean) / VALUE_WIDTH;
+	for (int c = 0; c < VALUE_WIDTH; c++)
+		y[c] = (y[c] - mean) / sqrt(square + 1e-5);
+	return sqrt(square + 1e-5);
+}
+
 /*
- * y_i = sum_j w_ij v_j / sum_j w_ij,  w_ij = f(q_i) . f(k_j) times what the mask lets through.
+ * y_i = sum_j w_ij v_j / sum_j w_ij,  w_ij = f(q_i) . f(k_j) times what the mask lets through and what is left of token j; or that sum brought
+ * to a root mean square of 1.
  * Source: Katharopoulos et al., Transformers are RNNs, ICML 2020, section 3; of maps that vanish the denominator stays above 1e-6.
  */
-static double *definition(struct arena *a, const struct inputs *x, const char *mechanism)
+struct result {
+	double *y;     /* [BATCH, HEADS, L, VALUE_WIDTH] */
+	double *slack; /* [BATCH, HEADS, L]: how far rounding may lead */
+};
+
+static struct result definition(struct arena *a, const struct inputs *x, const struct mechanism *m)
 {
 	int64_t L = x->q->d[2], S = x->k->d[2];
-	double *y = arena_get(a, (size_t)(BATCH * HEADS * L * VALUE_WIDTH), sizeof *y);
+	struct result z = { arena_get(a, (size_t)(BATCH * HEADS * L * VALUE_WIDTH), sizeof *z.y),
+		            arena_get(a, (size_t)(BATCH * HEADS * L), sizeof *z.slack) };
 
 	for (int64_t r = 0; r < BATCH * HEADS * L; r++) {
 		int64_t b = r / L / HEADS, h = r / L % HEADS, g = h / (HEADS / GROUPS);
-		double sum = 0;
+		double sum = 0, most = 0, all = 0, *y = z.y + r * VALUE_WIDTH;
 
 		for (int64_t j = 0; j < S; j++) {
-			double w = weight(x, mechanism, b, h, r % L, j);
+			double w = weight(x, m, b, h, r % L, j, &most);
 
 			sum += w;
+			all += most;
 			for (int64_t c = 0; c < VALUE_WIDTH; c++)
-				y[r * VALUE_WIDTH + c] += w * tensor_get(x->v, ((b * GROUPS + g) * S + j) * VALUE_WIDTH + c);
+				y[c] += w * tensor_get(x->v, ((b * GROUPS + g) * S + j) * VALUE_WIDTH + c);
 		}
-		for (int64_t c = 0; c < VALUE_WIDTH; c++)
-			y[r * VALUE_WIDTH + c] /= fmax(sum, 1e-6);
+		if (m->normaliser == NORM_RATIO)
+			sum = fmax(sum, 1e-6);
+		else
+			sum = normal(y, m->normaliser == NORM_GROUP);
+		for (int64_t c = 0; m->normaliser == NORM_RATIO && c < VALUE_WIDTH; c++)
+			y[c] /= sum;
+		z.slack[r] = 1e-5 + 4e-7 * all / sum;
 	}
-	return y;
+	return z;
 }
 
-/* found: tokens [at, at + n) of y, whose rows are L long. Values are averages of numbers up to 1. */
-static void is_near(const struct tensor *found, const double *y, int64_t at, int64_t L, const char *what)
+/* found: tokens [at, at + n) of the result, whose rows are L long. Values are averages of numbers up to 1. */
+static void is_near(const struct tensor *found, struct result z, int64_t at, int64_t L, const char *what)
 {
 	int64_t n = found->d[2];
 
 	for (int64_t i = 0; i < found->n; i++) {
 		int64_t c = i % VALUE_WIDTH, t = i / VALUE_WIDTH % n, r = i / VALUE_WIDTH / n;
-		double want = y[(r * L + at + t) * VALUE_WIDTH + c], have = tensor_get(found, i);
+		double want = z.y[(r * L + at + t) * VALUE_WIDTH + c], have = tensor_get(found, i);
 
-		if (!(fabs(have - want) <= 1e-5))
+		if (!(fabs(have - want) <= z.slack[r * L + at + t]))
 			fail_msg("%s, %lld tokens, token %lld: %.9g; expected %.9g", what, (long long)L, (long long)(at + t), have, want);
 	}
 }
@@ -193,7 +293,7 @@ static const struct tensor *input_named(const struct inputs *x, const char *name
 	}
 }
 
-static void run_whole(struct plan *p, const struct graph *g, const struct inputs *x, const double *y, const char *what)
+static void run_whole(struct plan *p, const struct graph *g, const struct inputs *x, struct result y, const char *what)
 {
 	const struct tensor *in[4];
 	struct linnet_error e = { 0 };
@@ -212,10 +312,11 @@ static void run_whole(struct plan *p, const struct graph *g, const struct inputs
 }
 
 /* A step model's inputs are q, k, v, past_state.0 and position, its outputs y, present_state.0 and present_position. */
-static void run_steps(struct plan *p, const struct graph *g, const struct inputs *x, const double *y, int64_t longest, const char *what)
+static void run_steps(struct plan *p, const struct graph *g, const struct inputs *x, struct result y, int64_t longest, const char *what)
 {
 	struct arena *a = arena_new();
-	struct tensor *out[3], *state = tensor_of(a, DT_FLOAT, 4, (int64_t[]){ BATCH, GROUPS, WIDTH, VALUE_WIDTH + 1 });
+	const dim *s = g->value[g->in[3]].type.shape.d;
+	struct tensor *out[3], *state = tensor_of(a, DT_FLOAT, 4, (int64_t[]){ BATCH, s[1], s[2], s[3] });
 	struct tensor *position = tensor_of(a, DT_INT64, 1, (int64_t[]){ 1 });
 	struct linnet_error e = { 0 };
 	int64_t L = x->q->d[2], at = 0;
@@ -292,7 +393,7 @@ static const struct {
 
 static void step_is_refused(const char *text, const char *reason)
 {
-	struct convert_opt opt = { .mechanism = mechanisms[0], .target = TARGET_STEP };
+	struct convert_opt opt = { .mechanism = mechanism_at(0), .target = TARGET_STEP };
 	struct linnet_model *m = parsed(text);
 	struct linnet_error e = { 0 };
 	struct convert_report r;
@@ -305,7 +406,7 @@ static void step_is_refused(const char *text, const char *reason)
 
 struct trial {
 	struct inputs x;
-	double *y;
+	struct result y;
 };
 
 static const int64_t lengths[] = { 0, 1, 2, 63, 64, 65, 130 };
@@ -345,7 +446,7 @@ static void check_form(size_t f, const struct mechanism *mechanism)
 		trial[i].x = (struct inputs){ .q = drawn(a, HEADS, lengths[i], WIDTH, 1), .k = drawn(a, GROUPS, n, WIDTH, 2),
 		                              .v = drawn(a, GROUPS, n, VALUE_WIDTH, 3), .causal = forms[f].causal,
 		                              .mask = forms[f].mask ? key_mask(a, forms[f].mask, n) : NULL, .positions = forms[f].positions };
-		trial[i].y = definition(a, &trial[i].x, mechanism->name);
+		trial[i].y = definition(a, &trial[i].x, mechanism);
 	}
 	for (enum target t = 0; t < NTARGET; t++)
 		if (t != TARGET_STEP || (forms[f].causal && !forms[f].mask))
@@ -357,8 +458,9 @@ static void targets_compute_the_formula(void **state)
 {
 	(void)state;
 	for (size_t f = 0; f < sizeof forms / sizeof *forms; f++)
-		for (int k = 0; mechanisms[k]; k++)
-			check_form(f, mechanisms[k]);
+		for (int k = 0; mechanism_at(k); k++)
+			if (forms[f].causal || !mechanism_at(k)->fade)
+				check_form(f, mechanism_at(k));
 	step_is_refused(forms[2].text, "it is not causal; it can be linear but not recurrent");
 	step_is_refused(forms[5].text, "it has a padding mask; a step model skips padding by not being run on it");
 }
@@ -368,7 +470,7 @@ static void chunks_may_have_any_length(void **state)
 	struct arena *a = arena_new();
 	struct inputs x = { .q = drawn(a, HEADS, 17, WIDTH, 1), .k = drawn(a, GROUPS, 17, WIDTH, 2), .v = drawn(a, GROUPS, 17, VALUE_WIDTH, 3),
 	                    .causal = true };
-	double *y = definition(a, &x, "elu");
+	struct result y = definition(a, &x, mechanism_find("elu"));
 
 	(void)state;
 	for (int chunk = 1; chunk < 20; chunk += 5) {
@@ -393,7 +495,7 @@ static void sessions_step(void **state)
 	struct arena *a = arena_new();
 	struct inputs x = { .q = drawn(a, HEADS, 9, WIDTH, 1), .k = drawn(a, GROUPS, 9, WIDTH, 2), .v = drawn(a, GROUPS, 9, VALUE_WIDTH, 3),
 	                    .causal = true, .positions = true };
-	double *y = definition(a, &x, "elu");
+	struct result y = definition(a, &x, mechanism_find("elu"));
 	struct session *s;
 
 	(void)state;
@@ -439,7 +541,7 @@ static void what_cannot_be_linear_stays(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof stays / sizeof *stays; i++)
 		for (int strict = 0; strict < 2; strict++) {
-			struct convert_opt opt = { .mechanism = mechanisms[0], .target = TARGET_PORTABLE, .strict = strict };
+			struct convert_opt opt = { .mechanism = mechanism_at(0), .target = TARGET_PORTABLE, .strict = strict };
 			struct linnet_model *m = parsed(stays[i].text);
 			struct linnet_error e = { 0 };
 			struct convert_report r;
@@ -498,7 +600,7 @@ static void layers_are_chosen(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		struct convert_opt opt = { .mechanism = mechanisms[0], .target = TARGET_ONNX, .layers = cases[i].list, .strict = true };
+		struct convert_opt opt = { .mechanism = mechanism_at(0), .target = TARGET_ONNX, .layers = cases[i].list, .strict = true };
 		bool good = *cases[i].on == '0' || *cases[i].on == '1';
 		struct linnet_model *m = parsed(three);
 		struct linnet_error e = { 0 };
