@@ -10,6 +10,7 @@
 
 #include "ops/attention.h"
 #include "ops/contrib.h"
+#include "ops/fast/fast.h"
 
 /* ---- Rotary embedding ---- */
 
@@ -1662,6 +1663,7 @@ static const struct op rows[] = {
 		.flags = OP_VALUES,
 		.shape = shape_group_query,
 		.kernel = group_query,
+		.fast = FAST(&fast_group_query),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{

@@ -33,7 +33,8 @@ static struct rows rows_of(const struct tensor *t, int64_t heads)
 
 struct softmax_job {
 	struct rows q, k, v, y;
-	const struct tensor *mask, *lengths;
+	const struct tensor *mask;
+	const int64_t *keys, *offset; /* by sample; NULL: all keys, behind `past` */
 	int64_t mask_stride[4], mask_keys;
 	int64_t R;            /* query heads a key head */
 	int64_t blocks;       /* of queries a head; 0: so few queries that all of a key head are one piece */
@@ -44,15 +45,8 @@ struct softmax_job {
 };
 
 /* Query i of sample b stands at i + offset among the keys, of which there are `keys`. */
-static int64_t keys_of(const struct softmax_job *j, int64_t b)
-{
-	return j->lengths ? tensor_get_int(j->lengths, b) : j->k.t;
-}
-
-static int64_t offset_of(const struct softmax_job *j, int64_t b)
-{
-	return j->lengths ? tensor_get_int(j->lengths, b) - j->q.t : j->past;
-}
+static int64_t keys_of(const struct softmax_job *j, int64_t b) { return j->keys ? j->keys[b] : j->k.t; }
+static int64_t offset_of(const struct softmax_job *j, int64_t b) { return j->offset ? j->offset[b] : j->past; }
 
 /* Scores of one tile of a head, masked. s [n, w], rows from query i0, columns from key j0. */
 static void mask_tile(const struct softmax_job *j, float *s, int64_t b, int64_t h, int64_t i0, int64_t n, int64_t j0, int64_t w)
@@ -316,37 +310,246 @@ static bool attention_ok(const struct kernel_call *c)
 	       (!mask || ((mask->dt == DT_FLOAT || mask->dt == DT_BOOL) && mask->rank > 0));
 }
 
+static enum linnet_code run_softmax(struct kernel_call *c, struct softmax_job *j, int64_t batch)
+{
+	j->R = j->q.h / j->k.h;
+	if (j->mask) {
+		broadcast_strides(j->mask, 4, j->mask_stride);
+		j->mask_keys = j->mask->d[j->mask->rank - 1];
+	}
+	j->blocks = j->R * j->q.t <= FEW ? 0 : (j->q.t + QUERIES - 1) / QUERIES;
+	parallel_for(j->k.t * j->q.t * j->q.h * j->q.width < 1 << 14 ? 1 : c->threads, batch * (j->blocks ? j->q.h * j->blocks : j->k.h),
+	             softmax_piece, j);
+	return LINNET_OK;
+}
+
 static enum linnet_code attention_run(struct kernel_call *c)
 {
 	const struct attr *scale = attr_get(c->op, c->attr, "scale");
+	const struct tensor *lengths = c->nin > 6 ? c->in[6] : NULL;
 	struct softmax_job j = { .q = rows_of(c->in[0], attr_get(c->op, c->attr, "q_num_heads")->i),
 	                         .k = rows_of(c->in[1], attr_get(c->op, c->attr, "kv_num_heads")->i),
 	                         .v = rows_of(c->in[2], attr_get(c->op, c->attr, "kv_num_heads")->i),
-	                         .mask = c->nin > 3 ? c->in[3] : NULL, .lengths = c->nin > 6 ? c->in[6] : NULL,
+	                         .mask = c->nin > 3 ? c->in[3] : NULL,
 	                         .left = attr_get(c->op, c->attr, "left_window_size")->i,
 	                         .right = attr_get(c->op, c->attr, "right_window_size")->i,
 	                         .softcap = (float)attr_get(c->op, c->attr, "softcap")->f,
 	                         .causal = attr_get(c->op, c->attr, "is_causal")->i != 0 };
-	int64_t batch = c->in[0]->d[0];
+	int64_t batch = c->in[0]->d[0], *keys, *offset;
+	struct linnet_error *e = c->e;
 
 	j.past = c->nin > 4 && c->in[4] ? c->in[4]->d[2] : 0;
 	TRY(all_rows(c, 4, 1, batch, &j.k));
 	TRY(all_rows(c, 5, 2, batch, &j.v));
-	for (int64_t b = 0; j.lengths && b < batch; b++)
-		if (keys_of(&j, b) < 0 || keys_of(&j, b) > j.k.t)
-			return fail(c->e, LINNET_EVALUE, "nonpad_kv_seqlen has %lld; expected 0 to %lld", (long long)keys_of(&j, b), (long long)j.k.t);
+	if (lengths) {
+		TRY_NEW(keys, c->scratch, batch);
+		TRY_NEW(offset, c->scratch, batch);
+		for (int64_t b = 0; b < batch; b++) {
+			keys[b] = tensor_get_int(lengths, b);
+			offset[b] = keys[b] - j.q.t;
+			if (keys[b] < 0 || keys[b] > j.k.t)
+				return fail(e, LINNET_EVALUE, "nonpad_kv_seqlen has %lld; expected 0 to %lld", (long long)keys[b], (long long)j.k.t);
+		}
+		j.keys = keys;
+		j.offset = offset;
+	}
 	j.y = rows_of(c->out[0], j.q.h);
 	if (!c->out[0]->n)
 		return LINNET_OK;
 	j.scale = attr_given(scale) ? (float)scale->f : 1 / sqrtf((float)j.q.width);
-	j.R = j.q.h / j.k.h;
-	if (j.mask) {
-		broadcast_strides(j.mask, 4, j.mask_stride);
-		j.mask_keys = j.mask->d[j.mask->rank - 1];
-	}
-	j.blocks = j.R * j.q.t <= FEW ? 0 : (j.q.t + QUERIES - 1) / QUERIES;
-	parallel_for(j.k.t * j.q.t * j.q.h * j.q.width < 1 << 14 ? 1 : c->threads, batch * (j.blocks ? j.q.h * j.blocks : j.k.h), softmax_piece, &j);
-	return LINNET_OK;
+	return run_softmax(c, &j, batch);
 }
 
 const struct fast FAST_KERNEL(attention) = { .name = "attention/tiled", .ok = attention_ok, .run = attention_run };
+
+/* ---- com.microsoft.GroupQueryAttention on a cache of floats ---- */
+
+enum { GQ_QUERY, GQ_KEY, GQ_VALUE, GQ_PAST_KEY, GQ_PAST_VALUE, GQ_LAST, GQ_TOTAL, GQ_COS, GQ_SIN, GQ_POSITIONS, GQ_BIAS, GQ_SINK };
+
+static const struct tensor *input(const struct kernel_call *c, int i) { return i < c->nin ? c->in[i] : NULL; }
+
+static bool wanted(const struct kernel_call *c, int i) { return i < c->nout && c->out[i]; }
+
+static float scale_of(const struct kernel_call *c, int64_t width)
+{
+	const struct attr *scale = attr_get(c->op, c->attr, "scale");
+
+	return attr_given(scale) && scale->f != 0 ? (float)scale->f : 1 / sqrtf((float)width);
+}
+
+/* Rows that are turned on their way: row t of sample b by the angles of place[b rows + t], where that is not negative. */
+struct turning {
+	const float *cosine, *sine; /* [positions, half] */
+	const int64_t *place;
+	int64_t rows, half;
+	bool interleaved;
+};
+
+static void turn_row(const struct turning *a, int64_t b, int64_t t, const float *restrict x, int64_t width, float *restrict y)
+{
+	int64_t place = a->half ? a->place[b * a->rows + t] : -1, n = a->half;
+	const float *cosine = a->cosine + place * n, *sine = a->sine + place * n;
+
+	if (place < 0) {
+		memcpy(y, x, (size_t)width * sizeof *y);
+		return;
+	}
+	if (a->interleaved)
+		for (int64_t i = 0; i < n; i++) {
+			y[2 * i] = x[2 * i] * cosine[i] - x[2 * i + 1] * sine[i];
+			y[2 * i + 1] = x[2 * i] * sine[i] + x[2 * i + 1] * cosine[i];
+		}
+	else
+		for (int64_t i = 0; i < n; i++) {
+			y[i] = x[i] * cosine[i] - x[i + n] * sine[i];
+			y[i + n] = x[i] * sine[i] + x[i + n] * cosine[i];
+		}
+	memcpy(y + 2 * n, x + 2 * n, (size_t)(width - 2 * n) * sizeof *y);
+}
+
+struct place_job {
+	struct rows now;
+	const struct tensor *past;
+	const struct turning *turn; /* NULL: as they are */
+	float *to;                  /* [B, H, rows, W] */
+	int64_t rows;
+	const int64_t *before, *fresh; /* by sample: rows of the past, of `now`; NULL: none, all */
+};
+
+/* One head of one sample: its past, its new rows, zeros behind them. */
+static void place_piece(void *ctx, int64_t piece)
+{
+	const struct place_job *j = ctx;
+	int64_t b = piece / j->now.h, h = piece % j->now.h, w = j->now.width, before = j->before ? j->before[b] : 0;
+	int64_t fresh = j->fresh ? j->fresh[b] : j->now.t;
+	const float *now = j->now.x + b * j->now.by_batch + h * j->now.by_head;
+	float *to = j->to + piece * j->rows * w;
+
+	if (before)
+		memcpy(to, (const float *)j->past->data + piece * j->past->d[2] * w, (size_t)(before * w) * sizeof *to);
+	for (int64_t t = 0; t < fresh; t++)
+		if (j->turn)
+			turn_row(j->turn, b, t, now + t * j->now.by_time, w, to + (before + t) * w);
+		else
+			memcpy(to + (before + t) * w, now + t * j->now.by_time, (size_t)w * sizeof *to);
+	memset(to + (before + fresh) * w, 0, (size_t)((j->rows - before - fresh) * w) * sizeof *to);
+}
+
+/* `now` becomes what is placed, in `to` or, when that is NULL, in scratch memory. */
+static enum linnet_code place(struct kernel_call *c, struct place_job *j, int64_t batch, struct rows *now)
+{
+	struct linnet_error *e = c->e;
+
+	j->now = *now;
+	if (!j->to)
+		TRY_NEW(j->to, c->scratch, batch * now->h * j->rows * now->width);
+	parallel_for(batch * now->h * j->rows * now->width < 1 << 16 ? 1 : c->threads, batch * now->h, place_piece, j);
+	*now = (struct rows){ j->to, now->h, j->rows, now->width, now->h * j->rows * now->width, j->rows * now->width, now->width };
+	return LINNET_OK;
+}
+
+/* Floats, no window cache, no lengths of queries, no sinks, no norms, no scores wanted. */
+static bool group_query_ok(const struct kernel_call *c)
+{
+	for (int i = 0; i < c->nin; i++)
+		if (c->in[i] && (i > GQ_BIAS || (i != GQ_LAST && i != GQ_TOTAL && i != GQ_POSITIONS && c->in[i]->dt != DT_FLOAT)))
+			return false;
+	return c->out[0] && !wanted(c, 3) && !attr_get(c->op, c->attr, "sliding_window_cache")->i &&
+	       attr_get(c->op, c->attr, "smooth_softmax")->i <= 0;
+}
+
+/* How samples stand: of keys[b] keys, offset[b] come before the first query, before[b] are cached. False: not as they should. */
+static bool group_query_lengths(const struct kernel_call *c, int64_t length, int64_t total, int64_t *keys, int64_t *offset, int64_t *before,
+                                int64_t *fresh)
+{
+	int64_t batch = c->in[GQ_QUERY]->d[0], s = c->in[GQ_QUERY]->d[1], room = input(c, GQ_PAST_KEY) ? c->in[GQ_PAST_KEY]->d[2] : 0;
+
+	if (c->in[GQ_LAST]->n != batch)
+		return false;
+	for (int64_t b = 0; b < batch; b++) {
+		int64_t t = tensor_get_int(c->in[GQ_LAST], b) + 1, queries = s < t ? s : t;
+
+		if (t < 0 || t > total)
+			return false;
+		keys[b] = t;
+		offset[b] = t - queries;
+		fresh[b] = length < queries ? length : queries;
+		before[b] = t - fresh[b];
+		if (before[b] > room)
+			return false;
+	}
+	return true;
+}
+
+/* Places of all tokens, -1 of those behind the last; false when one has no angles. In the first call position_ids has one, the first's. */
+static bool group_query_places(const struct kernel_call *c, int64_t total, const int64_t *offset, const int64_t *keys, int64_t *at)
+{
+	const struct tensor *ids = input(c, GQ_POSITIONS);
+	int64_t batch = c->in[GQ_QUERY]->d[0], s = c->in[GQ_QUERY]->d[1], positions = c->in[GQ_COS]->d[0];
+
+	for (int64_t b = 0; b < batch; b++)
+		for (int64_t t = 0; t < s; t++) {
+			int64_t place = offset[b] + t;
+
+			if (ids && ids->n)
+				place = total == s ? tensor_get_int(ids, 0) + t : tensor_get_int(ids, b * ids->d[1] + t);
+			if (offset[b] + t >= keys[b])
+				place = -1;
+			else if (place < 0 || place >= positions)
+				return false;
+			at[b * s + t] = place;
+		}
+	return true;
+}
+
+static enum linnet_code group_query_run(struct kernel_call *c)
+{
+	const struct tensor *q = c->in[GQ_QUERY], *k = input(c, GQ_KEY), *bias = input(c, GQ_BIAS);
+	int64_t n = attr_get(c->op, c->attr, "num_heads")->i, nkv = attr_get(c->op, c->attr, "kv_num_heads")->i, batch = q->d[0], s = q->d[1];
+	int64_t total = tensor_get_int(c->in[GQ_TOTAL], 0), window = attr_get(c->op, c->attr, "local_window_size")->i;
+	int64_t width = k ? q->d[2] / n : q->d[2] / (n + 2 * nkv), length = k ? k->d[1] : s, step = k ? k->d[2] : q->d[2];
+	int64_t *keys, *offset, *before, *fresh, *at;
+	struct softmax_job j = { .mask = bias, .left = window > 0 ? window - 1 : -1, .right = -1,
+	                         .softcap = (float)attr_get(c->op, c->attr, "softcap")->f, .scale = scale_of(c, width),
+	                         .causal = attr_get(c->op, c->attr, "causal")->i != 0 };
+	struct turning turn = { .rows = s };
+	struct place_job side[2];
+	struct linnet_error *e = c->e;
+
+	TRY_NEW(keys, c->scratch, batch);
+	TRY_NEW(offset, c->scratch, batch);
+	TRY_NEW(before, c->scratch, batch);
+	TRY_NEW(fresh, c->scratch, batch);
+	TRY_NEW(at, c->scratch, batch * s);
+	if (!group_query_lengths(c, length, total, keys, offset, before, fresh))
+		return c->op->kernel(c); /* which says so */
+	if (attr_get(c->op, c->attr, "do_rotary")->i) {
+		if (!group_query_places(c, total, offset, keys, at))
+			return c->op->kernel(c);
+		turn = (struct turning){ c->in[GQ_COS]->data, c->in[GQ_SIN]->data, at, s, c->in[GQ_COS]->d[1],
+			                 attr_get(c->op, c->attr, "rotary_interleaved")->i != 0 };
+	}
+	j.keys = keys;
+	j.offset = offset;
+	j.q = (struct rows){ q->data, n, s, width, s * q->d[2], width, q->d[2] };
+	j.k = (struct rows){ k ? k->data : j.q.x + n * width, nkv, length, width, length * step, width, step };
+	j.v = j.k;
+	j.v.x = k ? c->in[GQ_VALUE]->data : j.k.x + nkv * width;
+	for (int i = 0; i < 2; i++) {
+		side[i] = (struct place_job){ .past = input(c, GQ_PAST_KEY + i), .turn = !i && turn.half ? &turn : NULL, .rows = total, .before = before,
+			                      .fresh = fresh };
+		if (wanted(c, 1 + i)) {
+			side[i].to = c->out[1 + i]->data;
+			side[i].rows = c->out[1 + i]->d[2];
+		}
+		TRY(place(c, &side[i], batch, i ? &j.v : &j.k));
+	}
+	if (turn.half)
+		TRY(place(c, &(struct place_job){ .turn = &turn, .rows = s }, batch, &j.q));
+	j.y = rows_of(c->out[0], n);
+	if (!c->out[0]->n)
+		return LINNET_OK;
+	return run_softmax(c, &j, batch);
+}
+
+const struct fast FAST_KERNEL(group_query) = { .name = "attention/tiled", .ok = group_query_ok, .run = group_query_run };

@@ -34,6 +34,7 @@
 	X(cast)                                                                                    \
 	X(matmul_nbits)                                                                            \
 	X(gather_nbits)                                                                            \
+	X(group_query)                                                                             \
 	X(reduce)
 
 #define X(name) extern const struct fast_set fast_##name;
