@@ -1,10 +1,10 @@
 /* linnet show: what is in a model. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/model.h"
 #include "graph/pass.h"
+#include "graph/recognise.h"
 #include "graph/text.h"
 
 struct show_opt {
@@ -142,73 +142,94 @@ static void show_summary(const struct linnet_model *m, const char *path, struct 
 
 /* ---- Attention ---- */
 
-static long long int_dim(dim d)
+static json_t *attention_json(const struct attention_group *f)
 {
-	return dim_is_int(d) ? (long long)d : -1;
+	json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:b, s:s, s:f, s:o, s:b, s:b, s:b, s:i}", "kind", f->kind, "heads", (json_int_t)f->heads,
+	                      "kv_heads", (json_int_t)f->kv_heads, "head_dim", (json_int_t)f->head_dim, "causal", f->causal, "mask", f->mask,
+	                      "scale", f->scale, "softcap", f->softcap > 0 ? json_real(f->softcap) : json_null(), "rope", f->rope, "qk_norm",
+	                      f->qk_norm, "kv_cache", f->kv_cache, "count", f->count);
+
+	if (f->value_dim != f->head_dim)
+		json_object_set_new(j, "v_head_dim", json_integer(f->value_dim));
+	if (f->window >= 0)
+		json_object_set_new(j, "window", json_integer(f->window));
+	if (f->padding)
+		json_object_set_new(j, "padding", json_true());
+	if (f->sink)
+		json_object_set_new(j, "sink", json_true());
+	return j;
 }
 
-static void show_attention(const struct graph *g, struct table *t, int *count)
+static void recognised_json(const struct recognised *r)
 {
-	for (node_id id = 1; id < g->nnode; id++) {
-		const struct node *n = &g->node[id];
+	json_t *attention = json_array(), *glu = json_array(), *norms = json_object();
 
-		for (uint32_t i = 0; !n->dead && i < n->nattr; i++)
-			if (n->attr[i].kind == ATTR_GRAPH)
-				show_attention(n->attr[i].g, t, count);
-		if (!node_is(n, "Attention"))
-			continue;
-		const struct shape *q = &g->value[n->in[0]].type.shape, *k = &g->value[n->in[1]].type.shape, *v = &g->value[n->in[2]].type.shape;
-		bool packed = q->rank == 3;
-		long long width = q->rank == 4 ? int_dim(q->d[3]) : -1, vwidth = v->rank == 4 ? int_dim(v->d[3]) : -1;
-		long long heads = packed ? node_attr(n, "q_num_heads")->i : int_dim(q->d[1]);
-		long long kv = packed ? node_attr(n, "kv_num_heads")->i : int_dim(k->d[1]);
-		bool masked = n->nin > 3 && n->in[3], cached = n->nin > 4 && n->in[4];
-		const char *mask = masked ? g->value[n->in[3]].type.dt == DT_BOOL ? "boolean" : "additive" : "none";
+	for (int i = 0; i < r->nattention; i++)
+		json_array_append_new(attention, attention_json(&r->attention[i]));
+	for (int i = 0; i < r->nglu; i++) {
+		json_t *j = json_pack("{s:s, s:i, s:b}", "variant", r->glu[i].variant, "count", r->glu[i].count, "fused_weight",
+		                      r->glu[i].fused_weight);
 
-		if (packed && heads > 0 && int_dim(q->d[2]) > 0)
-			width = int_dim(q->d[2]) / heads;
-		if (packed && kv > 0 && int_dim(v->d[2]) > 0)
-			vwidth = int_dim(v->d[2]) / kv;
-		double scale = node_attr(n, "scale")->given ? node_attr(n, "scale")->f : 1 / sqrt((double)width);
-
-		if (globals.json) {
-			json_line(json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:b, s:s, s:I, s:f, s:f, s:b}", "index", *count, "node", n->name, "heads",
-			                    (json_int_t)heads, "kv_heads", (json_int_t)kv, "head_dim", (json_int_t)width, "value_dim",
-			                    (json_int_t)vwidth, "causal", node_attr(n, "is_causal")->i != 0, "mask", mask, "left_window",
-			                    (json_int_t)node_attr(n, "left_window_size")->i, "scale", scale, "softcap",
-			                    node_attr(n, "softcap")->f, "kv_cache", cached),
-			          "attention");
-		} else {
-			table_add(t, "%d", *count);
-			table_add(t, "%s", n->name);
-			table_add(t, "%lld", heads);
-			table_add(t, "%lld", kv);
-			table_add(t, "%lld", width);
-			table_add(t, "%s", node_attr(n, "is_causal")->i ? "yes" : "no");
-			table_add(t, "%s", mask);
-			table_add(t, "%.6g", scale);
-			table_add(t, "%s", cached ? "yes" : "no");
-		}
-		++*count;
+		if (r->glu[i].alpha != 1)
+			json_object_set_new(j, "alpha", json_real(r->glu[i].alpha));
+		json_array_append_new(glu, j);
 	}
+	for (int i = 0; i < NORM_KINDS; i++)
+		if (r->norm[i])
+			json_object_set_new(norms, norm_names[i], json_integer(r->norm[i]));
+	json_line(json_pack("{s:o, s:o, s:o}", "attention", attention, "glu", glu, "norms", norms), "recognised");
 }
 
-static int show_recognised(struct linnet_model *m)
+static const char *yes(bool b)
 {
-	struct table t;
-	int count = 0;
+	return b ? "yes" : "no";
+}
 
-	table_init(&t, 9, "rlrrrllrl");
-	if (!globals.json)
-		for (const char *const *h = (const char *const[]){ "#", "attention", "heads", "kv heads", "width", "causal", "mask", "scale",
-		                                                   "cache", NULL };
-		     *h; h++)
-			table_add(&t, "%s", *h);
-	show_attention(m->graph, &t, &count);
-	table_print(&t, stdout, true);
-	if (!count)
+static enum linnet_code show_recognised(const struct graph *g, struct arena *a, int *status, struct linnet_error *e)
+{
+	struct recognised r;
+	struct table t;
+
+	TRY(graph_recognised(g, a, &r, e));
+	*status = r.nattention ? EXIT_YES : EXIT_NO;
+	if (globals.json) {
+		recognised_json(&r);
+		return LINNET_OK;
+	}
+	table_init(&t, 12, "rlrrrllrrlll");
+	for (const char *const *h = (const char *const[]){ "count", "attention", "heads", "kv heads", "width", "causal", "mask", "scale", "soft cap",
+	                                                   "rotary", "q/k norm", "cache", NULL };
+	     *h; h++)
+		table_add(&t, "%s", *h);
+	for (int i = 0; i < r.nattention; i++) {
+		const struct attention_group *f = &r.attention[i];
+
+		table_add(&t, "%d", f->count);
+		table_add(&t, "%s", f->kind);
+		table_add(&t, "%lld", (long long)f->heads);
+		table_add(&t, "%lld", (long long)f->kv_heads);
+		table_add(&t, "%lld", (long long)f->head_dim);
+		table_add(&t, "%s", yes(f->causal));
+		if (f->window >= 0)
+			table_add(&t, "%s %lld%s", f->mask, (long long)f->window, f->padding ? " + padding" : "");
+		else
+			table_add(&t, "%s%s", f->mask, f->padding ? " + padding" : "");
+		table_add(&t, "%.6g", f->scale);
+		table_add(&t, f->softcap > 0 ? "%g" : "no", f->softcap);
+		table_add(&t, "%s", yes(f->rope));
+		table_add(&t, "%s", yes(f->qk_norm));
+		table_add(&t, "%s", yes(f->kv_cache));
+	}
+	if (r.nattention)
+		table_print(&t, stdout, true);
+	else
 		note("no softmax attention was recognised");
-	return count ? EXIT_YES : EXIT_NO;
+	for (int i = 0; i < r.nglu; i++)
+		printf("%d %s%s\n", r.glu[i].count, r.glu[i].variant, r.glu[i].fused_weight ? ", one projection" : "");
+	for (int i = 0; i < NORM_KINDS; i++)
+		if (r.norm[i])
+			printf("%d %s\n", r.norm[i], norm_names[i]);
+	return LINNET_OK;
 }
 
 /* ---- Types that inference could not tell ---- */
@@ -251,6 +272,8 @@ static int show_run(void *opt, int argc, char **argv)
 		fail_mem(&e);
 	else if (o->attention || o->passes)
 		pass_run_all(m->graph, NULL, &e);
+	if (!e.code && o->attention && !o->text)
+		show_recognised(m->graph, a, &status, &e);
 	if (!e.code && o->passes && o->text)
 		graph_export(m, OPSET_NEWEST, &e);
 	if (e.code) {
@@ -259,7 +282,7 @@ static int show_run(void *opt, int argc, char **argv)
 	} else if (o->text) {
 		status = show_text(m, o);
 	} else if (o->attention) {
-		status = show_recognised(m);
+		; /* shown already */
 	} else if (o->types) {
 		show_unknown(m->graph, &unknown);
 		status = unknown ? EXIT_NO : EXIT_YES;
@@ -281,7 +304,7 @@ const struct command show_command = {
 	.details = "Without options: a summary and a table of nodes in current operators, with the inferred types of their inputs and outputs.",
 	.examples = "linnet show model.onnx\nlinnet show --attention model.onnx\nlinnet show --text model.onnx",
 	.opt = (const struct opt[]){
-		{ "attention", 'a', OPT_FLAG, OPT(struct show_opt, attention), NULL, "recognise attention and list it", NULL },
+		{ "attention", 'a', OPT_FLAG, OPT(struct show_opt, attention), NULL, "recognise attention, gated linear units and norms and list them", NULL },
 		{ "text", 't', OPT_FLAG, OPT(struct show_opt, text), NULL, "the model in ONNX's textual syntax", NULL },
 		{ "full", 0, OPT_FLAG, OPT(struct show_opt, full), NULL, "with --text: weights in full", NULL },
 		{ "plain", 0, OPT_FLAG, OPT(struct show_opt, plain), NULL, "with --text: only what the onnx package reads", NULL },

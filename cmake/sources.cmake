@@ -117,6 +117,7 @@ layer(graph
 	graph/patch.c
 	graph/pass.c
 	graph/mask.c
+	graph/recognise.c
 	graph/template.c
 	graph/model.c
 	graph/file.c

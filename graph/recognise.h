@@ -1,0 +1,42 @@
+/*
+ * What is recognised in a graph, in words: attentions, gated linear units and normalisations with their properties, read off the
+ * graph as the exact passes leave it. Attention that must not be replaced is listed too.
+ */
+#ifndef LINNET_RECOGNISE_H
+#define LINNET_RECOGNISE_H
+
+#include "graph/graph.h"
+
+/* Attentions alike: `count` of them. */
+struct attention_group {
+	const char *kind;    /* cross (keys of another sequence), mha, gqa, mqa; self: one head and no head axis */
+	int64_t heads, kv_heads, head_dim, value_dim; /* -1: not known */
+	bool causal;
+	const char *mask;    /* none, additive, boolean, padding, alibi, relative_bias, sliding_window */
+	bool padding;        /* a padding mask on top of another */
+	int64_t window;      /* of sliding_window: visible keys when causal, else the reach to both sides; -1 */
+	double scale, softcap; /* softcap 0: none */
+	bool rope, qk_norm, kv_cache, sink;
+	int count;
+};
+
+struct glu_group {
+	const char *variant; /* glu, geglu_erf, geglu_tanh, swiglu, reglu, bilinear */
+	double alpha;        /* of swiglu */
+	bool fused_weight;   /* gate and value come out of one projection */
+	int count;
+};
+
+enum norm_kind { NORM_LAYER, NORM_RMS, NORM_GROUP, NORM_BATCH, NORM_KINDS };
+extern const char *const norm_names[NORM_KINDS];
+
+struct recognised {
+	struct attention_group *attention;
+	struct glu_group *glu;
+	int nattention, nglu; /* groups, in the order of their first members */
+	int norm[NORM_KINDS];
+};
+
+enum linnet_code graph_recognised(const struct graph *g, struct arena *a, struct recognised *out, struct linnet_error *e);
+
+#endif
