@@ -138,6 +138,7 @@ layer(graph
 	graph/passes/share.c
 	graph/passes/norm.c
 	graph/passes/rope.c
+	graph/passes/scores.c
 	graph/passes/attend.c
 	graph/passes/glu.c)
 target_link_libraries(linnet_graph PUBLIC linnet_ops linnet_onnx)

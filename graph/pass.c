@@ -9,6 +9,7 @@
 	X(share)                                                                                   \
 	X(norm)                                                                                    \
 	X(rope)                                                                                    \
+	X(scores)                                                                                  \
 	X(attend)                                                                                  \
 	X(glu)
 

@@ -33,6 +33,7 @@ struct scores {
 	struct term term[MAX_BIAS];
 	int nterm;
 	bool capped, reshaped;
+	bool turned;       /* the product is k q^T: terms are [..., S, L] */
 	int steps;
 };
 
@@ -51,6 +52,14 @@ static bool add_term(struct scores *s, struct term t)
 }
 
 static bool read_scores(const struct view *w, value_id v, double mul, struct scores *s);
+
+/* A Reshape that leaves the last two axes as they are. */
+static bool keeps_last_two(const struct graph *g, const struct node *n)
+{
+	const struct shape *x = &g->value[n->in[0]].type.shape, *y = &g->value[n->out[0]].type.shape;
+
+	return x->rank >= 2 && y->rank >= 2 && x->d[x->rank - 1] == y->d[y->rank - 1] && x->d[x->rank - 2] == y->d[y->rank - 2];
+}
 
 /* x is the scores, y a term: try that reading, leaving s as it was when it fails. */
 static bool read_sum(const struct view *w, value_id x, struct term y, double mul, struct scores *s)
@@ -94,7 +103,7 @@ static bool read_scores(const struct view *w, value_id v, double mul, struct sco
 		return true;
 	}
 	if (node_is(n, "Reshape")) {
-		if (s->reshaped)
+		if (s->reshaped || !keeps_last_two(g, n))
 			return false;
 		s->reshaped = true;
 		return read_scores(w, n->in[0], mul, s);
@@ -170,10 +179,25 @@ static bool swaps_last_two(const struct node *n, int rank)
 	return true;
 }
 
-static bool read_weighted(const struct view *w, value_id p, struct weighted *out)
+/* Where(c, 0, p), or with p first, writes zeros where the scores were hidden by the same condition. */
+static bool hides_again(const struct graph *g, const struct node *n, uint32_t index, const struct scores *s)
+{
+	double zero;
+
+	if (!index || !value_scalar(g, n->in[3 - index], &zero) || zero != 0)
+		return false;
+	for (int i = 0; i < s->nterm; i++)
+		if (s->term[i].condition && s->term[i].value == n->in[0] && s->term[i].hides == (index == 2))
+			return true;
+	return false;
+}
+
+/* turned: p is stored transposed, [..., S, L]. */
+static bool read_weighted(const struct view *w, value_id p, const struct scores *s, bool turned, struct weighted *out)
 {
 	const struct graph *g = w->g;
-	bool turned = false;
+	const struct node *guard = NULL;
+	bool moved = false;
 
 	for (int step = 0; step < MAX_STEPS; step++) {
 		uint32_t index;
@@ -181,20 +205,27 @@ static bool read_weighted(const struct view *w, value_id p, struct weighted *out
 		double one;
 
 		if (!n)
-			n = guarded(w, p);
+			n = guard = guarded(w, p);
 		if (!n)
 			return false;
 		if (node_is(n, "MatMul") && index == (turned ? 1 : 0)) {
 			*out = (struct weighted){ .v = n->in[turned ? 0 : 1], .y = n->out[0], .p = p, .transposed = turned };
 			return true;
 		}
-		if (node_is(n, "Transpose") && !turned && swaps_last_two(n, g->value[p].type.shape.rank))
-			turned = true;
-		else if (node_is(n, "Mul") && value_scalar(g, n->in[1 - index], &one) && one == 1)
+		if (node_is(n, "Transpose") && !moved && swaps_last_two(n, g->value[p].type.shape.rank)) {
+			turned = !turned;
+			moved = true;
+		} else if (node_is(n, "Mul") && value_scalar(g, n->in[1 - index], &one) && one == 1) {
 			;
-		else if (!node_is(n, "Where") && !node_is(n, "Identity") && !node_is(n, "Reshape") &&
-		         !(node_is(n, "Cast") && is_float(g, n->out[0])))
+		} else if (node_is(n, "Where")) {
+			if (n != guard && !hides_again(g, n, index, s))
+				return false;
+		} else if (node_is(n, "Reshape")) {
+			if (index || !keeps_last_two(g, n))
+				return false;
+		} else if (!node_is(n, "Identity") && !(node_is(n, "Cast") && is_float(g, n->out[0]))) {
 			return false;
+		}
 		p = n->out[0];
 	}
 	return false;
@@ -256,7 +287,7 @@ static value_id as_heads(struct patch *p, value_id v, const struct shape *have, 
 }
 
 /* One term as an additive mask of type dt, or a boolean one (true: visible) when `boolean`. */
-static value_id make_term(struct patch *p, const struct term *t, value_id softmax_in, enum dtype dt, bool boolean)
+static value_id make_term(struct patch *p, const struct scores *s, const struct term *t, value_id softmax_in, enum dtype dt, bool boolean)
 {
 	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
 	value_id v = t->value;
@@ -266,6 +297,8 @@ static value_id make_term(struct patch *p, const struct term *t, value_id softma
 
 		v = patch_node(p, "Reshape", "mask", PATCH_IN(v, to), 1, NULL);
 	}
+	if (s->turned)
+		v = transpose_last(p, v, p->g->value[t->inner ? softmax_in : t->value].type.shape.rank, "mask");
 	if (t->condition && boolean)
 		return t->hides ? patch_node(p, "Not", "visible", PATCH_IN(v), 1, NULL) : v;
 	if (t->condition) {
@@ -294,7 +327,7 @@ static value_id make_mask(struct patch *p, const struct scores *s, value_id soft
 	bool boolean = s->nterm == 1 && s->term[0].condition && isinf(s->term[0].fill);
 
 	for (int i = 0; i < s->nterm; i++) {
-		value_id t = make_term(p, &s->term[i], softmax_in, dt, boolean);
+		value_id t = make_term(p, s, &s->term[i], softmax_in, dt, boolean);
 		int r = s->term[i].inner ? rank : g->value[s->term[i].value].type.shape.rank;
 
 		widest = r > widest ? r : widest;
@@ -367,20 +400,29 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	int na = 0;
 
 	(void)e;
-	if (shape->rank < 2 || (axis != -1 && axis != shape->rank - 1) || !read_scores(w, x, 1, &s) || !read_weighted(w, n->out[0], &o))
+	if (shape->rank < 2)
 		return LINNET_OK;
+	axis = axis < 0 ? axis + shape->rank : axis;
+	s.turned = axis == shape->rank - 2;
+	if (axis < shape->rank - 2 || !read_scores(w, x, 1, &s) || !read_weighted(w, n->out[0], &s, s.turned, &o))
+		return LINNET_OK;
+	for (int i = 0; s.turned && i < s.nterm; i++)
+		if (g->value[s.term[i].value].type.shape.rank < 2)
+			return LINNET_OK;
 	if (!ranks_known(g, (value_id[]){ s.q, s.kt, o.v, o.y }, 4) || !masks_fit(g, &s, shape->rank))
 		return LINNET_OK;
 	ys = &g->value[o.y].type.shape;
 	dt = g->value[s.q].type.dt;
 	if (g->value[s.kt].type.dt != dt || g->value[o.v].type.dt != dt || !(s.scale > 0) || !isfinite(s.scale))
 		return LINNET_OK;
-	if (shape->rank == g->value[s.q].type.shape.rank && ys->rank == shape->rank && !leads_fit(g, s.q, s.kt, o.v))
+	if (shape->rank == g->value[s.q].type.shape.rank && ys->rank == shape->rank &&
+	    !leads_fit(g, s.turned ? s.kt : s.q, s.turned ? s.q : s.kt, o.v))
 		return LINNET_OK;
-	k = transpose_last(p, s.kt, g->value[s.kt].type.shape.rank, "k");
+	k = s.turned ? s.q : transpose_last(p, s.kt, g->value[s.kt].type.shape.rank, "k");
+	q = s.turned ? transpose_last(p, s.kt, g->value[s.kt].type.shape.rank, "q") : s.q;
 	v = o.transposed ? transpose_last(p, o.v, g->value[o.v].type.shape.rank, "v") : o.v;
-	q = as_heads(p, s.q, &g->value[s.q].type.shape, x, shape, "q");
-	k = as_heads(p, k, &g->value[s.kt].type.shape, x, shape, "k");
+	q = as_heads(p, q, &g->value[s.turned ? s.kt : s.q].type.shape, x, shape, "q");
+	k = as_heads(p, k, &g->value[s.turned ? s.q : s.kt].type.shape, x, shape, "k");
 	v = as_heads(p, v, &g->value[o.v].type.shape, x, shape, "v");
 	mask = make_mask(p, &s, x, dt);
 	attr[na++] = attr_float("scale", s.scale);
@@ -462,7 +504,9 @@ static bool scale_of(const struct graph *g, const struct node *n, double *scale)
 	return true;
 }
 
-/* q or k = x * c: the factor moves into `scale`. Through a Transpose of the last axes or of the heads it is looked for once. */
+enum { MAX_LAYOUT = 5 };
+
+/* q or k = x * c, before layout steps or without: the factor moves into `scale`. */
 static enum linnet_code attend_scale(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	const struct graph *g = w->g;
@@ -474,11 +518,11 @@ static enum linnet_code attend_scale(const struct view *w, const struct node *n,
 	if (in[PAST_K] || !scale_of(g, n, &scale))
 		return LINNET_OK;
 	for (int i = Q; i <= K; i++) {
-		const struct node *m = value_node(g, in[i]), *turn = NULL;
-		int at;
+		const struct node *m = value_node(g, in[i]), *layout[MAX_LAYOUT];
+		int at, steps = 0;
 
-		if (m && node_is(m, "Transpose")) {
-			turn = m;
+		while (m && steps < MAX_LAYOUT && (node_is(m, "Transpose") || node_is(m, "Reshape") || node_is(m, "Unsqueeze") || node_is(m, "Squeeze"))) {
+			layout[steps++] = m;
 			m = value_node(g, m->in[0]);
 		}
 		if (!m || !(node_is(m, "Mul") || node_is(m, "Div")))
@@ -491,10 +535,16 @@ static enum linnet_code attend_scale(const struct view *w, const struct node *n,
 		if (!(c > 0) || !isfinite(c) || g->value[m->in[at]].type.shape.rank != g->value[m->out[0]].type.shape.rank)
 			continue;
 		in[i] = m->in[at];
-		if (turn) {
-			struct attr perm[] = { *node_attr(turn, "perm"), { .name = NULL } };
+		while (steps--) {
+			const struct node *step = layout[steps];
+			struct attr attr[4];
+			uint32_t na = 0;
 
-			in[i] = patch_node(p, "Transpose", i == Q ? "q" : "k", PATCH_IN(in[i]), 1, perm);
+			for (uint32_t k = 0; k < step->nattr && na < 3; k++)
+				if (step->attr[k].given)
+					attr[na++] = step->attr[k];
+			attr[na] = (struct attr){ .name = NULL };
+			in[i] = patch_op(p, step->op, i == Q ? "q" : "k", (const value_id[]){ in[i], step->nin > 1 ? step->in[1] : 0 }, step->nin, 1, attr);
 		}
 		attention_again(p, n, in, (struct attr[]){ attr_float("scale", scale * c), { .name = NULL } });
 		return LINNET_OK;

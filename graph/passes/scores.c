@@ -1,0 +1,307 @@
+/*
+ * Spellings of what attention is made of: contractions by Einsum, softmax in pieces or over rows flattened, masks blended in by
+ * products, layouts turned there and back. Each becomes the MatMul, Softmax, Where or Transpose it is, for pass attend to read. Needs types.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "graph/mask.h"
+#include "graph/pass.h"
+
+/* ---- Einsum ---- */
+
+enum { LABELS = 26 * 2 };
+
+/* Labels of one term of an equation; false with an ellipsis, a label twice or too many. */
+static bool read_labels(const char **s, const char *end, char *out, int *n)
+{
+	*n = 0;
+	for (; *s < end && **s != ',' && **s != '-'; ++*s) {
+		char c = **s;
+
+		if (c == ' ')
+			continue;
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) || *n == MAX_RANK || memchr(out, c, (size_t)*n))
+			return false;
+		out[(*n)++] = c;
+	}
+	return true;
+}
+
+struct contraction {
+	char in[2][MAX_RANK], out[MAX_RANK];
+	int nin[2], nout;
+	char batch[MAX_RANK], row, column, sum; /* of the product [batch..., row, column], over sum */
+	int nbatch, first;                      /* which operand has the rows */
+};
+
+static int position(const char *labels, int n, char c)
+{
+	const char *p = memchr(labels, c, (size_t)n);
+
+	return p ? (int)(p - labels) : -1;
+}
+
+/* A batched product of matrices: at least one batch axis, one axis of each operand alone, one contracted. */
+static bool read_contraction(struct text equation, struct contraction *c)
+{
+	const char *s = equation.p, *end = s + equation.n;
+	int sums = 0, rows = 0, columns = 0;
+
+	memset(c, 0, sizeof *c);
+	if (!read_labels(&s, end, c->in[0], &c->nin[0]) || s == end || *s++ != ',' || !read_labels(&s, end, c->in[1], &c->nin[1]) ||
+	    end - s < 2 || s[0] != '-' || s[1] != '>')
+		return false;
+	s += 2;
+	if (!read_labels(&s, end, c->out, &c->nout) || s != end)
+		return false;
+	for (int i = 0; i < c->nout; i++) {
+		bool a = position(c->in[0], c->nin[0], c->out[i]) >= 0, b = position(c->in[1], c->nin[1], c->out[i]) >= 0;
+
+		if (!a && !b)
+			return false;
+		if (a && b) {
+			c->batch[c->nbatch++] = c->out[i];
+			continue;
+		}
+		if (!rows) {
+			c->row = c->out[i];
+			c->first = b;
+			rows++;
+		} else {
+			c->column = c->out[i];
+			columns += a == (c->first == 1) ? 1 : 2; /* of the other operand, or this is no product of two */
+		}
+	}
+	for (int k = 0; k < 2; k++)
+		for (int i = 0; i < c->nin[k]; i++) {
+			if (position(c->out, c->nout, c->in[k][i]) >= 0)
+				continue;
+			if (position(c->in[1 - k], c->nin[1 - k], c->in[k][i]) < 0)
+				return false;
+			c->sum = c->in[k][i];
+			sums += k == 0;
+		}
+	return rows == 1 && columns == 1 && sums == 1 && c->nbatch > 0;
+}
+
+/* v with axes `from` put in the order `to`. */
+static value_id ordered(struct patch *p, value_id v, const char *from, const char *to, int n, const char *hint)
+{
+	int64_t perm[MAX_RANK] = { 0 };
+	struct attr attr[] = { attr_ints("perm", perm, (size_t)n), { .name = NULL } };
+	bool still = true;
+
+	for (int i = 0; i < n; i++) {
+		perm[i] = position(from, n, to[i]);
+		still = still && perm[i] == i;
+	}
+	return still ? v : patch_node(p, "Transpose", hint, PATCH_IN(v), 1, attr);
+}
+
+static enum linnet_code scores_einsum(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	struct contraction c;
+	char left[MAX_RANK], right[MAX_RANK], result[MAX_RANK];
+	value_id a, b, y;
+	int r;
+
+	(void)e;
+	if (n->nin != 2 || !read_contraction(node_attr(n, "equation")->s, &c) || !dtype_in(g->value[n->in[0]].type.dt, FLOATS))
+		return LINNET_OK;
+	r = c.nbatch + 2;
+	for (int k = 0; k < 2; k++) {
+		if (c.nin[k] != r || g->value[n->in[k]].type.shape.rank != r)
+			return LINNET_OK;
+		for (int i = 0; i < r; i++) { /* a length of 1 may stand for the other operand's: MatMul does so along batch axes only */
+			int j = position(c.in[1 - k], r, c.in[k][i]);
+
+			if (c.in[k][i] == c.sum && g->value[n->in[k]].type.shape.d[i] != g->value[n->in[1 - k]].type.shape.d[j])
+				return LINNET_OK;
+		}
+	}
+	memcpy(left, c.batch, sizeof left);
+	memcpy(right, c.batch, sizeof right);
+	memcpy(result, c.batch, sizeof result);
+	left[r - 2] = c.row, left[r - 1] = c.sum;
+	right[r - 2] = c.sum, right[r - 1] = c.column;
+	result[r - 2] = c.row, result[r - 1] = c.column;
+	a = ordered(p, n->in[c.first], c.in[c.first], left, r, "left");
+	b = ordered(p, n->in[!c.first], c.in[!c.first], right, r, "right");
+	y = patch_node(p, "MatMul", *n->name ? n->name : "product", PATCH_IN(a, b), 1, NULL);
+	patch_replace(p, n->out[0], ordered(p, y, result, c.out, r, "product"));
+	return LINNET_OK;
+}
+
+/* ---- Softmax ---- */
+
+/* The node reduces its input over one axis, which stays with length 1: that axis. */
+static bool reduces_one(const struct graph *g, const struct node *n, int64_t *axis)
+{
+	int rank = g->value[n->in[0]].type.shape.rank, count;
+
+	if (rank < 1 || !node_attr(n, "keepdims")->i || n->nin < 2 || !n->in[1] || !value_ints(g, n->in[1], axis, 1, &count) || count != 1)
+		return false;
+	*axis = *axis < 0 ? *axis + rank : *axis;
+	return true;
+}
+
+/* x when v is exp(x - max(x)), the greatest along that axis. */
+static value_id exponents(const struct graph *g, value_id v, int64_t axis)
+{
+	const struct node *ex = value_from(g, v, "Exp"), *sub = ex ? value_from(g, ex->in[0], "Sub") : NULL,
+	                  *max = sub ? value_from(g, sub->in[1], "ReduceMax") : NULL;
+	int64_t along;
+
+	return max && max->in[0] == sub->in[0] && reduces_one(g, max, &along) && along == axis ? sub->in[0] : 0;
+}
+
+/* e / sum(e) with e = exp(x - max(x)); also with the division behind the product with values: (e v) / sum(e). */
+static enum linnet_code scores_softmax(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *sum = value_from(g, n->in[1], "ReduceSum"), *product;
+	int64_t axis;
+	value_id x, y;
+	struct attr attr[2];
+
+	(void)e;
+	if (!sum || !reduces_one(g, sum, &axis) || !(x = exponents(g, sum->in[0], axis)))
+		return LINNET_OK;
+	attr[0] = attr_int("axis", axis);
+	attr[1] = (struct attr){ .name = NULL };
+	if (n->in[0] == sum->in[0]) {
+		patch_replace(p, n->out[0], patch_node(p, "Softmax", "softmax", PATCH_IN(x), 1, attr));
+		return LINNET_OK;
+	}
+	product = value_from(g, n->in[0], "MatMul");
+	if (!product || product->in[0] != sum->in[0] || axis != g->value[x].type.shape.rank - 1 || value_uses(w, n->in[0]) != 1 ||
+	    value_uses(w, sum->in[0]) != 2 || g->value[n->in[0]].type.shape.rank != axis + 1)
+		return LINNET_OK;
+	y = patch_node(p, "Softmax", "softmax", PATCH_IN(x), 1, attr);
+	patch_replace(p, n->out[0], patch_node(p, "MatMul", *product->name ? product->name : "product", PATCH_IN(y, product->in[1]), 1, NULL));
+	return LINNET_OK;
+}
+
+/* Softmax over the last axis between two Reshapes that keep it and cancel: opset 12's Softmax, which flattened to rows. */
+static enum linnet_code scores_rows(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *before = value_from(g, n->in[0], "Reshape"), *after = value_user(w, n->out[0], NULL);
+	const struct shape *flat = &g->value[n->in[0]].type.shape, *s;
+	struct attr last[] = { attr_int("axis", -1), { .name = NULL } };
+	int64_t axis = node_attr(n, "axis")->i;
+
+	(void)e;
+	if (!before || !after || !node_is(after, "Reshape") || flat->rank < 1 || (axis != -1 && axis != flat->rank - 1))
+		return LINNET_OK;
+	s = &g->value[before->in[0]].type.shape;
+	if (s->rank < 1 || s->d[s->rank - 1] != flat->d[flat->rank - 1] || !shape_equal(s, &g->value[after->out[0]].type.shape))
+		return LINNET_OK;
+	patch_replace(p, after->out[0], patch_node(p, "Softmax", *n->name ? n->name : "softmax", PATCH_IN(before->in[0]), 1, last));
+	return LINNET_OK;
+}
+
+/* ---- Masks by products ---- */
+
+/* Every element is 0 or 1, as seen over the trials. */
+static enum linnet_code is_binary(const struct view *w, value_id v, bool *yes, struct linnet_error *e)
+{
+	const struct node *n = value_node(w->g, v);
+	struct arena *a;
+	enum linnet_code code = LINNET_OK;
+
+	*yes = n && node_is(n, "Cast") && w->g->value[n->in[0]].type.dt == DT_BOOL;
+	if (*yes)
+		return LINNET_OK;
+	a = arena_new();
+	if (!a)
+		return fail_mem(e);
+	*yes = true;
+	for (int trial = 0; trial < 5 && *yes && !code; trial++) {
+		const struct tensor *t;
+
+		code = value_eval(w->g, v, trial, false, a, &t, e);
+		*yes = !code && t != NULL;
+		for (int64_t i = 0; *yes && i < t->n; i++)
+			*yes = tensor_get(t, i) == 0 || tensor_get(t, i) == 1;
+	}
+	arena_free(a);
+	return code;
+}
+
+/* s m - c (1 - m), with m of zeros and ones and c hiding: s where m, else -c (GPT). */
+static enum linnet_code scores_blend(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *kept = value_from(g, n->in[0], "Mul"), *hidden = value_from(g, n->in[1], "Mul"), *rest;
+	struct attr to[] = { attr_int("to", DT_BOOL), { .name = NULL } };
+	double c, one;
+
+	if (!kept || !hidden)
+		return LINNET_OK;
+	for (int i = 0; i < 4; i++) {
+		value_id m = kept->in[i & 1], s = kept->in[1 - (i & 1)], test;
+		bool binary;
+
+		rest = value_from(g, hidden->in[i >> 1], "Sub");
+		if (!rest || rest->in[1] != m || !value_scalar(g, rest->in[0], &one) || one != 1 ||
+		    !value_scalar(g, hidden->in[1 - (i >> 1)], &c) || !(-c <= MASK_HIDDEN))
+			continue;
+		TRY(is_binary(w, m, &binary, e));
+		if (!binary)
+			continue;
+		test = patch_node(p, "Cast", "visible", PATCH_IN(m), 1, to);
+		patch_replace(p, n->out[0],
+		              patch_node(p, "Where", *n->name ? n->name : "masked",
+		                         PATCH_IN(test, s, patch_float(p, g->value[s].type.dt, -c, "hidden")), 1, NULL));
+		return LINNET_OK;
+	}
+	return LINNET_OK;
+}
+
+/* ---- Layouts ---- */
+
+/* x [..., a, b] merged to [-1, a, b], its last axes swapped, and split again: one Transpose. */
+static enum linnet_code scores_swap(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *turn = value_from(g, n->in[0], "Transpose"), *merge = turn ? value_from(g, turn->in[0], "Reshape") : NULL;
+	const struct shape *x, *m, *y = &g->value[n->out[0]].type.shape;
+	const struct attr *perm;
+	int64_t swap[MAX_RANK] = { 0 };
+	int r;
+
+	(void)e;
+	if (!merge)
+		return LINNET_OK;
+	x = &g->value[merge->in[0]].type.shape;
+	m = &g->value[turn->in[0]].type.shape;
+	perm = node_attr(turn, "perm");
+	r = x->rank;
+	if (r < 4 || y->rank != r || m->rank != 3 || perm->kind != ATTR_INTS || perm->n != 3 || perm->ints[0] != 0 || perm->ints[1] != 2)
+		return LINNET_OK;
+	for (int i = 0; i < r - 2; i++)
+		if (x->d[i] != y->d[i])
+			return LINNET_OK;
+	for (int i = 1; i <= 2; i++)
+		if (x->d[r - i] != m->d[3 - i] || y->d[r - i] != m->d[i])
+			return LINNET_OK;
+	for (int i = 0; i < r; i++)
+		swap[i] = i < r - 2 ? i : 2 * r - 3 - i;
+	patch_replace(p, n->out[0],
+	              patch_node(p, "Transpose", *turn->name ? turn->name : "turned", PATCH_IN(merge->in[0]), 1,
+	                         (struct attr[]){ attr_ints("perm", swap, (size_t)r), { .name = NULL } }));
+	return LINNET_OK;
+}
+
+static const struct rule rules[] = {
+	{ .name = "scores/einsum", .doc = "Einsum of two operands with batch axes that is a product of matrices becomes MatMul", .anchor = "Einsum", .apply = scores_einsum },
+	{ .name = "scores/softmax", .doc = "exp(x - max x) over its sum, before or behind the product with values, becomes Softmax", .anchor = "Div", .apply = scores_softmax },
+	{ .name = "scores/rows", .doc = "Softmax between Reshapes that keep its axis and cancel leaves them out", .anchor = "Softmax", .apply = scores_rows },
+	{ .name = "scores/blend", .doc = "s m - c (1 - m) with m of zeros and ones becomes Where", .anchor = "Sub", .apply = scores_blend },
+	{ .name = "scores/swap", .doc = "the last two axes swapped between Reshapes of the others become one Transpose", .anchor = "Reshape", .apply = scores_swap },
+};
+
+const struct pass scores_pass = { .name = "scores", .doc = "Read the spellings of scores and softmax", .kind = PASS_EXACT, PASS_RULES(rules) };
