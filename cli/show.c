@@ -155,6 +155,8 @@ static json_t *attention_json(const struct attention_group *f)
 		json_object_set_new(j, "window", json_integer(f->window));
 	if (f->padding)
 		json_object_set_new(j, "padding", json_true());
+	if (!f->rewritable)
+		json_object_set_new(j, "rewritable", json_false());
 	if (f->sink)
 		json_object_set_new(j, "sink", json_true());
 	return j;
@@ -205,7 +207,7 @@ static enum linnet_code show_recognised(const struct graph *g, struct arena *a, 
 		const struct attention_group *f = &r.attention[i];
 
 		table_add(&t, "%d", f->count);
-		table_add(&t, "%s", f->kind);
+		table_add(&t, "%s%s", f->kind, f->rewritable ? "" : " (stays)");
 		table_add(&t, "%lld", (long long)f->heads);
 		table_add(&t, "%lld", (long long)f->kv_heads);
 		table_add(&t, "%lld", (long long)f->head_dim);

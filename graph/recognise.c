@@ -65,9 +65,6 @@ static bool seen(const struct origin *o, value_id v)
 static const char *const projections[] = { "MatMul", "Gemm", "Conv", "MatMulNBits", "FusedMatMul", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv",
 	                                   "Linear", "FusedConv", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QGemm", "FusedGemm", "GemmFloat8", "Attention", NULL };
 
-static const char *const norms[] = { "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization",
-	                             "SkipSimplifiedLayerNormalization", "GroupNormalization", "BatchNormalization", NULL };
-
 /* A value computed from constants only, as weights that are dequantised or cast where they are used. */
 static bool is_weight(const struct graph *g, value_id v, int depth)
 {
@@ -97,7 +94,7 @@ static void trace(const struct graph *g, value_id v, bool beyond, struct origin 
 	if (!v || o->n == MAX_SEEN || seen(o, v))
 		return;
 	o->seen[o->n++] = v;
-	if (!n || node_is(n, "Shape"))
+	if (!n || node_is(n, "Shape") || node_is(n, "DynamicQuantizeLinear"))
 		return;
 	if (is_projection(g, n)) {
 		o->projections++;
@@ -155,6 +152,24 @@ static bool are_circle(const struct tensor *c, const struct tensor *s)
 	return true;
 }
 
+/* The halves of each row are cosines and sines of the same angles. */
+static bool is_circle(const struct tensor *t)
+{
+	int64_t width = t->rank ? t->d[t->rank - 1] : 0;
+	bool turning = false;
+
+	if (t->rank < 2 || width < 2 || width % 2 || dtype_class(t->dt) != CLASS_FLOAT || t->n == width)
+		return false;
+	for (int64_t i = 0; i < t->n && i < 4096; i++) {
+		double x = tensor_get(t, i), y = i % width < width / 2 ? tensor_get(t, i + width / 2) : 0;
+
+		if (i % width < width / 2 && !(fabs(x * x + y * y - 1) < 1e-2))
+			return false;
+		turning = turning || (x != 0 && fabs(x) != 1);
+	}
+	return turning;
+}
+
 /* Cosines and sines among what q is made of. */
 static bool is_turned(const struct graph *g, const struct origin *o)
 {
@@ -164,7 +179,7 @@ static bool is_turned(const struct graph *g, const struct origin *o)
 		const struct node *n = value_node(g, o->seen[i]);
 		const struct tensor *t = value_const(g, o->seen[i]);
 
-		if (n && op_among(n, turning))
+		if ((n && op_among(n, turning)) || (t && is_circle(t)))
 			return true;
 		for (int k = 0; t && t->n > 1 && k < i; k++)
 			if (value_const(g, o->seen[k]) && are_circle(t, value_const(g, o->seen[k])))
@@ -207,8 +222,9 @@ static bool is_cached(const struct graph *g, const struct origin *o)
 /* The graph inputs whose data v depends on: of the widest rank, floats and booleans told apart. */
 struct sources {
 	bool each_pair, each_key; /* inputs [..., L, S]; inputs with a number for each key */
-	bool boolean;             /* of the former */
-	int steps;
+	bool boolean, each_head;  /* of the former */
+	dim batch, rows;          /* of the queries */
+	int64_t heads;
 };
 
 static void mask_sources(const struct graph *g, value_id v, struct origin *o, struct sources *s)
@@ -220,12 +236,17 @@ static void mask_sources(const struct graph *g, value_id v, struct origin *o, st
 		return;
 	o->seen[o->n++] = v;
 	if (g->value[v].kind == VALUE_INPUT) {
-		bool pair = t->shape.rank > 2 || (t->shape.rank == 2 && t->shape.d[0] == t->shape.d[1]);
+		const dim *d = t->shape.d;
+		int r = t->shape.rank;
+		bool single = true;
 
-		if (pair) {
+		for (int i = 0; i < r; i++)
+			single = single && d[i] == 1;
+		if (r > 2 || (r == 2 && (d[0] == d[1] || (d[0] == s->rows && d[0] != s->batch)))) {
 			s->each_pair = true;
 			s->boolean = t->dt == DT_BOOL;
-		} else {
+			s->each_head = r > 2 && s->heads > 1 && d[r - 3] == s->heads && !s->boolean;
+		} else if (!single) {
 			s->each_key = true;
 		}
 	}
@@ -268,11 +289,11 @@ static bool is_alibi(const struct tensor *t)
 	return sloped;
 }
 
-/* What the mask of entries t says without regard to padding. */
-static void structure(const struct tensor *t, struct attention_group *f)
+/* What the mask of entries t says without regard to padding. given: it depends on inputs. */
+static void structure(const struct tensor *t, bool given, struct attention_group *f)
 {
 	int64_t L = t->d[t->rank - 2], S = t->d[t->rank - 1], left = 0, right = 0;
-	bool within = true, plain = true, band = true, cut = false;
+	bool within = true, plain = true, band = true, hidden = false, cut_left = false, cut_right = false;
 	double first = NAN;
 
 	for (int64_t i = 0; i < t->n; i++) {
@@ -297,20 +318,28 @@ static void structure(const struct tensor *t, struct attention_group *f)
 		bool visible = entry(t, i) != -INFINITY;
 
 		band = band && visible == (own - j <= left && j - own <= right);
-		cut = cut || (!visible && own - j > left);
+		hidden = hidden || !visible;
+		cut_left = cut_left || own - j > left;
+		cut_right = cut_right || j - own > right;
 	}
 	f->causal = f->causal || (within && L > 1);
 	if (!plain)
 		f->mask = is_alibi(t) ? "alibi" : "relative_bias";
-	else if (band && cut) {
+	else if (band && cut_left && (within || (cut_right && left == right))) {
 		f->mask = "sliding_window";
 		f->window = within || f->causal ? left + 1 : left;
+	} else if (hidden && !given && !f->causal) {
+		f->mask = t->dt == DT_BOOL ? "boolean" : "additive";
 	}
 }
 
-static enum linnet_code describe_mask(const struct graph *g, value_id mask, struct attention_group *f, struct arena *a, struct linnet_error *e)
+/* inverted: a boolean mask says what is hidden. */
+static enum linnet_code describe_mask(const struct graph *g, value_id q, value_id mask, bool inverted, struct attention_group *f, struct arena *a,
+                                      struct linnet_error *e)
 {
-	struct sources s = { .steps = 0 };
+	const struct shape *queries = &g->value[q].type.shape;
+	struct sources s = { .batch = queries->rank > 2 ? queries->d[0] : DIM_NONE, .rows = queries->rank > 2 ? queries->d[queries->rank == 3 ? 1 : 2] : DIM_NONE,
+		             .heads = f->heads };
 	struct origin *o = NEW(a, 1, struct origin);
 	const struct tensor *t;
 
@@ -318,10 +347,18 @@ static enum linnet_code describe_mask(const struct graph *g, value_id mask, stru
 		return fail_mem(e);
 	mask_sources(g, mask, o, &s);
 	TRY(value_eval(g, mask, 0, true, a, &t, e));
+	if (t && inverted && t->dt == DT_BOOL) {
+		struct tensor *visible;
+
+		TRY(tensor_new(a, DT_BOOL, t->rank, t->d, &visible, e));
+		for (int64_t i = 0; i < t->n; i++)
+			tensor_put(visible, i, tensor_get(t, i) == 0);
+		t = visible;
+	}
 	if (t && t->rank >= 2)
-		structure(t, f);
+		structure(t, s.each_key || s.each_pair, f);
 	if (s.each_pair && !strcmp(f->mask, "none"))
-		f->mask = s.boolean ? "boolean" : "additive";
+		f->mask = s.each_head ? "relative_bias" : s.boolean ? "boolean" : "additive";
 	if (s.each_key) {
 		if (strcmp(f->mask, "none"))
 			f->padding = true;
@@ -347,6 +384,29 @@ static int64_t quotient(int64_t a, int64_t b)
 	return a > 0 && b > 0 ? a / b : -1;
 }
 
+/* Heads that a Reshape put into the batch: [B, H, L, D] to [B H, L, D], or [L, B, H D] to [L, B H, D]. 1 when there are none. */
+static int64_t merged_heads(const struct graph *g, value_id q, int64_t width)
+{
+	for (int steps = 0; steps < 8; steps++) {
+		const struct node *n = value_node(g, q);
+		int64_t last, heads;
+
+		if (!n)
+			return 1;
+		if (node_is(n, "Reshape")) {
+			const struct shape *x = &g->value[n->in[0]].type.shape, *y = &g->value[q].type.shape;
+
+			last = length(g, n->in[0], -1);
+			heads = last == width && x->rank == 4 && y->rank == 3 ? length(g, n->in[0], 1) : width > 0 && last > width && y->rank == 3 ? last / width : 1;
+			return heads > 1 ? heads : 1;
+		}
+		if (!node_is(n, "Unsqueeze") && !node_is(n, "Transpose") && !node_is(n, "Mul") && !node_is(n, "Identity") && !node_is(n, "Cast") && !node_is(n, "Div"))
+			return 1;
+		q = n->in[0];
+	}
+	return 1;
+}
+
 /* The sizes of ai.onnx Attention, 4-D or with heads packed. */
 static void standard_sizes(const struct graph *g, const struct node *n, struct attention_group *f)
 {
@@ -362,6 +422,10 @@ static void standard_sizes(const struct graph *g, const struct node *n, struct a
 		f->kv_heads = length(g, k, 1);
 		f->head_dim = length(g, q, 3);
 		f->value_dim = length(g, v, 3);
+		if (f->head_dim < 0 && length(g, q, 2) > 0) /* channels attend to channels, tokens are contracted */
+			f->head_dim = f->value_dim = length(g, q, 2);
+		if (f->heads == 1 && f->kv_heads == 1)
+			f->heads = f->kv_heads = merged_heads(g, q, f->head_dim);
 	}
 }
 
@@ -390,6 +454,21 @@ static void contrib_sizes(const struct graph *g, const struct node *n, struct at
 	}
 }
 
+/* The constant that v is multiplied by, before layout steps. */
+static double factor(const struct graph *g, value_id v)
+{
+	static const char *const layouts[] = { "Transpose", "Reshape", "Identity", NULL };
+	const struct node *n;
+	double c;
+
+	while ((n = value_node(g, v)) != NULL && op_among(n, layouts))
+		v = n->in[0];
+	for (int i = 0; n && i < 2; i++)
+		if (node_is(n, "Mul") && value_scalar(g, n->in[i], &c))
+			return c;
+	return n && node_is(n, "Div") && value_scalar(g, n->in[1], &c) && c != 0 ? 1 / c : 1;
+}
+
 static enum linnet_code describe(const struct graph *g, const struct node *n, struct arena *a, struct attention_group *f, struct linnet_error *e)
 {
 	bool contrib = n->op->domain != NULL, same = true;
@@ -400,7 +479,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 
 	if (!from)
 		return fail_mem(e);
-	*f = (struct attention_group){ .mask = "none", .window = -1, .count = 1, .heads = -1 };
+	*f = (struct attention_group){ .mask = "none", .window = -1, .count = 1, .heads = -1, .rewritable = true };
 	if (contrib)
 		contrib_sizes(g, n, f);
 	else
@@ -413,6 +492,8 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	f->scale = node_attr(n, "scale")->given && node_attr(n, "scale")->f != 0 ? node_attr(n, "scale")->f
 	           : f->head_dim > 0                                             ? 1 / sqrt((double)f->head_dim)
 	                                                                         : 0;
+	if (contrib && k)
+		f->scale *= factor(g, q) * factor(g, k);
 	f->softcap = node_attr(n, "softcap")->f;
 	f->rope = node_attr(n, "do_rotary")->i || is_turned(g, &from[0]);
 	f->qk_norm = is_normed(g, &from[0]) || input_named(n, "q_norm_weight");
@@ -420,7 +501,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	f->sink = input_named(n, "head_sink") || node_attr(n, "smooth_softmax")->i > 0;
 	mask = input_named(n, contrib ? "attention_bias" : "attn_mask");
 	if (mask)
-		TRY(describe_mask(g, mask, f, a, e));
+		TRY(describe_mask(g, q, mask, false, f, a, e));
 	if (window < 0 && contrib && is_ms(n, "GroupQueryAttention") && local > 0)
 		window = local - 1;
 	if (node_attr(n, "left_window_size")->given ? window >= 0 : contrib && window > 0) {
@@ -434,9 +515,249 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 		else
 			f->mask = "padding";
 	}
+	if (f->kv_cache && input_named(n, "past_key") && !mask && !contrib && length(g, q, 2) == 1)
+		f->causal = true; /* one query behind all it may see */
+	if (n->nout > 3 && n->out[3])
+		f->rewritable = false;
 	made = value_node(g, q);
 	f->kind = kind_of(f, !same && !f->kv_cache, !(made && node_is(made, "Unsqueeze")));
 	return LINNET_OK;
+}
+
+/* ---- Attention that stays as it is ---- */
+
+enum { MAX_TERM = 8, MAX_WALK = 24 };
+
+/* What lies between a softmax and the two products around it. */
+struct around {
+	const struct view *w;
+	value_id softmax, product, q, kt, v;
+	value_id term[MAX_TERM];
+	bool hides[MAX_TERM]; /* the term is a condition: entries are hidden where it is true; see `condition` */
+	bool condition[MAX_TERM];
+	int nterm;
+	double scale, softcap;
+	bool shared, changed, sink;
+};
+
+static bool is_product(const struct graph *g, const struct node *n)
+{
+	int second = !strncmp(n->op->name, "QLinear", 7) ? 3 : 1;
+
+	return (node_is(n, "MatMul") || is_ms(n, "FusedMatMul") || node_is(n, "QLinearMatMul")) && (int)n->nin > second &&
+	       !is_weight(g, n->in[0], 6) && !is_weight(g, n->in[second], 6);
+}
+
+static bool walk_back(struct around *r, value_id v, double mul, int depth)
+{
+	static const char *const plain[] = { "Cast", "Identity", "Reshape", "QuantizeLinear", "DequantizeLinear", "Transpose", NULL };
+	const struct graph *g = r->w->g;
+	const struct node *n = value_node(g, v);
+	double c;
+
+	if (!n || !depth)
+		return false;
+	r->shared = r->shared || value_uses(r->w, v) != 1;
+	if (is_product(g, n)) {
+		const struct attr *alpha = node_attr(n, "alpha");
+
+		r->product = v;
+		r->q = n->in[0];
+		r->kt = n->in[!strncmp(n->op->name, "QLinear", 7) ? 3 : 1];
+		r->scale = mul * (alpha->kind == ATTR_FLOAT ? alpha->f : 1);
+		return true;
+	}
+	if (op_among(n, plain))
+		return walk_back(r, n->in[0], mul, depth - 1);
+	if (node_is(n, "MatMul") && is_weight(g, n->in[1], 6)) { /* scores mixed between heads */
+		r->changed = true;
+		return walk_back(r, n->in[0], mul, depth - 1);
+	}
+	if (node_is(n, "Concat") && n->nin == 2) {
+		r->sink = true;
+		return walk_back(r, n->in[0], mul, depth - 1);
+	}
+	if (node_is(n, "Tanh")) {
+		r->softcap = mul;
+		return walk_back(r, n->in[0], mul, depth - 1);
+	}
+	for (int i = 0; i < 2 && (node_is(n, "Mul") || node_is(n, "Div")); i++)
+		if (value_scalar(g, n->in[1 - i], &c) && !(i && node_is(n, "Div")))
+			return walk_back(r, n->in[i], node_is(n, "Mul") ? mul * c : mul / c, depth - 1);
+	for (int i = 0; i < 2 && node_is(n, "Mul"); i++) { /* a learned scale a head, as in cosine attention */
+		struct around keep = *r;
+
+		if (is_weight(g, n->in[1 - i], 6) && walk_back(r, n->in[i], mul, depth - 1))
+			return true;
+		*r = keep;
+	}
+	for (int i = 0; i < 2 && (node_is(n, "Add") || (node_is(n, "Sub") && !i)); i++) {
+		struct around keep = *r;
+
+		if (r->nterm < MAX_TERM)
+			r->term[r->nterm++] = n->in[1 - i];
+		if (walk_back(r, n->in[i], mul, depth - 1))
+			return true;
+		*r = keep;
+	}
+	for (int i = 1; i <= 2 && node_is(n, "Where"); i++) {
+		struct around keep = *r;
+
+		if (!value_scalar(g, n->in[i], &c) || c > MASK_HIDDEN || r->nterm == MAX_TERM)
+			continue;
+		r->condition[r->nterm] = true;
+		r->hides[r->nterm] = i == 1;
+		r->term[r->nterm++] = n->in[0];
+		if (walk_back(r, n->in[3 - i], mul, depth - 1))
+			return true;
+		*r = keep;
+	}
+	return false;
+}
+
+/* From the probabilities p to a product with values. */
+static bool walk_on(struct around *r, value_id p, int depth)
+{
+	static const char *const plain[] = { "Cast", "Identity", "Reshape", "QuantizeLinear", "DequantizeLinear", "Transpose", "Where", "Slice", NULL };
+	const struct graph *g = r->w->g;
+
+	if (!depth)
+		return false;
+	r->shared = r->shared || value_uses(r->w, p) != 1;
+	for (uint32_t i = r->w->uses.first[p]; i < r->w->uses.first[p + 1]; i++) {
+		const struct use *u = &r->w->uses.use[i];
+		const struct node *n = u->node ? &g->node[u->node] : NULL;
+		struct around keep = *r;
+
+		if (!n)
+			continue;
+		if (is_product(g, n)) {
+			int second = !strncmp(n->op->name, "QLinear", 7) ? 3 : 1;
+
+			r->v = u->index == 0 ? n->in[second] : n->in[0];
+			return true;
+		}
+		if (node_is(n, "Mul") || node_is(n, "Add") || (node_is(n, "MatMul") && u->index == 0))
+			r->changed = true;
+		else if (!op_among(n, plain) || (node_is(n, "Slice") && !r->sink) || (u->index && !node_is(n, "Where")))
+			continue;
+		if (walk_on(r, n->out[0], depth - 1))
+			return true;
+		*r = keep;
+	}
+	return false;
+}
+
+/* The lengths of the scores lie where the softmax takes them: nothing between turned rows and columns. */
+static bool same_scores(const struct graph *g, const struct around *r)
+{
+	const struct shape *p = &g->value[r->product].type.shape, *s = &g->value[r->softmax].type.shape, *v = &g->value[r->v].type.shape;
+
+	return p->rank >= 2 && s->rank >= 2 && v->rank >= 2 && p->d[p->rank - 2] == s->d[s->rank - 2] &&
+	       (r->sink || p->d[p->rank - 1] == s->d[s->rank - 1]) && v->d[v->rank - 2] == p->d[p->rank - 1];
+}
+
+/* A term made of the scores themselves, as for the k greatest: no mask. */
+static bool masks_apart(const struct around *r, struct arena *a, bool *apart)
+{
+	for (int i = 0; i < r->nterm; i++) {
+		struct origin *o = NEW(a, 1, struct origin);
+		struct sources s = { .heads = 0 };
+
+		if (!o)
+			return false;
+		mask_sources(r->w->g, r->term[i], o, &s);
+		if (seen(o, r->product)) {
+			*apart = false;
+			return true;
+		}
+	}
+	*apart = true;
+	return true;
+}
+
+static enum linnet_code describe_kept(const struct around *r, struct arena *a, struct attention_group *f, struct linnet_error *e)
+{
+	const struct graph *g = r->w->g;
+	const struct shape *s = &g->value[r->product].type.shape;
+	struct origin *from = NEW(a, 2, struct origin);
+	bool same;
+
+	if (!from)
+		return fail_mem(e);
+	*f = (struct attention_group){ .mask = "none", .window = -1, .count = 1, .heads = s->rank >= 4 ? length(g, r->product, 1) : 1,
+		                       .head_dim = length(g, r->q, -1), .value_dim = length(g, r->v, -1), .sink = r->sink,
+		                       .scale = r->scale * factor(g, r->q) * factor(g, r->kt), .softcap = r->softcap,
+		                       .rewritable = !r->shared && !r->changed };
+	f->kv_heads = f->heads;
+	if (s->rank < 4)
+		f->heads = f->kv_heads = merged_heads(g, r->q, f->head_dim);
+	trace(g, r->q, false, &from[0]);
+	trace(g, r->kt, false, &from[1]);
+	if (!same_source(g, r->q, r->kt, a, &same))
+		return fail_mem(e);
+	f->rope = is_turned(g, &from[0]);
+	f->qk_norm = is_normed(g, &from[0]);
+	f->kv_cache = is_cached(g, &from[1]);
+	for (int i = 0; i < r->nterm; i++)
+		TRY(describe_mask(g, r->q, r->term[i], r->condition[i] && r->hides[i], f, a, e));
+	f->kind = kind_of(f, !same && !f->kv_cache, s->rank >= 4);
+	return LINNET_OK;
+}
+
+/* The values normalised by n, and its output, when n is a softmax over rows: Softmax, or exponents over their sum and one more. */
+static bool softmax_of(const struct graph *g, const struct node *n, value_id *x, bool *sink)
+{
+	const struct node *ex, *sum;
+	int64_t axis = node_attr(n, "axis")->i;
+	double one;
+
+	*sink = false;
+	if (node_is(n, "Softmax")) {
+		int rank = g->value[n->in[0]].type.shape.rank;
+
+		*x = n->in[0];
+		return rank >= 2 && (axis == -1 || axis == rank - 1);
+	}
+	if (is_ms(n, "QLinearSoftmax")) {
+		*x = n->in[0];
+		return true;
+	}
+	if (!node_is(n, "Div"))
+		return false;
+	ex = value_from(g, n->in[0], "Exp");
+	sum = value_from(g, n->in[1], "Add");
+	for (int i = 0; ex && sum && i < 2; i++) {
+		const struct node *total = value_from(g, sum->in[i], "ReduceSum");
+		int count;
+
+		if (!total || total->in[0] != n->in[0] || !value_scalar(g, sum->in[1 - i], &one) || one != 1 || total->nin < 2 ||
+		    !value_ints(g, total->in[1], &axis, 1, &count) || count != 1 || (axis != -1 && axis != g->value[ex->in[0]].type.shape.rank - 1))
+			continue;
+		*x = ex->in[0];
+		*sink = true;
+		return true;
+	}
+	return false;
+}
+
+static enum linnet_code collect_kept(const struct view *w, const struct node *n, struct arena *a, bool *found, struct attention_group *f,
+                                     struct linnet_error *e)
+{
+	struct around r = { .w = w };
+	bool plus_one, apart;
+
+	*found = false;
+	if (!softmax_of(w->g, n, &r.softmax, &plus_one) || !walk_back(&r, r.softmax, 1, MAX_WALK) || !walk_on(&r, n->out[0], MAX_WALK) ||
+	    !same_scores(w->g, &r))
+		return LINNET_OK;
+	if (!masks_apart(&r, a, &apart))
+		return fail_mem(e);
+	*found = apart;
+	if (!apart)
+		return LINNET_OK;
+	r.sink = r.sink && !plus_one;
+	return describe_kept(&r, a, f, e);
 }
 
 /* ---- Gated units ---- */
@@ -518,7 +839,7 @@ static bool attention_alike(const struct attention_group *a, const struct attent
 	return same_words(a->kind, b->kind) && a->heads == b->heads && a->kv_heads == b->kv_heads && a->head_dim == b->head_dim &&
 	       a->value_dim == b->value_dim && a->causal == b->causal && same_words(a->mask, b->mask) && a->padding == b->padding &&
 	       a->window == b->window && fabs(a->scale - b->scale) <= 1e-6 * fabs(b->scale) && a->softcap == b->softcap && a->rope == b->rope &&
-	       a->qk_norm == b->qk_norm && a->kv_cache == b->kv_cache && a->sink == b->sink;
+	       a->qk_norm == b->qk_norm && a->kv_cache == b->kv_cache && a->sink == b->sink && a->rewritable == b->rewritable;
 }
 
 /* Groups are few: a copy with room for another. */
@@ -561,6 +882,9 @@ static enum linnet_code add_glu(struct recognised *r, struct arena *a, const str
 
 static enum linnet_code collect(const struct graph *g, struct arena *a, struct recognised *out, struct linnet_error *e)
 {
+	struct view w = { .g = g, .scratch = a };
+
+	TRY(graph_uses(g, a, &w.uses, e));
 	for (node_id id = 1; id < g->nnode; id++) {
 		const struct node *n = &g->node[id];
 		int norm;
@@ -578,6 +902,13 @@ static enum linnet_code collect(const struct graph *g, struct arena *a, struct r
 
 			TRY(describe(g, n, a, &f, e));
 			TRY(add_attention(out, a, &f, e));
+		} else {
+			struct attention_group f;
+			bool found;
+
+			TRY(collect_kept(&w, n, a, &found, &f, e));
+			if (found)
+				TRY(add_attention(out, a, &f, e));
 		}
 		if (is_glu(n)) {
 			struct glu_group f;

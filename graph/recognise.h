@@ -16,7 +16,9 @@ struct attention_group {
 	bool padding;        /* a padding mask on top of another */
 	int64_t window;      /* of sliding_window: visible keys when causal, else the reach to both sides; -1 */
 	double scale, softcap; /* softcap 0: none */
-	bool rope, qk_norm, kv_cache, sink;
+	bool rope, qk_norm, kv_cache;
+	bool sink;           /* one more logit in the softmax, whose probability goes nowhere */
+	bool rewritable;     /* false: scores or probabilities are used elsewhere, or changed between softmax and product */
 	int count;
 };
 

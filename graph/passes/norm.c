@@ -114,9 +114,14 @@ static enum linnet_code norm_mean(const struct view *w, const struct node *n, st
 	if (!is_row_mean(g, n) || !(z = square_root_of(g, n->in[0])))
 		return LINNET_OK;
 	add = value_user(w, n->out[0], &i);
-	if (!add || !node_is(add, "Add") || !value_scalar(g, add->in[1 - i], &eps) || !(eps > 0))
-		return LINNET_OK;
-	y = normalised(w, add->out[0], z);
+	if (add && node_is(add, "Add")) {
+		if (!value_scalar(g, add->in[1 - i], &eps) || !(eps >= 0))
+			return LINNET_OK;
+		y = normalised(w, add->out[0], z);
+	} else { /* an optimiser dropped an epsilon too small to count */
+		eps = 0;
+		y = normalised(w, n->out[0], z);
+	}
 	s = &g->value[z].type.shape;
 	if (!y || s->rank < 1 || !dim_is_int(s->d[s->rank - 1]))
 		return LINNET_OK;
@@ -148,9 +153,50 @@ static enum linnet_code norm_mean(const struct view *w, const struct node *n, st
 	return LINNET_OK;
 }
 
+/* A normalised value without scale whose users are products with rows: each is a norm of its own. */
+static enum linnet_code norm_rows(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct shape *s = &g->value[n->out[0]].type.shape;
+	bool layer = node_is(n, "LayerNormalization");
+	uint32_t first = w->uses.first[n->out[0]], last = w->uses.first[n->out[0] + 1];
+	struct attr attr[8];
+	uint32_t na = 0;
+	double one;
+	dim width;
+
+	(void)e;
+	if (last - first < 2 || s->rank < 1 || (n->nin > 2 && n->in[2]) || (n->nout > 1 && n->out[1]) ||
+	    !value_scalar(g, n->in[1], &one) || one != 1 || (node_attr(n, "axis")->i != -1 && node_attr(n, "axis")->i != s->rank - 1))
+		return LINNET_OK;
+	width = s->d[s->rank - 1];
+	for (uint32_t i = first; i < last; i++) {
+		const struct use *u = &w->uses.use[i];
+
+		if (!u->node || !node_is(&g->node[u->node], "Mul") || !is_row(g, g->node[u->node].in[1 - u->index], width))
+			return LINNET_OK;
+	}
+	for (uint32_t i = 0; i < n->nattr && na < 7; i++)
+		if (n->attr[i].given)
+			attr[na++] = n->attr[i];
+	attr[na] = (struct attr){ .name = NULL };
+	for (uint32_t i = first; i < last; i++) {
+		const struct use *u = &w->uses.use[i];
+		const struct node *mul = &g->node[u->node], *shift;
+		value_id bias = 0, in[3];
+
+		shift = layer ? row_op(w, mul->out[0], "Add", width, &bias) : NULL;
+		in[0] = n->in[0], in[1] = mul->in[1 - u->index], in[2] = bias;
+		patch_replace(p, shift ? shift->out[0] : mul->out[0], patch_node(p, n->op->name, *n->name ? n->name : "norm", in, bias ? 3 : 2, 1, attr));
+	}
+	return LINNET_OK;
+}
+
 static const struct rule rules[] = {
 	{ .name = "norm/mean", .doc = "rows divided by the root of their mean square become RMSNormalization or LayerNormalization", .anchor = "ReduceMean",
 	  .apply = norm_mean },
+	{ .name = "norm/rows", .doc = "one norm without scale that several rows scale becomes a norm for each", .anchor = "LayerNormalization", .apply = norm_rows },
+	{ .name = "norm/rows-rms", .doc = "the same for RMSNormalization", .anchor = "RMSNormalization", .apply = norm_rows },
 };
 
 const struct pass norm_pass = { .name = "norm", .doc = "Recognise layer and RMS normalisation", .kind = PASS_EXACT, PASS_RULES(rules) };
