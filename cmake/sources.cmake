@@ -90,6 +90,7 @@ set(FAST_SOURCES
 	ops/fast/rows.c
 	ops/fast/elementwise.c
 	ops/fast/gather.c
+	ops/fast/recurrent.c
 	ops/fast/integer.c
 	ops/fast/linear.c
 	ops/fast/nbits.c

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ops/fast/fast.h"
 #include "ops/op.h"
 
 /* ---- Activation functions ---- */
@@ -347,7 +348,7 @@ static const struct op rows[] = {
 		.types = { [T] = FLOATS, [T1] = SET(INT32) },
 		.agree = AGREE_ROUND,
 		.shape = shape_recurrent,
-		.kernel = recurrent,
+		.kernel = recurrent, .fast = FAST(&fast_recurrent),
 		.param = &rnn_cell,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
@@ -360,7 +361,7 @@ static const struct op rows[] = {
 		.types = { [T] = FLOATS, [T1] = SET(INT32) },
 		.agree = AGREE_ROUND,
 		.shape = shape_recurrent,
-		.kernel = recurrent,
+		.kernel = recurrent, .fast = FAST(&fast_recurrent),
 		.param = &gru_cell,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
@@ -373,7 +374,7 @@ static const struct op rows[] = {
 		.types = { [T] = FLOATS, [T1] = SET(INT32) },
 		.agree = AGREE_ROUND,
 		.shape = shape_recurrent,
-		.kernel = recurrent,
+		.kernel = recurrent, .fast = FAST(&fast_recurrent),
 		.param = &lstm_cell,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},

@@ -24,6 +24,7 @@
 	X(unary)                                                                                   \
 	X(binary)                                                                                  \
 	X(where)                                                                                   \
+	X(recurrent)                                                                               \
 	X(gather)                                                                                  \
 	X(transpose)                                                                               \
 	X(integer_matmul)                                                                          \
