@@ -91,6 +91,7 @@ set(FAST_SOURCES
 	ops/fast/elementwise.c
 	ops/fast/gather.c
 	ops/fast/recurrent.c
+	ops/fast/conv.c
 	ops/fast/integer.c
 	ops/fast/linear.c
 	ops/fast/nbits.c

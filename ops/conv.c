@@ -1,6 +1,7 @@
 /* Convolutions of 1 to 3 spatial axes, and Col2Im. Reference kernels, then rows. */
 #include <math.h>
 
+#include "ops/fast/fast.h"
 #include "ops/kernel.h"
 #include "ops/window.h"
 
@@ -398,6 +399,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_conv,
 		.kernel = conv,
+		.fast = FAST(&fast_conv),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{

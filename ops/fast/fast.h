@@ -24,6 +24,7 @@
 	X(unary)                                                                                   \
 	X(binary)                                                                                  \
 	X(where)                                                                                   \
+	X(conv)                                                                                    \
 	X(recurrent)                                                                               \
 	X(gather)                                                                                  \
 	X(transpose)                                                                               \

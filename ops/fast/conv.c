@@ -1,0 +1,211 @@
+/*
+ * Convolution in float32 of 1 to 3 spatial axes.
+ *
+ * In general: for a tile of output positions the elements under the window are laid out as rows, one a position, and multiplied by the weights,
+ * through BLAS, or by dot products when there are few positions. Windows of one tap without stride need no rows. One channel a group is done
+ * tap by tap along the last axis, which memory bounds; the rest is bound by arithmetic.
+ */
+#include <string.h>
+
+#include "ops/base/thread.h"
+#include "ops/blas.h"
+#include "ops/fast/fast.h"
+#include "ops/window.h"
+
+enum { ROOM = 1 << 16, FEW = 6, BLOCK = 64 }; /* floats of rows a tile; positions done by dots; output channels a piece when there are few tiles */
+
+struct conv_job {
+	const float *x, *w, *bias;
+	float *y, *room;
+	struct window win;
+	int64_t batch, groups, C, M;  /* channels a group, in and out */
+	int64_t plane, taps, K, P;    /* elements of an input channel; taps; C taps; positions */
+	int64_t tile, tiles, blocks, block; /* positions a tile; tiles; blocks of output channels, of so many */
+	int64_t pieces, slots;        /* each slot does every slots-th piece in its own part of the room */
+};
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Row p - from: the elements under the window at position p, by channel and tap; zeros where it reaches beyond the input. */
+static void lay_out(const struct conv_job *j, const float *x, int64_t from, int64_t to, float *restrict row)
+{
+	const struct window *w = &j->win;
+
+	for (int64_t p = from; p < to; p++, row += j->K) {
+		int64_t o[3] = { p / w->out[2] / w->out[1], p / w->out[2] % w->out[1], p % w->out[2] }, at[3];
+		struct span s[3];
+		bool whole = true;
+
+		for (int k = 0; k < 3; k++) {
+			s[k] = window_inside(w, k, o[k], w->in[k]);
+			at[k] = o[k] * w->stride[k] - w->begin[k];
+			whole = whole && s[k].from == 0 && s[k].to == w->taps[k];
+		}
+		if (!whole)
+			memset(row, 0, (size_t)j->K * sizeof *row);
+		for (int64_t c = 0; c < j->C; c++) {
+			const float *px = x + c * j->plane;
+			float *to_row = row + c * j->taps;
+
+			for (int64_t k0 = s[0].from; k0 < s[0].to; k0++)
+				for (int64_t k1 = s[1].from; k1 < s[1].to; k1++) {
+					const float *line = px + at3(w->in, at[0] + k0 * w->dilation[0], at[1] + k1 * w->dilation[1], 0);
+					float *taps = to_row + at3(w->taps, k0, k1, 0);
+
+					for (int64_t k2 = s[2].from; k2 < s[2].to; k2++)
+						taps[k2] = line[at[2] + k2 * w->dilation[2]];
+				}
+		}
+	}
+}
+
+static float dot(const float *restrict a, const float *restrict b, int64_t n)
+{
+	float s[16] = { 0 }, sum = 0;
+	int64_t i = 0;
+
+	for (; i + 16 <= n; i += 16)
+		for (int l = 0; l < 16; l++)
+			s[l] += a[i + l] * b[i + l];
+	for (int w = 8; w; w /= 2)
+		for (int l = 0; l < w; l++)
+			s[l] += s[l + w];
+	for (; i < n; i++)
+		sum += a[i] * b[i];
+	return s[0] + sum;
+}
+
+/* Output channels [m0, m1) of group g of sample n, at the positions of a tile. */
+static void general_piece(const struct conv_job *j, int64_t n, int64_t g, int64_t m0, int64_t m1, int64_t tile, float *room)
+{
+	int64_t from = tile * j->tile, to = least(from + j->tile, j->P), count = to - from;
+	const float *x = j->x + (n * j->groups + g) * j->C * j->plane, *w = j->w + (g * j->M + m0) * j->K;
+	float *y = j->y + ((n * j->groups + g) * j->M + m0) * j->P + from;
+	const struct window *win = &j->win;
+	bool plain = j->taps == 1 && j->P == j->plane;
+
+	for (int k = 0; k < 3; k++)
+		plain = plain && win->stride[k] == 1 && !win->begin[k];
+	if (plain && count > FEW) {
+		blas_sgemm(false, false, m1 - m0, count, j->C, 1, w, j->K, x + from, j->plane, 0, y, j->P);
+	} else {
+		lay_out(j, x, from, to, room);
+		if (count > FEW)
+			blas_sgemm(false, true, m1 - m0, count, j->K, 1, w, j->K, room, j->K, 0, y, j->P);
+		else
+			for (int64_t m = 0; m < m1 - m0; m++)
+				for (int64_t p = 0; p < count; p++)
+					y[m * j->P + p] = dot(w + m * j->K, room + p * j->K, j->K);
+	}
+	for (int64_t m = 0; j->bias && m < m1 - m0; m++)
+		for (int64_t p = 0; p < count; p++)
+			y[m * j->P + p] += j->bias[g * j->M + m0 + m];
+}
+
+/* The output positions along an axis at which tap k reads inside the input. */
+static struct span readers(const struct window *w, int axis, int64_t k)
+{
+	int64_t shift = w->begin[axis] - k * w->dilation[axis], s = w->stride[axis]; /* o s - shift in [0, in) */
+	int64_t from = shift <= 0 ? 0 : (shift + s - 1) / s, last = w->in[axis] - 1 + shift;
+	int64_t to = last < 0 ? 0 : last / s + 1;
+
+	return (struct span){ least(from, w->out[axis]), least(to, w->out[axis]) };
+}
+
+/* One output channel of one input channel, tap by tap. */
+static void depth_channel(const struct conv_job *j, int64_t n, int64_t channel)
+{
+	const struct window *w = &j->win;
+	const float *x = j->x + (n * j->groups + channel / j->M) * j->plane, *taps = j->w + channel * j->taps;
+	float *y = j->y + (n * j->groups * j->M + channel) * j->P, first = j->bias ? j->bias[channel] : 0;
+
+	for (int64_t p = 0; p < j->P; p++)
+		y[p] = first;
+	for (int64_t k0 = 0; k0 < w->taps[0]; k0++)
+		for (int64_t k1 = 0; k1 < w->taps[1]; k1++)
+			for (int64_t k2 = 0; k2 < w->taps[2]; k2++) {
+				struct span s0 = readers(w, 0, k0), s1 = readers(w, 1, k1), s2 = readers(w, 2, k2);
+				float f = *taps++;
+
+				for (int64_t o0 = s0.from; o0 < s0.to; o0++)
+					for (int64_t o1 = s1.from; o1 < s1.to; o1++) {
+						const float *restrict line = x + at3(w->in, o0 * w->stride[0] - w->begin[0] + k0 * w->dilation[0],
+						                                     o1 * w->stride[1] - w->begin[1] + k1 * w->dilation[1], 0);
+						float *restrict out = y + at3(w->out, o0, o1, 0);
+						int64_t shift = k2 * w->dilation[2] - w->begin[2];
+
+						if (w->stride[2] == 1)
+							for (int64_t o = s2.from; o < s2.to; o++)
+								out[o] += f * line[o + shift];
+						else
+							for (int64_t o = s2.from; o < s2.to; o++)
+								out[o] += f * line[o * w->stride[2] + shift];
+					}
+			}
+}
+
+static void conv_slot(void *ctx, int64_t slot)
+{
+	const struct conv_job *j = ctx;
+
+	for (int64_t i = slot; i < j->pieces; i += j->slots) {
+		int64_t tile = i % j->tiles, block = i / j->tiles % j->blocks, g = i / j->tiles / j->blocks % j->groups;
+
+		general_piece(j, i / j->tiles / j->blocks / j->groups, g, block * j->block, least((block + 1) * j->block, j->M), tile,
+		              j->room + slot * j->tile * j->K);
+	}
+}
+
+static void depth_piece(void *ctx, int64_t i)
+{
+	const struct conv_job *j = ctx;
+
+	depth_channel(j, i / (j->groups * j->M), i % (j->groups * j->M));
+}
+
+static bool conv_ok(const struct kernel_call *c)
+{
+	for (int i = 0; i < c->nin; i++)
+		if (c->in[i] && c->in[i]->dt != DT_FLOAT)
+			return false;
+	return true;
+}
+
+static enum linnet_code conv_run(struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0], *k = c->in[1];
+	struct shape sx = shape_of(x), sk = shape_of(k);
+	struct conv_job j = { .x = x->data, .w = k->data, .bias = c->nin > 2 && c->in[2] ? c->in[2]->data : NULL, .y = c->out[0]->data,
+	                      .batch = x->d[0], .groups = attr_get(c->op, c->attr, "group")->i, .C = k->d[1] };
+	struct linnet_error *e = c->e;
+	int threads = c->threads;
+
+	if (!c->out[0]->n)
+		return LINNET_OK;
+	TRY(window_read(c->op, c->attr, &sx, &sk, &j.win, e));
+	TRY(window_slide(NULL, c->op, c->attr, &j.win, e));
+	j.M = k->d[0] / j.groups;
+	j.plane = j.win.in[0] * j.win.in[1] * j.win.in[2];
+	j.taps = j.win.taps[0] * j.win.taps[1] * j.win.taps[2];
+	j.K = j.C * j.taps;
+	j.P = j.win.out[0] * j.win.out[1] * j.win.out[2];
+	if (c->out[0]->n * j.K < 1 << 15)
+		threads = 1;
+	if (j.C == 1) {
+		parallel_for(threads, j.batch * j.groups * j.M, depth_piece, &j);
+		return LINNET_OK;
+	}
+	j.tile = j.K ? ROOM / j.K : j.P;
+	j.tile = j.tile < 16 ? 16 : j.tile > 512 ? 512 : j.tile;
+	j.tile = least(j.tile, j.P);
+	j.tiles = (j.P + j.tile - 1) / j.tile;
+	j.block = j.batch * j.groups * j.tiles < 8 ? BLOCK : j.M;
+	j.blocks = (j.M + j.block - 1) / j.block;
+	j.pieces = j.batch * j.groups * j.blocks * j.tiles;
+	j.slots = least(j.pieces, threads);
+	TRY_NEW(j.room, c->scratch, j.slots * j.tile * j.K);
+	parallel_for(threads, j.slots, conv_slot, &j);
+	return LINNET_OK;
+}
+
+const struct fast FAST_KERNEL(conv) = { .name = "conv/float", .ok = conv_ok, .run = conv_run };
