@@ -162,7 +162,7 @@ target_link_libraries(linnet_converter PUBLIC linnet_runtime)
 
 layer(validate
 	validate/runner.c
-	validate/gen.c
+	validate/gen.c validate/gen_op.c
 	validate/compare.c
 	validate/locate.c
 	validate/pair.c

@@ -423,18 +423,18 @@ static enum linnet_code matmul_integer16(struct kernel_call *c)
 	return quant_sums(c, y);
 }
 
-/* The length of a vector that belongs to the columns of Y: a bias, or as `scalar` admits one number for all. */
+/* The length of a vector that belongs to the columns of Y (a number has one): a bias, or as `scalar` admits one number for all. */
 static enum linnet_code column_check(struct shape_call *c, int i, bool scalar, const char *what)
 {
 	const struct shape v = in_shape(c, i), *y = &c->out[0].shape;
 
-	if (!in_given(c, i) || v.rank < 0 || y->rank < 1)
+	if (!in_given(c, i) || v.rank < 0 || y->rank < 0)
 		return LINNET_OK;
 	if (scalar && (v.rank == 0 || shape_count(c->dims, &v, 0, v.rank) == 1))
 		return LINNET_OK;
 	if (v.rank != 1)
 		return scalar ? LINNET_OK : rank_check(c, i, 1, 1);
-	return length_join(c, what, y->d[y->rank - 1], v.d[0], NULL);
+	return length_join(c, what, y->rank ? y->d[y->rank - 1] : 1, v.d[0], NULL);
 }
 
 static enum linnet_code shape_integer_to_float(struct shape_call *c)

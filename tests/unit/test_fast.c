@@ -1,0 +1,164 @@
+/*
+ * Fast kernels against the reference, on drawn calls: at every level this machine has, on one and on three threads, with
+ * constants packed and not, in place where the kernel allows it.
+ *
+ * `test_fast [-n CASES] NAME ...` runs the rows of these operators alone.
+ */
+#include "tests/unit/drawn.h"
+
+enum { CASES = 200 };
+
+/* One way to call a fast kernel. */
+struct way {
+	const struct fast *fast;
+	int level, threads;
+	bool packed, inplace;
+};
+
+static int taken; /* calls of the current row that a fast kernel did */
+
+/* Kernels that rows name, and whether one of their calls was one for it. */
+static struct use {
+	const struct fast *fast;
+	bool used;
+} use[100];
+
+static struct use *use_of(const struct fast *f)
+{
+	int i = 0;
+
+	while (use[i].fast && use[i].fast != f)
+		i++;
+	assert_true(i + 1 < (int)(sizeof use / sizeof *use));
+	use[i].fast = f;
+	return &use[i];
+}
+
+/* Outputs as the reference's, of no defined content; output 0 in an input's memory when told so. */
+static void make_outputs(const struct call *c, struct tensor *const *want, struct tensor **got, struct arena *a)
+{
+	for (int i = 0; i < c->nout; i++) {
+		got[i] = NULL;
+		if (!c->wanted[i])
+			continue;
+		assert_false(tensor_new(a, want[i]->dt, want[i]->rank, want[i]->d, &got[i], NULL));
+		memset(got[i]->data, 0xa5, got[i]->bytes);
+	}
+}
+
+/* Whether it was a call for this kernel; then got[] is what it gave, or code is the error. */
+static bool run_fast(const struct call *c, const struct way *w, const struct tensor *const *want, struct arena *a, struct tensor **got,
+                     enum linnet_code *code, struct linnet_error *e)
+{
+	const struct tensor *in[CALL_MAX], *constant[CALL_MAX] = { NULL };
+	struct kernel_call k = { .op = c->op, .attr = c->attr, .nin = c->nin, .nout = c->nout, .in = in, .out = got, .scratch = a,
+		                 .threads = w->threads, .seed = 1, .e = e };
+	int at = -1;
+
+	memcpy(in, c->in, sizeof in);
+	for (int i = 1; i < c->nin && w->packed; i++)
+		constant[i] = in[i];
+	*code = w->fast->prepare ? w->fast->prepare(c->op, c->attr, c->nin, constant, a, &k.prepared, e) : LINNET_OK;
+	if (*code)
+		return true;
+	make_outputs(c, (struct tensor *const *)want, got, a);
+	if (w->fast->ok && !w->fast->ok(&k))
+		return false;
+	for (int i = 0; i < c->nin && w->inplace && at < 0; i++)
+		if (in[i] && !constant[i] && got[0] && in[i]->dt == got[0]->dt && in[i]->rank == got[0]->rank &&
+		    !memcmp(in[i]->d, got[0]->d, sizeof in[i]->d))
+			at = i;
+	if (at >= 0) {
+		memcpy(got[0]->data, in[at]->data, got[0]->bytes);
+		in[at] = got[0];
+	}
+	*code = w->fast->run(&k);
+	return true;
+}
+
+static void check_way(const struct call *c, struct way w, struct tensor *const *want, struct tensor **first, struct arena *a)
+{
+	static const char *const level[NLEVEL] = { "base", "avx2", "avx512" };
+	struct linnet_error e = { 0 };
+	struct tensor *got[CALL_MAX] = { NULL };
+	enum linnet_code code;
+	const char *how = arena_fmt(a, "%s at %s, %d threads%s%s", w.fast->name, level[w.level], w.threads, w.packed ? ", packed" : "",
+	                            w.inplace ? ", in place" : "");
+
+	if (!run_fast(c, &w, (const struct tensor *const *)want, a, got, &code, &e))
+		return;
+	taken++;
+	use_of(w.fast)->used = true;
+	if (code) {
+		complain_of(c, a, "%s: LINNET_%s %s", how, linnet_code_name(code), e.message);
+		return;
+	}
+	for (int i = 0; i < c->nout; i++) {
+		if (!got[i])
+			continue;
+		if (w.threads == 1 && !w.inplace)
+			first[i] = got[i];
+		else if (first[i] && !tensor_same(first[i], got[i]))
+			complain_of(c, a, "%s: output %d has other bits than on one thread", how, i);
+		compare_outputs(c, a, how, i, got[i], want[i]);
+	}
+}
+
+static void check_call(const struct call *c, struct tensor *const *want, struct arena *a)
+{
+	for (int level = 0; level <= (int)fast_level(); level++)
+		for (const struct fast_set *const *f = c->op->fast; *f; f++)
+			for (int packed = 0; packed <= ((*f)->at[level]->prepare != NULL); packed++) {
+				struct way w = { .fast = (*f)->at[level], .level = level, .threads = 1, .packed = packed };
+				struct tensor *first[CALL_MAX] = { NULL };
+
+				check_way(c, w, want, first, a);
+				w.threads = 3;
+				check_way(c, w, want, first, a);
+				w.inplace = w.fast->inplace;
+				if (w.inplace)
+					check_way(c, w, want, first, a);
+			}
+}
+
+static void check_row(const struct op *op)
+{
+	struct draw_count n = { 0 };
+
+	if (!op->fast || op->agree == AGREE_RANDOM)
+		return;
+	taken = 0;
+	while (n.good < cases(CASES) && n.tried < 60 * cases(CASES)) {
+		/* most kernels are for float */
+		struct call_opt opt = { .types = n.tried % 2 ? SET(FLOAT) | SET(INT8) | SET(UINT8) | SET(INT32) : 0, .extreme = n.tried % 8 == 7 };
+		struct tensor *want[CALL_MAX] = { NULL };
+		struct arena *a = arena_new();
+		struct call c;
+
+		if (draw_good(op, &opt, a, &c, want, &n))
+			check_call(&c, want, a);
+		arena_free(a);
+	}
+	check_count(op, &n, cases(CASES));
+	for (const struct fast_set *const *f = op->fast; *f; f++)
+		use_of((*f)->at[fast_level()]);
+	verbose("%s: %d calls drawn, %d executed, %d by fast kernels", row_title(op), n.tried, n.good, taken);
+}
+
+static void fast_kernels_agree(void **state)
+{
+	(void)state;
+	each_row(check_row);
+	for (int i = 0; use[i].fast; i++)
+		if (!use[i].used)
+			fail_msg("fast kernel %s: no drawn call is one for it", use[i].fast->name);
+	assert_int_equal(complaints, 0);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(fast_kernels_agree) };
+
+	read_arguments(argc, argv);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
