@@ -170,22 +170,26 @@ static bool is_circle(const struct tensor *t)
 	return turning;
 }
 
-/* Cosines and sines among what q is made of. */
+/* Cosines and sines, or halves turned, among what q is made of. */
 static bool is_turned(const struct graph *g, const struct origin *o)
 {
 	static const char *const turning[] = { "RotaryEmbedding", "Cos", "Sin", NULL };
+
+	bool turned = false, joined = false;
 
 	for (int i = 0; i < o->n; i++) {
 		const struct node *n = value_node(g, o->seen[i]);
 		const struct tensor *t = value_const(g, o->seen[i]);
 
+		turned = turned || (n && node_is(n, "Neg"));
+		joined = joined || (n && node_is(n, "Concat"));
 		if ((n && op_among(n, turning)) || (t && is_circle(t)))
 			return true;
 		for (int k = 0; t && t->n > 1 && k < i; k++)
 			if (value_const(g, o->seen[k]) && are_circle(t, value_const(g, o->seen[k])))
 				return true;
 	}
-	return false;
+	return turned && joined; /* [-x2, x1], times tables that are learned */
 }
 
 static bool is_normed(const struct graph *g, const struct origin *o)
@@ -222,8 +226,8 @@ static bool is_cached(const struct graph *g, const struct origin *o)
 /* The graph inputs whose data v depends on: of the widest rank, floats and booleans told apart. */
 struct sources {
 	bool each_pair, each_key; /* inputs [..., L, S]; inputs with a number for each key */
-	bool boolean, each_head;  /* of the former */
-	dim batch, rows;          /* of the queries */
+	bool boolean, real, each_head; /* of the former */
+	dim batch, rows, keys;    /* of the scores */
 	int64_t heads;
 };
 
@@ -245,8 +249,9 @@ static void mask_sources(const struct graph *g, value_id v, struct origin *o, st
 		if (r > 2 || (r == 2 && (d[0] == d[1] || (d[0] == s->rows && d[0] != s->batch)))) {
 			s->each_pair = true;
 			s->boolean = t->dt == DT_BOOL;
+			s->real = dtype_in(t->dt, FLOATS);
 			s->each_head = r > 2 && s->heads > 1 && d[r - 3] == s->heads && !s->boolean;
-		} else if (!single) {
+		} else if (!single && !(r == 1 && d[0] == s->rows && d[0] != s->keys)) { /* positions of queries are not for keys */
 			s->each_key = true;
 		}
 	}
@@ -337,9 +342,9 @@ static void structure(const struct tensor *t, bool given, struct attention_group
 static enum linnet_code describe_mask(const struct graph *g, value_id q, value_id mask, bool inverted, struct attention_group *f, struct arena *a,
                                       struct linnet_error *e)
 {
-	const struct shape *queries = &g->value[q].type.shape;
+	const struct shape *queries = &g->value[q].type.shape, *width = &g->value[mask].type.shape;
 	struct sources s = { .batch = queries->rank > 2 ? queries->d[0] : DIM_NONE, .rows = queries->rank > 2 ? queries->d[queries->rank == 3 ? 1 : 2] : DIM_NONE,
-		             .heads = f->heads };
+		             .keys = width->rank > 0 ? width->d[width->rank - 1] : DIM_NONE, .heads = f->heads };
 	struct origin *o = NEW(a, 1, struct origin);
 	const struct tensor *t;
 
@@ -357,6 +362,8 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
 	}
 	if (t && t->rank >= 2)
 		structure(t, s.each_key || s.each_pair, f);
+	if (s.each_pair && s.real && !s.each_head && !strcmp(f->mask, "relative_bias"))
+		f->mask = "additive";
 	if (s.each_pair && !strcmp(f->mask, "none"))
 		f->mask = s.each_head ? "relative_bias" : s.boolean ? "boolean" : "additive";
 	if (s.each_key) {
@@ -424,6 +431,8 @@ static void standard_sizes(const struct graph *g, const struct node *n, struct a
 		f->value_dim = length(g, v, 3);
 		if (f->head_dim < 0 && length(g, q, 2) > 0) /* channels attend to channels, tokens are contracted */
 			f->head_dim = f->value_dim = length(g, q, 2);
+		if (f->heads < 0 && f->kv_heads < 0 && length(g, q, 0) > 0) /* heads lie first, the batch second */
+			f->heads = length(g, q, 0), f->kv_heads = length(g, k, 0);
 		if (f->heads == 1 && f->kv_heads == 1)
 			f->heads = f->kv_heads = merged_heads(g, q, f->head_dim);
 	}
@@ -498,6 +507,8 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	f->rope = node_attr(n, "do_rotary")->i || is_turned(g, &from[0]);
 	f->qk_norm = is_normed(g, &from[0]) || input_named(n, "q_norm_weight");
 	f->kv_cache = input_named(n, "past_key") || input_named(n, "past") || is_cached(g, &from[1]);
+	if (k && from[0].projections && g->value[k].kind == VALUE_INPUT && g->value[k].type.shape.rank == 4)
+		f->kv_cache = true; /* keys of a memory, projected once */
 	f->sink = input_named(n, "head_sink") || node_attr(n, "smooth_softmax")->i > 0;
 	mask = input_named(n, contrib ? "attention_bias" : "attn_mask");
 	if (mask)
@@ -520,7 +531,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	if (n->nout > 3 && n->out[3])
 		f->rewritable = false;
 	made = value_node(g, q);
-	f->kind = kind_of(f, !same && !f->kv_cache, !(made && node_is(made, "Unsqueeze")));
+	f->kind = kind_of(f, !same && !(f->kv_cache && input_named(n, "past_key")) && !is_cached(g, &from[1]), !(made && node_is(made, "Unsqueeze")));
 	return LINNET_OK;
 }
 
@@ -544,8 +555,10 @@ static bool is_product(const struct graph *g, const struct node *n)
 {
 	int second = !strncmp(n->op->name, "QLinear", 7) ? 3 : 1;
 
-	return (node_is(n, "MatMul") || is_ms(n, "FusedMatMul") || node_is(n, "QLinearMatMul")) && (int)n->nin > second &&
-	       !is_weight(g, n->in[0], 6) && !is_weight(g, n->in[second], 6);
+	if (!(node_is(n, "MatMul") || is_ms(n, "FusedMatMul") || node_is(n, "QLinearMatMul")) || (int)n->nin <= second)
+		return false;
+	/* a constant for each head may be a memory of keys or values; for all, it is a projection */
+	return !is_weight(g, n->in[0], 6) && (!is_weight(g, n->in[second], 6) || g->value[n->in[second]].type.shape.rank > 2);
 }
 
 static bool walk_back(struct around *r, value_id v, double mul, int depth)
@@ -813,16 +826,18 @@ static bool is_attention(const struct node *n)
 	return node_is(n, "Attention") || (n->op->domain && !strcmp(n->op->domain, "com.microsoft") && op_among(n, names));
 }
 
-static int norm_of(const struct node *n)
+static int norm_of(const struct graph *g, const struct node *n)
 {
 	static const struct {
 		const char *name;
 		int kind;
-	} kinds[] = { { "LayerNormalization", NORM_LAYER }, { "SkipLayerNormalization", NORM_LAYER }, { "EmbedLayerNormalization", NORM_LAYER },
+	} kinds[] = { { "LayerNormalization", NORM_LAYER }, { "SkipLayerNormalization", NORM_LAYER }, { "EmbedLayerNormalization", NORM_LAYER }, { "QEmbedLayerNormalization", NORM_LAYER },
 		      { "RMSNormalization", NORM_RMS }, { "SimplifiedLayerNormalization", NORM_RMS },
 		      { "SkipSimplifiedLayerNormalization", NORM_RMS }, { "GroupNormalization", NORM_GROUP }, { "GroupNorm", NORM_GROUP },
 		      { "SkipGroupNorm", NORM_GROUP }, { "BatchNormalization", NORM_BATCH } };
 
+	if (node_is(n, "InstanceNormalization")) /* of groups of channels as one channel each */
+		return value_from(g, n->in[0], "Reshape") && g->value[n->in[0]].type.shape.rank == 3 ? NORM_GROUP : -1;
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
 		if (!strcmp(n->op->name, kinds[i].name))
 			return kinds[i].kind;
@@ -894,7 +909,7 @@ static enum linnet_code collect(const struct graph *g, struct arena *a, struct r
 		for (uint32_t i = 0; i < n->nattr; i++)
 			if (n->attr[i].kind == ATTR_GRAPH)
 				TRY(collect(n->attr[i].g, a, out, e));
-		norm = norm_of(n);
+		norm = norm_of(g, n);
 		if (norm >= 0)
 			out->norm[norm]++;
 		if (is_attention(n)) {

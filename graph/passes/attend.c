@@ -333,7 +333,7 @@ static value_id make_mask(struct patch *p, const struct scores *s, value_id soft
 		widest = r > widest ? r : widest;
 		mask = mask ? patch_node(p, "Add", "mask", PATCH_IN(mask, t), 1, NULL) : t;
 	}
-	if (!mask || (rank == 4 && widest <= 4) || (rank <= 3 && widest <= 2))
+	if (!mask || widest <= 2 || (rank == 4 && widest <= 4))
 		return mask;
 	if (rank == 3)
 		return patch_node(p, "Unsqueeze", "mask", PATCH_IN(mask, patch_ints(p, (int64_t[]){ 1 }, 1, "axes")), 1, NULL);
@@ -349,6 +349,22 @@ static bool ranks_known(const struct graph *g, const value_id *v, int n)
 }
 
 /* Masks of 5-D scores, and terms wider than the scores, are left alone. */
+/* Scores [B, Hkv, G, L, S] of queries in groups, with keys and values [B, Hkv, 1, S, D]. */
+static bool are_grouped(const struct graph *g, value_id q, value_id k, value_id v)
+{
+	const struct shape *a = &g->value[q].type.shape;
+
+	if (a->rank != 5 || a->d[2] == 1)
+		return false;
+	for (int i = 0; i < 2; i++) {
+		const struct shape *b = &g->value[i ? v : k].type.shape;
+
+		if (b->rank != 5 || b->d[0] != a->d[0] || b->d[1] != a->d[1] || b->d[2] != 1)
+			return false;
+	}
+	return true;
+}
+
 static bool masks_fit(const struct graph *g, const struct scores *s, int rank)
 {
 	for (int i = 0; i < s->nterm; i++) {
@@ -398,6 +414,7 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	enum dtype dt;
 	struct attr attr[4];
 	int na = 0;
+	bool grouped;
 
 	(void)e;
 	if (shape->rank < 2)
@@ -415,15 +432,26 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	dt = g->value[s.q].type.dt;
 	if (g->value[s.kt].type.dt != dt || g->value[o.v].type.dt != dt || !(s.scale > 0) || !isfinite(s.scale))
 		return LINNET_OK;
-	if (shape->rank == g->value[s.q].type.shape.rank && ys->rank == shape->rank &&
+	grouped = ys->rank == 5 && are_grouped(g, s.turned ? s.kt : s.q, s.turned ? s.q : s.kt, o.v);
+	if (!grouped && shape->rank == g->value[s.q].type.shape.rank && ys->rank == shape->rank &&
 	    !leads_fit(g, s.turned ? s.kt : s.q, s.turned ? s.q : s.kt, o.v))
 		return LINNET_OK;
 	k = s.turned ? s.q : transpose_last(p, s.kt, g->value[s.kt].type.shape.rank, "k");
 	q = s.turned ? transpose_last(p, s.kt, g->value[s.kt].type.shape.rank, "q") : s.q;
 	v = o.transposed ? transpose_last(p, o.v, g->value[o.v].type.shape.rank, "v") : o.v;
-	q = as_heads(p, q, &g->value[s.turned ? s.kt : s.q].type.shape, x, shape, "q");
-	k = as_heads(p, k, &g->value[s.turned ? s.q : s.kt].type.shape, x, shape, "k");
-	v = as_heads(p, v, &g->value[o.v].type.shape, x, shape, "v");
+	if (grouped) {
+		value_id one = patch_ints(p, (int64_t[]){ 2 }, 1, "axis");
+		value_id lead = patch_node(p, "Concat", "shape", PATCH_IN(dims_of(p, q, 0, 1, false), patch_ints(p, (int64_t[]){ -1 }, 1, "heads"),
+		                                                          dims_of(p, q, -2, 0, true)), 1, (struct attr[]){ attr_int("axis", 0), { .name = NULL } });
+
+		q = patch_node(p, "Reshape", "q", PATCH_IN(q, lead), 1, NULL);
+		k = patch_node(p, "Squeeze", "k", PATCH_IN(k, one), 1, NULL);
+		v = patch_node(p, "Squeeze", "v", PATCH_IN(v, one), 1, NULL);
+	} else {
+		q = as_heads(p, q, &g->value[s.turned ? s.kt : s.q].type.shape, x, shape, "q");
+		k = as_heads(p, k, &g->value[s.turned ? s.q : s.kt].type.shape, x, shape, "k");
+		v = as_heads(p, v, &g->value[o.v].type.shape, x, shape, "v");
+	}
 	mask = make_mask(p, &s, x, dt);
 	attr[na++] = attr_float("scale", s.scale);
 	if (s.softcap > 0)
@@ -506,7 +534,7 @@ static bool scale_of(const struct graph *g, const struct node *n, double *scale)
 
 enum { MAX_LAYOUT = 5 };
 
-/* q or k = x * c, before layout steps or without: the factor moves into `scale`. */
+/* q or k = x * c, before layout steps and turning or without: the factor moves into `scale`. */
 static enum linnet_code attend_scale(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	const struct graph *g = w->g;
@@ -521,7 +549,8 @@ static enum linnet_code attend_scale(const struct view *w, const struct node *n,
 		const struct node *m = value_node(g, in[i]), *layout[MAX_LAYOUT];
 		int at, steps = 0;
 
-		while (m && steps < MAX_LAYOUT && (node_is(m, "Transpose") || node_is(m, "Reshape") || node_is(m, "Unsqueeze") || node_is(m, "Squeeze"))) {
+		while (m && steps < MAX_LAYOUT && (node_is(m, "Transpose") || node_is(m, "Reshape") || node_is(m, "Unsqueeze") || node_is(m, "Squeeze") ||
+		                                        node_is(m, "RotaryEmbedding"))) {
 			layout[steps++] = m;
 			m = value_node(g, m->in[0]);
 		}
@@ -537,14 +566,17 @@ static enum linnet_code attend_scale(const struct view *w, const struct node *n,
 		in[i] = m->in[at];
 		while (steps--) {
 			const struct node *step = layout[steps];
-			struct attr attr[4];
+			struct attr attr[8];
+			value_id again[4] = { in[i] };
 			uint32_t na = 0;
 
-			for (uint32_t k = 0; k < step->nattr && na < 3; k++)
+			for (uint32_t k = 1; k < step->nin && k < 4; k++)
+				again[k] = step->in[k];
+			for (uint32_t k = 0; k < step->nattr && na < 7; k++)
 				if (step->attr[k].given)
 					attr[na++] = step->attr[k];
 			attr[na] = (struct attr){ .name = NULL };
-			in[i] = patch_op(p, step->op, i == Q ? "q" : "k", (const value_id[]){ in[i], step->nin > 1 ? step->in[1] : 0 }, step->nin, 1, attr);
+			in[i] = patch_op(p, step->op, i == Q ? "q" : "k", again, step->nin, 1, attr);
 		}
 		attention_again(p, n, in, (struct attr[]){ attr_float("scale", scale * c), { .name = NULL } });
 		return LINNET_OK;

@@ -143,6 +143,24 @@ static enum linnet_code glu_activation(const struct view *w, const struct node *
 
 /* ---- The unit ---- */
 
+static bool is_ms(const struct node *n, const char *name)
+{
+	return n->op->domain && !strcmp(n->op->domain, "com.microsoft") && !strcmp(n->op->name, name);
+}
+
+/* A constant, a narrow one widened, or those of chosen experts. */
+static bool is_weight(const struct graph *g, value_id v)
+{
+	for (int steps = 0; steps < 6 && !value_const(g, v); steps++) {
+		const struct node *n = value_node(g, v);
+
+		if (!n || !(node_is(n, "Gather") || node_is(n, "GatherND") || node_is(n, "Transpose") || node_is(n, "Cast") || node_is(n, "DequantizeLinear")))
+			return false;
+		v = n->in[0];
+	}
+	return value_const(g, v) != NULL;
+}
+
 /* What v is a projection of: x when v comes from MatMul or Gemm of x and a constant (or Conv), through bias, layout and halving; else 0. */
 static value_id projected(const struct graph *g, value_id v, const struct node **projection)
 {
@@ -152,13 +170,30 @@ static value_id projected(const struct graph *g, value_id v, const struct node *
 		const struct node *n = value_node(g, v);
 		const char *const *t = through;
 
+		if (n && is_ms(n, "MatMulNBits")) {
+			*projection = n;
+			return n->in[0];
+		}
 		if (!n || n->op->domain)
 			return 0;
 		*projection = n;
+		if (node_is(n, "MatMulInteger") && value_const(g, n->in[1])) {
+			const struct node *whole = value_from(g, n->in[0], "DynamicQuantizeLinear");
+
+			return whole ? whole->in[0] : n->in[0];
+		}
+		if (node_is(n, "Mul") || node_is(n, "Cast")) { /* integers back to numbers, with the scales of both sides */
+			const struct node *cast = value_from(g, n->in[0], "Cast");
+
+			if (node_is(n, "Cast") ? !value_from(g, n->in[0], "MatMulInteger") : !cast || !value_from(g, cast->in[0], "MatMulInteger"))
+				return 0;
+			v = n->in[0];
+			continue;
+		}
 		if (node_is(n, "MatMul"))
-			return value_const(g, n->in[1]) ? n->in[0] : value_const(g, n->in[0]) ? n->in[1] : 0;
+			return is_weight(g, n->in[1]) ? n->in[0] : is_weight(g, n->in[0]) ? n->in[1] : 0;
 		if (node_is(n, "Gemm") || node_is(n, "Conv"))
-			return value_const(g, n->in[1]) ? n->in[0] : 0;
+			return is_weight(g, n->in[1]) ? n->in[0] : 0;
 		if (node_is(n, "Add")) {
 			int bias = value_const(g, n->in[0]) ? 0 : 1;
 
@@ -181,7 +216,7 @@ static value_id source(const struct graph *g, value_id x)
 {
 	const struct node *n;
 
-	while ((n = value_node(g, x)) != NULL && (node_is(n, "Reshape") || node_is(n, "Transpose") || node_is(n, "Flatten")))
+	while ((n = value_node(g, x)) != NULL && (node_is(n, "Reshape") || node_is(n, "Transpose") || node_is(n, "Flatten") || node_is(n, "Unsqueeze")))
 		x = n->in[0];
 	return x;
 }
@@ -194,6 +229,15 @@ static const char *activation(const struct graph *g, value_id v, value_id *gate,
 
 	*gate = v;
 	*alpha = 1;
+	if (n && (is_ms(n, "Gelu") || (is_ms(n, "FastGelu") && (n->nin < 2 || !n->in[1])))) {
+		*gate = n->in[0];
+		return is_ms(n, "Gelu") ? "gelu" : "gelu_tanh";
+	}
+	if (n && is_ms(n, "QuickGelu")) {
+		*gate = n->in[0];
+		*alpha = node_attr(n, "alpha")->f;
+		return "swish";
+	}
 	if (!n || n->op->domain)
 		return "identity";
 	if (node_is(n, "Max"))

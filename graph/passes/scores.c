@@ -82,7 +82,21 @@ static bool read_contraction(struct text equation, struct contraction *c)
 			c->sum = c->in[k][i];
 			sums += k == 0;
 		}
-	return rows == 1 && columns == 1 && sums == 1 && c->nbatch > 0;
+	if (rows != 1 || columns != 1 || sums != 1 || c->nbatch == 0)
+		return false;
+	/* the order of the batch axes that turns least: that of a term where they come first */
+	for (int i = 0; i < 3; i++) {
+		const char *term = i ? c->in[i - 1] : c->out;
+		int k = 0;
+
+		while (k < c->nbatch && position(c->batch, c->nbatch, term[k]) >= 0)
+			k++;
+		if (k == c->nbatch) {
+			memmove(c->batch, term, (size_t)k);
+			break;
+		}
+	}
+	return true;
 }
 
 /* v with axes `from` put in the order `to`. */
@@ -188,13 +202,13 @@ static enum linnet_code scores_softmax(const struct view *w, const struct node *
 static enum linnet_code scores_rows(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	const struct graph *g = w->g;
-	const struct node *before = value_from(g, n->in[0], "Reshape"), *after = value_user(w, n->out[0], NULL);
+	const struct node *before = value_node(g, n->in[0]), *after = value_user(w, n->out[0], NULL);
 	const struct shape *flat = &g->value[n->in[0]].type.shape, *s;
 	struct attr last[] = { attr_int("axis", -1), { .name = NULL } };
 	int64_t axis = node_attr(n, "axis")->i;
 
 	(void)e;
-	if (!before || !after || !node_is(after, "Reshape") || flat->rank < 1 || (axis != -1 && axis != flat->rank - 1))
+	if (!before || !(node_is(before, "Reshape") || node_is(before, "Flatten")) || !after || !node_is(after, "Reshape") || flat->rank < 1 || (axis != -1 && axis != flat->rank - 1))
 		return LINNET_OK;
 	s = &g->value[before->in[0]].type.shape;
 	if (s->rank < 1 || s->d[s->rank - 1] != flat->d[flat->rank - 1] || !shape_equal(s, &g->value[after->out[0]].type.shape))
