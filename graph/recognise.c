@@ -724,6 +724,7 @@ static bool softmax_of(const struct graph *g, const struct node *n, value_id *x,
 	const struct node *ex, *sum;
 	int64_t axis = node_attr(n, "axis")->i;
 	double one;
+	int count;
 
 	*sink = false;
 	if (node_is(n, "Softmax")) {
@@ -739,10 +740,15 @@ static bool softmax_of(const struct graph *g, const struct node *n, value_id *x,
 	if (!node_is(n, "Div"))
 		return false;
 	ex = value_from(g, n->in[0], "Exp");
+	sum = value_from(g, n->in[1], "ReduceSum");
+	if (ex && sum && sum->in[0] == n->in[0] && sum->nin > 1 && value_ints(g, sum->in[1], &axis, 1, &count) && count == 1 &&
+	    (axis == -1 || axis == g->value[ex->in[0]].type.shape.rank - 1)) { /* without the maximum: it may overflow where Softmax does not */
+		*x = ex->in[0];
+		return true;
+	}
 	sum = value_from(g, n->in[1], "Add");
 	for (int i = 0; ex && sum && i < 2; i++) {
 		const struct node *total = value_from(g, sum->in[i], "ReduceSum");
-		int count;
 
 		if (!total || total->in[0] != n->in[0] || !value_scalar(g, sum->in[1 - i], &one) || one != 1 || total->nin < 2 ||
 		    !value_ints(g, total->in[1], &axis, 1, &count) || count != 1 || (axis != -1 && axis != g->value[ex->in[0]].type.shape.rank - 1))

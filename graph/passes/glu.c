@@ -112,7 +112,7 @@ static bool is_tanh_argument(const struct view *w, value_id t, value_id x)
 	return false;
 }
 
-/* 0.5 x (1 + erf(x / sqrt 2)) and its tanh approximation; x sigmoid(x). */
+/* 0.5 x (1 + erf(x / sqrt 2)) and its tanh approximation; x sigmoid(c x). */
 static enum linnet_code glu_activation(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	const struct graph *g = w->g;
@@ -132,6 +132,8 @@ static enum linnet_code glu_activation(const struct view *w, const struct node *
 			patch_replace(p, n->out[0], patch_node(p, "Gelu", n->name, PATCH_IN(x), 1, NULL));
 		else if (f.c == 0.5 && tanh && is_tanh_argument(w, tanh->in[0], x))
 			patch_replace(p, n->out[0], patch_node(p, "Gelu", n->name, PATCH_IN(x), 1, approximate));
+		else if (f.c == 1 && sigmoid && sigmoid->in[0] != x && power_of(w, sigmoid->in[0], x, 1, &c) && c > 0)
+			patch_replace(p, n->out[0], patch_node(p, "Swish", n->name, PATCH_IN(x), 1, (struct attr[]){ attr_float("alpha", c), { .name = NULL } }));
 		else if (f.c == 1 && sigmoid && sigmoid->in[0] == x)
 			patch_replace(p, n->out[0], patch_node(p, "Swish", n->name, PATCH_IN(x), 1, NULL));
 		else
@@ -293,7 +295,7 @@ static enum linnet_code glu_product(const struct view *w, const struct node *n, 
 }
 
 static const struct rule rules[] = {
-	{ .name = "glu/activation", .doc = "spelled out, x sigmoid(x) becomes Swish and both forms of the Gaussian error unit Gelu", .anchor = "Mul",
+	{ .name = "glu/activation", .doc = "spelled out, x sigmoid(c x) becomes Swish and both forms of the Gaussian error unit Gelu", .anchor = "Mul",
 	  .apply = glu_activation },
 	{ .name = "glu/product", .doc = "an activated projection times another projection of the same value becomes GLU", .anchor = "Mul",
 	  .apply = glu_product },

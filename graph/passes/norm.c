@@ -56,7 +56,7 @@ static value_id normalised(const struct view *w, value_id a, value_id z)
 	if (node_is(n, "Pow") && i == 0 && value_scalar(g, n->in[1], &c) && c == -0.5) {
 		n = value_user(w, n->out[0], &i);
 	} else {
-		if (!node_is(n, "Sqrt"))
+		if (!node_is(n, "Sqrt") && !(node_is(n, "Pow") && i == 0 && value_scalar(g, n->in[1], &c) && c == 0.5))
 			return 0;
 		n = value_user(w, n->out[0], &i);
 		if (n && node_is(n, "Div") && i == 1 && n->in[0] == z)
@@ -192,7 +192,31 @@ static enum linnet_code norm_rows(const struct view *w, const struct node *n, st
 	return LINNET_OK;
 }
 
+/* A sum over the last axis divided by its length. */
+static enum linnet_code norm_sum(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *sum = value_from(g, n->in[0], "ReduceSum");
+	const struct shape *s;
+	int64_t axis;
+	int count;
+	double c;
+
+	(void)e;
+	if (!sum || sum->nin < 2 || !value_scalar(g, n->in[1], &c) || !value_ints(g, sum->in[1], &axis, 1, &count) || count != 1)
+		return LINNET_OK;
+	s = &g->value[sum->in[0]].type.shape;
+	if (s->rank < 1 || (axis != -1 && axis != s->rank - 1) || !dim_is_int(s->d[s->rank - 1]) || c != (double)s->d[s->rank - 1] || c < 1 ||
+	    !dtype_in(g->value[sum->in[0]].type.dt, FLOATS) || g->value[n->in[1]].type.shape.rank > g->value[n->in[0]].type.shape.rank)
+		return LINNET_OK;
+	patch_replace(p, n->out[0],
+	              patch_node(p, "ReduceMean", *n->name ? n->name : "mean", sum->in, 2, 1,
+	                         (struct attr[]){ attr_int("keepdims", node_attr(sum, "keepdims")->i), { .name = NULL } }));
+	return LINNET_OK;
+}
+
 static const struct rule rules[] = {
+	{ .name = "norm/sum", .doc = "a row's sum over its length becomes ReduceMean", .anchor = "Div", .apply = norm_sum },
 	{ .name = "norm/mean", .doc = "rows divided by the root of their mean square become RMSNormalization or LayerNormalization", .anchor = "ReduceMean",
 	  .apply = norm_mean },
 	{ .name = "norm/rows", .doc = "one norm without scale that several rows scale becomes a norm for each", .anchor = "LayerNormalization", .apply = norm_rows },

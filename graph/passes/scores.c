@@ -12,8 +12,8 @@
 
 enum { LABELS = 26 * 2 };
 
-/* Labels of one term of an equation; false with an ellipsis, a label twice or too many. */
-static bool read_labels(const char **s, const char *end, char *out, int *n)
+/* Labels of one term of an equation, the axes of an ellipsis called 0, 1, ...; false with a label twice or too many. */
+static bool read_labels(const char **s, const char *end, int ellipsis, char *out, int *n)
 {
 	*n = 0;
 	for (; *s < end && **s != ',' && **s != '-'; ++*s) {
@@ -21,6 +21,14 @@ static bool read_labels(const char **s, const char *end, char *out, int *n)
 
 		if (c == ' ')
 			continue;
+		if (c == '.') {
+			if (end - *s < 3 || (*s)[1] != '.' || (*s)[2] != '.' || ellipsis < 0 || *n + ellipsis > MAX_RANK || memchr(out, '0', (size_t)*n))
+				return false;
+			for (int i = 0; i < ellipsis; i++)
+				out[(*n)++] = (char)('0' + i);
+			*s += 2;
+			continue;
+		}
 		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) || *n == MAX_RANK || memchr(out, c, (size_t)*n))
 			return false;
 		out[(*n)++] = c;
@@ -43,17 +51,17 @@ static int position(const char *labels, int n, char c)
 }
 
 /* A batched product of matrices: at least one batch axis, one axis of each operand alone, one contracted. */
-static bool read_contraction(struct text equation, struct contraction *c)
+static bool read_contraction(struct text equation, int ellipsis, struct contraction *c)
 {
 	const char *s = equation.p, *end = s + equation.n;
 	int sums = 0, rows = 0, columns = 0;
 
 	memset(c, 0, sizeof *c);
-	if (!read_labels(&s, end, c->in[0], &c->nin[0]) || s == end || *s++ != ',' || !read_labels(&s, end, c->in[1], &c->nin[1]) ||
+	if (!read_labels(&s, end, ellipsis, c->in[0], &c->nin[0]) || s == end || *s++ != ',' || !read_labels(&s, end, ellipsis, c->in[1], &c->nin[1]) ||
 	    end - s < 2 || s[0] != '-' || s[1] != '>')
 		return false;
 	s += 2;
-	if (!read_labels(&s, end, c->out, &c->nout) || s != end)
+	if (!read_labels(&s, end, ellipsis, c->out, &c->nout) || s != end)
 		return false;
 	for (int i = 0; i < c->nout; i++) {
 		bool a = position(c->in[0], c->nin[0], c->out[i]) >= 0, b = position(c->in[1], c->nin[1], c->out[i]) >= 0;
@@ -113,6 +121,20 @@ static value_id ordered(struct patch *p, value_id v, const char *from, const cha
 	return still ? v : patch_node(p, "Transpose", hint, PATCH_IN(v), 1, attr);
 }
 
+/* Axes that "..." stands for in the first term, which is as many as in the others where they do not broadcast; -1 without one. */
+static int ellipsis_rank(const struct graph *g, const struct node *n)
+{
+	struct text t = node_attr(n, "equation")->s;
+	int letters = 0, rank = g->value[n->in[0]].type.shape.rank;
+	bool dots = false;
+
+	for (size_t i = 0; i < t.n && t.p[i] != ','; i++) {
+		letters += t.p[i] != ' ' && t.p[i] != '.';
+		dots = dots || t.p[i] == '.';
+	}
+	return dots && rank >= letters ? rank - letters : -1;
+}
+
 static enum linnet_code scores_einsum(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	const struct graph *g = w->g;
@@ -122,7 +144,7 @@ static enum linnet_code scores_einsum(const struct view *w, const struct node *n
 	int r;
 
 	(void)e;
-	if (n->nin != 2 || !read_contraction(node_attr(n, "equation")->s, &c) || !dtype_in(g->value[n->in[0]].type.dt, FLOATS))
+	if (n->nin != 2 || !read_contraction(node_attr(n, "equation")->s, ellipsis_rank(g, n), &c) || !dtype_in(g->value[n->in[0]].type.dt, FLOATS))
 		return LINNET_OK;
 	r = c.nbatch + 2;
 	for (int k = 0; k < 2; k++) {
@@ -145,6 +167,37 @@ static enum linnet_code scores_einsum(const struct view *w, const struct node *n
 	b = ordered(p, n->in[!c.first], c.in[!c.first], right, r, "right");
 	y = patch_node(p, "MatMul", *n->name ? n->name : "product", PATCH_IN(a, b), 1, NULL);
 	patch_replace(p, n->out[0], ordered(p, y, result, c.out, r, "product"));
+	return LINNET_OK;
+}
+
+/* com.microsoft.FusedMatMul: alpha a b, each turned or not. */
+static enum linnet_code scores_fused(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	value_id in[2], y;
+
+	(void)e;
+	if (strcmp(n->op->name, "FusedMatMul") != 0 || !n->op->domain || strcmp(n->op->domain, "com.microsoft") != 0 ||
+	    node_attr(n, "transBatchA")->i || node_attr(n, "transBatchB")->i)
+		return LINNET_OK;
+	for (int k = 0; k < 2; k++) {
+		int r = g->value[n->in[k]].type.shape.rank;
+		int64_t perm[MAX_RANK] = { 0 };
+
+		in[k] = n->in[k];
+		if (!node_attr(n, k ? "transB" : "transA")->i)
+			continue;
+		if (r < 2)
+			return LINNET_OK;
+		for (int i = 0; i < r; i++)
+			perm[i] = i < r - 2 ? i : 2 * r - 3 - i;
+		in[k] = patch_node(p, "Transpose", k ? "right" : "left", PATCH_IN(in[k]), 1,
+		                   (struct attr[]){ attr_ints("perm", perm, (size_t)r), { .name = NULL } });
+	}
+	y = patch_node(p, "MatMul", *n->name ? n->name : "product", in, 2, 1, NULL);
+	if (node_attr(n, "alpha")->f != 1)
+		y = patch_node(p, "Mul", "scaled", PATCH_IN(y, patch_float(p, g->value[n->out[0]].type.dt, node_attr(n, "alpha")->f, "alpha")), 1, NULL);
+	patch_replace(p, n->out[0], y);
 	return LINNET_OK;
 }
 
@@ -195,6 +248,48 @@ static enum linnet_code scores_softmax(const struct view *w, const struct node *
 		return LINNET_OK;
 	y = patch_node(p, "Softmax", "softmax", PATCH_IN(x), 1, attr);
 	patch_replace(p, n->out[0], patch_node(p, "MatMul", *product->name ? product->name : "product", PATCH_IN(y, product->in[1]), 1, NULL));
+	return LINNET_OK;
+}
+
+/* e times the reciprocal of its sum. */
+static enum linnet_code scores_reciprocal(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+
+	(void)e;
+	for (int i = 0; i < 2; i++) {
+		const struct node *r = value_from(g, n->in[i], "Reciprocal"), *sum = r ? value_from(g, r->in[0], "ReduceSum") : NULL;
+		int64_t axis;
+		value_id x;
+
+		if (!sum || sum->in[0] != n->in[1 - i] || !reduces_one(g, sum, &axis) || !(x = exponents(g, sum->in[0], axis)))
+			continue;
+		patch_replace(p, n->out[0],
+		              patch_node(p, "Softmax", "softmax", PATCH_IN(x), 1, (struct attr[]){ attr_int("axis", axis), { .name = NULL } }));
+		return LINNET_OK;
+	}
+	return LINNET_OK;
+}
+
+/* exp(x - logsumexp(x)), and exp of LogSoftmax, which is the same. */
+static enum linnet_code scores_exp(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *log = value_from(g, n->in[0], "LogSoftmax"), *sub = value_from(g, n->in[0], "Sub"),
+	                  *total = sub ? value_from(g, sub->in[1], "ReduceLogSumExp") : NULL;
+	value_id x = 0;
+	int64_t axis = 0;
+
+	(void)e;
+	if (log) {
+		axis = node_attr(log, "axis")->i;
+		x = log->in[0];
+	} else if (total && total->in[0] == sub->in[0] && reduces_one(g, total, &axis)) {
+		x = total->in[0];
+	}
+	if (x)
+		patch_replace(p, n->out[0],
+		              patch_node(p, "Softmax", "softmax", PATCH_IN(x), 1, (struct attr[]){ attr_int("axis", axis), { .name = NULL } }));
 	return LINNET_OK;
 }
 
@@ -312,7 +407,10 @@ static enum linnet_code scores_swap(const struct view *w, const struct node *n, 
 
 static const struct rule rules[] = {
 	{ .name = "scores/einsum", .doc = "Einsum of two operands with batch axes that is a product of matrices becomes MatMul", .anchor = "Einsum", .apply = scores_einsum },
+	{ .name = "scores/fused", .doc = "com.microsoft.FusedMatMul becomes Transpose, MatMul and Mul", .apply = scores_fused },
 	{ .name = "scores/softmax", .doc = "exp(x - max x) over its sum, before or behind the product with values, becomes Softmax", .anchor = "Div", .apply = scores_softmax },
+	{ .name = "scores/reciprocal", .doc = "exp(x - max x) times the reciprocal of its sum becomes Softmax", .anchor = "Mul", .apply = scores_reciprocal },
+	{ .name = "scores/exp", .doc = "exp(x - logsumexp x) and the exponential of LogSoftmax become Softmax", .anchor = "Exp", .apply = scores_exp },
 	{ .name = "scores/rows", .doc = "Softmax between Reshapes that keep its axis and cancel leaves them out", .anchor = "Softmax", .apply = scores_rows },
 	{ .name = "scores/blend", .doc = "s m - c (1 - m) with m of zeros and ones becomes Where", .anchor = "Sub", .apply = scores_blend },
 	{ .name = "scores/swap", .doc = "the last two axes swapped between Reshapes of the others become one Transpose", .anchor = "Reshape", .apply = scores_swap },
