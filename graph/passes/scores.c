@@ -405,6 +405,74 @@ static enum linnet_code scores_swap(const struct view *w, const struct node *n, 
 	return LINNET_OK;
 }
 
+/* The permutation of a Transpose of rank r, reversal filled in; false when it is of another rank. */
+static bool permutation(const struct node *n, int r, int64_t *perm)
+{
+	const struct attr *a = node_attr(n, "perm");
+
+	if (a->kind == ATTR_INTS && a->n != (size_t)r)
+		return false;
+	for (int i = 0; i < r; i++)
+		perm[i] = a->kind == ATTR_INTS ? a->ints[i] : r - 1 - i;
+	return true;
+}
+
+static value_id transposed(struct patch *p, value_id v, const int64_t *perm, int r, const char *hint)
+{
+	return patch_node(p, "Transpose", hint, PATCH_IN(v), 1, (struct attr[]){ attr_ints("perm", perm, (size_t)r), { .name = NULL } });
+}
+
+enum { MAX_CHAIN = 4 };
+
+/* Scores turned before the softmax, or before their scale: the softmax comes first, over the axis where it lay, when that is the last. */
+static enum linnet_code scores_turn(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	int r = g->value[n->in[0]].type.shape.rank, steps = 0;
+	int64_t axis = node_attr(n, "axis")->i, perm[MAX_RANK];
+	const struct node *chain[MAX_CHAIN], *m = value_node(g, n->in[0]);
+	value_id v = n->in[0];
+	double c;
+
+	(void)e;
+	axis = axis < 0 ? axis + r : axis;
+	while (m && steps < MAX_CHAIN && value_uses(w, v) == 1 && (node_is(m, "Mul") || node_is(m, "Div")) && value_scalar(g, m->in[1], &c) &&
+	       g->value[m->in[0]].type.shape.rank == r && g->value[m->in[1]].type.shape.rank == 0) {
+		chain[steps++] = m;
+		v = m->in[0];
+		m = value_node(g, v);
+	}
+	if (!m || !node_is(m, "Transpose") || value_uses(w, v) != 1 || r < 2 || axis >= r || !permutation(m, r, perm) || perm[axis] != r - 1)
+		return LINNET_OK;
+	v = m->in[0];
+	while (steps--)
+		v = patch_node(p, chain[steps]->op->name, "scaled", PATCH_IN(v, chain[steps]->in[1]), 1, NULL);
+	v = patch_node(p, "Softmax", *n->name ? n->name : "softmax", PATCH_IN(v), 1, (struct attr[]){ attr_int("axis", -1), { .name = NULL } });
+	patch_replace(p, n->out[0], transposed(p, v, perm, r, "turned"));
+	return LINNET_OK;
+}
+
+/* Probabilities whose leading axes are turned in front of the product with values: the values are turned, and the result. */
+static enum linnet_code scores_lead(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *turn = value_from(g, n->in[0], "Transpose");
+	int r = g->value[n->in[0]].type.shape.rank;
+	int64_t perm[MAX_RANK], back[MAX_RANK];
+	value_id v;
+
+	(void)e;
+	if (!turn || r < 4 || !value_from(g, turn->in[0], "Softmax") || value_uses(w, n->in[0]) != 1 || value_uses(w, turn->in[0]) != 1 ||
+	    g->value[n->in[1]].type.shape.rank != r || !permutation(turn, r, perm) || perm[r - 1] != r - 1 || perm[r - 2] != r - 2)
+		return LINNET_OK;
+	for (int i = 0; i < r; i++)
+		back[perm[i]] = i;
+	v = transposed(p, n->in[1], back, r, "values");
+	v = patch_node(p, "MatMul", *n->name ? n->name : "product", PATCH_IN(turn->in[0], v), 1, NULL);
+	patch_replace(p, n->out[0], transposed(p, v, perm, r, "turned"));
+	return LINNET_OK;
+}
+
 static const struct rule rules[] = {
 	{ .name = "scores/einsum", .doc = "Einsum of two operands with batch axes that is a product of matrices becomes MatMul", .anchor = "Einsum", .apply = scores_einsum },
 	{ .name = "scores/fused", .doc = "com.microsoft.FusedMatMul becomes Transpose, MatMul and Mul", .apply = scores_fused },
@@ -413,6 +481,8 @@ static const struct rule rules[] = {
 	{ .name = "scores/exp", .doc = "exp(x - logsumexp x) and the exponential of LogSoftmax become Softmax", .anchor = "Exp", .apply = scores_exp },
 	{ .name = "scores/rows", .doc = "Softmax between Reshapes that keep its axis and cancel leaves them out", .anchor = "Softmax", .apply = scores_rows },
 	{ .name = "scores/blend", .doc = "s m - c (1 - m) with m of zeros and ones becomes Where", .anchor = "Sub", .apply = scores_blend },
+	{ .name = "scores/turn", .doc = "scores turned in front of a softmax are turned behind it", .anchor = "Softmax", .apply = scores_turn },
+	{ .name = "scores/lead", .doc = "leading axes turned between softmax and product are turned behind the product", .anchor = "MatMul", .apply = scores_lead },
 	{ .name = "scores/swap", .doc = "the last two axes swapped between Reshapes of the others become one Transpose", .anchor = "Reshape", .apply = scores_swap },
 };
 
