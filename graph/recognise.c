@@ -537,7 +537,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 
 /* ---- Attention that stays as it is ---- */
 
-enum { MAX_TERM = 8, MAX_WALK = 24 };
+enum { MAX_TERM = 8, MAX_WALK = 24, MAX_TRIED = 400 };
 
 /* What lies between a softmax and the two products around it. */
 struct around {
@@ -549,6 +549,7 @@ struct around {
 	int nterm;
 	double scale, softcap;
 	bool shared, changed, sink;
+	int *steps; /* left to take, over all ways tried */
 };
 
 static bool is_product(const struct graph *g, const struct node *n)
@@ -568,7 +569,7 @@ static bool walk_back(struct around *r, value_id v, double mul, int depth)
 	const struct node *n = value_node(g, v);
 	double c;
 
-	if (!n || !depth)
+	if (!n || !depth || --*r->steps < 0)
 		return false;
 	r->shared = r->shared || value_uses(r->w, v) != 1;
 	if (is_product(g, n)) {
@@ -634,7 +635,7 @@ static bool walk_on(struct around *r, value_id p, int depth)
 	static const char *const plain[] = { "Cast", "Identity", "Reshape", "QuantizeLinear", "DequantizeLinear", "Transpose", "Where", "Slice", NULL };
 	const struct graph *g = r->w->g;
 
-	if (!depth)
+	if (!depth || --*r->steps < 0)
 		return false;
 	r->shared = r->shared || value_uses(r->w, p) != 1;
 	for (uint32_t i = r->w->uses.first[p]; i < r->w->uses.first[p + 1]; i++) {
@@ -763,7 +764,8 @@ static bool softmax_of(const struct graph *g, const struct node *n, value_id *x,
 static enum linnet_code collect_kept(const struct view *w, const struct node *n, struct arena *a, bool *found, struct attention_group *f,
                                      struct linnet_error *e)
 {
-	struct around r = { .w = w };
+	int steps = MAX_TRIED;
+	struct around r = { .w = w, .steps = &steps };
 	bool plus_one, apart;
 
 	*found = false;
