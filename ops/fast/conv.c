@@ -2,7 +2,7 @@
  * Convolution in float32 of 1 to 3 spatial axes.
  *
  * In general: for a tile of output positions the elements under the window are laid out as rows, one a position, and multiplied by the weights,
- * through BLAS, or by dot products when there are few positions. Windows of one tap without stride need no rows. One channel a group is done
+ * through BLAS, or by dot products when there are few positions. Windows of one tap without stride need no rows. Groups of one channel are done
  * tap by tap along the last axis, which memory bounds; the rest is bound by arithmetic.
  */
 #include <string.h>
@@ -12,7 +12,8 @@
 #include "ops/fast/fast.h"
 #include "ops/window.h"
 
-enum { ROOM = 1 << 16, FEW = 6, BLOCK = 64 }; /* floats of rows a tile; positions done by dots; output channels a piece when there are few tiles */
+/* Floats of rows a tile; positions done by dots; output channels a piece when there are few tiles; and a group, of one input channel, done by taps. */
+enum { ROOM = 1 << 16, FEW = 6, BLOCK = 64, DEPTH = 4 };
 
 struct conv_job {
 	const float *x, *w, *bias;
@@ -191,7 +192,7 @@ static enum linnet_code conv_run(struct kernel_call *c)
 	j.P = j.win.out[0] * j.win.out[1] * j.win.out[2];
 	if (c->out[0]->n * j.K < 1 << 15)
 		threads = 1;
-	if (j.C == 1) {
+	if (j.C == 1 && j.M <= DEPTH) {
 		parallel_for(threads, j.batch * j.groups * j.M, depth_piece, &j);
 		return LINNET_OK;
 	}

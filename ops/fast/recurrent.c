@@ -15,7 +15,8 @@
 VARRAY(exp)
 VARRAY(tanh)
 
-enum { SAMPLES = 8, STRETCH = 64, ROOM = 1 << 16 }; /* samples a piece, most steps at a time, floats for them */
+/* Samples a piece, most steps at a time, floats for them; rows multiplied without BLAS. */
+enum { SAMPLES = 8, STRETCH = 64, ROOM = 1 << 16, FEW = 8 };
 enum { CELL_RNN = 1, CELL_GRU = 3, CELL_LSTM = 4 };  /* their gates */
 
 struct recurrent_job {
@@ -56,16 +57,55 @@ static float dot(const float *restrict a, const float *restrict b, int64_t n)
 	return s[0] + sum;
 }
 
-/* y[s] [rows] = m [rows, n] h[s] for each sample, y ldy apart. */
-static void multiply(const float *m, const float *h, int64_t rows, int64_t n, int64_t samples, float *y, int64_t ldy)
+/* The sum of sixteen lanes. */
+static float lanes(float *s)
 {
-	if (samples >= 4) {
+	for (int w = 8; w; w /= 2)
+		for (int l = 0; l < w; l++)
+			s[l] += s[l + w];
+	return s[0];
+}
+
+/* Four rows n apart at a time: the element of h is loaded once for them. */
+static void four_dots(const float *restrict m, const float *restrict h, int64_t n, float *restrict y)
+{
+	const float *restrict m1 = m + n, *restrict m2 = m1 + n, *restrict m3 = m2 + n;
+	float s0[16] = { 0 }, s1[16] = { 0 }, s2[16] = { 0 }, s3[16] = { 0 };
+	int64_t i = 0;
+
+	for (; i + 16 <= n; i += 16)
+		for (int l = 0; l < 16; l++) {
+			s0[l] += m[i + l] * h[i + l];
+			s1[l] += m1[i + l] * h[i + l];
+			s2[l] += m2[i + l] * h[i + l];
+			s3[l] += m3[i + l] * h[i + l];
+		}
+	for (; i < n; i++) {
+		s0[0] += m[i] * h[i];
+		s1[0] += m1[i] * h[i];
+		s2[0] += m2[i] * h[i];
+		s3[0] += m3[i] * h[i];
+	}
+	y[0] = lanes(s0);
+	y[1] = lanes(s1);
+	y[2] = lanes(s2);
+	y[3] = lanes(s3);
+}
+
+/* y[s] [rows] = m [rows, n] h[s] for each sample, y ldy apart; up to `few` of them by dot products, which BLAS is slow at. */
+static void multiply(const float *m, const float *h, int64_t rows, int64_t n, int64_t samples, int64_t few, float *y, int64_t ldy)
+{
+	if (samples > few) {
 		blas_sgemm(false, true, samples, rows, n, 1, h, n, m, n, 0, y, ldy);
 		return;
 	}
-	for (int64_t i = 0; i < rows; i++)
+	for (int64_t i = 0; i < rows; i += 4)
 		for (int64_t s = 0; s < samples; s++)
-			y[s * ldy + i] = dot(m + i * n, h + s * n, n);
+			if (i + 4 <= rows)
+				four_dots(m + i * n, h + s * n, n, y + s * ldy + i);
+			else
+				for (int64_t k = i; k < rows; k++)
+					y[s * ldy + k] = dot(m + k * n, h + s * n, n);
 }
 
 static void sigmoid(float *x, int64_t n)
@@ -124,7 +164,7 @@ static void gru_step(const struct recurrent_job *j, const float *restrict x, flo
 	} else {
 		for (int64_t i = 0; i < n; i++)
 			rh[i] = g[n + i] * h[i];
-		multiply(r + 2 * n * n, rh, n, n, 1, g + 2 * n, n);
+		multiply(r + 2 * n * n, rh, n, n, 1, 1, g + 2 * n, n);
 		for (int64_t i = 0; i < n; i++)
 			rh[i] = x[2 * n + i] + g[2 * n + i];
 	}
@@ -174,13 +214,16 @@ static void recurrent_piece(void *ctx, int64_t piece)
 				else
 					memset(to, 0, (size_t)j->inputs * sizeof *to);
 			}
-		for (int64_t row = 0; row < m * samples; row++)
-			for (int64_t i = 0; i < G; i++)
-				xw[row * G + i] = row ? xw[i] : bias_at(j, bias, i);
-		blas_sgemm(false, true, m * samples, G, j->inputs, 1, in, j->inputs, w, j->inputs, 1, xw, G);
+		multiply(w, in, G, j->inputs, m * samples, FEW, xw, G);
+		for (int64_t i = 0; bias && i < G; i++) {
+			float add = bias_at(j, bias, i);
+
+			for (int64_t row = 0; row < m * samples; row++)
+				xw[row * G + i] += add;
+		}
 		for (int64_t k = 0; k < m; k++) {
 			/* a GRU that resets before the product takes the candidate's rows of R later */
-			multiply(r, h, j->gates == CELL_GRU && !j->linear_before_reset ? 2 * n : G, n, samples, g, G);
+			multiply(r, h, j->gates == CELL_GRU && !j->linear_before_reset ? 2 * n : G, n, samples, FEW / 2, g, G);
 			for (int64_t s = 0; s < samples; s++) {
 				int64_t b = b0 + s, count = count_of(j, b), t = j->reverse || d ? count - 1 - (k0 + k) : k0 + k;
 				const float *x = xw + (k * samples + s) * G;
