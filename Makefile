@@ -37,6 +37,7 @@ docs: all
 	build/release/linnet ops --markdown > docs/ops.md
 	build/release/linnet passes --markdown > docs/passes.md
 	build/release/linnet help --markdown > docs/cli.md
+	build/release/linnet test --quiet --conformance build/release/corpus/nodes > docs/conformance.md
 
 format:
 	git ls-files '*.c' '*.h' | xargs clang-format -i

@@ -56,7 +56,7 @@ static int64_t on_line(uint64_t bits, unsigned width)
 	return bits & sign ? -(int64_t)magnitude : (int64_t)magnitude;
 }
 
-static uint64_t ulps(const struct tensor *a, const struct tensor *b, int64_t i)
+uint64_t ulps_between(const struct tensor *a, const struct tensor *b, int64_t i)
 {
 	unsigned width = dtype_bits(a->dt);
 	uint64_t x = 0, y = 0;
@@ -153,7 +153,7 @@ static void add_floats(struct diff *d, const struct tensor *a, const struct tens
 			d->max_abs = fmax(d->max_abs, off);
 			d->max_rel = fmax(d->max_rel, off / fmax(larger, 1e-6));
 			if (!complex && off > 0) {
-				uint64_t u = ulps(a, b, i);
+				uint64_t u = ulps_between(a, b, i);
 
 				d->max_ulp = u > d->max_ulp ? u : d->max_ulp;
 			}

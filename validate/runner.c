@@ -21,6 +21,7 @@ struct runner {
 	struct plan *plan;
 	struct arena *arena; /* of one data set */
 	double unit; /* as rounding() says */
+	uint64_t max_ulp; /* of the data set */
 };
 
 static bool exists(const char *path)
@@ -50,7 +51,7 @@ static double unsigned_nan(double v)
 	return isnan(v) ? (double)NAN : v;
 }
 
-static enum linnet_code compare_numbers(const struct runner *r, const struct tensor *found, const struct tensor *want,
+static enum linnet_code compare_numbers(struct runner *r, const struct tensor *found, const struct tensor *want,
                                         const char *name, struct linnet_error *e)
 {
 	bool whole = dtype_class(want->dt) == CLASS_INT || dtype_class(want->dt) == CLASS_UINT;
@@ -117,7 +118,7 @@ static double rounding(const struct graph *g)
 	return n * unit;
 }
 
-static enum linnet_code compare_tensors(const struct runner *r, const struct tensor *found, const struct tensor *want,
+static enum linnet_code compare_tensors(struct runner *r, const struct tensor *found, const struct tensor *want,
                                         const char *name, struct linnet_error *e)
 {
 	struct shape a = shape_of(found), b = shape_of(want);
@@ -129,10 +130,15 @@ static enum linnet_code compare_tensors(const struct runner *r, const struct ten
 
 		return fail(e, LINNET_ESHAPE, "output \"%s\" is %s; expected %s", name, sa ? sa : "?", sb ? sb : "?");
 	}
+	for (int64_t i = 0; dtype_class(want->dt) == CLASS_FLOAT && i < want->n; i++) {
+		uint64_t u = isnan(tensor_get(found, i)) || isnan(tensor_get(want, i)) ? 0 : ulps_between(found, want, i);
+
+		r->max_ulp = u > r->max_ulp ? u : r->max_ulp;
+	}
 	return want->dt == DT_STRING ? compare_strings(found, want, name, e) : compare_numbers(r, found, want, name, e);
 }
 
-static enum linnet_code compare(const struct runner *r, const struct tensor *found, const struct tensor *want, const char *name,
+static enum linnet_code compare(struct runner *r, const struct tensor *found, const struct tensor *want, const char *name,
                                 struct linnet_error *e)
 {
 	char a[64], b[64];
@@ -212,6 +218,32 @@ static enum linnet_code run_set(struct runner *r, const char *set, struct linnet
 
 /* ---- A folder ---- */
 
+/* The model is replaced by what is read of what it is written as. */
+static enum linnet_code write_again(struct runner *r, struct linnet_error *e)
+{
+	struct linnet_model *again = model_new(r->opt->limits, e), *first = r->model;
+	enum linnet_code code;
+	void *data;
+	size_t n;
+
+	if (!again)
+		return LINNET_EMEM;
+	code = graph_export(first, 0, e);
+	if (code == LINNET_EUNSUPPORTED) { /* an operator that is no more and was replaced when it was read */
+		err_clear(e);
+		code = graph_export(first, OPSET_NEWEST, e);
+	}
+	if (!code)
+		code = proto_save_memory(first, again->arena, &data, &n, e);
+	if (!code)
+		code = proto_load_memory(again, data, n, e);
+	if (!code)
+		code = graph_import(again, e);
+	r->model = again;
+	model_free(first);
+	return code;
+}
+
 static enum linnet_code open_model(struct runner *r, struct linnet_error *e)
 {
 	const char *path = arena_fmt(r->arena, "%s/model.onnx", r->folder);
@@ -223,6 +255,8 @@ static enum linnet_code open_model(struct runner *r, struct linnet_error *e)
 		return LINNET_EMEM;
 	TRY(proto_load(r->model, path, e));
 	TRY(err_file(e, graph_import(r->model, e), path));
+	if (r->opt->written_again)
+		TRY(err_file(e, write_again(r, e), path));
 	r->unit = rounding(r->model->graph);
 	if (r->opt->passes) {
 		uint32_t left = r->opt->changes;
@@ -265,7 +299,9 @@ enum linnet_code case_run(const char *folder, const struct case_opt *opt,
 			break;
 		memset(&result.why, 0, sizeof result.why);
 		result.set = set;
+		r.max_ulp = 0;
 		result.verdict = verdict_of(run_set(&r, set, &result.why));
+		result.max_ulp = r.max_ulp;
 		report(ctx, &result);
 		arena_reset(r.arena);
 	}

@@ -16,6 +16,7 @@ struct case_opt {
 	const struct linnet_limits *limits;
 	bool passes;       /* run the graph after the exact passes instead of as it is written */
 	uint32_t changes;  /* at most so many changes by passes; 0: all. For finding a wrong one by bisection */
+	bool written_again; /* export the model, at its own opset or, where that cannot say it any more, the newest, and run what was written */
 };
 
 /* One data set of one folder, or the folder as a whole when it did not come so far. */
@@ -24,6 +25,7 @@ struct case_result {
 	const char *set;         /* "test_data_set_0"; "" for the folder */
 	enum verdict verdict;
 	struct linnet_error why; /* unless passed */
+	uint64_t max_ulp;        /* of float outputs: most representable numbers between one found and the one expected */
 };
 
 /*
@@ -35,6 +37,9 @@ struct case_result {
  */
 enum linnet_code case_run(const char *folder, const struct case_opt *opt,
                           void (*report)(void *ctx, const struct case_result *r), void *ctx, struct linnet_error *e);
+
+/* Representable numbers between elements i of two tensors of one float type that are numbers (0 for others). (compare.c) */
+uint64_t ulps_between(const struct tensor *a, const struct tensor *b, int64_t i);
 
 /* ---- Drawn inputs (gen.c) ---- */
 

@@ -41,7 +41,7 @@ static void judge(void *ctx, const struct case_result *r)
 	o->passed = false;
 }
 
-/* By the reference kernels, then by the fast ones. */
+/* By the reference kernels, by the fast ones, and by the fast ones once the model was written and read again. */
 static bool run_folder(const char *folder, struct outcome *o)
 {
 	struct case_opt opt = { .run = { .kernels = KERNELS_REFERENCE, .threads = 1, .seed = 1 } };
@@ -51,6 +51,10 @@ static bool run_folder(const char *folder, struct outcome *o)
 	if (!o->passed)
 		return false;
 	opt.run.kernels = KERNELS_FAST;
+	assert_int_equal(case_run(folder, &opt, judge, o, NULL), LINNET_OK);
+	if (!o->passed)
+		return false;
+	opt.written_again = true;
 	assert_int_equal(case_run(folder, &opt, judge, o, NULL), LINNET_OK);
 	return o->passed;
 }
