@@ -1614,6 +1614,7 @@ static const struct op rows[] = {
 		.flags = OP_VALUES,
 		.shape = shape_attention,
 		.kernel = attention,
+		.fast = FAST(&fast_packed_attention),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{
@@ -1633,6 +1634,7 @@ static const struct op rows[] = {
 		.flags = OP_VALUES,
 		.shape = shape_multi_head,
 		.kernel = multi_head,
+		.fast = FAST(&fast_multi_head),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{

@@ -1028,6 +1028,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_qattention,
 		.kernel = qattention,
+		.fast = FAST(&fast_quantised_attention),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 };

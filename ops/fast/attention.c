@@ -553,3 +553,249 @@ static enum linnet_code group_query_run(struct kernel_call *c)
 }
 
 const struct fast FAST_KERNEL(group_query) = { .name = "attention/tiled", .ok = group_query_ok, .run = group_query_run };
+
+/* ---- com.microsoft.MultiHeadAttention, Attention, QAttention ---- */
+
+enum { MH_BIAS = 3, MH_MASK, MH_SCORE_BIAS, MH_PAST_KEY, MH_PAST_VALUE, MH_USED, MH_BEAMS };
+enum { AT_WEIGHTS = 1, AT_BIAS, AT_MASK, AT_PAST, AT_SCORE_BIAS, AT_USED };
+enum { QA_WEIGHTS = 1, QA_BIAS, QA_SCALE, QA_WEIGHT_SCALE, QA_MASK, QA_ZERO, QA_WEIGHT_ZERO, QA_PAST };
+
+/* Where keys begin and end, [B] or [2 B] or [3 B + 2], or 1 where they are, [B, T] or [B, S, T]; not beside a bias of scores. */
+static bool mask_ok(const struct kernel_call *c, const struct tensor *mask, const struct tensor *bias, int64_t queries, int64_t keys)
+{
+	bool causal = attr_get(c->op, c->attr, "unidirectional")->i != 0;
+
+	if (mask && (bias || mask->dt != DT_INT32 || mask->rank < 1 || mask->rank > 3))
+		return false;
+	/* minus infinity from a bias and the lowest float of a causal mask are not the same when nothing else is seen */
+	return !causal || (!bias && queries == keys);
+}
+
+/* The same as what is added to scores, [B, 1, S or 1, T]. Where a query sees hidden keys alone nothing is: what all have in common cancels,
+ * and would take digits from the scores. */
+static enum linnet_code mask_numbers(struct kernel_call *c, const struct softmax_job *j, const struct tensor *mask, int64_t batch,
+                                     const struct tensor **out)
+{
+	float filter = (float)attr_get(c->op, c->attr, "mask_filter_value")->f, *x;
+	int64_t keys = j->k.t, rows = j->causal || mask->rank == 3 ? j->q.t : 1;
+	const int32_t *m = mask->data;
+	struct tensor *t;
+
+	TRY(tensor_new(c->scratch, DT_FLOAT, 4, (int64_t[]){ batch, 1, rows, keys }, &t, c->e));
+	x = t->data;
+	for (int64_t i = 0; i < batch * rows; i++, x += keys) {
+		int64_t b = i / rows, seen = j->causal ? j->past + i % rows + 1 : keys;
+		const int32_t *row = m + (mask->rank == 3 ? i : b) * keys;
+		bool any = false;
+
+		for (int64_t k = 0; k < keys; k++) {
+			bool shown = mask->rank > 1 ? row[k] > 0 : k < m[b] && (mask->n != 2 * batch || k >= m[batch + b]);
+
+			any |= shown && k < seen;
+			x[k] = shown ? 0 : filter;
+		}
+		if (!any)
+			memset(x, 0, (size_t)keys * sizeof *x);
+	}
+	*out = t;
+	return LINNET_OK;
+}
+
+/* bias: [H W] is added to all rows, which are then in scratch memory. */
+static enum linnet_code add_bias(struct kernel_call *c, const float *bias, int64_t batch, struct rows *r)
+{
+	struct linnet_error *e = c->e;
+	float *x, *to;
+
+	TRY_NEW(x, c->scratch, batch * r->t * r->h * r->width);
+	to = x;
+	for (int64_t i = 0; i < batch * r->t; i++)
+		for (int64_t h = 0; h < r->h; h++, to += r->width) {
+			const float *from = r->x + i / r->t * r->by_batch + h * r->by_head + i % r->t * r->by_time;
+
+			for (int64_t l = 0; l < r->width; l++)
+				to[l] = from[l] + bias[h * r->width + l];
+		}
+	*r = (struct rows){ x, r->h, r->t, r->width, r->t * r->h * r->width, r->width, r->h * r->width };
+	return LINNET_OK;
+}
+
+/* Queries, new keys and values are there; past and present where all_rows() has them. */
+static enum linnet_code attend_heads(struct kernel_call *c, struct softmax_job *j, const struct tensor *mask, const struct tensor *bias,
+                                     int64_t batch, int past, int present)
+{
+	j->past = past < c->nin && c->in[past] ? c->in[past]->d[2] : 0;
+	j->left = j->right = -1;
+	j->scale = scale_of(c, j->q.width);
+	j->causal = attr_get(c->op, c->attr, "unidirectional")->i != 0;
+	TRY(all_rows(c, past, present, batch, &j->k));
+	TRY(all_rows(c, past + 1, present + 1, batch, &j->v));
+	j->mask = bias;
+	if (mask)
+		TRY(mask_numbers(c, j, mask, batch, &j->mask));
+	j->y = rows_of(c->out[0], j->q.h);
+	return c->out[0]->n ? run_softmax(c, j, batch) : LINNET_OK;
+}
+
+/* Operands one by one, of rank 3, or keys and values of rank 4. */
+static bool multi_head_ok(const struct kernel_call *c)
+{
+	const struct tensor *q = c->in[0], *k = input(c, 1), *v = input(c, 2), *mask = input(c, MH_MASK), *past = input(c, MH_PAST_KEY);
+	int64_t length;
+
+	if (!k || !v || q->rank != 3 || k->rank > 4 || k->rank != v->rank || input(c, MH_USED) || input(c, MH_BEAMS) || wanted(c, 3))
+		return false;
+	for (int i = 0; i < c->nin; i++)
+		if (c->in[i] && i != MH_MASK && c->in[i]->dt != DT_FLOAT)
+			return false;
+	length = k->d[k->rank == 4 ? 2 : 1];
+	if (mask && mask->rank > 1 && mask->d[mask->rank - 1] != length + (past ? past->d[2] : 0))
+		return false;
+	return c->out[0] && mask_ok(c, mask, input(c, MH_SCORE_BIAS), q->d[1], length);
+}
+
+static enum linnet_code multi_head_run(struct kernel_call *c)
+{
+	int64_t n = attr_get(c->op, c->attr, "num_heads")->i, batch = c->in[0]->d[0];
+	struct softmax_job j = { .q = rows_of(c->in[0], n), .k = rows_of(c->in[1], n), .v = rows_of(c->in[2], n) };
+	const float *bias = input(c, MH_BIAS) ? input(c, MH_BIAS)->data : NULL;
+
+	if (bias) {
+		TRY(add_bias(c, bias, batch, &j.q));
+		if (c->in[1]->rank == 3) {
+			TRY(add_bias(c, bias + n * j.q.width, batch, &j.k));
+			TRY(add_bias(c, bias + 2 * n * j.q.width, batch, &j.v));
+		}
+	}
+	return attend_heads(c, &j, input(c, MH_MASK), input(c, MH_SCORE_BIAS), batch, MH_PAST_KEY, 1);
+}
+
+const struct fast FAST_KERNEL(multi_head) = { .name = "attention/tiled", .ok = multi_head_ok, .run = multi_head_run };
+
+extern const struct fast FAST_KERNEL(matmul);
+extern const struct fast FAST_KERNEL(integer_matmul);
+
+/* What attention on projected rows admits; queries are as many as keys. */
+static bool packed_ok(const struct kernel_call *c, const struct tensor *mask, const struct tensor *past, const struct tensor *bias)
+{
+	int64_t length = c->in[0]->d[1];
+
+	if (attr_get(c->op, c->attr, "do_rotary")->i || (past && past->dt != DT_FLOAT) || (wanted(c, 1) && c->out[1]->dt != DT_FLOAT))
+		return false;
+	if (mask && mask->rank > 1 && mask->d[mask->rank - 1] != length + (past ? past->d[3] : 0))
+		return false;
+	return c->out[0] && c->in[0]->rank == 3 && mask_ok(c, mask, bias, length, length);
+}
+
+/* Rows qkv: [B, S, D + D + D_v]; past and present: [2, B, N, P or T, H] */
+static enum linnet_code attend_packed(struct kernel_call *c, const struct tensor *qkv, int64_t value_width, const struct tensor *mask,
+                                      const struct tensor *past, const struct tensor *bias)
+{
+	int64_t n = attr_get(c->op, c->attr, "num_heads")->i, batch = qkv->d[0], s = qkv->d[1], row = qkv->d[2], d = (row - value_width) / 2;
+	const struct tensor *in[2] = { NULL, NULL };
+	struct tensor side[4], *out[3] = { c->out[0], NULL, NULL };
+	struct softmax_job j = { .q = { qkv->data, n, s, d / n, s * row, d / n, row } };
+	struct kernel_call inner = *c;
+
+	j.k = j.v = j.q;
+	j.k.x += d;
+	j.v.x += 2 * d;
+	j.v.width = j.v.by_head = value_width / n;
+	for (int i = 0; i < 4; i++) {
+		const struct tensor *both = i < 2 ? past : wanted(c, 1) ? c->out[1] : NULL;
+
+		if (!both)
+			continue;
+		side[i] = *both;
+		side[i].rank = 4;
+		side[i].n = both->n / 2;
+		side[i].bytes = both->bytes / 2;
+		memmove(side[i].d, both->d + 1, 4 * sizeof *both->d);
+		if (i % 2)
+			side[i].data = (float *)both->data + both->n / 2;
+		if (i < 2)
+			in[i] = &side[i];
+		else
+			out[i - 1] = &side[i];
+	}
+	inner.nin = 2;
+	inner.in = in;
+	inner.nout = 3;
+	inner.out = out;
+	return attend_heads(&inner, &j, mask, bias, batch, 0, 1);
+}
+
+/* A mask of one column says nothing. */
+static const struct tensor *telling(const struct tensor *mask) { return mask && mask->rank == 2 && mask->d[1] == 1 ? NULL : mask; }
+
+static bool packed_attention_ok(const struct kernel_call *c)
+{
+	for (int i = 0; i < c->nin; i++)
+		if (c->in[i] && i != AT_MASK && c->in[i]->dt != DT_FLOAT)
+			return false;
+	return !input(c, AT_USED) && !attr_get(c->op, c->attr, "past_present_share_buffer")->i &&
+	       packed_ok(c, telling(input(c, AT_MASK)), input(c, AT_PAST), input(c, AT_SCORE_BIAS));
+}
+
+static enum linnet_code packed_attention_run(struct kernel_call *c)
+{
+	const struct attr *sizes = attr_get(c->op, c->attr, "qkv_hidden_sizes");
+	const struct tensor *x = c->in[0], *w = c->in[AT_WEIGHTS], *bias = input(c, AT_BIAS);
+	struct kernel_call inner = *c;
+	struct tensor *qkv;
+
+	TRY(tensor_new(c->scratch, DT_FLOAT, 3, (int64_t[]){ x->d[0], x->d[1], w->d[1] }, &qkv, c->e));
+	inner.nin = 2;
+	inner.nout = 1;
+	inner.out = &qkv;
+	TRY(FAST_KERNEL(matmul).run(&inner));
+	for (int64_t r = 0; bias && r < qkv->n / (w->d[1] ? w->d[1] : 1); r++)
+		for (int64_t l = 0; l < w->d[1]; l++)
+			((float *)qkv->data)[r * w->d[1] + l] += ((const float *)bias->data)[l];
+	return attend_packed(c, qkv, sizes->n ? sizes->ints[2] : w->d[1] / 3, telling(input(c, AT_MASK)), input(c, AT_PAST),
+	                     input(c, AT_SCORE_BIAS));
+}
+
+const struct fast FAST_KERNEL(packed_attention) = { .name = "attention/tiled", .ok = packed_attention_ok, .run = packed_attention_run };
+
+/* The projection as MatMulIntegerToFloat. */
+static void quantised_projection(const struct kernel_call *c, struct kernel_call *inner, const struct tensor *in[7], struct tensor **out)
+{
+	static const int from[7] = { 0, QA_WEIGHTS, QA_SCALE, QA_WEIGHT_SCALE, QA_ZERO, QA_WEIGHT_ZERO, QA_BIAS };
+
+	*inner = *c;
+	for (int i = 0; i < 7; i++)
+		in[i] = input(c, from[i]);
+	inner->op = op_newest("com.microsoft", "MatMulIntegerToFloat");
+	inner->nin = 7;
+	inner->in = in;
+	inner->nout = 1;
+	inner->out = out;
+}
+
+static bool quantised_attention_ok(const struct kernel_call *c)
+{
+	const struct tensor *in[7], *x = c->in[0], *w = c->in[QA_WEIGHTS];
+	struct tensor qkv = { .dt = DT_FLOAT, .rank = 3 }, *out = &qkv;
+	struct kernel_call inner;
+
+	quantised_projection(c, &inner, in, &out);
+	return x->rank == 3 && w->rank == 2 && x->n && w->n && FAST_KERNEL(integer_matmul).ok(&inner) &&
+	       packed_ok(c, telling(input(c, QA_MASK)), input(c, QA_PAST), NULL);
+}
+
+static enum linnet_code quantised_attention_run(struct kernel_call *c)
+{
+	const struct tensor *in[7], *x = c->in[0], *w = c->in[QA_WEIGHTS];
+	struct kernel_call inner;
+	struct tensor *qkv;
+
+	TRY(tensor_new(c->scratch, DT_FLOAT, 3, (int64_t[]){ x->d[0], x->d[1], w->d[1] }, &qkv, c->e));
+	quantised_projection(c, &inner, in, &qkv);
+	inner.prepared = NULL;
+	TRY(FAST_KERNEL(integer_matmul).run(&inner));
+	return attend_packed(c, qkv, w->d[1] / 3, telling(input(c, QA_MASK)), input(c, QA_PAST), NULL);
+}
+
+const struct fast FAST_KERNEL(quantised_attention) = { .name = "attention/tiled", .ok = quantised_attention_ok,
+	                                               .run = quantised_attention_run };

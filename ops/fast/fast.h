@@ -37,6 +37,9 @@
 	X(matmul_nbits)                                                                            \
 	X(gather_nbits)                                                                            \
 	X(group_query)                                                                             \
+	X(multi_head)                                                                              \
+	X(packed_attention)                                                                        \
+	X(quantised_attention)                                                                     \
 	X(reduce)
 
 #define X(name) extern const struct fast_set fast_##name;
