@@ -92,6 +92,7 @@ set(FAST_SOURCES
 	ops/fast/gather.c
 	ops/fast/recurrent.c
 	ops/fast/conv.c
+	ops/fast/index.c
 	ops/fast/integer.c
 	ops/fast/linear.c
 	ops/fast/nbits.c

@@ -868,7 +868,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "axis", .kind = ATTR_INT }),
 		.types = { [T] = COMMON, [T1] = INDICES },
 		.agree = AGREE_BITS,
-		.shape = gather_elements_shape, .kernel = gather_elements_kernel,
+		.shape = gather_elements_shape, .kernel = gather_elements_kernel, .fast = FAST(&fast_gather_elements),
 	},
 	{
 		.name = "GatherND", .since = 11,
@@ -878,7 +878,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "batch_dims", .kind = ATTR_INT, .since = 12 }),
 		.types = { [T] = COMMON, [T1] = SET(INT64) },
 		.agree = AGREE_BITS,
-		.shape = gather_nd_shape, .kernel = gather_nd_kernel,
+		.shape = gather_nd_shape, .kernel = gather_nd_kernel, .fast = FAST(&fast_gather_nd),
 	},
 	{
 		.name = "ScatterElements", .since = 11,
@@ -890,7 +890,7 @@ static const struct op rows[] = {
 		              { .name = "reduction", .kind = ATTR_STRING, .s = "none", .oneof = "none|add|mul|min|max", .since = 16 }),
 		.types = { [T] = COMMON, [T1] = INDICES },
 		.agree = AGREE_ROUND,
-		.shape = scatter_elements_shape, .kernel = scatter_elements_kernel,
+		.shape = scatter_elements_shape, .kernel = scatter_elements_kernel, .fast = FAST(&fast_scatter_elements),
 	},
 	{
 		.name = "Scatter", .since = 9,
@@ -910,7 +910,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "reduction", .kind = ATTR_STRING, .s = "none", .oneof = "none|add|mul|min|max", .since = 16 }),
 		.types = { [T] = COMMON, [T1] = SET(INT64) },
 		.agree = AGREE_ROUND,
-		.shape = scatter_nd_shape, .kernel = scatter_nd_kernel,
+		.shape = scatter_nd_shape, .kernel = scatter_nd_kernel, .fast = FAST(&fast_scatter_nd),
 	},
 	{
 		.name = "TensorScatter", .since = 24,
@@ -941,7 +941,7 @@ static const struct op rows[] = {
 		              { .name = "sorted", .kind = ATTR_INT, .i = 1, .lo = 0, .hi = 1, .since = 11 }),
 		.types = { [T] = NUMBERS, [T1] = SET(INT64) },
 		.agree = AGREE_BITS,
-		.shape = topk_shape, .kernel = topk_kernel,
+		.shape = topk_shape, .kernel = topk_kernel, .fast = FAST(&fast_topk),
 	},
 	{
 		.name = "TopK", .since = 1,

@@ -40,6 +40,11 @@
 	X(multi_head)                                                                              \
 	X(packed_attention)                                                                        \
 	X(quantised_attention)                                                                     \
+	X(topk)                                                                                    \
+	X(gather_elements)                                                                         \
+	X(gather_nd)                                                                               \
+	X(scatter_elements)                                                                        \
+	X(scatter_nd)                                                                              \
 	X(reduce)
 
 #define X(name) extern const struct fast_set fast_##name;
