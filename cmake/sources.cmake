@@ -93,6 +93,7 @@ set(FAST_SOURCES
 	ops/fast/recurrent.c
 	ops/fast/conv.c
 	ops/fast/index.c
+	ops/fast/pool.c
 	ops/fast/integer.c
 	ops/fast/linear.c
 	ops/fast/nbits.c

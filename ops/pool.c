@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/fast/fast.h"
 #include "ops/kernel.h"
 #include "ops/window.h"
 
@@ -31,9 +32,6 @@ static enum linnet_code shape_global_pool(struct shape_call *c)
 		s->d[i] = 1;
 	return LINNET_OK;
 }
-
-/* What a pool makes of the values in its window. */
-enum pool { POOL_MAX, POOL_AVERAGE, POOL_LP };
 
 static int64_t first_max(const double *x, int64_t n)
 {
@@ -271,7 +269,7 @@ static const struct op rows[] = {
 		.types = { [T] = FLOATS | SET(INT8) | SET(UINT8), [T1] = SET(INT64) },
 		.agree = AGREE_BITS,
 		.shape = shape_pool,
-		.kernel = pool,
+		.kernel = pool, .fast = FAST(&fast_pool),
 		.param = &pool_max,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
@@ -286,7 +284,7 @@ static const struct op rows[] = {
 		.types = { [T] = FLOATS },
 		.agree = AGREE_ROUND,
 		.shape = shape_pool,
-		.kernel = pool,
+		.kernel = pool, .fast = FAST(&fast_pool),
 		.param = &pool_average,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
@@ -313,7 +311,7 @@ static const struct op rows[] = {
 		.types = { [T] = FLOATS },
 		.agree = AGREE_BITS,
 		.shape = shape_global_pool,
-		.kernel = global_pool,
+		.kernel = global_pool, .fast = FAST(&fast_global_pool),
 		.param = &pool_max,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
@@ -325,7 +323,7 @@ static const struct op rows[] = {
 		.types = { [T] = FLOATS },
 		.agree = AGREE_ROUND,
 		.shape = shape_global_pool,
-		.kernel = global_pool,
+		.kernel = global_pool, .fast = FAST(&fast_global_pool),
 		.param = &pool_average,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},

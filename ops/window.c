@@ -162,3 +162,12 @@ struct span window_inside(const struct window *w, int axis, int64_t o, int64_t l
 	s.to = s.to < w->taps[axis] ? s.to : w->taps[axis];
 	return s;
 }
+
+struct span window_readers(const struct window *w, int axis, int64_t k)
+{
+	int64_t shift = w->begin[axis] - k * w->dilation[axis], s = w->stride[axis]; /* o s - shift in [0, in) */
+	int64_t from = shift <= 0 ? 0 : (shift + s - 1) / s, last = w->in[axis] - 1 + shift;
+	int64_t to = last < 0 ? 0 : last / s + 1, out = w->out[axis];
+
+	return (struct span){ from < out ? from : out, to < out ? to : out };
+}

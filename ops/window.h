@@ -45,10 +45,16 @@ struct span {
 
 struct span window_inside(const struct window *w, int axis, int64_t o, int64_t length);
 
+/* The output positions [from, to) along an axis at which tap k reads inside the input. */
+struct span window_readers(const struct window *w, int axis, int64_t k);
+
 static inline int64_t at3(const int64_t *d, int64_t i, int64_t j, int64_t k)
 {
 	return (i * d[1] + j) * d[2] + k;
 }
+
+/* What a pool makes of the values in its window; the parameter of the pools' rows. */
+enum pool { POOL_MAX, POOL_AVERAGE, POOL_LP };
 
 #define LIST(title, least) { .name = title, .kind = ATTR_INTS, .s = "", .lo = (least), .hi = INT32_MAX }
 #define AUTO_PAD                                                                                   \

@@ -103,16 +103,6 @@ static void general_piece(const struct conv_job *j, int64_t n, int64_t g, int64_
 			y[m * j->P + p] += j->bias[g * j->M + m0 + m];
 }
 
-/* The output positions along an axis at which tap k reads inside the input. */
-static struct span readers(const struct window *w, int axis, int64_t k)
-{
-	int64_t shift = w->begin[axis] - k * w->dilation[axis], s = w->stride[axis]; /* o s - shift in [0, in) */
-	int64_t from = shift <= 0 ? 0 : (shift + s - 1) / s, last = w->in[axis] - 1 + shift;
-	int64_t to = last < 0 ? 0 : last / s + 1;
-
-	return (struct span){ least(from, w->out[axis]), least(to, w->out[axis]) };
-}
-
 /* One output channel of one input channel, tap by tap. */
 static void depth_channel(const struct conv_job *j, int64_t n, int64_t channel)
 {
@@ -125,7 +115,7 @@ static void depth_channel(const struct conv_job *j, int64_t n, int64_t channel)
 	for (int64_t k0 = 0; k0 < w->taps[0]; k0++)
 		for (int64_t k1 = 0; k1 < w->taps[1]; k1++)
 			for (int64_t k2 = 0; k2 < w->taps[2]; k2++) {
-				struct span s0 = readers(w, 0, k0), s1 = readers(w, 1, k1), s2 = readers(w, 2, k2);
+				struct span s0 = window_readers(w, 0, k0), s1 = window_readers(w, 1, k1), s2 = window_readers(w, 2, k2);
 				float f = *taps++;
 
 				for (int64_t o0 = s0.from; o0 < s0.to; o0++)

@@ -25,6 +25,8 @@
 	X(binary)                                                                                  \
 	X(where)                                                                                   \
 	X(conv)                                                                                    \
+	X(pool)                                                                                    \
+	X(global_pool)                                                                             \
 	X(recurrent)                                                                               \
 	X(gather)                                                                                  \
 	X(transpose)                                                                               \
