@@ -129,6 +129,8 @@ static enum linnet_code shape_attention(struct shape_call *c)
 		if (c->in[IN_PAST_KEY]->shape.rank == 4)
 			TRY(length_join(c, "head widths of K and past_key", k.d[3], past.d[3], &k.d[3]));
 		if (c->in[IN_PAST_VALUE]->shape.rank == 4 && past.rank == 4) {
+			TRY(length_join(c, "batch lengths of V and past_value", v.d[0], c->in[IN_PAST_VALUE]->shape.d[0], NULL));
+			TRY(length_join(c, "numbers of heads of V and past_value", v.d[1], c->in[IN_PAST_VALUE]->shape.d[1], NULL));
 			TRY(length_join(c, "head widths of V and past_value", v.d[3], c->in[IN_PAST_VALUE]->shape.d[3], &v.d[3]));
 			TRY(length_join(c, "lengths of past_key and past_value", past.d[2], c->in[IN_PAST_VALUE]->shape.d[2],
 			                &past.d[2]));
@@ -672,6 +674,8 @@ static enum linnet_code rotary(struct kernel_call *c)
 	TRY(kernel_doubles(c, ROPE_SIN, &sine));
 	half = (c->attr[ROPE_DIM].i ? c->attr[ROPE_DIM].i : x.width) / 2;
 	TRY_NEW(y, c->scratch, x.width);
+	if (!x.width) /* of any number of heads */
+		return LINNET_OK;
 	for (int64_t b = 0; b < x.batch; b++)
 		for (int64_t t = 0; t < x.t; t++) {
 			int64_t p = ids ? tensor_get_int(ids, b * x.t + t) : t;

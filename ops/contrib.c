@@ -232,9 +232,9 @@ static enum linnet_code shape_dropout(struct shape_call *c)
 
 		if (x.rank < 0 || s.rank < 0)
 			continue;
-		if (s.rank != x.rank && (i != 1 || s.rank != 1))
+		if (s.rank != x.rank && (i != 1 || s.rank != 1 || !x.rank))
 			return fail(c->e, LINNET_ESHAPE, "input \"%s\" has rank %d; expected %s%d as data", c->op->in[i].name, s.rank,
-			            i == 1 ? "1 or " : "", x.rank);
+			            i == 1 && x.rank ? "1 or " : "", x.rank);
 		for (int k = 0; k < s.rank; k++)
 			TRY(length_join(c, "lengths of data and what is added", x.d[x.rank - s.rank + k], s.d[k], NULL));
 	}

@@ -169,6 +169,21 @@ static void matmul_order(int rank, bool batch, bool transpose, int p[MAX_RANK])
 
 static const char *const fused_attr[2][2] = { { "transBatchA", "transA" }, { "transBatchB", "transB" } };
 
+/* Softmax, alone of the activations, needs an axis of the product. */
+static enum linnet_code softmax_axis(const struct shape_call *c)
+{
+	int rank = c->out[0].shape.rank, axis;
+	const struct attr *given;
+
+	if (op_attr_index(c->op, "activation") < 0 || rank < 0)
+		return LINNET_OK;
+	given = attr_get(c->op, c->attr, "activation");
+	if (given->s.n != strlen("Softmax") || memcmp(given->s.p, "Softmax", given->s.n))
+		return LINNET_OK;
+	given = attr_get(c->op, c->attr, "activation_axis");
+	return axis_check(attr_given(given) ? given->i : -1, rank, &axis, c->e);
+}
+
 static enum linnet_code shape_fused_matmul(struct shape_call *c)
 {
 	struct type operand[2];
@@ -185,7 +200,8 @@ static enum linnet_code shape_fused_matmul(struct shape_call *c)
 	}
 	inner.op = op_newest(NULL, "MatMul");
 	inner.in = (const struct type *[]){ &operand[0], &operand[1] };
-	return inner.op->shape(&inner);
+	TRY(inner.op->shape(&inner));
+	return softmax_axis(c);
 }
 
 /* Y = f(alpha op(A) op(B)) */

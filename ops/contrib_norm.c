@@ -59,8 +59,10 @@ static enum linnet_code shape_biased(struct shape_call *c)
 static enum linnet_code shape_simplified_norm(struct shape_call *c)
 {
 	struct shape s = in_shape(c, 0), scale = in_shape(c, 1), both;
+	enum dtype stash;
 	int axis;
 
+	TRY(stash_type(c, FLOATS, &stash));
 	TRY(broadcast(c->dims, &s, &scale, &both, c->e));
 	c->out[0].shape = s;
 	if (s.rank < 0)

@@ -361,7 +361,7 @@ static enum linnet_code col2im(struct kernel_call *c)
 	TRY_NEW(sum, c->scratch, 2 * y->n);
 	for (int64_t i = 0; i < y->n; i++)
 		element_zero(y, i);
-	taps = shape_count(NULL, &b.block, 0, b.n);
+	taps = c->in[0]->n ? shape_count(NULL, &b.block, 0, b.n) : 0; /* an empty input may be of any blocks */
 	count = shape_count(NULL, &b.count, 0, b.n);
 	for (int k = 0; k < b.n; k++)
 		plane *= b.image.d[k];

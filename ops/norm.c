@@ -117,8 +117,7 @@ static enum linnet_code broadcasts_to_first(struct shape_call *c, int i)
 	return LINNET_OK;
 }
 
-/* The element type of a normalization's first stage. */
-static enum linnet_code stash_type(const struct shape_call *c, dtype_set admitted, enum dtype *out)
+enum linnet_code stash_type(const struct shape_call *c, dtype_set admitted, enum dtype *out)
 {
 	int64_t t = attr_get(c->op, c->attr, "stash_type")->i;
 
@@ -453,10 +452,10 @@ static enum linnet_code axis_flags(const struct attr *a, int rank, bool *flag, s
 
 static enum linnet_code shape_mvn(struct shape_call *c)
 {
-	bool flag[MAX_RANK];
+	int axes[MAX_RANK], n;
 
 	c->out[0].shape = c->in[0]->shape;
-	return c->in[0]->shape.rank < 0 ? LINNET_OK : axis_flags(&c->attr[0], c->in[0]->shape.rank, flag, c->e);
+	return c->in[0]->shape.rank < 0 ? LINNET_OK : axes_check(&c->attr[0], c->in[0]->shape.rank, axes, &n, c->e);
 }
 
 /* Y = (X - mean) / (standard deviation + 1e-9), both over the axes. */

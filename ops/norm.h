@@ -13,4 +13,7 @@ void normalize(double *y, const double *x, int64_t rows, int64_t n, bool centred
 /* One number for each element of input 0, from an input that broadcasts to it, or `absent` when it is left out. They may be changed. */
 enum linnet_code spread(struct kernel_call *c, int input, double absent, double **out);
 
+/* The element type of a normalization's first stage. */
+enum linnet_code stash_type(const struct shape_call *c, dtype_set admitted, enum dtype *out);
+
 #endif
