@@ -111,7 +111,7 @@ static void draw_elements(struct drawing *w, struct tensor *t, dtype_set set)
 	static const char letters[] = "abcdefgh";
 	bool selects = !(set & (FLOATS | FLOAT8S)) && !(dtype_bits(t->dt) <= 8 && dtype_bits(t->dt)) && !dtype_in(DT_STRING, set);
 	bool extreme = w->opt->extreme && chance(w, 80);
-	bool mild = chance(w, 15); /* factors: positive, of few bits */
+	bool mild = !(w->op->fuzz.lo < w->op->fuzz.hi) && chance(w, 15); /* factors: positive, of few bits */
 
 	switch (dtype_class(t->dt)) {
 	case CLASS_INT:
@@ -199,8 +199,8 @@ static enum linnet_code draw_ints(struct drawing *w, const struct op_attr *row, 
 		a->n = (size_t)between(w, 0, 8);
 	TRY_NEW(v, w->a, a->n);
 	for (size_t i = 0; i < a->n; i++)
-		v[i] = row->lo < row->hi ? draw_attr_int(w, row) : way == 0 ? (int64_t)i : way == 1 ? between(w, 0, 1) : way == 2 ? between(w, 1, 3)
-			: between(w, -3, 3);
+		v[i] = row->lo < row->hi ? draw_attr_int(w, row) : way == 0 ? (int64_t)i
+			: between(w, way == 1 ? 0 : way == 2 ? 1 : -3, way == 1 ? 1 : 3);
 	for (size_t i = a->n; way == 0 && i > 1; i--) { /* a permutation */
 		size_t k = rng_below(w->r, i);
 		int64_t x = v[k];

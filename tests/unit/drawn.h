@@ -102,7 +102,7 @@ struct draw_count {
 };
 
 /* A drawn call and its outputs by the reference kernel; false when there is none this time. */
-static bool draw_good(const struct op *op, const struct call_opt *opt, struct arena *a, struct call *c, struct tensor **want,
+static inline bool draw_good(const struct op *op, const struct call_opt *opt, struct arena *a, struct call *c, struct tensor **want,
                       struct draw_count *n)
 {
 	struct linnet_error e = { 0 };
@@ -130,7 +130,7 @@ static inline void check_count(const struct op *op, const struct draw_count *n, 
 /* ---- Comparing ---- */
 
 /* Half the distance of neighbouring numbers about 1. */
-static double unit_of(enum dtype dt)
+static inline double unit_of(enum dtype dt)
 {
 	switch (dt) {
 	case DT_DOUBLE: return 0x1p-53;
@@ -142,7 +142,7 @@ static double unit_of(enum dtype dt)
 }
 
 /* The largest finite magnitude among the elements, and whether there are infinite ones. */
-static double magnitude(const struct tensor *t, bool *infinite)
+static inline double magnitude(const struct tensor *t, bool *infinite)
 {
 	double m = 0;
 
@@ -158,7 +158,7 @@ static double magnitude(const struct tensor *t, bool *infinite)
 }
 
 /* The most terms a sum in the call may have: elements of an input. */
-static double terms_of(const struct call *c)
+static inline double terms_of(const struct call *c)
 {
 	double n = 1;
 
@@ -168,9 +168,28 @@ static double terms_of(const struct call *c)
 	return n;
 }
 
-static inline void compare_outputs(const struct call *c, struct arena *a, const char *how, int out, const struct tensor *got,
-                                   const struct tensor *want)
+/* The unit of the coarsest floats in the call and out of it. */
+static inline double coarsest(const struct call *c, const struct tensor *out)
 {
+	double unit = unit_of(DT_FLOAT); /* constants in bodies are floats */
+
+	for (int i = -1; i < c->nin; i++) {
+		const struct tensor *t = i < 0 ? out : c->in[i];
+
+		if (t && t->kind == KIND_TENSOR && dtype_class(t->dt) == CLASS_FLOAT)
+			unit = fmax(unit, unit_of(t->dt));
+	}
+	return unit;
+}
+
+/* How the two agree: as the row says; or rounded to the output's type at each step. */
+enum leeway { AS_ROW, EACH_STEP };
+
+static inline void compare_outputs(const struct call *c, struct arena *a, const char *how, int out, const struct tensor *got,
+                                   const struct tensor *want, enum leeway leeway)
+{
+	bool rounded = leeway == EACH_STEP || c->op->agree == AGREE_ROUND;
+	double step = leeway == EACH_STEP ? coarsest(c, want) : unit_of(want->dt == DT_DOUBLE ? DT_DOUBLE : DT_FLOAT);
 	bool is_float = dtype_in(want->dt, FLOATS | FLOAT8S) || (dtype_class(want->dt) == CLASS_FLOAT);
 	double bound = 0, scale = 1;
 	bool infinite = false, overflows, alone = c->op->fuzz.shapes == FUZZ_SAME || c->op->fuzz.shapes == FUZZ_BROADCAST;
@@ -185,32 +204,32 @@ static inline void compare_outputs(const struct call *c, struct arena *a, const 
 			complain_of(c, a, "%s: output %d differs", how, out);
 		return;
 	}
-	if (c->op->agree == AGREE_ROUND) {
+	if (rounded) {
 		/* each of n terms is rounded: n units of the largest term, which is a product of two elements */
 		for (int i = 0; i < c->nin; i++)
 			scale = fmax(scale, magnitude(c->in[i], &infinite));
 		scale = fmax(scale * scale, magnitude(want, &infinite));
-		bound = unit_of(want->dt == DT_DOUBLE ? DT_DOUBLE : DT_FLOAT) * (16 + terms_of(c)) * scale;
+		bound = step * (16 + terms_of(c)) * scale;
 	}
 	/* perhaps, on the way, in float: then what is not finite depends on the order of terms */
-	overflows = c->op->agree == AGREE_ROUND && (scale * terms_of(c) > FLT_MAX || (infinite && !alone));
+	overflows = rounded && (scale * terms_of(c) > FLT_MAX || (infinite && !alone));
 	for (int64_t i = 0; i < want->n; i++) {
 		double x = tensor_get(got, i), y = tensor_get(want, i), near;
 
 		if (!is_float) {
 			int64_t p = tensor_get_int(got, i), q = tensor_get_int(want, i);
 
-			if (p == q || (c->op->agree == AGREE_ROUND && fabs((double)p - (double)q) <= 1))
+			if (p == q || (rounded && fabs((double)p - (double)q) <= 1))
 				continue;
 			complain_of(c, a, "%s: output %d[%lld] is %lld, the reference kernel gives %lld", how, out, (long long)i, (long long)p,
 			            (long long)q);
 			return;
 		}
-		if ((isnan(x) && isnan(y)) || (x == y && (c->op->agree == AGREE_ROUND || signbit(x) == signbit(y))))
+		if ((isnan(x) && isnan(y)) || (x == y && (rounded || signbit(x) == signbit(y))))
 			continue;
 		if (overflows && (!isfinite(x) || !isfinite(y)))
 			continue;
-		near = bound + (c->op->agree == AGREE_ROUND ? 8 * unit_of(want->dt) * fabs(y) + 1e-37 : 0);
+		near = bound + (rounded ? 8 * unit_of(want->dt) * fabs(y) + 1e-37 : 0);
 		if (isfinite(x) && isfinite(y) && fabs(x - y) <= near)
 			continue;
 		complain_of(c, a, "%s: output %d[%lld] is %.17g, the reference kernel gives %.17g (bound %g)", how, out, (long long)i, x, y, near);

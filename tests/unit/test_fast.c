@@ -100,7 +100,7 @@ static void check_way(const struct call *c, struct way w, struct tensor *const *
 			first[i] = got[i];
 		else if (first[i] && !tensor_same(first[i], got[i]))
 			complain_of(c, a, "%s: output %d has other bits than on one thread", how, i);
-		compare_outputs(c, a, how, i, got[i], want[i]);
+		compare_outputs(c, a, how, i, got[i], want[i], AS_ROW);
 	}
 }
 
