@@ -21,7 +21,7 @@ static int taken; /* calls of the current row that a fast kernel did */
 static struct use {
 	const struct fast *fast;
 	bool used;
-} use[100];
+} use[500];
 
 static struct use *use_of(const struct fast *f)
 {
