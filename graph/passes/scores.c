@@ -40,7 +40,8 @@ struct contraction {
 	char in[2][MAX_RANK], out[MAX_RANK];
 	int nin[2], nout;
 	char batch[MAX_RANK], row, column, sum; /* of the product [batch..., row, column], over sum */
-	int nbatch, first;                      /* which operand has the rows */
+	char extra[MAX_RANK];                   /* behind the batch: axes of the operand with the rows alone */
+	int nbatch, nextra, first;              /* which operand has the rows */
 };
 
 static int position(const char *labels, int n, char c)
@@ -50,11 +51,21 @@ static int position(const char *labels, int n, char c)
 	return p ? (int)(p - labels) : -1;
 }
 
-/* A batched product of matrices: at least one batch axis, one axis of each operand alone, one contracted. */
+/* The batch axes are the first of a term. */
+static bool batch_leads(const struct contraction *c, const char *term)
+{
+	for (int i = 0; i < c->nbatch; i++)
+		if (position(c->batch, c->nbatch, term[i]) < 0)
+			return false;
+	return true;
+}
+
+/* A batched product of matrices: at least one batch axis, axes of each operand alone, of one of them several, and one contracted. */
 static bool read_contraction(struct text equation, int ellipsis, struct contraction *c)
 {
 	const char *s = equation.p, *end = s + equation.n;
-	int sums = 0, rows = 0, columns = 0;
+	char alone[2][MAX_RANK], beside = 0;
+	int sums = 0, n[2] = { 0, 0 };
 
 	memset(c, 0, sizeof *c);
 	if (!read_labels(&s, end, ellipsis, c->in[0], &c->nin[0]) || s == end || *s++ != ',' || !read_labels(&s, end, ellipsis, c->in[1], &c->nin[1]) ||
@@ -72,15 +83,24 @@ static bool read_contraction(struct text equation, int ellipsis, struct contract
 			c->batch[c->nbatch++] = c->out[i];
 			continue;
 		}
-		if (!rows) {
-			c->row = c->out[i];
-			c->first = b;
-			rows++;
-		} else {
-			c->column = c->out[i];
-			columns += a == (c->first == 1) ? 1 : 2; /* of the other operand, or this is no product of two */
-		}
+		alone[b][n[b]++] = c->out[i];
 	}
+	if (n[0] == 0 || n[1] == 0 || (n[0] > 1 && n[1] > 1))
+		return false;
+	c->first = n[1] > 1 || (n[0] == 1 && position(c->out, c->nout, alone[1][0]) < position(c->out, c->nout, alone[0][0]));
+	c->column = alone[!c->first][0];
+	/* of several, the rows are the axis beside the columns in the result, or beside the contracted one in the operand; the others go with the batch */
+	c->row = alone[c->first][n[c->first] - 1];
+	for (int i = 0; i < n[c->first]; i++) {
+		char x = alone[c->first][i];
+		int of = c->nin[c->first];
+
+		if (c->out[c->nout - 1] == c->column && c->out[c->nout - 2] == x && batch_leads(c, c->out))
+			beside = x;
+		else if (!beside && of > 1 && c->in[c->first][of - 2] == x && batch_leads(c, c->in[c->first]))
+			beside = x;
+	}
+	c->row = beside ? beside : c->row;
 	for (int k = 0; k < 2; k++)
 		for (int i = 0; i < c->nin[k]; i++) {
 			if (position(c->out, c->nout, c->in[k][i]) >= 0)
@@ -90,20 +110,20 @@ static bool read_contraction(struct text equation, int ellipsis, struct contract
 			c->sum = c->in[k][i];
 			sums += k == 0;
 		}
-	if (rows != 1 || columns != 1 || sums != 1 || c->nbatch == 0)
+	if (sums != 1 || c->nbatch == 0)
 		return false;
 	/* the order of the batch axes that turns least: that of a term where they come first */
 	for (int i = 0; i < 3; i++) {
 		const char *term = i ? c->in[i - 1] : c->out;
-		int k = 0;
 
-		while (k < c->nbatch && position(c->batch, c->nbatch, term[k]) >= 0)
-			k++;
-		if (k == c->nbatch) {
-			memmove(c->batch, term, (size_t)k);
+		if (batch_leads(c, term)) {
+			memcpy(c->batch, term, (size_t)c->nbatch);
 			break;
 		}
 	}
+	for (int i = 0; i < n[c->first]; i++)
+		if (alone[c->first][i] != c->row)
+			c->extra[c->nextra++] = alone[c->first][i];
 	return true;
 }
 
@@ -146,25 +166,32 @@ static enum linnet_code scores_einsum(const struct view *w, const struct node *n
 	(void)e;
 	if (n->nin != 2 || !read_contraction(node_attr(n, "equation")->s, ellipsis_rank(g, n), &c) || !dtype_in(g->value[n->in[0]].type.dt, FLOATS))
 		return LINNET_OK;
-	r = c.nbatch + 2;
+	r = c.nbatch + c.nextra + 2;
 	for (int k = 0; k < 2; k++) {
-		if (c.nin[k] != r || g->value[n->in[k]].type.shape.rank != r)
-			return LINNET_OK;
-		for (int i = 0; i < r; i++) { /* a length of 1 may stand for the other operand's: MatMul does so along batch axes only */
-			int j = position(c.in[1 - k], r, c.in[k][i]);
+		int have = k == c.first ? r : r - c.nextra;
 
-			if (c.in[k][i] == c.sum && g->value[n->in[k]].type.shape.d[i] != g->value[n->in[1 - k]].type.shape.d[j])
-				return LINNET_OK;
-		}
+		if (r > MAX_RANK || c.nin[k] != have || g->value[n->in[k]].type.shape.rank != have)
+			return LINNET_OK;
 	}
+	/* a length of 1 may stand for the other operand's: MatMul does so along batch axes only */
+	if (g->value[n->in[0]].type.shape.d[position(c.in[0], c.nin[0], c.sum)] != g->value[n->in[1]].type.shape.d[position(c.in[1], c.nin[1], c.sum)])
+		return LINNET_OK;
 	memcpy(left, c.batch, sizeof left);
 	memcpy(right, c.batch, sizeof right);
-	memcpy(result, c.batch, sizeof result);
+	memcpy(left + c.nbatch, c.extra, (size_t)c.nextra);
+	memcpy(result, left, sizeof result);
 	left[r - 2] = c.row, left[r - 1] = c.sum;
-	right[r - 2] = c.sum, right[r - 1] = c.column;
+	right[c.nbatch] = c.sum, right[c.nbatch + 1] = c.column;
 	result[r - 2] = c.row, result[r - 1] = c.column;
 	a = ordered(p, n->in[c.first], c.in[c.first], left, r, "left");
-	b = ordered(p, n->in[!c.first], c.in[!c.first], right, r, "right");
+	b = ordered(p, n->in[!c.first], c.in[!c.first], right, r - c.nextra, "right");
+	if (c.nextra) {
+		int64_t axes[MAX_RANK];
+
+		for (int i = 0; i < c.nextra; i++)
+			axes[i] = c.nbatch + i;
+		b = patch_node(p, "Unsqueeze", "right", PATCH_IN(b, patch_ints(p, axes, c.nextra, "axes")), 1, NULL);
+	}
 	y = patch_node(p, "MatMul", *n->name ? n->name : "product", PATCH_IN(a, b), 1, NULL);
 	patch_replace(p, n->out[0], ordered(p, y, result, c.out, r, "product"));
 	return LINNET_OK;
