@@ -791,7 +791,7 @@ static enum linnet_code check_scales(struct shape_call *c, int i, dim heads, dim
 static enum linnet_code shape_group_query(struct shape_call *c)
 {
 	const struct shape q = in_shape(c, GQ_QUERY), k = in_shape(c, GQ_KEY), past = in_shape(c, GQ_PAST_KEY);
-	const struct shape cosine = in_shape(c, GQ_COS), ids = in_shape(c, GQ_POSITIONS);
+	const struct shape cosine = in_shape(c, GQ_COS), ids = in_shape(c, GQ_POSITIONS), last = in_shape(c, GQ_LAST);
 	int64_t n = int_attr(c, "num_heads"), nkv = int_attr(c, "kv_num_heads"), window = int_attr(c, "local_window_size");
 	bool rotary = int_attr(c, "do_rotary") != 0, sliding = int_attr(c, "sliding_window_cache") != 0;
 	dim head, width, total, rows, length, batch;
@@ -863,6 +863,8 @@ static enum linnet_code shape_group_query(struct shape_call *c)
 		TRY(length_join(c, "batch lengths of the query and position_ids", batch, ids.d[0], NULL));
 		TRY(length_join(c, "lengths of the query and position_ids", q.d[1], ids.d[1], NULL));
 	}
+	if (last.rank > 0)
+		TRY(length_join(c, "batch lengths of the query and seqlens_k", batch, last.rank == 2 ? dim_mul(c->dims, last.d[0], last.d[1]) : last.d[0], NULL));
 	TRY(check_scales(c, GQ_K_SCALE, nkv, head));
 	TRY(check_scales(c, GQ_V_SCALE, nkv, head));
 	if (in_shape(c, GQ_SINK).rank >= 0)
@@ -988,8 +990,6 @@ static enum linnet_code read_entries(struct kernel_call *c, struct group_query *
 	int64_t rows = past ? past->d[2] : 0;
 	struct linnet_error *e = c->e;
 
-	if (last->n != g->batch)
-		return fail(e, LINNET_ESHAPE, "seqlens_k has %lld elements; expected %lld", (long long)last->n, (long long)g->batch);
 	if (g->sliding && rows < g->window)
 		return fail(e, LINNET_ESHAPE, "a cache of %lld rows does not hold a window of %lld", (long long)rows, (long long)g->window);
 	TRY_NEW(g->entry, c->scratch, g->batch);

@@ -177,7 +177,8 @@ enum fast_level fast_level(void);
 
 /* ---- Generator hints ---- */
 
-enum fuzz_shapes { FUZZ_NONE, FUZZ_SAME, FUZZ_BROADCAST, FUZZ_MATMUL, FUZZ_REDUCE, FUZZ_CUSTOM };
+/* FUZZ_STEPS: input 0 is a sequence, along axis 0 or 1, and each step goes on from the last. */
+enum fuzz_shapes { FUZZ_NONE, FUZZ_SAME, FUZZ_BROADCAST, FUZZ_MATMUL, FUZZ_REDUCE, FUZZ_STEPS, FUZZ_CUSTOM };
 
 struct fuzz {
 	enum fuzz_shapes shapes;

@@ -350,7 +350,7 @@ static const struct op rows[] = {
 		.shape = shape_recurrent,
 		.kernel = recurrent, .fast = FAST(&fast_recurrent),
 		.param = &rnn_cell,
-		.fuzz = { .shapes = FUZZ_CUSTOM },
+		.fuzz = { .shapes = FUZZ_STEPS },
 	},
 	{
 		.name = "GRU", .since = 7,
@@ -363,7 +363,7 @@ static const struct op rows[] = {
 		.shape = shape_recurrent,
 		.kernel = recurrent, .fast = FAST(&fast_recurrent),
 		.param = &gru_cell,
-		.fuzz = { .shapes = FUZZ_CUSTOM },
+		.fuzz = { .shapes = FUZZ_STEPS },
 	},
 	{
 		.name = "LSTM", .since = 7,
@@ -376,7 +376,7 @@ static const struct op rows[] = {
 		.shape = shape_recurrent,
 		.kernel = recurrent, .fast = FAST(&fast_recurrent),
 		.param = &lstm_cell,
-		.fuzz = { .shapes = FUZZ_CUSTOM },
+		.fuzz = { .shapes = FUZZ_STEPS },
 	},
 };
 

@@ -603,7 +603,7 @@ static const struct op rows[] = {
 	{
 		.name = "RoiAlign", .since = 16,
 		.doc = "Regions of an image cut into bins, each the mean, or in a way the largest, of samples between the elements.",
-		.in = IN({ "X", T1, FLOW_LINEAR }, { "rois", T1, FLOW_NONE }, { "batch_indices", T2 }),
+		.in = IN({ "X", T1, FLOW_KINKED }, { "rois", T1, FLOW_NONE }, { "batch_indices", T2 }),
 		.out = OUT({ "Y", T1 }),
 		.attr = ATTRS({ .name = "coordinate_transformation_mode", .kind = ATTR_STRING, .s = "half_pixel",
 		                .oneof = "half_pixel|output_half_pixel" },
@@ -615,7 +615,7 @@ static const struct op rows[] = {
 	},
 	{
 		.name = "RoiAlign", .since = 10,
-		.in = IN({ "X", T1, FLOW_LINEAR }, { "rois", T1, FLOW_NONE }, { "batch_indices", T2 }),
+		.in = IN({ "X", T1, FLOW_KINKED }, { "rois", T1, FLOW_NONE }, { "batch_indices", T2 }),
 		.out = OUT({ "Y", T1 }),
 		.attr = ATTRS(MODE("avg|max", "avg"), OUTPUT_SIZE("output_height"), OUTPUT_SIZE("output_width"), SAMPLING_RATIO,
 		              SPATIAL_SCALE),

@@ -19,6 +19,7 @@ struct drawing {
 	enum dtype bound[NTVAR];
 	int64_t pool[POOL]; /* lengths and attributes so far: what other lengths are made of */
 	int npool;
+	bool solid; /* no length is 0 */
 };
 
 static bool chance(struct drawing *w, unsigned percent) { return rng_below(w->r, 100) < percent; }
@@ -169,6 +170,8 @@ static double draw_attr_float(struct drawing *w, const struct op_attr *row)
 {
 	double lo = row->lo < row->hi ? fmax(row->lo, -8) : -1, hi = row->lo < row->hi ? fmin(row->hi, lo + 8) : 2;
 
+	if (lo < 0 && !strcmp(row->name, "epsilon")) /* below 0, sums with it cancel */
+		lo = 0x1p-20;
 	return (float)(lo + (hi - lo) * rng_unit(w->r));
 }
 
@@ -223,7 +226,8 @@ static enum linnet_code draw_attr(struct drawing *w, const struct op_attr *row, 
 	switch (row->kind) {
 	case ATTR_INT:
 		a->i = draw_attr_int(w, row);
-		pool_add(w, a->i);
+		if (a->i)
+			pool_add(w, a->i);
 		return LINNET_OK;
 	case ATTR_FLOAT: a->f = draw_attr_float(w, row); return LINNET_OK;
 	case ATTR_STRING: return draw_word(w, row->oneof, &a->s);
@@ -275,14 +279,14 @@ static enum linnet_code draw_attrs(struct drawing *w)
 	}
 	TRY(op_attrs(w->op, w->c->given, w->c->ngiven, w->a, &w->c->attr, w->e));
 	for (int i = 0; i < n; i++)
-		if (w->c->attr[i].kind == ATTR_INT && !w->c->attr[i].given)
+		if (w->c->attr[i].kind == ATTR_INT && !w->c->attr[i].given && w->c->attr[i].i)
 			pool_add(w, w->c->attr[i].i);
 	return LINNET_OK;
 }
 
 /* ---- Shapes ---- */
 
-static int64_t draw_length(struct drawing *w)
+static int64_t draw_any_length(struct drawing *w)
 {
 	unsigned k = (unsigned)rng_below(w->r, 100);
 
@@ -291,8 +295,9 @@ static int64_t draw_length(struct drawing *w)
 	if (w->npool && k < 62) {
 		int64_t a = pooled(w), b = pooled(w);
 
-		switch (between(w, 0, 4)) {
+		switch (between(w, 0, 5)) {
 		case 0: return a * b;
+		case 5: return 3 * a * b;
 		case 1: return b ? a / b : a;
 		case 2: return a + b;
 		case 3: return 2 * a;
@@ -301,6 +306,13 @@ static int64_t draw_length(struct drawing *w)
 	}
 	k = (unsigned)rng_below(w->r, 100);
 	return k < 3 ? 0 : k < 18 ? 1 : k < 80 ? between(w, 2, 8) : k < 95 ? between(w, 9, 40) : between(w, 41, 100);
+}
+
+static int64_t draw_length(struct drawing *w)
+{
+	int64_t n = draw_any_length(w);
+
+	return n || !w->solid ? n : between(w, 1, 8);
 }
 
 static int64_t count(const struct shape *s)
@@ -397,7 +409,7 @@ static struct shape draw_shape(struct drawing *w, int i, dtype_set set)
 	}
 	if (!(set & ~(INDICES)) && chance(w, 60)) {
 		s.rank = chance(w, 80);
-		s.d[0] = chance(w, 50) ? between(w, 0, first.rank) : first.rank;
+		s.d[0] = first.rank && chance(w, 30) ? first.d[between(w, 0, first.rank - 1)] : chance(w, 50) ? between(w, 0, first.rank) : first.rank;
 		return s;
 	}
 	switch (between(w, 0, 9)) {
@@ -540,13 +552,14 @@ static enum linnet_code draw_inputs(struct drawing *w)
 	unsigned share = chance(w, 40) ? 15 : 60;
 	enum dtype dt[CALL_MAX] = { DT_UNDEFINED };
 	struct call *c = w->c;
+	int first = c->nin && chance(w, 30) ? (int)between(w, 1, c->nin) : 0; /* the first inputs, and no optional one after them */
 
 	for (int i = 0; i < NTVAR; i++)
 		w->bound[i] = w->op->types[i] ? draw_dtype(w, w->op->types[i]) : DT_UNDEFINED;
 	for (int i = 0; i < c->nin; i++) {
 		const struct op_io *io = op_in(w->op, i);
 
-		if (!(io->flags & OPTIONAL) || chance(w, share))
+		if (!(io->flags & OPTIONAL) || (first ? i < first : chance(w, share)))
 			dt[i] = io->flags & HETERO ? draw_dtype(w, w->op->types[io->type]) : w->bound[io->type];
 	}
 	while (c->nin && dt[c->nin - 1] == DT_UNDEFINED)
@@ -584,12 +597,13 @@ enum linnet_code gen_call(const struct op *op, const struct call_opt *opt, struc
 {
 	static const struct call_opt none;
 	enum linnet_code code = LINNET_OK;
+	bool solid = rng_below(r, 100) < 75;
 
 	for (int i = 0; i < op_nin(op, &(bool){ false }); i++)
 		if (!(io_kinds(&op->in[i]) & ((1u << KIND_SPARSE) - 1)))
 			return fail(e, LINNET_EUNSUPPORTED, "input \"%s\" cannot be drawn", op->in[i].name);
 	for (int k = 0; k < RESTARTS; k++) {
-		struct drawing w = { .op = op, .opt = opt ? opt : &none, .r = r, .a = a, .c = out, .e = e };
+		struct drawing w = { .op = op, .opt = opt ? opt : &none, .r = r, .a = a, .c = out, .e = e, .solid = solid };
 
 		*out = (struct call){ .op = op };
 		err_clear(e);

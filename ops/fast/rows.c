@@ -263,7 +263,7 @@ const struct fast FAST_KERNEL(reduce) = { .name = "reduce/float", .ok = reduce_o
 struct rotary {
 	const float *x, *cos, *sin;
 	float *y;
-	int64_t H, L, D, half, group, table_batch; /* table_batch: 0 when one table serves every batch */
+	int64_t H, L, D, half, group, by_cos, by_sin; /* positions from one batch's angles to the next's; 0: one table serves all */
 	int64_t rows;
 };
 
@@ -272,8 +272,9 @@ static void rotary_piece(void *ctx, int64_t i)
 	const struct rotary *r = ctx;
 
 	for (int64_t k = i * r->group; k < (i + 1) * r->group && k < r->rows; k++) { /* row k = (b H + h) L + l */
-		int64_t b = k / (r->H * r->L), at = (b * r->table_batch + k % r->L) * r->half;
-		const float *restrict x = r->x + k * r->D, *restrict cos = r->cos + at, *restrict sin = r->sin + at;
+		int64_t b = k / (r->H * r->L), l = k % r->L;
+		const float *restrict x = r->x + k * r->D, *restrict cos = r->cos + (b * r->by_cos + l) * r->half;
+		const float *restrict sin = r->sin + (b * r->by_sin + l) * r->half;
 		float *restrict y = r->y + k * r->D;
 
 		for (int64_t j = 0; j < r->half; j++) {
@@ -289,17 +290,15 @@ static bool rotary_ok(const struct kernel_call *c)
 {
 	const struct tensor *x = c->in[0], *t = c->in[1];
 
-	if (x->dt != DT_FLOAT || t->dt != DT_FLOAT || x->rank != 4 || t->rank != 3 || (c->nin > 3 && c->in[3]) ||
-	    attr_get(c->op, c->attr, "interleaved")->i)
-		return false;
-	return t->d[1] == x->d[2] && (t->d[0] == x->d[0] || t->d[0] == 1);
+	return x->dt == DT_FLOAT && t->dt == DT_FLOAT && x->rank == 4 && t->rank == 3 && !(c->nin > 3 && c->in[3]) &&
+	       !attr_get(c->op, c->attr, "interleaved")->i;
 }
 
 static enum linnet_code rotary_run(struct kernel_call *c)
 {
 	const struct tensor *x = c->in[0], *t = c->in[1];
 	struct rotary r = { .x = x->data, .cos = t->data, .sin = c->in[2]->data, .y = c->out[0]->data, .H = x->d[1], .L = x->d[2], .D = x->d[3],
-	                    .half = t->d[2], .table_batch = t->d[0] == 1 ? 0 : x->d[2] };
+	                    .half = t->d[2], .by_cos = t->d[0] == 1 ? 0 : x->d[2], .by_sin = c->in[2]->d[0] == 1 ? 0 : x->d[2] };
 
 	r.rows = r.D ? x->n / r.D : 0;
 	r.group = r.D ? PIECE / r.D : 1;
