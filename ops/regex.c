@@ -335,9 +335,9 @@ static void release(void *ctx)
 	pcre2_general_context_free(r->general);
 }
 
-enum linnet_code regex_new(struct regex **out, struct text pattern, struct arena *a, struct linnet_error *e)
+enum linnet_code regex_new(struct regex **out, struct text pattern, enum regex_use use, struct arena *a, struct linnet_error *e)
 {
-	const uint32_t options = PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ALT_CIRCUMFLEX | PCRE2_NEVER_UCP;
+	const uint32_t options = PCRE2_UTF | (use == REGEX_WHOLE ? PCRE2_ANCHORED : 0u) | PCRE2_ALT_CIRCUMFLEX | PCRE2_NEVER_UCP;
 	struct pattern t = { .p = pattern.p, .n = pattern.n, .e = e };
 	pcre2_compile_context *c;
 	PCRE2_UCHAR why[120];
@@ -349,7 +349,7 @@ enum linnet_code regex_new(struct regex **out, struct text pattern, struct arena
 	str_init(&t.out, a);
 	str_add(&t.out, "(?:");
 	TRY(translate(&t));
-	str_add(&t.out, ")\\z"); /* with PCRE2_ENDANCHORED the DFA matcher (10.42) takes an empty match before one character */
+	str_add(&t.out, use == REGEX_WHOLE ? ")\\z" : ")"); /* with PCRE2_ENDANCHORED the DFA matcher (10.42) takes an empty match before one character */
 	s = str_done(&t.out);
 	TRY_NEW(r, a, 1);
 	if (!s || arena_on_free(a, release, r))
@@ -377,21 +377,38 @@ enum linnet_code regex_new(struct regex **out, struct text pattern, struct arena
 	return LINNET_OK;
 }
 
-enum linnet_code regex_match(struct regex *r, struct text s, bool *matches, struct linnet_error *e)
+/* *found: as pcre2_dfa_match() returns it, when it is no failure. */
+static enum linnet_code search(struct regex *r, struct text s, size_t from, int *found, struct linnet_error *e)
 {
-	int found;
-
 	for (;;) {
-		found = pcre2_dfa_match(r->code, (PCRE2_SPTR)(s.n ? s.p : ""), s.n, 0, 0, r->match, NULL, r->space, r->nspace);
-		if (found != PCRE2_ERROR_DFA_WSSIZE || r->nspace >= MAX_SPACE)
+		*found = pcre2_dfa_match(r->code, (PCRE2_SPTR)(s.n ? s.p : ""), s.n, from, 0, r->match, NULL, r->space, r->nspace);
+		if (*found != PCRE2_ERROR_DFA_WSSIZE || r->nspace >= MAX_SPACE)
 			break;
 		r->nspace *= 4;
 		TRY_NEW(r->space, r->a, r->nspace);
 	}
-	*matches = found >= 0;
-	if (found >= 0 || found == PCRE2_ERROR_NOMATCH || (found <= PCRE2_ERROR_UTF8_ERR1 && found >= PCRE2_ERROR_UTF8_ERR21))
+	if (*found >= 0 || *found == PCRE2_ERROR_NOMATCH || (*found <= PCRE2_ERROR_UTF8_ERR1 && *found >= PCRE2_ERROR_UTF8_ERR21))
 		return LINNET_OK;
-	if (found == PCRE2_ERROR_NOMEMORY)
+	if (*found == PCRE2_ERROR_NOMEMORY)
 		return fail_mem(e);
-	return fail(e, LINNET_ELIMIT, "matching the pattern takes more than is admitted (PCRE2 error %d)", found);
+	return fail(e, LINNET_ELIMIT, "matching the pattern takes more than is admitted (PCRE2 error %d)", *found);
+}
+
+enum linnet_code regex_match(struct regex *r, struct text s, bool *matches, struct linnet_error *e)
+{
+	int found;
+
+	TRY(search(r, s, 0, &found, e));
+	*matches = found >= 0;
+	return LINNET_OK;
+}
+
+enum linnet_code regex_find(struct regex *r, struct text s, size_t from, struct text *match, struct linnet_error *e)
+{
+	const PCRE2_SIZE *at = pcre2_get_ovector_pointer(r->match);
+	int found;
+
+	TRY(search(r, s, from, &found, e));
+	*match = found < 0 ? (struct text){ 0 } : (struct text){ s.p + at[0], at[1] - at[0] };
+	return LINNET_OK;
 }

@@ -281,7 +281,7 @@ static enum linnet_code full_match(struct kernel_call *c)
 {
 	struct regex *r;
 
-	TRY(regex_new(&r, attr_get(c->op, c->attr, "pattern")->s, c->scratch, c->e));
+	TRY(regex_new(&r, attr_get(c->op, c->attr, "pattern")->s, REGEX_WHOLE, c->scratch, c->e));
 	for (int64_t i = 0; i < c->in[0]->n; i++) {
 		bool matches;
 
