@@ -6,7 +6,7 @@
 #include "ops/op.h"
 
 struct ops_opt {
-	bool markdown;
+	bool markdown, absent;
 };
 
 static const char *domain_of(const struct op *op)
@@ -230,6 +230,27 @@ static void print_coverage(const struct op **row, int n)
 	}
 }
 
+/* Those without a row, which stay out: all, or the one of that name. The number shown. */
+static int print_absent(const char *name, bool as_markdown)
+{
+	int n, shown = 0;
+	const struct op_absent *x = op_absents(&n);
+
+	for (int i = 0; i < n; i++) {
+		if (name && strcmp(x[i].name, name))
+			continue;
+		shown++;
+		if (as_markdown)
+			printf("| %s.%s | %s |\n", x[i].domain, x[i].name, x[i].why);
+		else if (globals.json)
+			json_line(json_pack("{s:s, s:s, s:b, s:s}", "domain", x[i].domain, "name", x[i].name, "runs", 0, "reason", x[i].why),
+			          "operator");
+		else
+			printf("%s.%s: known, not run: %s\n", x[i].domain, x[i].name, x[i].why);
+	}
+	return shown;
+}
+
 static void markdown(const struct op **row, int n)
 {
 	printf("# Operators\n\nPrinted by `linnet ops --markdown` from the operator table. `since` is the first opset with the row's\n"
@@ -250,6 +271,11 @@ static int ops_run(void *opt, int argc, char **argv)
 
 	if (!row)
 		return EXIT_RESOURCES;
+	if (o->absent) {
+		print_absent(argc ? argv[0] : NULL, false);
+		free(row);
+		return EXIT_YES;
+	}
 	table_init(&t, 4, "lrll");
 	for (int i = 0; i < n && !o->markdown; i++) {
 		if (argc && strcmp(row[i]->name, argv[0]))
@@ -271,8 +297,19 @@ static int ops_run(void *opt, int argc, char **argv)
 	if (o->markdown)
 		markdown(row, n);
 	table_print(&t, stdout, false);
-	if (!argc && !o->markdown)
+	if (o->markdown) {
+		printf("\n## Known, not run\n\n| operator | why |\n| --- | --- |\n");
+		print_absent(NULL, true);
+	} else if (argc) {
+		shown += print_absent(argv[0], false);
+	} else {
+		int absent;
+
 		print_coverage(row, n);
+		op_absents(&absent);
+		if (!globals.json)
+			printf("%d more are known and not run; linnet ops --absent says why\n", absent);
+	}
 	free(row);
 	if (argc && !shown)
 		fprintf(stderr, "linnet: there is no operator \"%s\"\n", argv[0]);
@@ -285,6 +322,7 @@ const struct command ops_command = {
 	.operands = "[NAME]",
 	.examples = "linnet ops\nlinnet ops Softmax",
 	.opt = (const struct opt[]){
+		{ "absent", 0, OPT_FLAG, OPT(struct ops_opt, absent), NULL, "operators that are known and not run, each with its reason", NULL },
 		{ "markdown", 0, OPT_FLAG, OPT(struct ops_opt, markdown), NULL, "as docs/ops.md", NULL },
 		{ .name = NULL },
 	},

@@ -35,6 +35,7 @@ layer(ops
 	ops/control.c
 	ops/sequence.c
 	ops/mlmap.c
+	ops/absent.c
 	ops/attention.c
 	ops/linear.c
 	ops/glu.c

@@ -247,6 +247,16 @@ extern const struct op_family *const op_families[];
 /* The row with the greatest `since` not above the opset; NULL when there is none. domain: NULL, "" and "ai.onnx" are the same. */
 const struct op *op_find(const char *domain, const char *name, int opset);
 
+/* An operator that has no row on purpose. */
+struct op_absent {
+	const char *domain, *name, *why;
+};
+
+const struct op_absent *op_absents(int *n);
+
+/* Why an operator has no row; NULL when nothing is known of it. */
+const char *op_absent(const char *domain, const char *name);
+
 /* The row current in this build (op_find at the newest opset). */
 const struct op *op_newest(const char *domain, const char *name);
 

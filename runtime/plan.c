@@ -79,9 +79,12 @@ static enum linnet_code check_runs(const struct plan *p, const struct node *n, s
 {
 	bool runs = n->op->flags & OP_CONTROL ? control_known(n->op) : n->op->kernel || n->op->flags & OP_VIEW;
 
-	if (!n->known || !runs)
-		return fail(e, LINNET_EUNSUPPORTED, "no kernel for operator %s%s%s", n->op->domain ? n->op->domain : "",
-		            n->op->domain ? "." : "", n->op->name);
+	if (!n->known || !runs) {
+		const char *why = op_absent(n->op->domain, n->op->name);
+
+		return fail(e, LINNET_EUNSUPPORTED, "no kernel for operator %s%s%s%s%s", n->op->domain ? n->op->domain : "",
+		            n->op->domain ? "." : "", n->op->name, why ? ": " : "", why ? why : "");
+	}
 	for (uint32_t i = 0; i < n->nin; i++)
 		TRY(check_kind(p, n->in[i], e));
 	for (uint32_t i = 0; i < n->nout; i++)
