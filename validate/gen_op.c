@@ -157,6 +157,8 @@ static int64_t draw_attr_int(struct drawing *w, const struct op_attr *row)
 
 		return chance(w, 5) && row->hi < 1e6 ? (int64_t)row->hi : between(w, (int64_t)lo, (int64_t)hi);
 	}
+	if ((row->i == 0 || row->i == 1) && !(row->flags & (REQUIRED | OPTIONAL)) && chance(w, 60)) /* a flag, perhaps */
+		return between(w, 0, 1);
 	switch (between(w, 0, 9)) {
 	case 0: return between(w, 0, 28); /* a type, perhaps */
 	case 1: return between(w, -4, -1);
