@@ -93,12 +93,14 @@ set(FAST_SOURCES
 	ops/fast/gather.c
 	ops/fast/recurrent.c
 	ops/fast/conv.c
+	ops/fast/einsum.c
 	ops/fast/index.c
 	ops/fast/pool.c
 	ops/fast/integer.c
 	ops/fast/linear.c
 	ops/fast/nbits.c
 	ops/fast/quant.c
+	ops/fast/resize.c
 	ops/fast/transpose.c)
 function(fast_level level)
 	add_library(linnet_fast_${level} OBJECT ${FAST_SOURCES})
@@ -112,7 +114,7 @@ endfunction()
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
 	fast_level(base -march=x86-64-v2)
 	fast_level(avx2 -march=x86-64-v3)
-	fast_level(avx512 -march=x86-64-v4 -mprefer-vector-width=512)
+	fast_level(avx512 -march=x86-64-v4 -mavx512vnni -mprefer-vector-width=512)
 else()
 	fast_level(base)
 endif()

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/einsum.h"
 #include "ops/fast/fast.h"
 #include "ops/op.h"
 
@@ -173,14 +174,6 @@ static enum linnet_code gemm(struct kernel_call *c)
 	return LINNET_OK;
 }
 
-/* Labels of an Einsum: letters, then ellipsis axes counted from the right so that they broadcast. */
-enum { LETTERS = 52, NLABEL = LETTERS + MAX_RANK };
-
-struct labels {
-	int n;
-	int at[MAX_RANK];
-};
-
 static int letter(char ch)
 {
 	if (ch >= 'A' && ch <= 'Z')
@@ -303,36 +296,25 @@ static enum linnet_code shape_einsum(struct shape_call *c)
 	return LINNET_OK;
 }
 
-/* Output[output labels] = sum over the other labels of the product of the operands, each at its own labels. */
-static enum linnet_code einsum(struct kernel_call *c)
+enum linnet_code einsum_read(const struct kernel_call *c, struct einsum *out)
 {
 	struct text rest = c->attr[0].s;
-	struct tensor *y = c->out[0];
-	bool exact = dtype_class(y->dt) != CLASS_FLOAT;
-	int64_t length[NLABEL], index[NLABEL] = { 0 }, (*stride)[NLABEL], *at, inner = 1;
-	int count[NLABEL] = { 0 }, loop[NLABEL], nloop = 0, ellipsis = 0;
-	struct linnet_error *e = c->e;
+	int count[NLABEL] = { 0 }, ellipsis = 0;
 	struct labels term;
-	const double **x;
 
-	TRY_NEW(stride, c->scratch, c->nin);
-	TRY_NEW(at, c->scratch, c->nin);
-	TRY_NEW(x, c->scratch, c->nin);
 	for (int i = 0; i < NLABEL; i++)
-		length[i] = 1;
+		out->length[i] = 1;
 	for (int i = 0; i < c->nin; i++) {
 		const struct tensor *t = c->in[i];
 		int64_t step = 1;
 
-		if (!exact)
-			TRY(kernel_doubles(c, i, &x[i]));
-		TRY(read_term(next_term(&rest), t->rank, 0, &term, e));
+		TRY(read_term(next_term(&rest), t->rank, 0, &term, c->e));
 		for (int k = t->rank - 1; k >= 0; k--) {
 			int label = term.at[k];
 
 			if (t->d[k] != 1) {
-				stride[i][label] += step;
-				length[label] = t->d[k];
+				out->stride[i][label] += step;
+				out->length[label] = t->d[k];
 			}
 			step *= t->d[k];
 			count[label]++;
@@ -340,21 +322,44 @@ static enum linnet_code einsum(struct kernel_call *c)
 				ellipsis = NLABEL - label;
 		}
 	}
-	TRY(read_output(rest, count, ellipsis, &term, e));
-	for (int i = 0; i < term.n; i++) {
-		loop[nloop++] = term.at[i];
-		count[term.at[i]] = 0;
-	}
+	TRY(read_output(rest, count, ellipsis, &out->out, c->e));
+	for (int i = 0; i < out->out.n; i++)
+		count[out->out.at[i]] = 0;
+	out->nsum = 0;
 	for (int i = 0; i < NLABEL; i++)
-		if (count[i]) {
-			loop[nloop++] = i;
-			inner *= length[i];
-		}
+		if (count[i])
+			out->sum[out->nsum++] = i;
+	return LINNET_OK;
+}
+
+/* Output[output labels] = sum over the other labels of the product of the operands, each at its own labels. */
+static enum linnet_code einsum(struct kernel_call *c)
+{
+	struct tensor *y = c->out[0];
+	bool exact = dtype_class(y->dt) != CLASS_FLOAT;
+	int64_t index[NLABEL] = { 0 }, *at, inner = 1;
+	int loop[NLABEL], nloop = 0;
+	struct linnet_error *e = c->e;
+	const double **x;
+	struct einsum s;
+
+	TRY_NEW(s.stride, c->scratch, c->nin);
+	TRY(einsum_read(c, &s));
+	TRY_NEW(at, c->scratch, c->nin);
+	TRY_NEW(x, c->scratch, c->nin);
+	for (int i = 0; i < c->nin && !exact; i++)
+		TRY(kernel_doubles(c, i, &x[i]));
+	for (int i = 0; i < s.out.n; i++)
+		loop[nloop++] = s.out.at[i];
+	for (int i = 0; i < s.nsum; i++) {
+		loop[nloop++] = s.sum[i];
+		inner *= s.length[s.sum[i]];
+	}
 	for (int64_t o = 0; o < y->n; o++) {
 		uint64_t whole = 0;
 		double sum = 0;
 
-		for (int64_t s = 0; s < inner; s++) {
+		for (int64_t l = 0; l < inner; l++) {
 			uint64_t pi = 1;
 			double p = 1;
 
@@ -366,10 +371,10 @@ static enum linnet_code einsum(struct kernel_call *c)
 			whole += pi;
 			sum += p;
 			for (int k = nloop - 1; k >= 0; k--) {
-				bool wrap = ++index[k] == length[loop[k]];
+				bool wrap = ++index[k] == s.length[loop[k]];
 
 				for (int i = 0; i < c->nin; i++)
-					at[i] += stride[i][loop[k]] * (wrap ? 1 - length[loop[k]] : 1);
+					at[i] += s.stride[i][loop[k]] * (wrap ? 1 - s.length[loop[k]] : 1);
 				if (!wrap)
 					break;
 				index[k] = 0;
@@ -481,8 +486,8 @@ static const struct op rows[] = {
 		.types = { [T] = NUMBERS },
 		.agree = AGREE_ROUND,
 		.shape = shape_einsum,
-		.kernel = einsum,
-		.fuzz = { .shapes = FUZZ_CUSTOM },
+		.kernel = einsum, .fast = FAST(&fast_einsum),
+		.fuzz = { .words = "ij,jk|ij,jk->ik|bhid,bhjd->bhij|bij,bjd->bid|...ij,...jk->...ik|bic,bjc->ij|ab,cb->ca|bhij,bjhd->bihd|ii->i|ij->ji|i,i->|ij,j|aab,bc->ca" },
 	},
 	{
 		.name = "Det", .since = 11,

@@ -183,6 +183,7 @@ enum fuzz_shapes { FUZZ_NONE, FUZZ_SAME, FUZZ_BROADCAST, FUZZ_MATMUL, FUZZ_REDUC
 struct fuzz {
 	enum fuzz_shapes shapes;
 	double lo, hi; /* sensible range of float inputs; both 0: [-1, 1] */
+	const char *words; /* sensible values, separated by '|', of a string attribute that may be anything */
 };
 
 /* ---- The row ---- */

@@ -8,7 +8,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/fast/fast.h"
 #include "ops/kernel.h"
+#include "ops/resize.h"
 
 enum method { NEAREST, LINEAR, CUBIC };
 enum coordinates { HALF_PIXEL, SYMMETRIC, PYTORCH, ALIGN_CORNERS, ASYMMETRIC, CROP, HALF_FOR_NEAREST };
@@ -187,13 +189,6 @@ static double filter(enum method method, double x, double a)
 	return method == CUBIC ? cubic_filter(x, a) : fabs(x) < 1 ? 1 - fabs(x) : 0;
 }
 
-/* Where one output position along one axis looks: elements first .. first + n - 1, clamped, with weights w. */
-struct taps {
-	int64_t first, n;
-	double *w;
-	bool outside; /* the coordinate is not within the input */
-};
-
 struct resize {
 	enum method method;
 	enum coordinates coordinates;
@@ -250,9 +245,8 @@ static void put_integer(struct tensor *y, int64_t i, double v)
 		tensor_put(y, i, v > lo ? v : lo);
 }
 
-static enum linnet_code resize_kernel(struct kernel_call *c)
+enum linnet_code resize_taps(const struct kernel_call *c, struct taps *taps[MAX_RANK])
 {
-	struct linnet_error *e = c->e;
 	const struct resize r = {
 		.method = (enum method)attr_choice(c->op, c->attr, "mode"),
 		.coordinates = (enum coordinates)attr_choice(c->op, c->attr, "coordinate_transformation_mode"),
@@ -261,16 +255,11 @@ static enum linnet_code resize_kernel(struct kernel_call *c)
 		.antialias = attr_get(c->op, c->attr, "antialias")->i,
 		.exclude = attr_get(c->op, c->attr, "exclude_outside")->i,
 	};
-	double extrapolation = attr_get(c->op, c->attr, "extrapolation_value")->f;
-	const struct tensor *x = c->in[0];
-	struct tensor *y = c->out[0];
 	const struct type *in[4] = { NULL };
-	struct type type[4];
+	const struct tensor *x = c->in[0];
+	struct linnet_error *e = c->e;
 	struct axis axis[MAX_RANK];
-	struct taps *taps[MAX_RANK];
-	int64_t sx[MAX_RANK], at[MAX_RANK] = { 0 }, near[MAX_RANK], wide[MAX_RANK];
-	bool floating = dtype_class(y->dt) == CLASS_FLOAT, complex = dtype_class(y->dt) == CLASS_COMPLEX;
-	enum dtype part = y->dt == DT_COMPLEX64 ? DT_FLOAT : DT_DOUBLE;
+	struct type type[4];
 
 	for (int i = 0; i < c->nin; i++) {
 		if (!c->in[i])
@@ -279,11 +268,26 @@ static enum linnet_code resize_kernel(struct kernel_call *c)
 		in[i] = &type[i];
 	}
 	TRY(measure(c->op, c->attr, NULL, in, c->nin, axis, e));
-	strides(x->rank, x->d, sx);
 	for (int k = 0; k < x->rank; k++) {
 		TRY_NEW(taps[k], c->scratch, axis[k].m);
 		TRY(make_taps(&r, &axis[k], x->d[k], c->scratch, taps[k], e));
 	}
+	return LINNET_OK;
+}
+
+static enum linnet_code resize_kernel(struct kernel_call *c)
+{
+	double extrapolation = attr_get(c->op, c->attr, "extrapolation_value")->f;
+	bool nearest = attr_choice(c->op, c->attr, "mode") == NEAREST;
+	const struct tensor *x = c->in[0];
+	struct tensor *y = c->out[0];
+	struct taps *taps[MAX_RANK];
+	int64_t sx[MAX_RANK], at[MAX_RANK] = { 0 }, near[MAX_RANK], wide[MAX_RANK];
+	bool floating = dtype_class(y->dt) == CLASS_FLOAT, complex = dtype_class(y->dt) == CLASS_COMPLEX;
+	enum dtype part = y->dt == DT_COMPLEX64 ? DT_FLOAT : DT_DOUBLE;
+
+	TRY(resize_taps(c, taps));
+	strides(x->rank, x->d, sx);
 	for (int64_t i = 0; i < y->n; i++, next_position(y->rank, y->d, at)) {
 		bool outside = false;
 		double sum = 0, imaginary = 0;
@@ -312,7 +316,7 @@ static enum linnet_code resize_kernel(struct kernel_call *c)
 				from += (p < 0 ? 0 : p >= x->d[k] ? x->d[k] - 1 : p) * sx[k];
 				w *= t->w[near[k]];
 			}
-			if (r.method == NEAREST) {
+			if (nearest) {
 				element_copy(y, i, x, from);
 			} else if (w != 0 && !complex) {
 				sum += w * tensor_get(x, from);
@@ -321,7 +325,7 @@ static enum linnet_code resize_kernel(struct kernel_call *c)
 				imaginary += w * dtype_get(part, x->data, (size_t)(2 * from + 1));
 			}
 		} while (next_position(x->rank, wide, near));
-		if (r.method == NEAREST)
+		if (nearest)
 			continue;
 		if (floating) {
 			tensor_put(y, i, sum);
@@ -354,7 +358,7 @@ static const struct op rows[] = {
 		              { .name = "nearest_mode", .kind = ATTR_STRING, .s = "round_prefer_floor", .oneof = NEARESTS }),
 		.types = { [T1] = COMMON, [T2] = SET(FLOAT) | SET(DOUBLE) | SET(FLOAT16), [T3] = SET(FLOAT), [T4] = SET(INT64) },
 		.agree = AGREE_ROUND,
-		.shape = resize_shape, .kernel = resize_kernel,
+		.shape = resize_shape, .kernel = resize_kernel, .fast = FAST(&fast_resize),
 	},
 	{
 		.name = "Resize", .since = 10,

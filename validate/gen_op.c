@@ -232,7 +232,7 @@ static enum linnet_code draw_attr(struct drawing *w, const struct op_attr *row, 
 			pool_add(w, a->i);
 		return LINNET_OK;
 	case ATTR_FLOAT: a->f = draw_attr_float(w, row); return LINNET_OK;
-	case ATTR_STRING: return draw_word(w, row->oneof, &a->s);
+	case ATTR_STRING: return draw_word(w, row->oneof ? row->oneof : w->op->fuzz.words, &a->s);
 	case ATTR_INTS:
 		TRY(draw_ints(w, row, a));
 		for (size_t i = 0; i < a->n; i++)

@@ -47,6 +47,8 @@
 	X(gather_nd)                                                                               \
 	X(scatter_elements)                                                                        \
 	X(scatter_nd)                                                                              \
+	X(einsum)                                                                                  \
+	X(resize)                                                                                  \
 	X(reduce)
 
 #define X(name) extern const struct fast_set fast_##name;

@@ -2,7 +2,7 @@
  * Products of 8-bit integers less their zero points, summed in 32 bits, and convolutions as such products.
  *
  * Operands are packed as 16-bit numbers with their zero points taken off, so that zero points by row or by column cost nothing later;
- * constant ones once a plan. Two products and their sum are one instruction (pmaddwd), exact for numbers of 9 bits. Sums wrap, as the
+ * constant ones once a plan. Two products and their sum are one instruction (pmaddwd, vpdpwssd where VNNI is), exact for numbers of 9 bits. Sums wrap, as the
  * operators' do; where they are scaled, lengths up to MOST keep them within 32 bits. All results are the reference's, bit for bit.
  *
  * Many rows: arithmetic bounds it, 32 products a cycle with 512 bits. Few: the packed weights are streamed once; memory bounds it.
@@ -14,7 +14,7 @@
 #include "ops/fast/fast.h"
 #include "ops/window.h"
 
-#if defined(__AVX512BW__)
+#if defined(__AVX512VNNI__)
 #include <immintrin.h>
 typedef __m512i ivec;
 enum { LANES = 16, ROWS = 8 };
@@ -22,7 +22,7 @@ enum { LANES = 16, ROWS = 8 };
 #define ILOAD(p) _mm512_loadu_si512(p)
 #define ISTORE(p, v) _mm512_storeu_si512(p, v)
 #define IBOTH(v) _mm512_set1_epi32(v)
-#define IADD(s, a, b) _mm512_add_epi32(s, _mm512_madd_epi16(a, b))
+#define IADD(s, a, b) _mm512_dpwssd_epi32(s, a, b)
 #elif defined(__AVX2__)
 #include <immintrin.h>
 typedef __m256i ivec;

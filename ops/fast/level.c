@@ -9,7 +9,7 @@ static enum fast_level processor_level(void)
 #if defined(__x86_64__) && defined(__GNUC__)
 	__builtin_cpu_init();
 	if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-	    __builtin_cpu_supports("avx512dq"))
+	    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")) /* all but the first processors that had AVX-512 */
 		return LEVEL_AVX512;
 	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
 		return LEVEL_AVX2;
