@@ -8,6 +8,7 @@
 #define COMMANDS(X)                                                                                \
 	X(check)                                                                                   \
 	X(show)                                                                                    \
+	X(why)                                                                                     \
 	X(run)                                                                                     \
 	X(validate)                                                                                \
 	X(test)                                                                                    \

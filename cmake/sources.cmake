@@ -125,6 +125,7 @@ layer(graph
 	graph/pass.c
 	graph/mask.c
 	graph/recognise.c
+	graph/why.c
 	graph/template.c
 	graph/model.c
 	graph/file.c
@@ -188,6 +189,7 @@ add_executable(linnet_cli
 	cli/model.c
 	cli/check.c
 	cli/show.c
+	cli/why.c
 	cli/convert.c
 	cli/inputs.c
 	cli/run.c

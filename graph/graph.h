@@ -26,6 +26,14 @@ struct value {
 	const struct tensor *dflt;
 };
 
+/* What a node stands for: a node of the file, or those that a rule replaced. */
+struct trail {
+	const char *rule;         /* NULL: a node of the file */
+	const char *name, *op;    /* of a node of the file, as written there */
+	const struct trail *const *of;
+	uint32_t n;
+};
+
 struct node {
 	const struct op *op;      /* the row; for an operator without one, a row made for this node: no shape, no kernel */
 	const char *name;         /* "" when the file gives none */
@@ -38,6 +46,7 @@ struct node {
 	uint32_t nattr;
 	const void *origin;       /* the file's NodeProto: doc string, metadata, unknown fields; may be NULL */
 	const char *from;         /* pass and rule that made it, NULL when imported */
+	const struct trail *trail; /* then: what it was made of; shared by all nodes of a patch */
 };
 
 struct opset {
@@ -171,6 +180,12 @@ static inline const struct attr *node_attr(const struct node *n, const char *nam
 /* For messages: the node's name, or that of its first output. */
 const char *node_label(const struct graph *g, const struct node *n);
 bool node_is(const struct node *n, const char *name); /* operator of ai.onnx of that name */
+
+/*
+ * import.c: name and operator of an imported node as the file has them: of the node it was lowered from, and the name of its first output
+ * when it has none itself. A function's node is called after the call, "call/node".
+ */
+void node_written(const struct graph *g, const struct node *n, const char **name, const char **op);
 
 /* ---- Containers ---- */
 

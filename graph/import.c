@@ -1622,3 +1622,16 @@ enum linnet_code graph_expand(struct graph *g, node_id n, struct linnet_error *e
 	arena_free(im.scratch);
 	return code;
 }
+
+/* ---- Names in the file ---- */
+
+void node_written(const struct graph *g, const struct node *n, const char **name, const char **op)
+{
+	const Onnx__NodeProto *p = n->origin;
+	size_t length = p && p->name ? strlen(p->name) : 0;
+	/* a lowered node is called after the file's, "name/part"; a function's after the call, which is not its own name */
+	bool own = p && (!*n->name || (length && !strncmp(n->name, p->name, length) && (!n->name[length] || n->name[length] == '/')));
+
+	*name = own ? label(p) : node_label(g, n);
+	*op = p ? str_or(p->op_type) : n->op->name;
+}

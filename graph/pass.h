@@ -77,6 +77,7 @@ struct view {
 	const struct graph *g;
 	struct uses uses;
 	struct arena *scratch;
+	struct why *why; /* NULL, or where recognisers note what they miss (graph/why.h) */
 };
 
 static inline uint32_t value_uses(const struct view *w, value_id v) { return w->uses.first[v + 1] - w->uses.first[v]; }

@@ -258,19 +258,22 @@ static enum linnet_code check_type(const struct graph *g, value_id old, value_id
 	return code;
 }
 
-/* Nodes none of whose outputs is used, back from those given. */
-static enum linnet_code sweep(struct graph *g, struct linnet_error *e)
+/* What a rule replaced: nodes that died, the one of the first value it replaced before them. */
+struct replaced {
+	node_id *node;
+	uint32_t n;
+};
+
+/* Nodes none of whose outputs is used, back from those given; those of the graph before the patch, below `first`, are put into r. */
+static enum linnet_code sweep(struct graph *g, uint32_t first, struct replaced *r, struct arena *s, struct linnet_error *e)
 {
-	struct arena *s = arena_new();
 	uint32_t *uses;
 	enum linnet_code code = LINNET_OK;
 	bool again = true;
 
-	if (!s)
-		return fail_mem(e);
-	uses = NEW(s, g->nvalue, uint32_t);
-	if (!uses)
-		code = fail_mem(e);
+	TRY_NEW(uses, s, g->nvalue);
+	TRY_NEW(r->node, s, g->nnode + 1);
+	r->n = 1;
 	for (uint32_t i = 1; !code && i < g->nnode; i++)
 		for (uint32_t j = 0; !g->node[i].dead && j < g->node[i].nin; j++)
 			uses[g->node[i].in[j]]++;
@@ -288,9 +291,53 @@ static enum linnet_code sweep(struct graph *g, struct linnet_error *e)
 				continue;
 			n->dead = true;
 			again = true;
+			if (i < first)
+				r->node[r->n++] = i;
 			for (uint32_t j = 0; j < n->nin; j++)
 				uses[n->in[j]]--;
 		}
+	}
+	return code;
+}
+
+/* The new nodes, from `first` on, stand for those replaced. */
+static enum linnet_code leave_trail(struct graph *g, uint32_t first, const struct replaced *r, const char *rule, struct linnet_error *e)
+{
+	const struct trail **of;
+	struct trail *t;
+
+	TRY_NEW(t, g->arena, 1);
+	TRY_NEW(of, g->arena, r->n);
+	*t = (struct trail){ .rule = rule, .of = of };
+	for (uint32_t i = 0; i < r->n; i++) {
+		const struct node *n = &g->node[r->node[i]];
+		struct trail *leaf;
+
+		if (!r->node[i] || (i && r->node[i] == r->node[0]))
+			continue;
+		if (n->trail) {
+			if (!t->n || of[t->n - 1] != n->trail)
+				of[t->n++] = n->trail;
+			continue;
+		}
+		TRY_NEW(leaf, g->arena, 1);
+		node_written(g, n, &leaf->name, &leaf->op);
+		of[t->n++] = leaf;
+	}
+	for (uint32_t i = first; i < g->nnode; i++)
+		g->node[i].trail = t;
+	return LINNET_OK;
+}
+
+static enum linnet_code finish(struct graph *g, const struct patch *p, uint32_t first, node_id main, const char *from, struct linnet_error *e)
+{
+	struct arena *s = arena_new();
+	struct replaced r;
+	enum linnet_code code = s ? sweep(g, first, &r, s, e) : fail_mem(e);
+
+	if (!code && p->nnode) {
+		r.node[0] = main;
+		code = leave_trail(g, first, &r, from, e);
 	}
 	arena_free(s);
 	return code;
@@ -299,6 +346,7 @@ static enum linnet_code sweep(struct graph *g, struct linnet_error *e)
 enum linnet_code patch_apply(struct graph *g, struct patch *p, const char *from, struct linnet_error *e)
 {
 	uint32_t first = g->nnode;
+	node_id main = p->nreplace && g->value[p->replace[0].old].kind == VALUE_NODE ? g->value[p->replace[0].old].producer : 0;
 	enum linnet_code code = p->code;
 
 	if (!code)
@@ -321,5 +369,5 @@ enum linnet_code patch_apply(struct graph *g, struct patch *p, const char *from,
 		if (graph_add_output(g, v))
 			return fail_mem(e);
 	}
-	return sweep(g, e);
+	return finish(g, p, first, main, from, e);
 }

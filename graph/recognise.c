@@ -80,7 +80,7 @@ static bool is_weight(const struct graph *g, value_id v, int depth)
 	return true;
 }
 
-static bool is_projection(const struct graph *g, const struct node *n)
+bool is_projection(const struct graph *g, const struct node *n)
 {
 	return op_among(n, projections) && n->nin > 1 && (is_weight(g, n->in[n->nin > 3 && !strncmp(n->op->name, "QLinear", 7) ? 3 : 1], 6) ||
 	                                                  (node_is(n, "MatMul") && is_weight(g, n->in[0], 6)));
@@ -781,6 +781,29 @@ static enum linnet_code collect_kept(const struct view *w, const struct node *n,
 	return describe_kept(&r, a, f, e);
 }
 
+enum linnet_code attention_kept(const struct view *w, const struct node *n, struct arena *a, bool *kept, struct linnet_error *e)
+{
+	struct attention_group ignored;
+
+	return collect_kept(w, n, a, kept, &ignored, e);
+}
+
+value_id product_before(const struct view *w, value_id x)
+{
+	int steps = MAX_TRIED;
+	struct around r = { .w = w, .steps = &steps };
+
+	return walk_back(&r, x, 1, MAX_WALK) ? r.product : 0;
+}
+
+bool product_behind(const struct view *w, value_id p)
+{
+	int steps = MAX_TRIED;
+	struct around r = { .w = w, .steps = &steps, .sink = true };
+
+	return walk_on(&r, p, MAX_WALK);
+}
+
 /* ---- Gated units ---- */
 
 static bool one_projection(const struct graph *g, value_id gate, value_id value, struct arena *a, bool *fused)
@@ -850,6 +873,17 @@ static int norm_of(const struct graph *g, const struct node *n)
 		if (!strcmp(n->op->name, kinds[i].name))
 			return kinds[i].kind;
 	return -1;
+}
+
+enum part_kind part_kind(const struct graph *g, const struct node *n)
+{
+	if (is_attention(n))
+		return PART_ATTENTION;
+	if (is_glu(n))
+		return PART_GLU;
+	if (!strcmp(n->op->name, "LinearAttention") || !strcmp(n->op->name, "CausalConvWithState"))
+		return PART_RECURRENCE;
+	return norm_of(g, n) >= 0 ? PART_NORM : PART_NONE;
 }
 
 static bool same_words(const char *a, const char *b)

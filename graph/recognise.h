@@ -5,7 +5,7 @@
 #ifndef LINNET_RECOGNISE_H
 #define LINNET_RECOGNISE_H
 
-#include "graph/graph.h"
+#include "graph/pass.h"
 
 /* Attentions alike: `count` of them. */
 struct attention_group {
@@ -40,5 +40,23 @@ struct recognised {
 };
 
 enum linnet_code graph_recognised(const struct graph *g, struct arena *a, struct recognised *out, struct linnet_error *e);
+
+/* ---- Single nodes ---- */
+
+enum part_kind { PART_NONE, PART_ATTENTION, PART_GLU, PART_RECURRENCE, PART_NORM };
+
+/* What the node is recognised as. */
+enum part_kind part_kind(const struct graph *g, const struct node *n);
+
+/* n computes with a constant weight: a projection. */
+bool is_projection(const struct graph *g, const struct node *n);
+
+/* n is a softmax that is described as attention though it stays as it is. */
+enum linnet_code attention_kept(const struct view *w, const struct node *n, struct arena *a, bool *kept, struct linnet_error *e);
+
+/* However scores and probabilities are changed and used on the way: the product of two values that x was before, 0 when there is none; whether
+ * p gets to a product with values. */
+value_id product_before(const struct view *w, value_id x);
+bool product_behind(const struct view *w, value_id p);
 
 #endif

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "graph/mask.h"
-#include "graph/pass.h"
+#include "graph/why.h"
 
 enum { MAX_BIAS = 6, MAX_STEPS = 24 };
 
@@ -35,6 +35,7 @@ struct scores {
 	bool capped, reshaped;
 	bool turned;       /* the product is k q^T: terms are [..., S, L] */
 	int steps;
+	const struct node *reader; /* through which they were reached */
 };
 
 static bool is_float(const struct graph *g, value_id v)
@@ -42,10 +43,12 @@ static bool is_float(const struct graph *g, value_id v)
 	return dtype_in(g->value[v].type.dt, FLOATS);
 }
 
-static bool add_term(struct scores *s, struct term t)
+static bool add_term(const struct view *w, struct scores *s, struct term t)
 {
-	if (s->nterm == MAX_BIAS || s->capped) /* inside a soft cap nothing may be added */
-		return false;
+	if (s->capped) /* inside a soft cap nothing may be added */
+		return why_not(w, WHY_ATTENTION_SOFT_CAP, s->reader, t.value, s->steps);
+	if (s->nterm == MAX_BIAS)
+		return why_not(w, WHY_ATTENTION_MANY_TERMS, s->reader, t.value, s->steps);
 	t.inner = s->reshaped;
 	s->term[s->nterm++] = t;
 	return true;
@@ -66,7 +69,7 @@ static bool read_sum(const struct view *w, value_id x, struct term y, double mul
 {
 	struct scores keep = *s;
 
-	if (add_term(s, y) && read_scores(w, x, mul, s))
+	if (add_term(w, s, y) && read_scores(w, x, mul, s))
 		return true;
 	*s = keep;
 	return false;
@@ -77,8 +80,10 @@ static bool read_where(const struct view *w, const struct node *n, double mul, s
 	for (int i = 1; i <= 2; i++) {
 		struct term t = { .value = n->in[0], .condition = true, .hides = i == 1 };
 
-		if (!value_scalar(w->g, n->in[i], &t.fill) || !(t.fill <= MASK_HIDDEN))
+		if (!value_scalar(w->g, n->in[i], &t.fill) || !(t.fill <= MASK_HIDDEN)) {
+			why_not(w, WHY_ATTENTION_MASK_FILL, n, n->out[0], s->steps);
 			continue;
+		}
 		t.fill *= mul;
 		if (read_sum(w, n->in[3 - i], t, mul, s))
 			return true;
@@ -86,15 +91,39 @@ static bool read_where(const struct view *w, const struct node *n, double mul, s
 	return false;
 }
 
+/* What an operator on the way that cannot be read is. */
+static enum why_code unread(const struct node *n)
+{
+	static const struct {
+		const char *op;
+		enum why_code code;
+	} known[] = { { "Concat", WHY_ATTENTION_SINK }, { "QuantizeLinear", WHY_ATTENTION_QUANTISED }, { "DequantizeLinear", WHY_ATTENTION_QUANTISED },
+		      { "QLinearMatMul", WHY_ATTENTION_QUANTISED }, { "Transpose", WHY_ATTENTION_SCORES_LAYOUT }, { "Reshape", WHY_ATTENTION_SCORES_LAYOUT },
+		      { "Slice", WHY_ATTENTION_SCORES_LAYOUT }, { "Gather", WHY_ATTENTION_SCORES_LAYOUT }, { "Mul", WHY_ATTENTION_SCORES_MULTIPLIED },
+		      { "Div", WHY_ATTENTION_SCORES_MULTIPLIED }, { "Tanh", WHY_ATTENTION_SOFT_CAP } };
+
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (!strcmp(n->op->name, known[i].op))
+			return known[i].code;
+	return WHY_ATTENTION_OPERATOR;
+}
+
 /* Read v as scores that are multiplied by mul before the softmax sees them. */
 static bool read_scores(const struct view *w, value_id v, double mul, struct scores *s)
 {
 	const struct graph *g = w->g;
-	const struct node *n = value_node(g, v);
+	const struct node *n = value_node(g, v), *reader = s->reader;
 	double c;
 
-	if (!n || !n->known || n->op->domain || value_uses(w, v) != 1 || ++s->steps > MAX_STEPS)
-		return false;
+	s->reader = n;
+	if (!n)
+		return why_not(w, WHY_ATTENTION_NO_SCORES, NULL, v, s->steps);
+	if (value_uses(w, v) != 1)
+		return why_not(w, WHY_ATTENTION_SCORES_USED, other_user(w, v, reader), v, s->steps);
+	if (++s->steps > MAX_STEPS)
+		return why_not(w, WHY_ATTENTION_MANY_TERMS, n, v, s->steps);
+	if (!n->known || n->op->domain)
+		return why_not(w, unread(n), n, v, s->steps);
 	if (node_is(n, "MatMul")) {
 		s->q = n->in[0];
 		s->kt = n->in[1];
@@ -102,14 +131,12 @@ static bool read_scores(const struct view *w, value_id v, double mul, struct sco
 		s->scale = mul;
 		return true;
 	}
-	if (node_is(n, "Reshape")) {
-		if (s->reshaped || !keeps_last_two(g, n))
-			return false;
+	if (node_is(n, "Reshape") && !s->reshaped && keeps_last_two(g, n)) {
 		s->reshaped = true;
 		return read_scores(w, n->in[0], mul, s);
 	}
-	if (node_is(n, "Cast") || node_is(n, "Identity"))
-		return is_float(g, n->in[0]) && read_scores(w, n->in[0], mul, s);
+	if ((node_is(n, "Cast") && is_float(g, n->in[0])) || node_is(n, "Identity"))
+		return read_scores(w, n->in[0], mul, s);
 	if (node_is(n, "Mul"))
 		for (int i = 0; i < 2; i++)
 			if (value_scalar(g, n->in[i], &c))
@@ -131,7 +158,7 @@ static bool read_scores(const struct view *w, value_id v, double mul, struct sco
 		s->scale *= mul;
 		return true;
 	}
-	return false;
+	return why_not(w, unread(n), n, v, s->steps);
 }
 
 /* ---- After the softmax ---- */
@@ -192,6 +219,22 @@ static bool hides_again(const struct graph *g, const struct node *n, uint32_t in
 	return false;
 }
 
+/* What is missed when the only user n of p (NULL: an output of the graph) is no step on the way to a product with values. */
+static enum why_code unweighted(const struct view *w, const struct node *n)
+{
+	const char *op = n ? n->op->name : "";
+
+	if (!n)
+		return WHY_ATTENTION_NO_VALUES;
+	if (!strcmp(op, "QuantizeLinear") || !strcmp(op, "DequantizeLinear"))
+		return WHY_ATTENTION_QUANTISED;
+	if (!strcmp(op, "Slice"))
+		return value_from(w->g, n->in[0], "Softmax") ? WHY_ATTENTION_SINK : WHY_ATTENTION_PROBABILITIES_LAYOUT;
+	if (!strcmp(op, "Transpose") || !strcmp(op, "Reshape"))
+		return WHY_ATTENTION_PROBABILITIES_LAYOUT;
+	return WHY_ATTENTION_PROBABILITIES_CHANGED;
+}
+
 /* turned: p is stored transposed, [..., S, L]. */
 static bool read_weighted(const struct view *w, value_id p, const struct scores *s, bool turned, struct weighted *out)
 {
@@ -206,29 +249,30 @@ static bool read_weighted(const struct view *w, value_id p, const struct scores 
 
 		if (!n)
 			n = guard = guarded(w, p);
+		if (!n && value_uses(w, p) > 1)
+			return why_not(w, WHY_ATTENTION_PROBABILITIES_USED, NULL, p, step);
 		if (!n)
-			return false;
+			return why_not(w, WHY_ATTENTION_NO_VALUES, NULL, p, step);
 		if (node_is(n, "MatMul") && index == (turned ? 1 : 0)) {
 			*out = (struct weighted){ .v = n->in[turned ? 0 : 1], .y = n->out[0], .p = p, .transposed = turned };
 			return true;
 		}
+		if (node_is(n, "MatMul"))
+			return why_not(w, WHY_ATTENTION_SOFTMAX_AXIS, n, p, step);
 		if (node_is(n, "Transpose") && !moved && swaps_last_two(n, g->value[p].type.shape.rank)) {
 			turned = !turned;
 			moved = true;
 		} else if (node_is(n, "Mul") && value_scalar(g, n->in[1 - index], &one) && one == 1) {
 			;
-		} else if (node_is(n, "Where")) {
-			if (n != guard && !hides_again(g, n, index, s))
-				return false;
-		} else if (node_is(n, "Reshape")) {
-			if (index || !keeps_last_two(g, n))
-				return false;
-		} else if (!node_is(n, "Identity") && !(node_is(n, "Cast") && is_float(g, n->out[0]))) {
-			return false;
+		} else if (node_is(n, "Where") && (n == guard || hides_again(g, n, index, s))) {
+			;
+		} else if (!(node_is(n, "Reshape") && !index && keeps_last_two(g, n)) && !node_is(n, "Identity") &&
+		           !(node_is(n, "Cast") && is_float(g, n->out[0]))) {
+			return why_not(w, unweighted(w, n), n, p, step);
 		}
 		p = n->out[0];
 	}
-	return false;
+	return why_not(w, WHY_ATTENTION_MANY_TERMS, NULL, p, MAX_STEPS);
 }
 
 /* ---- Building the node ---- */
@@ -340,11 +384,11 @@ static value_id make_mask(struct patch *p, const struct scores *s, value_id soft
 	return 0;
 }
 
-static bool ranks_known(const struct graph *g, const value_id *v, int n)
+static bool ranks_known(const struct view *w, const value_id *v, int n)
 {
 	for (int i = 0; i < n; i++)
-		if (g->value[v[i]].type.shape.rank < 2 || !is_float(g, v[i]))
-			return false;
+		if (w->g->value[v[i]].type.shape.rank < 2 || !is_float(w->g, v[i]))
+			return why_not(w, WHY_ATTENTION_RANK, value_node(w->g, v[i]), v[i], 0);
 	return true;
 }
 
@@ -365,42 +409,72 @@ static bool are_grouped(const struct graph *g, value_id q, value_id k, value_id 
 	return true;
 }
 
-static bool masks_fit(const struct graph *g, const struct scores *s, int rank)
+static bool mask_fits(const struct graph *g, const struct scores *s, const struct term *term, int rank)
 {
-	for (int i = 0; i < s->nterm; i++) {
-		int r = g->value[s->term[i].value].type.shape.rank;
+	const struct shape *t = &g->value[term->value].type.shape, *u = &g->value[s->product].type.shape;
 
-		if (s->term[i].inner) { /* it must have the leading lengths of the product, not broadcast to them */
-			const struct shape *t = &g->value[s->term[i].value].type.shape, *u = &g->value[s->product].type.shape;
-
-			if (rank > 4 || t->rank != u->rank)
-				return false;
-			for (int k = 0; k < u->rank - 2; k++)
-				if (t->d[k] != u->d[k])
-					return false;
-			continue;
-		}
-		if (r < 0 || r > rank || (rank > 4 && r > 2))
+	if (!term->inner)
+		return t->rank >= (s->turned ? 2 : 0) && t->rank <= (rank > 4 ? 2 : rank);
+	/* it must have the leading lengths of the product, not broadcast to them */
+	if (rank > 4 || t->rank != u->rank)
+		return false;
+	for (int k = 0; k < u->rank - 2; k++)
+		if (t->d[k] != u->d[k])
 			return false;
-	}
+	return true;
+}
+
+static bool masks_fit(const struct view *w, const struct scores *s, int rank)
+{
+	for (int i = 0; i < s->nterm; i++)
+		if (!mask_fits(w->g, s, &s->term[i], rank))
+			return why_not(w, WHY_ATTENTION_MASK_SHAPE, value_node(w->g, s->term[i].value), s->term[i].value, 0);
 	return true;
 }
 
 /* Attention repeats heads, never batches: k and v need q's batch, and heads that divide q's. */
-static bool leads_fit(const struct graph *g, value_id q, value_id k, value_id v)
+static bool leads_fit(const struct view *w, value_id q, value_id k, value_id v)
 {
+	const struct graph *g = w->g;
 	const struct shape *a = &g->value[q].type.shape;
 
 	for (int i = 0; i < 2; i++) {
 		const struct shape *b = &g->value[i ? v : k].type.shape;
+		bool fits = a->rank == b->rank;
 
-		if (a->rank != b->rank)
-			return false;
-		for (int j = 0; j < a->rank - 2; j++)
-			if (a->d[j] != b->d[j] && !(a->rank == 4 && j == 1 && b->d[1] == 1 && g->value[k].type.shape.d[1] == g->value[v].type.shape.d[1]))
-				return false;
+		for (int j = 0; fits && j < a->rank - 2; j++)
+			fits = a->d[j] == b->d[j] || (a->rank == 4 && j == 1 && b->d[1] == 1 && g->value[k].type.shape.d[1] == g->value[v].type.shape.d[1]);
+		if (!fits)
+			return why_not(w, WHY_ATTENTION_BATCH, value_node(g, i ? v : k), i ? v : k, 0);
 	}
 	return true;
+}
+
+/* Scores before softmax n and a product behind it; with w->why both are looked at in any case. */
+static bool read_around(const struct view *w, const struct node *n, struct scores *s, struct weighted *o)
+{
+	bool before, behind;
+
+	s->reader = n;
+	why_part(w, WHY_BEFORE);
+	before = read_scores(w, n->in[0], 1, s);
+	if (!before && !w->why)
+		return false;
+	why_part(w, WHY_BEHIND);
+	behind = read_weighted(w, n->out[0], s, s->turned, o);
+	why_part(w, WHY_WHOLE);
+	return before && behind;
+}
+
+/* Where the leading lengths of scores v are read: off the queries when they have them, so that nothing keeps the scores alive. */
+static value_id lead_of(const struct graph *g, value_id v, value_id q)
+{
+	const struct shape *a = &g->value[v].type.shape, *b = &g->value[q].type.shape;
+
+	for (int i = 0; i < a->rank - 2; i++)
+		if (a->rank != b->rank || a->d[i] != b->d[i])
+			return v;
+	return q;
 }
 
 static enum linnet_code attend_softmax(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
@@ -417,24 +491,30 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	bool grouped;
 
 	(void)e;
-	if (shape->rank < 2)
+	if (shape->rank < 2) {
+		why_not(w, WHY_ATTENTION_RANK, n, x, 0);
 		return LINNET_OK;
+	}
 	axis = axis < 0 ? axis + shape->rank : axis;
 	s.turned = axis == shape->rank - 2;
-	if (axis < shape->rank - 2 || !read_scores(w, x, 1, &s) || !read_weighted(w, n->out[0], &s, s.turned, &o))
-		return LINNET_OK;
-	for (int i = 0; s.turned && i < s.nterm; i++)
-		if (g->value[s.term[i].value].type.shape.rank < 2)
-			return LINNET_OK;
-	if (!ranks_known(g, (value_id[]){ s.q, s.kt, o.v, o.y }, 4) || !masks_fit(g, &s, shape->rank))
+	if (axis < shape->rank - 2)
+		why_not(w, WHY_ATTENTION_SOFTMAX_AXIS, n, x, 0);
+	if ((axis < shape->rank - 2 && !w->why) || !read_around(w, n, &s, &o) || !ranks_known(w, (value_id[]){ s.q, s.kt, o.v, o.y }, 4) ||
+	    !masks_fit(w, &s, shape->rank))
 		return LINNET_OK;
 	ys = &g->value[o.y].type.shape;
 	dt = g->value[s.q].type.dt;
-	if (g->value[s.kt].type.dt != dt || g->value[o.v].type.dt != dt || !(s.scale > 0) || !isfinite(s.scale))
+	if (g->value[s.kt].type.dt != dt || g->value[o.v].type.dt != dt) {
+		why_not(w, WHY_ATTENTION_TYPES, value_node(g, g->value[s.kt].type.dt != dt ? s.kt : o.v), o.v, 0);
 		return LINNET_OK;
+	}
+	if (!(s.scale > 0) || !isfinite(s.scale)) {
+		why_not(w, WHY_ATTENTION_SCALE, value_node(g, s.product), s.product, 0);
+		return LINNET_OK;
+	}
 	grouped = ys->rank == 5 && are_grouped(g, s.turned ? s.kt : s.q, s.turned ? s.q : s.kt, o.v);
 	if (!grouped && shape->rank == g->value[s.q].type.shape.rank && ys->rank == shape->rank &&
-	    !leads_fit(g, s.turned ? s.kt : s.q, s.turned ? s.q : s.kt, o.v))
+	    !leads_fit(w, s.turned ? s.kt : s.q, s.turned ? s.q : s.kt, o.v))
 		return LINNET_OK;
 	k = s.turned ? s.q : transpose_last(p, s.kt, g->value[s.kt].type.shape.rank, "k");
 	q = s.turned ? transpose_last(p, s.kt, g->value[s.kt].type.shape.rank, "q") : s.q;
@@ -448,9 +528,11 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 		k = patch_node(p, "Squeeze", "k", PATCH_IN(k, one), 1, NULL);
 		v = patch_node(p, "Squeeze", "v", PATCH_IN(v, one), 1, NULL);
 	} else {
-		q = as_heads(p, q, &g->value[s.turned ? s.kt : s.q].type.shape, x, shape, "q");
-		k = as_heads(p, k, &g->value[s.turned ? s.q : s.kt].type.shape, x, shape, "k");
-		v = as_heads(p, v, &g->value[o.v].type.shape, x, shape, "v");
+		value_id lead = lead_of(g, x, s.turned ? s.kt : s.q);
+
+		q = as_heads(p, q, &g->value[s.turned ? s.kt : s.q].type.shape, lead, shape, "q");
+		k = as_heads(p, k, &g->value[s.turned ? s.q : s.kt].type.shape, lead, shape, "k");
+		v = as_heads(p, v, &g->value[o.v].type.shape, lead, shape, "v");
 	}
 	mask = make_mask(p, &s, x, dt);
 	attr[na++] = attr_float("scale", s.scale);
@@ -467,7 +549,7 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 		y = patch_node(p, "Squeeze", "y", PATCH_IN(y, patch_ints(p, (int64_t[]){ 0, 1 }, 2, "axes")), 1, NULL);
 	else if (ys->rank != 4 || shape->rank != 4) {
 		static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
-		value_id to = patch_node(p, "Concat", "shape", PATCH_IN(dims_of(p, o.p, 0, -2, false), dims_of(p, y, -2, 0, true)), 1, axis0);
+		value_id to = patch_node(p, "Concat", "shape", PATCH_IN(dims_of(p, lead_of(g, o.p, s.turned ? s.kt : s.q), 0, -2, false), dims_of(p, y, -2, 0, true)), 1, axis0);
 
 		y = patch_node(p, "Reshape", "y", PATCH_IN(y, to), 1, NULL);
 	}

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "graph/pass.h"
+#include "graph/why.h"
 
 /* ---- Activations ---- */
 
@@ -112,6 +112,16 @@ static bool is_tanh_argument(const struct view *w, value_id t, value_id x)
 	return false;
 }
 
+/* The product n is only multiplied by a constant: it is part of a larger one. */
+static bool is_factor(const struct view *w, const struct node *n)
+{
+	uint32_t i;
+	const struct node *user = value_user(w, n->out[0], &i);
+	double c;
+
+	return user && (node_is(user, "Mul") || (node_is(user, "Div") && !i)) && value_scalar(w->g, user->in[1 - i], &c);
+}
+
 /* 0.5 x (1 + erf(x / sqrt 2)) and its tanh approximation; x sigmoid(c x). */
 static enum linnet_code glu_activation(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
@@ -140,6 +150,12 @@ static enum linnet_code glu_activation(const struct view *w, const struct node *
 			continue;
 		return LINNET_OK;
 	}
+	for (int i = 0; i < 2; i++) {
+		const struct node *curve = value_node(g, beside_one(g, f.factor[i]));
+
+		if (curve && (node_is(curve, "Erf") || node_is(curve, "Tanh")) && !is_factor(w, n))
+			why_not(w, WHY_GLU_CONSTANTS, curve, n->out[0], 1);
+	}
 	return LINNET_OK;
 }
 
@@ -163,7 +179,10 @@ static bool is_weight(const struct graph *g, value_id v)
 	return value_const(g, v) != NULL;
 }
 
-/* What v is a projection of: x when v comes from MatMul or Gemm of x and a constant (or Conv), through bias, layout and halving; else 0. */
+/*
+ * What v is a projection of: x when v comes from MatMul or Gemm of x and a constant (or Conv), through bias, layout and halving; else 0.
+ * *projection: that node, or the one where it is none; NULL at an input or constant.
+ */
 static value_id projected(const struct graph *g, value_id v, const struct node **projection)
 {
 	static const char *const through[] = { "Reshape", "Transpose", "Split", "Slice", "Squeeze", "Unsqueeze", "Identity", "Gather", NULL };
@@ -172,13 +191,11 @@ static value_id projected(const struct graph *g, value_id v, const struct node *
 		const struct node *n = value_node(g, v);
 		const char *const *t = through;
 
-		if (n && is_ms(n, "MatMulNBits")) {
-			*projection = n;
+		*projection = n;
+		if (n && is_ms(n, "MatMulNBits"))
 			return n->in[0];
-		}
 		if (!n || n->op->domain)
 			return 0;
-		*projection = n;
 		if (node_is(n, "MatMulInteger") && value_const(g, n->in[1])) {
 			const struct node *whole = value_from(g, n->in[0], "DynamicQuantizeLinear");
 
@@ -265,6 +282,63 @@ static const char *activation(const struct graph *g, value_id v, value_id *gate,
 	return "swish";
 }
 
+/* An activation that no unit here has, or NULL. */
+static const struct node *other_activation(const struct graph *g, value_id v)
+{
+	static const char *const names[] = { "Tanh", "HardSigmoid", "HardSwish", "Elu", "Celu", "Selu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Mish",
+		                             "Softplus", "Softsign", NULL };
+	const struct node *n = value_node(g, v);
+
+	for (const char *const *s = names; n && *s; s++)
+		if (node_is(n, *s))
+			return n;
+	return NULL;
+}
+
+/* v is made of root, without a projection in between: their product is an activation of one value. */
+static bool made_of(const struct graph *g, value_id v, value_id root, int depth)
+{
+	const struct node *n = value_node(g, v);
+
+	if (v == root)
+		return true;
+	if (!n || !depth || node_is(n, "MatMul") || node_is(n, "Gemm") || node_is(n, "Conv"))
+		return false;
+	for (uint32_t i = 0; i < n->nin; i++)
+		if (n->in[i] && made_of(g, n->in[i], root, depth - 1))
+			return true;
+	return false;
+}
+
+/* Why a value that should be a projection is none. n: where it stops. */
+static bool not_projected(const struct view *w, value_id v, const struct node *n, bool gate)
+{
+	bool limited = n && (node_is(n, "Clip") || node_is(n, "Min") || node_is(n, "Max"));
+
+	return why_not(w, limited ? WHY_GLU_LIMITS : gate ? WHY_GLU_GATE_NOT_PROJECTED : WHY_GLU_VALUE_NOT_PROJECTED, n, v, gate ? 4 : 5);
+}
+
+/* act(gate) at input i of product n, and value beside it, can be one unit. */
+static bool is_unit(const struct view *w, const struct node *n, int i, value_id gate, value_id value)
+{
+	const struct graph *g = w->g;
+	bool bilinear = gate == n->in[i];
+	value_id from_gate, from_value;
+	const struct node *a, *b;
+
+	if (!bilinear && value_uses(w, n->in[i]) != 1)
+		return why_not(w, WHY_GLU_ACTIVATION_USED, other_user(w, n->in[i], n), n->in[i], 2);
+	if (!shape_equal(&g->value[gate].type.shape, &g->value[value].type.shape))
+		return !bilinear && why_not(w, WHY_GLU_HALVES_DIFFER, value_node(g, value), value, 3);
+	from_gate = projected(g, gate, &a);
+	if (!from_gate)
+		return !bilinear && not_projected(w, gate, a, true);
+	from_value = projected(g, value, &b);
+	if (!from_value)
+		return !bilinear && not_projected(w, value, b, false);
+	return source(g, from_gate) == source(g, from_value) || (!bilinear && why_not(w, WHY_GLU_SOURCES_DIFFER, b, value, 6));
+}
+
 static enum linnet_code glu_product(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	const struct graph *g = w->g;
@@ -272,21 +346,26 @@ static enum linnet_code glu_product(const struct view *w, const struct node *n, 
 
 	(void)e;
 	for (int i = 0; i < 2; i++) {
-		value_id gate, value = n->in[1 - i], from_gate, from_value, ignored;
-		const struct node *a, *b;
+		value_id gate, value = n->in[1 - i], ignored;
 		double alpha, unused;
 		const char *act = activation(g, n->in[i], &gate, &alpha);
 		struct attr attr[] = { attr_string("activation", act), attr_float("alpha", alpha), { .name = NULL } };
 		bool bilinear = !strcmp(act, "identity");
 
-		if (strcmp(activation(g, value, &ignored, &unused), "identity") || (bilinear && i) || gate == value)
+		if (gate == value)
 			continue;
-		if (!bilinear && value_uses(w, n->in[i]) != 1)
+		if (w->why && (value_const(g, value) || made_of(g, n->in[i], value, 5) || made_of(g, value, n->in[i], 5)))
+			return LINNET_OK; /* an activation of one value, or a scaled one */
+		if (bilinear && other_activation(g, gate))
+			why_not(w, WHY_GLU_ACTIVATION, other_activation(g, gate), gate, 0);
+		if (strcmp(activation(g, value, &ignored, &unused), "identity") || (!bilinear && other_activation(g, value))) {
+			bool same = shape_equal(&g->value[gate].type.shape, &g->value[value].type.shape);
+
+			if (!bilinear)
+				why_not(w, same ? WHY_GLU_BOTH_ACTIVATED : WHY_GLU_HALVES_DIFFER, value_node(g, value), value, 1);
 			continue;
-		from_gate = projected(g, gate, &a);
-		from_value = projected(g, value, &b);
-		if (!from_gate || !from_value || source(g, from_gate) != source(g, from_value) ||
-		    !shape_equal(&g->value[gate].type.shape, &g->value[value].type.shape))
+		}
+		if ((bilinear && i) || !is_unit(w, n, i, gate, value))
 			continue;
 		patch_replace(p, n->out[0], patch_op(p, row, *n->name ? n->name : "glu", PATCH_IN(gate, value), 1, attr));
 		return LINNET_OK;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "graph/mask.h"
-#include "graph/pass.h"
+#include "graph/why.h"
 
 /* ---- Einsum ---- */
 
@@ -251,6 +251,34 @@ static value_id exponents(const struct graph *g, value_id v, int64_t axis)
 	return max && max->in[0] == sub->in[0] && reduces_one(g, max, &along) && along == axis ? sub->in[0] : 0;
 }
 
+/* x when e are exponents of x, and s their sum over one axis, *axis. n: the division. */
+static value_id summed(const struct view *w, const struct node *n, const struct node *s, int64_t *axis)
+{
+	const struct node *ex = value_from(w->g, s->in[0], "Exp");
+	value_id x;
+
+	if (!ex)
+		return 0;
+	if (!reduces_one(w->g, s, axis)) {
+		why_not(w, WHY_SOFTMAX_SUM_ELSEWHERE, s, n->out[0], 0);
+		return 0;
+	}
+	x = exponents(w->g, s->in[0], *axis);
+	if (!x)
+		why_not(w, WHY_SOFTMAX_NO_MAXIMUM, ex, n->out[0], 1);
+	return x;
+}
+
+/* Exponents over more than their sum. */
+static void note_plus(const struct view *w, const struct node *n)
+{
+	const struct node *ex = value_from(w->g, n->in[0], "Exp"), *plus = value_from(w->g, n->in[1], "Add");
+
+	for (int i = 0; ex && plus && i < 2; i++)
+		if (value_from(w->g, plus->in[i], "ReduceSum") && value_from(w->g, plus->in[i], "ReduceSum")->in[0] == n->in[0])
+			why_not(w, WHY_SOFTMAX_PLUS, plus, n->out[0], 2);
+}
+
 /* e / sum(e) with e = exp(x - max(x)); also with the division behind the product with values: (e v) / sum(e). */
 static enum linnet_code scores_softmax(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
@@ -261,7 +289,9 @@ static enum linnet_code scores_softmax(const struct view *w, const struct node *
 	struct attr attr[2];
 
 	(void)e;
-	if (!sum || !reduces_one(g, sum, &axis) || !(x = exponents(g, sum->in[0], axis)))
+	if (!sum)
+		note_plus(w, n);
+	if (!sum || !(x = summed(w, n, sum, &axis)))
 		return LINNET_OK;
 	attr[0] = attr_int("axis", axis);
 	attr[1] = (struct attr){ .name = NULL };
@@ -271,8 +301,10 @@ static enum linnet_code scores_softmax(const struct view *w, const struct node *
 	}
 	product = value_from(g, n->in[0], "MatMul");
 	if (!product || product->in[0] != sum->in[0] || axis != g->value[x].type.shape.rank - 1 || value_uses(w, n->in[0]) != 1 ||
-	    value_uses(w, sum->in[0]) != 2 || g->value[n->in[0]].type.shape.rank != axis + 1)
+	    value_uses(w, sum->in[0]) != 2 || g->value[n->in[0]].type.shape.rank != axis + 1) {
+		why_not(w, WHY_SOFTMAX_SUM_ELSEWHERE, sum, n->out[0], 2);
 		return LINNET_OK;
+	}
 	y = patch_node(p, "Softmax", "softmax", PATCH_IN(x), 1, attr);
 	patch_replace(p, n->out[0], patch_node(p, "MatMul", *product->name ? product->name : "product", PATCH_IN(y, product->in[1]), 1, NULL));
 	return LINNET_OK;
@@ -289,7 +321,7 @@ static enum linnet_code scores_reciprocal(const struct view *w, const struct nod
 		int64_t axis;
 		value_id x;
 
-		if (!sum || sum->in[0] != n->in[1 - i] || !reduces_one(g, sum, &axis) || !(x = exponents(g, sum->in[0], axis)))
+		if (!sum || sum->in[0] != n->in[1 - i] || !(x = summed(w, n, sum, &axis)))
 			continue;
 		patch_replace(p, n->out[0],
 		              patch_node(p, "Softmax", "softmax", PATCH_IN(x), 1, (struct attr[]){ attr_int("axis", axis), { .name = NULL } }));
