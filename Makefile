@@ -36,6 +36,7 @@ fuzz: .deps
 docs: all
 	build/release/linnet ops --markdown > docs/ops.md
 	build/release/linnet passes --markdown > docs/passes.md
+	build/release/linnet why --list --markdown > docs/why.md
 	build/release/linnet help --markdown > docs/cli.md
 	build/release/linnet test --quiet --conformance build/release/corpus/nodes > docs/conformance.md
 

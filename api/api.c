@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "converter/convert.h"
+#include "graph/why.h"
 #include "validate/validate.h"
 
 /* Options of an older caller are shorter: what it does not know is zero. */
@@ -352,6 +353,70 @@ void linnet_session_reset(linnet_session *s)
 int64_t linnet_session_peak(const linnet_session *s)
 {
 	return plan_peak_bytes(s->session ? session_plan(s->session) : s->plan);
+}
+
+/* ---- Why not ---- */
+
+struct linnet_reasons {
+	struct arena *arena;
+	struct findings f;
+};
+
+enum linnet_code linnet_why(const linnet_model *m, linnet_reasons **out, struct linnet_error *e)
+{
+	struct arena *a = arena_new();
+	linnet_reasons *r = a ? NEW(a, 1, linnet_reasons) : NULL;
+	enum linnet_code code;
+
+	*out = NULL;
+	if (!r) {
+		arena_free(a);
+		return fail_mem(e);
+	}
+	r->arena = a;
+	code = why_graph(m->graph, a, &r->f, e);
+	if (code)
+		arena_free(a);
+	else
+		*out = r;
+	return code;
+}
+
+void linnet_reasons_free(linnet_reasons *r)
+{
+	if (r)
+		arena_free(r->arena);
+}
+
+int linnet_reasons_count(const linnet_reasons *r)
+{
+	return r->f.n;
+}
+
+enum linnet_code linnet_reasons_get(const linnet_reasons *r, int i, struct linnet_reason *out, struct linnet_error *e)
+{
+	const struct finding *f = i >= 0 && i < r->f.n ? &r->f.list[i] : NULL;
+	const struct why_row *row = f ? &why_rows[f->code] : NULL;
+	struct linnet_reason reason;
+
+	if (!f)
+		return fail(e, LINNET_EUSAGE, "there is no reason %d; there are %d", i, r->f.n);
+	reason = (struct linnet_reason){ .node = f->node, .op = f->op, .form = row->form, .code = row->code, .text = row->text, .help = row->help,
+		                         .witness = f->witness, .witness_op = f->witness_op, .described = f->described };
+	GIVE(out, reason);
+	return LINNET_OK;
+}
+
+enum linnet_code linnet_reasons_find(const linnet_reasons *r, const char *node, int *i, const char **into, struct linnet_error *e)
+{
+	struct node_fate fate;
+
+	TRY(why_node(&r->f, node, r->arena, &fate, e));
+	if (fate.fate == FATE_UNKNOWN)
+		return fail(e, LINNET_EUSAGE, "there is no node and no value \"%s\"", node);
+	*i = fate.finding;
+	*into = fate.fate == FATE_PART ? fate.into_op : NULL;
+	return LINNET_OK;
 }
 
 /* ---- Converting ---- */

@@ -75,7 +75,7 @@ static void print_summary(const struct findings *f)
 
 /* ---- A node ---- */
 
-static const char *const fate_names[] = { "unknown", "part", "near", "rewritten", "kept", "constant", "left_out" };
+static const char *const fate_names[] = { "unknown", "part", "near", "rewritten", "kept", "constant", "input", "left_out" };
 
 static int print_fate(const struct findings *f, const struct node_fate *n, const char *name)
 {
@@ -88,28 +88,34 @@ static int print_fate(const struct findings *f, const struct node_fate *n, const
 	if (globals.json) {
 		json_t *j = json_pack("{s:s, s:s, s:s}", "node", n->node, "operator", n->op, "fate", fate_names[n->fate]);
 
-		if (n->fate == FATE_PART || n->fate == FATE_REWRITTEN)
+		if (n->fate != FATE_NEAR && n->into)
 			json_object_set_new(j, "into", json_pack("{s:s, s:s, s:s?}", "node", n->into, "operator", n->into_op, "rule", n->rule));
 		if (n->finding >= 0)
 			json_object_set_new(j, "finding", finding_json(&f->list[n->finding]));
 		json_line(j, "node");
 		return n->fate == FATE_NEAR ? EXIT_NO : EXIT_YES;
 	}
-	printf("%s%s%s (%s) ", style(stdout, BOLD), n->node, style(stdout, RESET), n->op);
+	printf("%s%s%s%s%s%s ", style(stdout, BOLD), n->node, style(stdout, RESET), *n->op ? " (" : "", n->op, *n->op ? ")" : "");
 	switch (n->fate) {
 	case FATE_UNKNOWN: break;
 	case FATE_PART:
 		if (!n->rule)
 			printf("is %s as written\n", n->into_op);
 		else
-			printf("is part of %s, found by rule %s at %s\n", n->into_op, n->rule, n->into);
+			printf("is part of %s at %s, by rule %s\n", n->into_op, n->into, n->rule);
 		break;
 	case FATE_NEAR:
 		printf("belongs to what was not recognised:\n\n");
 		print_finding(&f->list[n->finding]);
 		break;
 	case FATE_REWRITTEN: printf("became %s by rule %s\n", n->into_op, n->rule); break;
-	case FATE_KEPT: printf("stays as written; it belongs to no softmax, gated product or loop\n"); break;
+	case FATE_KEPT:
+		if (n->into)
+			printf("stays as written, in front of %s at %s\n", n->into_op, n->into);
+		else
+			printf("stays as written: no softmax, gated product or loop is near\n");
+		break;
+	case FATE_INPUT: printf("is an input\n"); break;
 	case FATE_CONSTANT: printf("is computed once: its result is constant\n"); break;
 	case FATE_LEFT_OUT: printf("is left out: it changes nothing, another node computes the same, or nothing needs it\n"); break;
 	}

@@ -187,6 +187,9 @@ bool node_is(const struct node *n, const char *name); /* operator of ai.onnx of 
  */
 void node_written(const struct graph *g, const struct node *n, const char **name, const char **op);
 
+/* Whether the graph's file has a node Constant of that name. */
+bool constant_written(const struct graph *g, const char *name);
+
 /* ---- Containers ---- */
 
 /* proto.c: file ("-": stdin) or memory to protobuf tree in m->proto, weights borrowed from the mapping; memory must outlive

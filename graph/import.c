@@ -1635,3 +1635,13 @@ void node_written(const struct graph *g, const struct node *n, const char **name
 	*name = own ? label(p) : node_label(g, n);
 	*op = p ? str_or(p->op_type) : n->op->name;
 }
+
+bool constant_written(const struct graph *g, const char *name)
+{
+	const Onnx__GraphProto *p = g->origin;
+
+	for (size_t i = 0; p && i < p->n_node; i++)
+		if (!strcmp(str_or(p->node[i]->op_type), "Constant") && !strcmp(str_or(p->node[i]->name), name))
+			return true;
+	return false;
+}

@@ -192,7 +192,12 @@ enum linnet_code pass_run(const struct pass *pass, struct graph *g, uint32_t *co
 enum linnet_code pass_run_all(struct graph *g, uint32_t *left, struct linnet_error *e)
 {
 	uint32_t total = 0;
+	struct arena *s = arena_new();
+	enum linnet_code code = s ? graph_compact(g, s, e) : fail_mem(e); /* rules count uses: what nothing needs has none */
 
+	arena_free(s);
+	if (code)
+		return code;
 	for (int round = 0; round < 8; round++) { /* one pass may open the way for an earlier one */
 		total = 0;
 		for (const struct pass *const *p = passes; *p; p++) {

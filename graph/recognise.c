@@ -883,6 +883,8 @@ enum part_kind part_kind(const struct graph *g, const struct node *n)
 		return PART_GLU;
 	if (!strcmp(n->op->name, "LinearAttention") || !strcmp(n->op->name, "CausalConvWithState"))
 		return PART_RECURRENCE;
+	if (!strcmp(n->op->name, "RotaryEmbedding"))
+		return PART_POSITION;
 	return norm_of(g, n) >= 0 ? PART_NORM : PART_NONE;
 }
 

@@ -43,7 +43,7 @@ enum linnet_code graph_recognised(const struct graph *g, struct arena *a, struct
 
 /* ---- Single nodes ---- */
 
-enum part_kind { PART_NONE, PART_ATTENTION, PART_GLU, PART_RECURRENCE, PART_NORM };
+enum part_kind { PART_NONE, PART_ATTENTION, PART_GLU, PART_RECURRENCE, PART_NORM, PART_POSITION };
 
 /* What the node is recognised as. */
 enum part_kind part_kind(const struct graph *g, const struct node *n);

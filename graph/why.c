@@ -49,15 +49,11 @@ const struct node *other_user(const struct view *w, value_id v, const struct nod
 
 enum { MAX_LEAVES = 1000 };
 
-/* Call f for the nodes of the file that t stands for until it returns true. */
-static bool each_leaf(const struct trail *t, bool (*f)(void *ctx, const struct trail *leaf), void *ctx, int *left)
+/* Call f for the nodes of the file that t stands for, with the rule that replaced each, until it returns true. */
+static bool each_leaf(const struct trail *t, bool (*f)(void *ctx, const struct trail *leaf, const char *rule), void *ctx, int *left)
 {
-	if (--*left < 0)
-		return false;
-	if (!t->rule)
-		return f(ctx, t);
-	for (uint32_t i = 0; i < t->n; i++)
-		if (each_leaf(t->of[i], f, ctx, left))
+	for (uint32_t i = 0; i < t->n && --*left > 0; i++)
+		if (t->of[i]->rule ? each_leaf(t->of[i], f, ctx, left) : f(ctx, t->of[i], t->rule))
 			return true;
 	return false;
 }
@@ -66,11 +62,12 @@ struct choice {
 	const char *wanted, *name, *op;
 };
 
-static bool choose_leaf(void *ctx, const struct trail *leaf)
+static bool choose_leaf(void *ctx, const struct trail *leaf, const char *rule)
 {
 	struct choice *c = ctx;
 	bool exact = !strcmp(leaf->op, c->wanted);
 
+	(void)rule;
 	if (exact || !c->name) {
 		c->name = leaf->name;
 		c->op = leaf->op;
@@ -78,10 +75,10 @@ static bool choose_leaf(void *ctx, const struct trail *leaf)
 	return exact;
 }
 
-/* The node of the file that n is, or that stands for it best: the one with that operator, else the first it replaced. */
-static void file_node(const struct graph *g, const struct node *n, const char *op, const char **name, const char **written)
+/* The node of the file that n is, or that stands for it best: the one with its operator, attention's softmax, else the first it replaced. */
+static void file_node(const struct graph *g, const struct node *n, const char **name, const char **op)
 {
-	struct choice c = { .wanted = op };
+	struct choice c = { .wanted = part_kind(g, n) == PART_ATTENTION ? "Softmax" : n->op->name };
 	int left = MAX_LEAVES;
 
 	if (n->trail)
@@ -89,7 +86,7 @@ static void file_node(const struct graph *g, const struct node *n, const char *o
 	if (!c.name)
 		node_written(g, n, &c.name, &c.op);
 	*name = c.name;
-	*written = c.op;
+	*op = c.op;
 }
 
 /* ---- Choosing among the notes ---- */
@@ -131,7 +128,7 @@ static void set(const struct view *w, struct finding *f, enum why_code code, con
 {
 	f->code = code;
 	if (n) {
-		file_node(w->g, n, n->op->name, &f->witness, &f->witness_op);
+		file_node(w->g, n, &f->witness, &f->witness_op);
 	} else {
 		f->witness = v ? w->g->value[v].name : f->node;
 		f->witness_op = v ? "" : f->op;
@@ -164,6 +161,21 @@ static void set_used(const struct view *w, struct finding *f, value_id p)
 	set(w, f, f->code, last, p);
 }
 
+/* Some product of two values that v is made of, without a projection in between. */
+static value_id product_near(const struct view *w, value_id v, int depth)
+{
+	const struct node *n = value_node(w->g, v);
+	value_id found = 0;
+
+	if (!n || !depth || n->op->flags & OP_SHAPE_ONLY || is_projection(w->g, n))
+		return 0;
+	if (node_is(n, "MatMul"))
+		return v;
+	for (uint32_t i = 0; i < n->nin && !found; i++)
+		found = product_near(w, n->in[i], depth - 1);
+	return found;
+}
+
 /* Only asked for its lengths: attention was made of it, and it is never computed. */
 static bool for_lengths(const struct view *w, value_id v)
 {
@@ -185,7 +197,7 @@ static const struct node *first_user(const struct view *w, value_id v)
 /* What attention fails at: n normalises scores, some notes were taken. */
 static void judge_attention(const struct view *w, const struct node *n, struct finding *f)
 {
-	value_id product = product_before(w, n->in[0]), p = n->out[0];
+	value_id read = product_before(w, n->in[0]), product = read ? read : product_near(w, n->in[0], 6), p = n->out[0];
 	bool values = product_behind(w, p);
 	const struct why_note *whole = deepest(w, WHY_WHOLE, 0), *before = deepest(w, WHY_BEFORE, product), *behind = deepest(w, WHY_BEHIND, 0);
 	enum why_code code = behind ? behind->code : WHY_NONE;
@@ -211,6 +223,42 @@ static void judge_attention(const struct view *w, const struct node *n, struct f
 	} else if (behind || whole) {
 		set_note(w, f, behind ? behind : whole);
 	}
+}
+
+/*
+ * The product of queries and keys that v is made of without a softmax, through curves, masks and scales; *curve: the first curve on the way
+ * back, or that product. No recogniser starts here, for want of a softmax to start from.
+ */
+static bool unnormalised(const struct view *w, value_id v, int depth, const struct node **curve)
+{
+	static const char *const plain[] = { "Cast", "Identity", "Transpose", "Reshape", NULL };
+	static const char *const curves[] = { "Sigmoid", "Relu", "Pow", "Elu", "Softplus", "Tanh", "Sqrt", "Abs", "Clip", "HardSigmoid", NULL };
+	static const char *const joins[] = { "Mul", "Div", "Add", "Sub", "Where", NULL };
+	const struct node *n = value_node(w->g, v);
+
+	if (!n || !depth)
+		return false;
+	if (node_is(n, "MatMul")) {
+		*curve = *curve ? *curve : n;
+		return !is_projection(w->g, n);
+	}
+	for (const char *const *s = plain; *s; s++)
+		if (node_is(n, *s))
+			return unnormalised(w, n->in[0], depth - 1, curve);
+	for (const char *const *s = curves; *s; s++)
+		if (node_is(n, *s)) {
+			*curve = *curve ? *curve : n;
+			return unnormalised(w, n->in[0], depth - 1, curve);
+		}
+	for (const char *const *s = joins; *s; s++)
+		for (uint32_t i = 0; node_is(n, *s) && i < n->nin; i++) {
+			const struct node *keep = *curve;
+
+			if (unnormalised(w, n->in[i], depth - 1, curve))
+				return true;
+			*curve = keep;
+		}
+	return false;
 }
 
 /* ---- Loops ---- */
@@ -390,9 +438,10 @@ static enum linnet_code judge(struct view *w, const struct node *n, struct arena
 	struct why why = { .n = 0 };
 	struct finding f = { .g = w->g, .at = (node_id)(n - w->g->node) };
 	const struct why_note *note;
+	const struct node *curve = NULL;
 	bool fits = false;
 
-	file_node(w->g, n, n->op->name, &f.node, &f.op);
+	file_node(w->g, n, &f.node, &f.op);
 	w->why = &why;
 	if (node_is(n, "Loop") || node_is(n, "Scan"))
 		TRY(judge_loop(w, n, &f, e));
@@ -408,6 +457,8 @@ static enum linnet_code judge(struct view *w, const struct node *n, struct arena
 		w->why = NULL;
 	} else if (note) {
 		set_note(w, &f, note);
+	} else if (node_is(n, "MatMul") && !is_projection(w->g, n) && unnormalised(w, n->in[0], 8, &curve)) {
+		set(w, &f, WHY_ATTENTION_NO_SOFTMAX, curve, 0);
 	}
 	if (!f.code)
 		return LINNET_OK;
@@ -448,6 +499,12 @@ enum linnet_code why_graph(const struct graph *g, struct arena *a, struct findin
 
 /* ---- What became of a node ---- */
 
+struct place {
+	const struct graph *g;
+	const struct node *n;
+	const char *rule;
+};
+
 /* The node of g or of a graph in it that the file calls `name`, or that computes the value of that name. */
 static const struct node *find_written(const struct graph *g, const char *name, const struct graph **in)
 {
@@ -472,11 +529,13 @@ static const struct node *find_written(const struct graph *g, const char *name, 
 	return NULL;
 }
 
-static bool is_leaf(void *ctx, const struct trail *leaf)
+static bool is_leaf(void *ctx, const struct trail *leaf, const char *rule)
 {
-	const struct node_fate *f = ctx;
+	struct node_fate *f = ctx;
+	bool same = !strcmp(leaf->name, f->node) && !strcmp(leaf->op, f->op);
 
-	return !strcmp(leaf->name, f->node) && !strcmp(leaf->op, f->op);
+	f->rule = same ? rule : f->rule;
+	return same;
 }
 
 static bool stands_for(const struct graph *g, const struct node *n, struct node_fate *f)
@@ -484,6 +543,7 @@ static bool stands_for(const struct graph *g, const struct node *n, struct node_
 	const char *name, *op;
 	int left = MAX_LEAVES;
 
+	f->rule = NULL;
 	if (n->trail)
 		return each_leaf(n->trail, is_leaf, f, &left);
 	node_written(g, n, &name, &op);
@@ -491,29 +551,22 @@ static bool stands_for(const struct graph *g, const struct node *n, struct node_
 }
 
 /* The node that took over, of all graphs: one that is recognised before others. */
-static const struct node *successor(const struct graph *g, struct node_fate *f, const struct graph **in)
+static void find_successor(const struct graph *g, struct node_fate *f, struct place *best)
 {
-	const struct node *best = NULL;
-
 	for (node_id id = 1; id < g->nnode; id++) {
 		const struct node *n = &g->node[id];
-		const struct graph *there = g;
-		bool better = !n->dead && stands_for(g, n, f) && (!best || (part_kind(g, n) && !part_kind(*in, best)));
 
-		for (uint32_t i = 0; !n->dead && i < n->nattr && !better && !best; i++)
-			if (n->attr[i].kind == ATTR_GRAPH && (n = successor(n->attr[i].g, f, &there)) != NULL)
-				better = true;
-			else
-				n = &g->node[id];
-		if (better) {
-			best = n;
-			*in = there;
-		}
+		if (n->dead)
+			continue;
+		if ((!best->n || (part_kind(g, n) && !part_kind(best->g, best->n))) && stands_for(g, n, f))
+			*best = (struct place){ g, n, f->rule };
+		for (uint32_t i = 0; i < n->nattr; i++)
+			if (n->attr[i].kind == ATTR_GRAPH)
+				find_successor(n->attr[i].g, f, best);
 	}
-	return best;
 }
 
-enum { NEAR = 12 };
+enum { NEAR = 12, FEEDS = 4 };
 
 /* The finding whose node is met from n on, or back from it, before a projection; -1. */
 static int nearest(const struct findings *f, const struct view *w, const struct node *n, bool on, int depth)
@@ -543,6 +596,19 @@ static int nearest(const struct findings *f, const struct view *w, const struct 
 	return -1;
 }
 
+/* What is recognised next on the way from n, within a few steps. */
+static const struct node *fed(const struct view *w, const struct node *n, int depth)
+{
+	const struct node *found = NULL;
+
+	if (part_kind(w->g, n) || !depth)
+		return part_kind(w->g, n) ? n : NULL;
+	for (uint32_t k = 0; k < n->nout && !found; k++)
+		for (uint32_t i = n->out[k] ? w->uses.first[n->out[k]] : 0; n->out[k] && i < w->uses.first[n->out[k] + 1] && !found; i++)
+			found = w->uses.use[i].node ? fed(w, &w->g->node[w->uses.use[i].node], depth - 1) : NULL;
+	return found;
+}
+
 static bool all_constant(const struct graph *g, const struct node *n)
 {
 	for (uint32_t i = 0; i < n->nout; i++)
@@ -551,36 +617,57 @@ static bool all_constant(const struct graph *g, const struct node *n)
 	return true;
 }
 
+/* A value that no node computes, or a node Constant. */
+static enum fate of_value(const struct graph *g, const char *name)
+{
+	for (value_id v = 1; v < g->nvalue; v++)
+		if (!strcmp(g->value[v].name, name))
+			return g->value[v].kind == VALUE_INPUT ? FATE_INPUT : FATE_CONSTANT;
+	return constant_written(g, name) ? FATE_CONSTANT : FATE_UNKNOWN;
+}
+
 enum linnet_code why_node(const struct findings *f, const char *name, struct arena *a, struct node_fate *out, struct linnet_error *e)
 {
-	const struct graph *g, *in;
-	const struct node *n = find_written(f->written, name, &g), *by;
+	const struct graph *g;
+	const struct node *n = find_written(f->written, name, &g), *next;
+	struct place by = { .n = NULL };
 	struct view w = { .scratch = a };
+	bool recognised;
 
 	*out = (struct node_fate){ .finding = -1 };
-	if (!n)
+	if (!n) {
+		out->fate = of_value(f->written, name);
+		out->node = name;
+		out->op = out->fate == FATE_CONSTANT ? "Constant" : "";
 		return LINNET_OK;
+	}
 	node_written(g, n, &out->node, &out->op);
-	by = successor(f->graph, out, &in);
+	find_successor(f->graph, out, &by);
+	recognised = by.n && part_kind(by.g, by.n);
 	for (int i = 0; i < f->n && out->finding < 0; i++)
 		if (!strcmp(f->list[i].node, out->node))
 			out->finding = i;
 	for (int i = 0; i < f->n && out->finding < 0; i++)
 		if (!strcmp(f->list[i].witness, out->node))
 			out->finding = i;
-	if (by && out->finding < 0 && !part_kind(in, by)) {
-		w.g = in;
-		TRY(graph_uses(in, a, &w.uses, e));
-		out->finding = nearest(f, &w, by, true, NEAR);
-		if (out->finding < 0)
-			out->finding = nearest(f, &w, by, false, NEAR);
+	next = by.n;
+	if (by.n && !recognised) {
+		w.g = by.g;
+		TRY(graph_uses(by.g, a, &w.uses, e));
+		out->finding = out->finding < 0 ? nearest(f, &w, by.n, true, NEAR) : out->finding;
+		out->finding = out->finding < 0 ? nearest(f, &w, by.n, false, NEAR) : out->finding;
+		next = fed(&w, by.n, FEEDS);
 	}
-	out->fate = out->finding >= 0 ? FATE_NEAR : by && part_kind(in, by) ? FATE_PART : by && by->trail ? FATE_REWRITTEN : by ? FATE_KEPT
+	out->fate = out->finding >= 0 ? FATE_NEAR : recognised ? FATE_PART : by.n && by.n->trail ? FATE_REWRITTEN : by.n ? FATE_KEPT
 	            : all_constant(g, n) ? FATE_CONSTANT : FATE_LEFT_OUT;
-	if (by) {
-		file_node(in, by, part_kind(in, by) == PART_ATTENTION ? "Softmax" : by->op->name, &out->into, &(const char *){ NULL });
-		out->into_op = by->op->name;
-		out->rule = by->from;
+	out->rule = by.rule;
+	if (out->fate == FATE_REWRITTEN)
+		next = by.n;
+	if (next) {
+		const char *op;
+
+		file_node(by.g, next, &out->into, &op);
+		out->into_op = next->op->name;
 	}
 	return LINNET_OK;
 }

@@ -31,6 +31,9 @@
 	X(ATTENTION_NO_VALUES, "attention.no-values", "attention",                                                               \
 	  "scores are a product of queries and keys, but the probabilities meet no product with values",                         \
 	  "nothing, if probabilities are the result; else multiply them by the values with MatMul")                              \
+	X(ATTENTION_NO_SOFTMAX, "attention.no-softmax", "attention",                                                             \
+	  "a product of queries and keys is multiplied by values without a softmax between them: sigmoid, squared relu or linear attention", \
+	  "nothing, if no softmax is meant; Attention has one")                                                                  \
 	X(ATTENTION_SOFTMAX_AXIS, "attention.softmax-axis", "attention",                                                         \
 	  "the softmax does not normalise along the keys, over which the product with values sums",                              \
 	  "give the softmax the axis of the keys, the last one of q k^T")                                                        \
@@ -87,7 +90,7 @@
 	  "expand constant keys and values to the batch")                                                                        \
 	X(GLU_BOTH_ACTIVATED, "glu.both-activated", "glu",                                                                       \
 	  "both factors are activations: neither is the plain value of a gated linear unit",                                     \
-	  "nothing: cells of recurrent networks do this")                                                                        \
+	  "nothing: cells of recurrent and highway networks do this")                                                                        \
 	X(GLU_ACTIVATION, "glu.activation", "glu",                                                                               \
 	  "the gate's activation is none of sigmoid, relu, gelu (both forms) and swish",                                         \
 	  "nothing, if the other activation is wanted")                                                                          \
@@ -200,14 +203,15 @@ enum fate {
 	FATE_REWRITTEN,  /* another node of the passes does its work */
 	FATE_KEPT,       /* is there as written; no recogniser asked for it */
 	FATE_CONSTANT,   /* its result is a constant */
+	FATE_INPUT,      /* no node: an input of the graph */
 	FATE_LEFT_OUT,   /* changes nothing, or another node computes the same */
 };
 
 struct node_fate {
 	enum fate fate;
 	const char *node, *op;       /* as the file has them */
-	const char *into, *into_op;  /* FATE_PART, FATE_REWRITTEN: the node that took its place, and its operator; the rule that made it */
-	const char *rule;
+	const char *into, *into_op;  /* FATE_PART, FATE_REWRITTEN: the node that took its place; FATE_KEPT: what is recognised behind it, or NULL */
+	const char *rule;            /* that replaced it, NULL when it is there as written */
 	int finding;                 /* FATE_NEAR: index, else -1 */
 };
 

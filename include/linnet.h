@@ -180,6 +180,39 @@ LINNET_API void linnet_session_reset(linnet_session *s);
 /* Largest number of bytes of activations held at once so far. */
 LINNET_API int64_t linnet_session_peak(const linnet_session *s);
 
+/* ---- Recognition, and why not ---- */
+
+typedef struct linnet_reasons linnet_reasons;
+
+/* What did not become one node (attention, a gated linear unit, a linear recurrence), and why. */
+struct linnet_reason {
+	size_t size;                     /* sizeof(struct linnet_reason), set by the caller */
+	const char *node, *op;           /* the softmax, product or loop, as the file names it */
+	const char *form;                /* what it is near to */
+	const char *code;                /* stable, "attention.probabilities-used": docs/why.md lists them */
+	const char *text, *help;         /* the condition that does not hold; what can be done */
+	const char *witness, *witness_op; /* the node that shows it; a value when witness_op is "" */
+	bool described;                  /* attention that `linnet show --attention` lists, but that stays as it is written */
+};
+
+/*
+ * Look for every softmax, gated product and loop that was not recognised. The model stays as it is; strings live as long as the
+ * reasons and the model. Free with linnet_reasons_free(). Errors: LINNET_EMEM.
+ */
+LINNET_API enum linnet_code linnet_why(const linnet_model *m, linnet_reasons **out, struct linnet_error *e);
+LINNET_API void linnet_reasons_free(linnet_reasons *r);
+
+/* 0: everything was recognised. */
+LINNET_API int linnet_reasons_count(const linnet_reasons *r);
+/* LINNET_EUSAGE when i is out of range. */
+LINNET_API enum linnet_code linnet_reasons_get(const linnet_reasons *r, int i, struct linnet_reason *out, struct linnet_error *e);
+
+/*
+ * What a node belongs to, by its name or that of a value it computes: the index of the reason why that was not recognised, or -1 when it
+ * belongs to nothing that was not; *into then says what took its place, "Attention", or is NULL. LINNET_EUSAGE when there is no such node.
+ */
+LINNET_API enum linnet_code linnet_reasons_find(const linnet_reasons *r, const char *node, int *i, const char **into, struct linnet_error *e);
+
 /* ---- Converting ---- */
 
 struct linnet_convert_opt {

@@ -219,17 +219,16 @@ static bool hides_again(const struct graph *g, const struct node *n, uint32_t in
 	return false;
 }
 
-/* What is missed when the only user n of p (NULL: an output of the graph) is no step on the way to a product with values. */
+/* What is missed when n, the only user of the probabilities, is no step on the way to a product with values. */
 static enum why_code unweighted(const struct view *w, const struct node *n)
 {
-	const char *op = n ? n->op->name : "";
+	const char *op = n->op->name;
+	const struct node *softmax = value_from(w->g, n->in[0], "Softmax");
 
-	if (!n)
-		return WHY_ATTENTION_NO_VALUES;
 	if (!strcmp(op, "QuantizeLinear") || !strcmp(op, "DequantizeLinear"))
 		return WHY_ATTENTION_QUANTISED;
 	if (!strcmp(op, "Slice"))
-		return value_from(w->g, n->in[0], "Softmax") ? WHY_ATTENTION_SINK : WHY_ATTENTION_PROBABILITIES_LAYOUT;
+		return softmax && value_from(w->g, softmax->in[0], "Concat") ? WHY_ATTENTION_SINK : WHY_ATTENTION_PROBABILITIES_LAYOUT;
 	if (!strcmp(op, "Transpose") || !strcmp(op, "Reshape"))
 		return WHY_ATTENTION_PROBABILITIES_LAYOUT;
 	return WHY_ATTENTION_PROBABILITIES_CHANGED;

@@ -47,6 +47,40 @@ static void describes_models(void **state)
 	linnet_model_free(m);
 }
 
+static void tells_why_not(void **state)
+{
+	static const char scores[] = "<ir_version: 9, opset_import: [\"\" : 17]>\n"
+				     "g (float[B,2,L,4] q, float[B,2,4,S] k, float[B,2,S,4] v) => (float[B,2,L,4] y, float[B,2,L,S] p)\n"
+				     "{ s = MatMul (q, k) p = Softmax (s) y = MatMul (p, v) }";
+	struct linnet_error e = { 0 };
+	struct linnet_reason r = { .size = sizeof r };
+	linnet_reasons *reasons;
+	linnet_model *m;
+	const char *into;
+	int i;
+
+	(void)state;
+	assert_int_equal(linnet_model_load_memory(scores, strlen(scores), NULL, &m, &e), LINNET_OK);
+	assert_int_equal(linnet_why(m, &reasons, &e), LINNET_OK);
+	assert_int_equal(linnet_reasons_count(reasons), 1);
+	assert_int_equal(linnet_reasons_get(reasons, 1, &r, &e), LINNET_EUSAGE);
+	assert_int_equal(linnet_reasons_get(reasons, 0, &r, &e), LINNET_OK);
+	assert_string_equal(r.node, "p");
+	assert_string_equal(r.op, "Softmax");
+	assert_string_equal(r.form, "attention");
+	assert_string_equal(r.code, "attention.probabilities-used");
+	assert_string_equal(r.witness, "p");
+	assert_string_equal(r.witness_op, "");
+	assert_true(r.described && *r.text && *r.help);
+	assert_int_equal(linnet_reasons_find(reasons, "s", &i, &into, &e), LINNET_OK);
+	assert_int_equal(i, 0);
+	assert_null(into);
+	assert_int_equal(linnet_reasons_find(reasons, "z", &i, &into, &e), LINNET_EUSAGE);
+	linnet_reasons_free(reasons);
+	linnet_model_free(m);
+	linnet_reasons_free(NULL);
+}
+
 static void runs_by_name(void **state)
 {
 	linnet_model *m = load();
@@ -173,7 +207,7 @@ static void fails_without_a_model(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(describes_models), cmocka_unit_test(runs_by_name),         cmocka_unit_test(keeps_states),
+		cmocka_unit_test(describes_models), cmocka_unit_test(tells_why_not), cmocka_unit_test(runs_by_name),         cmocka_unit_test(keeps_states),
 		cmocka_unit_test(converts_and_validates), cmocka_unit_test(fails_without_a_model),
 	};
 
