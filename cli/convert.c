@@ -6,8 +6,9 @@
 
 struct convert_cli {
 	const char *output, *mechanism, *target, *layers, *fade;
+	const char *heads;
 	bool strict, external, list;
-	int64_t chunk, opset, features, horizon, seed;
+	int64_t chunk, opset, features, horizon, seed, conv;
 };
 
 static void print_items(const struct convert_report *r, const char *path)
@@ -60,7 +61,8 @@ static void json_items(const struct convert_report *r, const char *path)
 	          "conversion");
 }
 
-static const char *const normalisers[] = { [NORM_RATIO] = "sum of weights", [NORM_RMS] = "root mean square", [NORM_GROUP] = "mean and root mean square" };
+static const char *const normalisers[] = { [NORM_RATIO] = "sum of weights", [NORM_RMS] = "root mean square", [NORM_GROUP] = "mean and root mean square",
+	                                    [NORM_NONE] = "-" };
 
 /* What --mechanism and --fade admit. */
 static int print_mechanisms(void)
@@ -93,9 +95,9 @@ static int print_mechanisms(void)
 	table_init(&t, 2, "ll");
 	table_add(&t, "fade");
 	table_add(&t, "what is left of the past");
-	for (const struct fade *f = fades; f->name; f++) {
-		table_add(&t, "%s", f->name);
-		table_add(&t, "%s", f->doc);
+	for (const struct fade *const *f = fades; *f; f++) {
+		table_add(&t, "%s", (*f)->name);
+		table_add(&t, "%s", (*f)->doc);
 	}
 	table_print(&t, stdout, true);
 	return EXIT_YES;
@@ -106,7 +108,7 @@ static int convert_run(void *opt, int argc, char **argv)
 	const struct convert_cli *o = opt;
 	struct convert_opt c = { .mechanism = mechanism_find(o->mechanism), .layers = o->layers, .strict = o->strict, .chunk = (int)o->chunk,
 	                         .opset = (int)o->opset, .fade = o->fade, .features = o->features, .horizon = o->horizon,
-	                         .seed = (uint64_t)o->seed };
+	                         .seed = (uint64_t)o->seed, .conv = (int)o->conv, .heads = o->heads };
 	struct convert_report r;
 	struct linnet_error e = { 0 };
 	struct linnet_model *m;
@@ -124,6 +126,10 @@ static int convert_run(void *opt, int argc, char **argv)
 	}
 	if (o->features < 0 || o->features > 65536 || o->horizon < 0 || o->seed < 0) {
 		fprintf(stderr, "linnet: --features is 1 to 65536, --horizon and --seed are not negative\n");
+		return EXIT_USAGE;
+	}
+	if (o->conv < 0 || o->conv > 64) {
+		fprintf(stderr, "linnet: --conv is 1 (none) to 64 tokens\n");
 		return EXIT_USAGE;
 	}
 	while (c.target < NTARGET && strcmp(target_names[c.target], o->target))
@@ -176,6 +182,9 @@ const struct command convert_command = {
 		{ "list", 0, OPT_FLAG, OPT(struct convert_cli, list), NULL, "list the mechanisms and stop", NULL },
 		{ "fade", 0, OPT_STRING, OPT(struct convert_cli, fade), "NAME", "how the past fades, none, or one that --list names", NULL },
 		{ "features", 0, OPT_INT, OPT(struct convert_cli, features), "N", "features of maps that let them be chosen (hedgehog, t2r, favor)", NULL },
+		{ "conv", 0, OPT_INT, OPT(struct convert_cli, conv), "N", "tokens of short convolutions on queries, keys and values, 1 for none", NULL },
+		{ "heads", 0, OPT_STRING, OPT(struct convert_cli, heads), "WHOSE", "one map, gate and state for each key head, or for each query head",
+		  "key|query" },
 		{ "horizon", 0, OPT_INT, OPT(struct convert_cli, horizon), "N", "longest sequence that cosformer is for, 2048 by default", NULL },
 		{ "seed", 0, OPT_INT, OPT(struct convert_cli, seed), "N", "of random maps, 1 by default", NULL },
 		{ "target", 't', OPT_STRING, OPT(struct convert_cli, target), "NAME", "the words of the result, portable by default",

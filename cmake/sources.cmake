@@ -160,8 +160,9 @@ layer(runtime
 target_link_libraries(linnet_runtime PUBLIC linnet_graph ZLIB::ZLIB)
 
 layer(converter
-	converter/maps.c
-	converter/linear.c
+	converter/mechanisms.c converter/build.c converter/recur.c
+	converter/maps.c converter/linear.c
+	converter/gates.c converter/delta.c
 	converter/step.c
 	converter/convert.c)
 target_link_libraries(linnet_converter PUBLIC linnet_runtime)

@@ -127,54 +127,29 @@ static enum linnet_code survey(struct job *j, const node_id *list, uint32_t n, s
 	return LINNET_OK;
 }
 
-/* Input past_state.i [B, Hkv, F, E + 1], or E wide when no sum of weights is kept. */
-static enum linnet_code add_state(struct job *j, struct convert_item *item, uint32_t layer, const struct node *n, value_id *past,
-                                  struct linnet_error *e)
-{
-	const struct type *q = &j->g->value[n->in[0]].type;
-	struct type t = { .dt = q->dt, .shape = { .rank = 4, .d = { q->shape.d[0], item->kv_heads, item->features,
-		                 item->value_width + (j->opt->mechanism->normaliser == NORM_RATIO) } } };
-	const char *name = arena_fmt(j->m->arena, "past_state.%u", layer);
-
-	item->state = name ? name + strlen("past_") : NULL;
-	*past = name ? graph_add_input(j->g, name, &t) : 0;
-	return *past ? LINNET_OK : fail_mem(e);
-}
-
 static enum linnet_code convert_one(struct job *j, node_id id, uint32_t layer, struct linnet_error *e)
 {
-	struct convert_item *item = &j->report->item[layer];
-	struct view w = { .g = j->g, .scratch = j->scratch };
 	struct patch p;
-	value_id past = 0, present = 0;
 
-	if (j->opt->target == TARGET_STEP)
-		TRY(add_state(j, item, layer, &j->g->node[id], &past, e));
-	TRY(graph_uses(j->g, j->scratch, &w.uses, e));
 	patch_init(&p, j->g, e);
-	TRY(linear_apply(&w, &j->g->node[id], j->opt, layer, past, &present, &p, e));
-	if (past) {
-		const char *name = arena_fmt(j->m->arena, "present_state.%u", layer);
-
-		if (!name)
-			return fail_mem(e);
-		patch_output(&p, present, name);
-	}
+	TRY(mechanism_apply(j->g, &j->g->node[id], j->opt, layer, &p, &j->report->item[layer], e));
 	return patch_apply(j->g, &p, "linear", e);
 }
 
 /* `position` in: tokens consumed so far; `present_position` out. */
-static enum linnet_code add_position(struct job *j, dim tokens, value_id q, struct linnet_error *e)
+static enum linnet_code add_position(struct job *j, dim tokens, value_id v, struct linnet_error *e)
 {
 	struct type t = { .dt = DT_INT64, .shape = { .rank = 1, .d = { 1 } } };
-	value_id position = graph_add_input(j->g, "position", &t), sum;
+	uint32_t old;
+	value_id position = map_get(&j->g->names, "position", &old) && j->g->value[old].kind == VALUE_INPUT
+	                    ? old : graph_add_input(j->g, "position", &t), sum;
 	struct attr axis[] = { attr_int("start", 2), attr_int("end", 3), { .name = NULL } };
 	struct patch p;
 
 	if (!position)
 		return fail_mem(e);
 	patch_init(&p, j->g, e);
-	sum = patch_node(&p, "Add", "tokens_after", PATCH_IN(position, patch_node(&p, "Shape", "tokens", PATCH_IN(q), 1, axis)), 1, NULL);
+	sum = patch_node(&p, "Add", "tokens_after", PATCH_IN(position, patch_node(&p, "Shape", "tokens", PATCH_IN(v), 1, axis)), 1, NULL);
 	patch_output(&p, sum, "present_position");
 	TRY(patch_apply(j->g, &p, "step", e));
 	return step_positions(j->g, tokens, position, e);
@@ -202,7 +177,7 @@ static enum linnet_code convert(struct job *j, struct linnet_error *e)
 	node_id *list;
 	uint32_t n, changes, count;
 	dim tokens = DIM_NONE;
-	value_id q = 0;
+	value_id v = 0;
 
 	do { /* one may open the way for another */
 		changes = 0;
@@ -218,12 +193,12 @@ static enum linnet_code convert(struct job *j, struct linnet_error *e)
 	for (uint32_t i = 0; i < n; i++) {
 		if (!j->report->item[i].converted)
 			continue;
-		q = j->g->node[list[i]].in[0];
-		tokens = j->g->value[q].type.shape.d[2];
+		tokens = j->g->value[j->g->node[list[i]].in[0]].type.shape.d[2];
+		v = j->g->node[list[i]].in[2]; /* the rotated query may have no use any more */
 		TRY(convert_one(j, list[i], i, e));
 	}
 	if (j->opt->target == TARGET_STEP)
-		TRY(add_position(j, tokens, q, e));
+		TRY(add_position(j, tokens, v, e));
 	j->m->changed = true;
 	TRY(graph_compact(j->g, j->scratch, e));
 	TRY(graph_infer(j->g, e));

@@ -20,7 +20,8 @@ extern const char *const target_docs[NTARGET];
 enum normaliser {
 	NORM_RATIO, /* it is divided by the sum of the weights */
 	NORM_RMS,   /* each head's row is divided by its root mean square: no sum of weights is kept */
-	NORM_GROUP  /* the same about its mean */
+	NORM_GROUP, /* the same about its mean */
+	NORM_NONE   /* it is to scale by itself */
 };
 
 /* For whom parameters are made: one layer's queries, or its keys. */
@@ -35,13 +36,17 @@ struct map_use {
 
 enum { MAX_PARAMETERS = 3 };
 
-/* How the past fades: the log of the factor a token, of key head h of H. */
+struct build; /* build.h */
+
+/* How the past fades: the log of the factor a token, never above 0. */
 struct fade {
 	const char *name, *doc;
-	double (*log_factor)(int64_t h, int64_t H);
+	double (*log_factor)(int64_t h, int64_t H);              /* of key head h of H, the same for all tokens; or NULL and: */
+	uint32_t (*gate)(struct build *b, int64_t width);        /* a value [B, G, T, 1], or [B, G, T, width] by channel, from the keys */
+	bool by_channel;
 };
 
-extern const struct fade fades[]; /* ended by a NULL name */
+extern const struct fade *const fades[]; /* ended by NULL */
 const struct fade *fade_find(const char *name);
 
 /* A mechanism: how the weight of a (query, key) pair factors. The map's text computes y [B, H, T, F] from x [B, H, T, D] and parameters. */
@@ -53,7 +58,20 @@ struct mechanism {
 	bool may_vanish;    /* a denominator can be 0: it is kept above a floor */
 	uint8_t normaliser; /* enum normaliser */
 	const char *fade;   /* of `fades`; NULL: nothing fades */
+	/* What a map cannot say: y [B, H, T, E] of one attention, causal and without a mask. In place of a map. */
+	void (*build)(struct build *b, value_id *y);
+	bool plain;         /* works on queries and keys before their rotation */
+	bool per_query;     /* keys and values are repeated to the query heads, unless asked otherwise */
+	int conv;           /* taps of a short convolution before all else; 0: none */
 };
+
+/* Mechanisms alike, in a file of their own. */
+struct mechanism_family {
+	const struct mechanism *row;
+	int n;
+};
+
+extern const struct mechanism_family map_family, gate_family, delta_family;
 
 const struct mechanism *mechanism_at(int i); /* NULL behind the last */
 const struct mechanism *mechanism_find(const char *name);
@@ -71,6 +89,8 @@ struct convert_opt {
 	int64_t features;   /* of maps whose number can be chosen; 0: their own choice */
 	int64_t horizon;    /* of maps of positions; 0: 2048 */
 	uint64_t seed;      /* of random maps; 0: 1 */
+	int conv;           /* taps of short convolutions on queries, keys and values; 0: the mechanism's, 1: none */
+	const char *heads;  /* whose are maps, gates and states: "key", "query" heads'; NULL: the mechanism's */
 	int opset;          /* of the result; 0: the target's choice */
 };
 
@@ -80,9 +100,9 @@ struct convert_item {
 	int64_t heads, kv_heads, width, value_width;
 	bool causal, selected, converted;
 	const char *reason;    /* why it stayed softmax, else NULL */
-	const char *state;     /* name of its state without prefix, TARGET_STEP only, else NULL */
+	const char *state;     /* name of its (first) state without prefix, TARGET_STEP only, else NULL */
 	int64_t features;      /* F; 0 when it stays softmax */
-	int64_t state_numbers; /* elements of its state per batch entry: Hkv F (E + 1), or Hkv F E without a sum of weights */
+	int64_t state_numbers; /* elements of its states per batch entry, whatever the target */
 };
 
 struct convert_report {
@@ -106,9 +126,9 @@ enum linnet_code convert_model(struct linnet_model *m, const struct convert_opt 
 enum linnet_code linear_check(const struct view *w, const struct node *n, const struct convert_opt *opt, struct convert_item *item,
                               struct linnet_error *e);
 
-/* linear.c: attention node n in linear form. Step: `past` is the state's value and *present receives the new one. */
-enum linnet_code linear_apply(const struct view *w, const struct node *n, const struct convert_opt *opt, uint32_t layer, value_id past,
-                              value_id *present, struct patch *p, struct linnet_error *e);
+/* build.c: attention node n in its new form. The item receives features, and, for a step model, the states' name and number of elements. */
+enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, const struct convert_opt *opt, uint32_t layer,
+                                 struct patch *p, struct convert_item *item, struct linnet_error *e);
 
 /* step.c: positions counted from `position` (int64 [1]) in a graph whose token axis has length `tokens`. */
 enum linnet_code step_positions(struct graph *g, dim tokens, value_id position, struct linnet_error *e);

@@ -9,9 +9,10 @@
  * multiplying key features by 0 and 1.
  */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "converter/convert.h"
+#include "converter/build.h"
 #include "graph/mask.h"
 #include "graph/template.h"
 #include "ops/base/str.h"
@@ -72,8 +73,7 @@ static struct map_use use_of(const struct convert_opt *opt, struct arena *a, enu
 		                 .horizon = opt->horizon ? opt->horizon : 2048, .seed = (opt->seed ? opt->seed : 1) * 1000003 + layer };
 }
 
-/* What fades in this conversion; NULL: nothing. */
-static const struct fade *fade_of(const struct convert_opt *opt)
+const struct fade *fade_of(const struct convert_opt *opt)
 {
 	const char *name = opt->fade ? opt->fade : opt->mechanism->fade;
 
@@ -85,21 +85,11 @@ static const struct fade *fade_of(const struct convert_opt *opt)
 /* Denominators of maps that can vanish stay above this. */
 #define DENOMINATOR_FLOOR "1e-6"
 
-/* Added to mean squares under the root. */
-#define NORM_EPSILON "1e-5"
-
 enum { Q, K, V, MASK, PAST_K, PAST_V, NONPAD };
 
 static value_id input(const struct node *n, uint32_t i)
 {
 	return i < n->nin ? n->in[i] : 0;
-}
-
-static double scale_of(const struct graph *g, const struct node *n)
-{
-	const struct attr *a = node_attr(n, "scale");
-
-	return a->given ? a->f : 1 / sqrt((double)g->value[n->in[Q]].type.shape.d[3]);
 }
 
 static const char *why_not(const struct view *w, const struct node *n, const struct convert_opt *opt, const struct mask *m)
@@ -127,8 +117,10 @@ static const char *why_not(const struct view *w, const struct node *n, const str
 		return "it is causal between sequences of different lengths";
 	if (!causal && target == TARGET_STEP)
 		return "it is not causal; it can be linear but not recurrent";
-	if (!causal && fade_of(opt))
-		return "it is not causal; what fades needs an order";
+	if (!causal && (fade_of(opt) || opt->mechanism->build))
+		return "it is not causal; what fades or is gated needs an order";
+	if (input(n, MASK) && opt->mechanism->build)
+		return "it has a mask; a gate would take hidden tokens in";
 	if (input(n, MASK)) {
 		const struct shape *s = &g->value[n->in[MASK]].type.shape;
 		bool key_only = s->rank < 2 || s->d[s->rank - 2] == 1;
@@ -152,7 +144,8 @@ enum linnet_code linear_check(const struct view *w, const struct node *n, const 
 	const struct type *q = &g->value[n->in[Q]].type;
 	const struct shape *k = &g->value[n->in[K]].type.shape, *v = &g->value[n->in[V]].type.shape;
 	struct mask m = { .known = false };
-	struct map_use u;
+	struct convert_opt counted = *opt;
+	struct patch p; /* never applied */
 
 	if (input(n, MASK))
 		TRY(mask_classify(g, n->in[MASK], &m, e));
@@ -167,10 +160,9 @@ enum linnet_code linear_check(const struct view *w, const struct node *n, const 
 	item->value_width = v->d[3];
 	if (item->reason)
 		return LINNET_OK;
-	u = use_of(opt, w->scratch, q->dt, item->kv_heads, item->width, 0);
-	TRY(mechanism_features(opt->mechanism, &u, &item->features, e));
-	item->state_numbers = item->kv_heads * item->features * (item->value_width + (opt->mechanism->normaliser == NORM_RATIO));
-	return LINNET_OK;
+	counted.target = TARGET_STEP; /* which has the states */
+	patch_init(&p, g, e);
+	return mechanism_apply(g, n, &counted, 0, &p, item, e);
 }
 
 /* ---- The forms: o [B, H, T, E1] from fq [B, H, T, F], fk [B, G, S, F], v [B, G, S, E1], G key heads, R = H / G ---- */
@@ -458,20 +450,26 @@ static enum linnet_code fading(struct patch *p, const struct fade *f, enum targe
 
 /* ---- Around the form ---- */
 
-static enum linnet_code features(struct patch *p, const struct mechanism *m, const struct map_use *u, value_id x, double scale,
-                                 const char *hint, value_id *out, struct linnet_error *e)
+/* The map of x, whose parameters are called <layer>.<side>_<as in the map>. */
+static enum linnet_code features(struct build *b, const struct map_use *u, value_id x, char side, value_id *out, struct linnet_error *e)
 {
+	const struct mechanism *m = b->m;
 	struct tensor *parameter[MAX_PARAMETERS];
 	value_id in[1 + MAX_PARAMETERS];
+	struct graph *g;
+	char name[40];
 	int n;
 
-	if (m->scaled && scale != 1)
-		x = patch_node(p, "Mul", hint, PATCH_IN(x, patch_float(p, u->dt, sqrt(scale), "scale")), 1, NULL);
+	if (m->scaled && b->scale != 1)
+		x = patch_node(b->p, "Mul", b->hint, PATCH_IN(x, patch_float(b->p, u->dt, sqrt(b->scale), "scale")), 1, NULL);
 	in[0] = x;
 	TRY(make_parameters(m, u, parameter, &n, e));
-	for (int i = 0; i < n; i++)
-		in[1 + i] = patch_const(p, parameter[i], "feature_map");
-	return template_apply(p, m->map, in, out, u->dt, hint, e);
+	TRY(template_parse(m->map, b->scratch, &g, e));
+	for (int i = 0; i < n; i++) {
+		snprintf(name, sizeof name, "%c_%s", side, g->value[g->in[1 + i]].name);
+		in[1 + i] = build_param(b, name, parameter[i]);
+	}
+	return template_add(b->p, g, in, out, u->dt, b->hint, e);
 }
 
 /* Key features times what the mask leaves of their weight: 0 or 1, or exp(bias). The mask says it per key. */
@@ -510,81 +508,71 @@ static const char with_ones[] = "(float[B,G,S,E] v) => (float[B,G,S,F] o) {\n"
                                 "  ones = Expand (one, shape)\n"
                                 "  o = Concat <axis = 3> (v, ones) }";
 
-/* What the normaliser makes of o. */
-static void scaled_output(struct str *t, enum normaliser normaliser, long long width, bool floor)
+/* o [B, H, T, E + 1], its last column the sum of weights: divided by it. */
+static value_id divided(struct build *b, value_id o, bool floor)
 {
-	if (normaliser == NORM_RATIO) {
-		str_addf(t, "(float[B,H,T,F] o) => (float[B,H,T,E] y) {\n"
-		            "  parts = Constant <value_ints = [%lld, 1]> ()\n"
-		            "  num, den = Split <axis = 3> (o, parts)\n",
-		         width);
-		if (floor)
-			str_add(t, "  low = Constant <value_float = " DENOMINATOR_FLOOR "> ()\n"
-			           "  safe = Max (den, low)\n"
-			           "  y = Div (num, safe) }");
-		else
-			str_add(t, "  y = Div (num, den) }");
-		return;
-	}
-	str_add(t, "(float[B,H,T,E] o) => (float[B,H,T,E] y) {\n"
-	           "  last = Constant <value_ints = [-1]> ()\n");
-	str_add(t, normaliser == NORM_GROUP ? "  mean = ReduceMean (o, last)\n  c = Sub (o, mean)\n" : "  c = Identity (o)\n");
-	str_add(t, "  square = Mul (c, c)\n"
-	           "  m = ReduceMean (square, last)\n"
-	           "  eps = Constant <value_float = " NORM_EPSILON "> ()\n"
-	           "  me = Add (m, eps)\n"
-	           "  root = Sqrt (me)\n"
-	           "  y = Div (c, root) }");
-}
-
-enum linnet_code linear_apply(const struct view *w, const struct node *n, const struct convert_opt *opt, uint32_t layer, value_id past,
-                              value_id *present, struct patch *p, struct linnet_error *e)
-{
-	const struct graph *g = w->g;
-	const struct mechanism *m = opt->mechanism;
-	const struct shape *q = &g->value[n->in[Q]].type.shape, *k = &g->value[n->in[K]].type.shape,
-	                   *v = &g->value[n->in[V]].type.shape;
-	enum dtype dt = g->value[n->in[Q]].type.dt;
-	const char *hint = *n->name ? n->name : "attention";
-	const struct fade *fade = fade_of(opt);
-	struct map_use of_q = use_of(opt, p->arena, dt, q->d[1], q->d[3], layer), of_k = use_of(opt, p->arena, dt, k->d[1], k->d[3], layer);
-	struct sizes z = { .H = q->d[1], .G = k->d[1], .R = q->d[1] / k->d[1], .E1 = v->d[3] + (m->normaliser == NORM_RATIO),
-	                   .C = opt->chunk ? opt->chunk : 64, .fade = fade != NULL };
-	bool causal = node_attr(n, "is_causal")->i != 0;
-	value_id in[8] = { 0, 0, n->in[V] }, out[2] = { 0, 0 }, y;
-	int64_t F;
 	struct str t;
 
-	TRY(mechanism_features(m, &of_k, &F, e));
-	z.F = F;
-	TRY(features(p, m, &of_q, n->in[Q], scale_of(g, n), hint, &in[0], e));
-	TRY(features(p, m, &of_k, n->in[K], scale_of(g, n), hint, &in[1], e));
-	if (input(n, MASK))
-		TRY(mask_keys(p, n, dt, hint, &in[1], e));
+	str_init(&t, b->scratch);
+	str_addf(&t, "(float[B,H,T,F] o) => (float[B,H,T,E] y) {\n"
+	             "  parts = Constant <value_ints = [%lld, 1]> ()\n"
+	             "  num, den = Split <axis = 3> (o, parts)\n",
+	         (long long)b->E);
+	str_add(&t, floor ? "  low = Constant <value_float = " DENOMINATOR_FLOOR "> ()\n"
+	                    "  safe = Max (den, low)\n"
+	                    "  y = Div (num, safe) }"
+	                  : "  y = Div (num, den) }");
+	return build_value(b, str_done(&t), BUILD_IN(o));
+}
+
+/* What keeps o to scale. */
+static enum linnet_code to_scale(struct build *b, value_id o, value_id *y)
+{
+	const struct mechanism *m = b->m;
+
+	*y = m->normaliser == NORM_RATIO ? divided(b, o, m->may_vanish) : build_norm(b, o, m->normaliser == NORM_GROUP);
+	return b->p->code;
+}
+
+enum linnet_code linear_build(struct build *b, value_id *y, struct linnet_error *e)
+{
+	const struct mechanism *m = b->m;
+	const struct fade *fade = fade_of(b->opt);
+	struct map_use of_q = use_of(b->opt, b->p->arena, b->dt, b->H, b->D, b->layer),
+	               of_k = use_of(b->opt, b->p->arena, b->dt, b->G, b->D, b->layer);
+	struct sizes z = { .H = b->H, .G = b->G, .R = b->R, .E1 = b->E + (m->normaliser == NORM_RATIO),
+	                   .C = b->opt->chunk ? b->opt->chunk : 64, .fade = fade != NULL };
+	value_id in[8] = { 0, 0, b->v }, out[2] = { 0, 0 };
+	struct str t;
+
+	TRY(mechanism_features(m, &of_k, &b->features, e));
+	z.F = b->features;
+	TRY(features(b, &of_q, b->q, 'q', &in[0], e));
+	TRY(features(b, &of_k, b->k, 'k', &in[1], e));
+	if (input(b->n, MASK))
+		TRY(mask_keys(b->p, b->n, b->dt, b->hint, &in[1], e));
 	if (m->normaliser == NORM_RATIO)
-		TRY(template_apply(p, with_ones, &n->in[V], &in[2], dt, hint, e));
-	in[3] = past;
+		in[2] = build_value(b, with_ones, &b->v);
+	if (fade && fade->gate)
+		*y = build_recurrence(b, &(struct recurrence){ .q = in[0], .k = in[1], .v = in[2], .g = build_fade(b, fade, z.F), .H = b->H, .G = b->G,
+		                                               .F = z.F, .E = z.E1, .by_channel = fade->by_channel }, "state");
+	if (fade && fade->gate)
+		return to_scale(b, *y, y);
+	if (build_steps(b))
+		in[3] = build_past(b, "state", 4, (int64_t[]){ 0, b->G, b->features, z.E1 });
 	if (fade)
-		TRY(fading(p, fade, opt->target, &z, dt, &in[opt->target == TARGET_STEP ? 4 : 3], e));
-	str_init(&t, w->scratch);
-	if (!causal)
+		TRY(fading(b->p, fade, b->target, &z, b->dt, &in[build_steps(b) ? 4 : 3], e));
+	str_init(&t, b->scratch);
+	if (!b->causal)
 		form_all(&t, &z);
-	else if (opt->target == TARGET_PORTABLE)
+	else if (b->target == TARGET_PORTABLE)
 		form_chunks(&t, &z);
-	else if (opt->target == TARGET_STEP)
+	else if (build_steps(b))
 		(fade ? form_fading_step : form_step)(&t, &z);
 	else
-		form_operator(&t, &z, opt->target == TARGET_ORT);
-	if (!str_done(&t))
-		return fail_mem(e);
-	TRY(template_apply(p, t.p, in, out, dt, hint, e));
-	str_init(&t, w->scratch);
-	scaled_output(&t, m->normaliser, z.E1 - 1, m->may_vanish);
-	if (!str_done(&t))
-		return fail_mem(e);
-	TRY(template_apply(p, t.p, out, &y, dt, hint, e));
-	patch_replace(p, n->out[0], y);
-	if (present)
-		*present = out[1];
-	return p->code;
+		form_operator(&t, &z, b->target == TARGET_ORT);
+	build_text(b, str_done(&t), in, out);
+	if (build_steps(b) && b->causal)
+		build_present(b, "state", out[1]);
+	return to_scale(b, out[0], y);
 }

@@ -159,9 +159,8 @@ static double slopes(int64_t h, int64_t H)
 	return -exp2(-8.0 * (double)(2 * (h - whole) + 1) / (double)(2 * whole)); /* every second one of twice as many */
 }
 
-const struct fade fades[] = { { "retention", "1 - 2^(-5-h) a token, by key head", retention },
-	                      { "slopes", "exp(-slope) a token, with ALiBi's slopes, by key head", slopes },
-	                      { NULL, NULL, NULL } };
+const struct fade retention_fade = { .name = "retention", .doc = "1 - 2^(-5-h) a token, by key head", .log_factor = retention };
+const struct fade slopes_fade = { .name = "slopes", .doc = "exp(-slope) a token, with ALiBi's slopes, by key head", .log_factor = slopes };
 
 /* ---- Mechanisms ---- */
 
@@ -337,25 +336,4 @@ static const struct mechanism rows[] = {
 	},
 };
 
-enum { NROW = sizeof rows / sizeof *rows };
-
-const struct mechanism *mechanism_at(int i)
-{
-	return i >= 0 && i < NROW ? &rows[i] : NULL;
-}
-
-const struct mechanism *mechanism_find(const char *name)
-{
-	for (int i = 0; i < NROW; i++)
-		if (!strcmp(rows[i].name, name))
-			return &rows[i];
-	return NULL;
-}
-
-const struct fade *fade_find(const char *name)
-{
-	for (const struct fade *f = fades; f->name; f++)
-		if (!strcmp(f->name, name))
-			return f;
-	return NULL;
-}
+const struct mechanism_family map_family = { rows, sizeof rows / sizeof *rows };

@@ -57,6 +57,9 @@ struct attr attr_string(const char *name, const char *s);
 /* Uses of `old` become uses of `by`, which has the same type. A replaced graph output keeps its name. */
 void patch_replace(struct patch *p, value_id old, value_id by);
 
+/* A new graph input of that name, which must be unused and outlive the graph. */
+value_id patch_input(struct patch *p, const char *name, const struct type *t);
+
 /* A new value becomes a graph output of that name, which must be unused and outlive the graph. */
 void patch_output(struct patch *p, value_id v, const char *name);
 
@@ -89,6 +92,8 @@ const struct node *value_node(const struct graph *g, value_id v);
 const struct node *value_from(const struct graph *g, value_id v, const char *op);
 /* The only user of v when it has one and is no graph output, else NULL; *index: which input. */
 const struct node *value_user(const struct view *w, value_id v, uint32_t *index);
+/* x when v is its rotary embedding: RotaryEmbedding, or x cos + [-x2, x1] sin; else 0. */
+value_id rope_source(const struct graph *g, value_id v);
 /* The constant of v (VALUE_CONST, or known to inference), else NULL. */
 const struct tensor *value_const(const struct graph *g, value_id v);
 /* v is constant with one element, or all its elements equal: that number. */

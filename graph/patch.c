@@ -14,7 +14,8 @@ struct patch_node {
 };
 
 struct patch_value {
-	const struct tensor *constant; /* NULL: output of a node */
+	const struct tensor *constant; /* NULL: output of a node, or an input */
+	const struct type *input;      /* of a graph input, whose name is the hint */
 	const char *hint;
 	value_id real; /* once applied */
 };
@@ -123,6 +124,21 @@ value_id patch_const(struct patch *p, const struct tensor *t, const char *hint)
 	return p->code ? 0 : add_value(p, t, hint);
 }
 
+value_id patch_input(struct patch *p, const char *name, const struct type *t)
+{
+	struct type *copy = p->code ? NULL : arena_dup(p->arena, t, sizeof *t);
+	value_id v;
+
+	if (!copy) {
+		p->code = p->code ? p->code : fail_mem(p->e);
+		return 0;
+	}
+	v = add_value(p, NULL, name);
+	if (v)
+		p->value[v - p->base].input = copy;
+	return v;
+}
+
 static value_id small_const(struct patch *p, enum dtype dt, int rank, int64_t n, const int64_t *v, double x, const char *hint)
 {
 	struct tensor *t;
@@ -211,9 +227,14 @@ static value_id result(const struct patch *p, value_id v)
 
 static enum linnet_code make_nodes(struct graph *g, struct patch *p, const char *from, struct linnet_error *e)
 {
-	for (uint32_t i = 0; i < p->nvalue; i++)
-		if (p->value[i].constant && !(p->value[i].real = graph_add_const(g, p->value[i].constant, p->value[i].hint)))
+	for (uint32_t i = 0; i < p->nvalue; i++) {
+		struct patch_value *v = &p->value[i];
+
+		if (v->constant && !(v->real = graph_add_const(g, v->constant, v->hint)))
 			return fail_mem(e);
+		if (v->input && !(v->real = graph_add_input(g, v->hint, v->input)))
+			return fail_mem(e);
+	}
 	for (uint32_t i = 0; i < p->nnode; i++) {
 		struct patch_node *n = &p->node[i];
 		value_id *in;

@@ -458,9 +458,9 @@ static void targets_compute_the_formula(void **state)
 {
 	(void)state;
 	for (size_t f = 0; f < sizeof forms / sizeof *forms; f++)
-		for (int k = 0; mechanism_at(k); k++)
-			if (forms[f].causal || !mechanism_at(k)->fade)
-				check_form(f, mechanism_at(k));
+		for (int k = 0; k < map_family.n; k++)
+			if (forms[f].causal || !map_family.row[k].fade)
+				check_form(f, &map_family.row[k]);
 	step_is_refused(forms[2].text, "it is not causal; it can be linear but not recurrent");
 	step_is_refused(forms[5].text, "it has a padding mask; a step model skips padding by not being run on it");
 }

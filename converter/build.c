@@ -1,0 +1,303 @@
+/* Building one attention's new form: inputs, parameters, states, and small pieces that several mechanisms share. */
+#include "converter/build.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "graph/template.h"
+#include "ops/base/str.h"
+
+void build_text(struct build *b, const char *text, const value_id *in, value_id *out)
+{
+	if (!b->p->code && !text)
+		b->p->code = fail_mem(b->e);
+	if (!b->p->code)
+		b->p->code = template_apply(b->p, text, in, out, b->dt, b->hint, b->e);
+}
+
+value_id build_value(struct build *b, const char *text, const value_id *in)
+{
+	value_id out = 0;
+
+	build_text(b, text, in, &out);
+	return b->p->code ? 0 : out;
+}
+
+/* ---- Parameters ---- */
+
+struct tensor *build_tensor(struct build *b, int rank, const int64_t *d)
+{
+	struct tensor *t = NULL;
+
+	if (!b->p->code)
+		b->p->code = tensor_new(b->p->arena, b->dt, rank, d, &t, b->e);
+	return b->p->code ? NULL : t;
+}
+
+value_id build_param(struct build *b, const char *name, const struct tensor *t)
+{
+	const char *full = b->p->code ? NULL : arena_fmt(b->p->arena, "%u.%s", b->layer, name);
+
+	if (!full && !b->p->code)
+		b->p->code = fail_mem(b->e);
+	return full && t ? patch_const(b->p, t, full) : 0;
+}
+
+value_id build_filled(struct build *b, const char *name, int rank, const int64_t *d, double x)
+{
+	struct tensor *t = build_tensor(b, rank, d);
+
+	for (int64_t i = 0; t && i < t->n; i++)
+		tensor_put(t, i, x);
+	return build_param(b, name, t);
+}
+
+value_id build_identity(struct build *b, const char *name, int64_t heads, int64_t rows, int64_t columns)
+{
+	struct tensor *t = build_tensor(b, 3, (int64_t[]){ heads, rows, columns });
+
+	for (int64_t i = 0; t && i < heads * columns; i++)
+		tensor_put(t, (i / columns * rows + i % columns % rows) * columns + i % columns, 1);
+	return build_param(b, name, t);
+}
+
+value_id build_drawn(struct build *b, const char *name, int rank, const int64_t *d)
+{
+	struct tensor *t = build_tensor(b, rank, d);
+	struct rng r = { (b->opt->seed ? b->opt->seed : 1) * 1000003 + b->layer };
+
+	for (int64_t i = 0; t && i < t->n; i++)
+		tensor_put(t, i, (2 * rng_unit(&r) - 1) / sqrt((double)d[rank - 2]));
+	return build_param(b, name, t);
+}
+
+value_id build_mask(struct build *b, const char *name, int64_t rows, int64_t columns, bool (*keep)(int64_t i, int64_t j, int64_t x), int64_t x)
+{
+	const char *full;
+	struct tensor *t;
+	uint32_t old;
+
+	if (b->p->code)
+		return 0;
+	full = arena_fmt(b->p->arena, "%s.%lldx%lld.%lld", name, (long long)rows, (long long)columns, (long long)x);
+	if (full && map_get(&b->g->names, full, &old) && b->g->value[old].kind == VALUE_CONST && b->g->value[old].type.dt == b->dt)
+		return old;
+	t = full ? build_tensor(b, 2, (int64_t[]){ rows, columns }) : NULL;
+	for (int64_t i = 0; t && i < t->n; i++)
+		tensor_put(t, i, keep(i / columns, i % columns, x));
+	if (!full && !b->p->code)
+		b->p->code = fail_mem(b->e);
+	return t ? patch_const(b->p, t, full) : 0;
+}
+
+/* ---- States ---- */
+
+value_id build_past(struct build *b, const char *name, int rank, const int64_t *d)
+{
+	struct type t = { .dt = b->dt, .shape = { .rank = rank } };
+	const char *full = b->p->code ? NULL : arena_fmt(b->p->arena, "past_%s.%u", name, b->layer);
+	int64_t numbers = 1;
+
+	for (int i = 1; i < rank; i++) {
+		t.shape.d[i] = d[i];
+		numbers *= d[i];
+	}
+	t.shape.d[0] = b->g->value[b->n->in[0]].type.shape.d[0];
+	b->state_numbers += numbers;
+	if (full && !b->state)
+		b->state = full + strlen("past_");
+	if (!full && !b->p->code)
+		b->p->code = fail_mem(b->e);
+	return full ? patch_input(b->p, full, &t) : 0;
+}
+
+void build_present(struct build *b, const char *name, value_id v)
+{
+	const char *full = b->p->code ? NULL : arena_fmt(b->p->arena, "present_%s.%u", name, b->layer);
+
+	if (full && v)
+		patch_output(b->p, v, full);
+	else if (!b->p->code)
+		b->p->code = fail_mem(b->e);
+}
+
+value_id build_first(struct build *b)
+{
+	struct type t = { .dt = DT_INT64, .shape = { .rank = 1, .d = { 1 } } };
+	uint32_t old;
+
+	if (!b->first && !build_steps(b))
+		b->first = patch_ints(b->p, (int64_t[]){ 0 }, 1, "first");
+	else if (!b->first && map_get(&b->g->names, "position", &old) && b->g->value[old].kind == VALUE_INPUT)
+		b->first = old;
+	else if (!b->first)
+		b->first = patch_input(b->p, "position", &t);
+	return b->first;
+}
+
+/* ---- Pieces ---- */
+
+value_id build_repeat(struct build *b, value_id x, int64_t width)
+{
+	struct str t;
+
+	if (b->R == 1)
+		return x;
+	str_init(&t, b->scratch);
+	str_addf(&t, "(float[B,G,T,D] x) => (float[B,H,T,D] y) {\n"
+	             "  axis = Constant <value_ints = [2]> ()\n"
+	             "  x5 = Unsqueeze (x, axis)\n"
+	             "  times = Constant <value_ints = [1, 1, %lld, 1, 1]> ()\n"
+	             "  xr = Expand (x5, times)\n"
+	             "  b = Shape <start = 0, end = 1> (x)\n"
+	             "  h = Constant <value_ints = [%lld]> ()\n"
+	             "  t = Shape <start = 2, end = 3> (x)\n"
+	             "  d = Constant <value_ints = [%lld]> ()\n"
+	             "  shape = Concat <axis = 0> (b, h, t, d)\n"
+	             "  y = Reshape <allowzero = 1> (xr, shape) }",
+	         (long long)b->R, (long long)b->H, (long long)width);
+	return build_value(b, str_done(&t), BUILD_IN(x));
+}
+
+/* As channels: x [B, heads, T, width] to [B, heads width, T], and back. */
+static const char into_channels[] = "(float[B,H,T,D] x) => (float[B,C,T] y) {\n"
+                                    "  xt = Transpose <perm = [0, 2, 1, 3]> (x)\n"
+                                    "  shape = Constant <value_ints = [0, 0, %lld]> ()\n"
+                                    "  x3 = Reshape (xt, shape)\n"
+                                    "  y = Transpose <perm = [0, 2, 1]> (x3) }";
+static const char from_channels[] = "(float[B,C,T] x) => (float[B,H,T,D] y) {\n"
+                                    "  xt = Transpose <perm = [0, 2, 1]> (x)\n"
+                                    "  shape = Constant <value_ints = [0, 0, %lld, %lld]> ()\n"
+                                    "  x4 = Reshape (xt, shape)\n"
+                                    "  y = Transpose <perm = [0, 2, 1, 3]> (x4) }";
+
+/* Conv makes one token more, in front, which is cut off: it takes no window that reaches over everything. */
+value_id build_conv(struct build *b, value_id x, int64_t heads, int64_t width, const char *name, int taps)
+{
+	int64_t C = heads * width;
+	struct tensor *w = build_tensor(b, 3, (int64_t[]){ C, 1, taps });
+	char title[40];
+	value_id in[3], out[2] = { 0, 0 };
+	struct str t;
+
+	for (int64_t c = 0; w && c < C; c++)
+		tensor_put(w, c * taps + taps - 1, 1);
+	str_init(&t, b->scratch);
+	str_addf(&t, into_channels, (long long)C);
+	in[0] = build_value(b, str_done(&t), BUILD_IN(x));
+	snprintf(title, sizeof title, "%s_conv", name);
+	in[1] = build_param(b, title, w);
+	str_init(&t, b->scratch);
+	snprintf(title, sizeof title, "conv_%s", name);
+	if (b->target == TARGET_ONNX || b->target == TARGET_ORT)
+		str_addf(&t, "(float[B,C,T] x, float[C,1,N] w) => (float[B,C,T] y) { y, past = %sCausalConvWithState (x, w) ",
+		         b->target == TARGET_ORT ? "com.microsoft." : "");
+	else
+		str_addf(&t, "(float[B,C,T] x, float[C,1,N] w%s) => (float[B,C,T] y%s) {\n"
+		             "%s"
+		             "  longer = Conv <group = %lld, pads = [%d, 0]> (%s, w)\n"
+		             "  first = Constant <value_ints = [1]> ()\n"
+		             "  to = Constant <value_ints = [9223372036854775807]> ()\n"
+		             "  axis = Constant <value_ints = [2]> ()\n"
+		             "  y = Slice (longer, first, to, axis)\n",
+		         build_steps(b) ? ", float[B,C,P] past" : "", build_steps(b) ? ", float[B,C,P] present" : "",
+		         build_steps(b) ? "  all = Concat <axis = 2> (past, x)\n" : "", (long long)C, build_steps(b) ? 1 : taps,
+		         build_steps(b) ? "all" : "x");
+	if (build_steps(b))
+		str_addf(&t, "  from = Constant <value_ints = [%d]> ()\n"
+		             "  present = Slice (all, from, to, axis)\n", 1 - taps);
+	str_add(&t, "}");
+	in[2] = build_steps(b) ? build_past(b, title, 3, (int64_t[]){ 0, C, taps - 1 }) : 0;
+	build_text(b, str_done(&t), in, out);
+	if (build_steps(b))
+		build_present(b, title, out[1]);
+	str_init(&t, b->scratch);
+	str_addf(&t, from_channels, (long long)heads, (long long)width);
+	return build_value(b, str_done(&t), out);
+}
+
+/* Added to mean squares under the root. */
+#define NORM_EPSILON "1e-5"
+
+value_id build_norm(struct build *b, value_id x, bool centred)
+{
+	struct str t;
+
+	str_init(&t, b->scratch);
+	str_add(&t, "(float[B,H,T,E] o) => (float[B,H,T,E] y) {\n"
+	            "  last = Constant <value_ints = [-1]> ()\n");
+	str_add(&t, centred ? "  mean = ReduceMean (o, last)\n  c = Sub (o, mean)\n" : "  c = Identity (o)\n");
+	str_add(&t, "  square = Mul (c, c)\n"
+	            "  m = ReduceMean (square, last)\n"
+	            "  eps = Constant <value_float = " NORM_EPSILON "> ()\n"
+	            "  me = Add (m, eps)\n"
+	            "  root = Sqrt (me)\n"
+	            "  y = Div (c, root) }");
+	return build_value(b, str_done(&t), BUILD_IN(x));
+}
+
+/* ---- One attention ---- */
+
+/* Options and mechanism say what q, k and v the mechanism works on. */
+static void prepare(struct build *b)
+{
+	const struct convert_opt *o = b->opt;
+	bool per_query = o->heads ? !strcmp(o->heads, "query") : b->m->per_query;
+	int taps = o->conv ? o->conv : b->m->conv;
+	value_id q = rope_source(b->g, b->q), k = rope_source(b->g, b->k);
+
+	b->turned_q = b->q;
+	b->turned_k = b->k;
+	b->plain_k = k ? k : b->k;
+	if (b->m->plain) {
+		b->q = q ? q : b->q;
+		b->k = b->plain_k;
+	}
+	if (per_query && b->R > 1) {
+		b->k = build_repeat(b, b->k, b->D);
+		b->v = build_repeat(b, b->v, b->E);
+		b->plain_k = build_repeat(b, b->plain_k, b->D);
+		b->G = b->H;
+		b->R = 1;
+	}
+	if (taps > 1) {
+		b->q = build_conv(b, b->q, b->H, b->D, "q", taps);
+		b->k = build_conv(b, b->k, b->G, b->D, "k", taps);
+		b->v = build_conv(b, b->v, b->G, b->E, "v", taps);
+	}
+}
+
+static double scale_of(const struct graph *g, const struct node *n)
+{
+	const struct attr *a = node_attr(n, "scale");
+
+	return a->given ? a->f : 1 / sqrt((double)g->value[n->in[0]].type.shape.d[3]);
+}
+
+enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, const struct convert_opt *opt, uint32_t layer,
+                                 struct patch *p, struct convert_item *item, struct linnet_error *e)
+{
+	const struct type *q = &g->value[n->in[0]].type;
+	const struct shape *k = &g->value[n->in[1]].type.shape, *v = &g->value[n->in[2]].type.shape;
+	struct build b = { .g = g, .n = n, .opt = opt, .m = opt->mechanism, .p = p, .e = e, .scratch = arena_new(),
+	                   .hint = *n->name ? n->name : "attention", .layer = layer, .dt = q->dt, .target = opt->target, .H = q->shape.d[1],
+	                   .G = k->d[1], .R = q->shape.d[1] / k->d[1], .D = q->shape.d[3], .E = v->d[3], .scale = scale_of(g, n),
+	                   .causal = node_attr(n, "is_causal")->i != 0, .q = n->in[0], .k = n->in[1], .v = n->in[2] };
+	value_id y = 0;
+
+	if (!b.scratch)
+		return fail_mem(e);
+	prepare(&b);
+	if (b.m->build)
+		b.m->build(&b, &y);
+	else if (!p->code)
+		p->code = linear_build(&b, &y, e);
+	patch_replace(p, n->out[0], y);
+	arena_free(b.scratch);
+	item->features = b.features;
+	item->state = opt->target == TARGET_STEP ? b.state : NULL;
+	if (b.state_numbers)
+		item->state_numbers = b.state_numbers;
+	return p->code;
+}

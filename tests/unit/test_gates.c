@@ -1,0 +1,638 @@
+/*
+ * Gates, delta rules and short convolutions compute their formulas in every target's words. The formulas stand here as loops over
+ * tokens in double precision, after Yang et al. 2024 (GLA, DeltaNet, Gated DeltaNet), Qin et al. 2024 (HGRN2), Zhang et al. 2024 (GSA) and Lan et
+ * al. 2025 (Liger). All parameters of a converted model are drawn before it is written, so that none is neutral.
+ */
+#include "tests/unit/unit.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "converter/convert.h"
+#include "runtime/runtime.h"
+
+enum { BATCH = 2, HEADS = 4, GROUPS = 2, WIDTH = 4, VALUE_WIDTH = 3 };
+
+#define SCALE 0.5
+
+/* ---- Sequences [BATCH, heads, L, width] ---- */
+
+struct seq {
+	int64_t heads, L, width;
+	double *x;
+};
+
+static struct seq seq_new(struct arena *a, int64_t heads, int64_t L, int64_t width)
+{
+	return (struct seq){ heads, L, width, arena_get(a, (size_t)(BATCH * heads * L * width) + 1, sizeof(double)) };
+}
+
+static double *at(struct seq s, int64_t b, int64_t h, int64_t t) { return s.x + ((b * s.heads + h) * s.L + t) * s.width; }
+
+/* Uniform in [-1, 1], the same for the same seed. */
+static double draw(uint32_t *seed)
+{
+	*seed = *seed * 1664525u + 1013904223u;
+	return (double)(*seed >> 8) / (1 << 23) - 1;
+}
+
+static struct seq drawn(struct arena *a, int64_t heads, int64_t L, int64_t width, uint32_t seed)
+{
+	struct seq s = seq_new(a, heads, L, width);
+
+	for (int64_t i = 0; i < BATCH * heads * L * width; i++)
+		s.x[i] = (double)(float)(1.5 * draw(&seed));
+	return s;
+}
+
+/* Tokens [from, to) as a tensor. */
+static struct tensor *tokens(struct arena *a, struct seq s, int64_t from, int64_t to)
+{
+	struct tensor *t;
+
+	assert_int_equal(tensor_new(a, DT_FLOAT, 4, (int64_t[]){ BATCH, s.heads, to - from, s.width }, &t, NULL), LINNET_OK);
+	for (int64_t i = 0; i < t->n; i++)
+		tensor_put(t, i, s.x[(i / s.width / (to - from) * s.L + from + i / s.width % (to - from)) * s.width + i % s.width]);
+	return t;
+}
+
+/* ---- Models: rotated queries and keys ---- */
+
+static const char text[] = "<ir_version: 10, opset_import: [\"\": 24]>\n"
+                           "g (float[B,4,T,4] q, float[B,2,T,4] k, float[B,2,T,3] v, float[1,T,2] c, float[1,T,2] s) => (float[B,4,T,3] y) {\n"
+                           "  n = Shape <start = 0, end = 1> (q)  rest = Constant <value_ints = [-1, 2]> ()\n"
+                           "  t = Shape <start = 2, end = 3> (q)  two = Constant <value_ints = [2]> ()\n"
+                           "  shape = Concat <axis = 0> (n, t, two)  cb = Expand (c, shape)  sb = Expand (s, shape)\n"
+                           "  qr = RotaryEmbedding (q, cb, sb)  kr = RotaryEmbedding (k, cb, sb)\n"
+                           "  y = Attention <is_causal = 1, scale = 0.5> (qr, kr, v) }";
+
+/* A parameter of the converted model, by its name without the layer; NULL when there is none. */
+static struct tensor *param(const struct linnet_model *m, const char *name)
+{
+	const struct graph *g = m->graph;
+	char full[64];
+
+	snprintf(full, sizeof full, "0.%s", name);
+	for (value_id v = 1; v < g->nvalue; v++)
+		if (g->value[v].kind == VALUE_CONST && !strcmp(g->value[v].name, full))
+			return (struct tensor *)(uintptr_t)g->value[v].type.value;
+	return NULL;
+}
+
+static const char *const drawn_params[] = { "q_w", "k_w", "o_w", "q_conv", "k_conv", "v_conv", "gate_w", "gate_b", "gate_w1",
+	                                    "gate_w2", "beta_w", "beta_b", NULL };
+
+static void draw_params(const struct linnet_model *m)
+{
+	uint32_t seed = 99;
+
+	for (const char *const *name = drawn_params; *name; name++) {
+		struct tensor *t = param(m, *name);
+
+		for (int64_t i = 0; t && i < t->n; i++)
+			tensor_put(t, i, tensor_get(t, i) / 2 + draw(&seed) / 2);
+	}
+}
+
+static struct linnet_model *parsed(void)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	char line[800];
+
+	if (!m || text_parse(m, text, strlen(text), &e) || graph_import(m, &e))
+		fail_msg("%s", linnet_error_line(&e, line, sizeof line));
+	return m;
+}
+
+/* Written and read again. *before: the converted model, with its parameters. */
+static struct linnet_model *converted(const struct convert_opt *opt, struct linnet_model **before, struct convert_report *r)
+{
+	struct linnet_model *m = parsed(), *again;
+	struct linnet_error e = { 0 };
+	char line[800];
+	void *data = NULL;
+	size_t n = 0;
+
+	again = model_new(NULL, &e);
+	if (convert_model(m, opt, r, &e))
+		fail_msg("%s, %s: %s", opt->mechanism->name, target_names[opt->target], linnet_error_line(&e, line, sizeof line));
+	assert_int_equal(r->nconverted, 1);
+	draw_params(m);
+	*before = m;
+	if (graph_export(m, r->opset, &e) || proto_save_memory(m, m->arena, &data, &n, &e) || proto_load_memory(again, data, n, &e) ||
+	    graph_import(again, &e))
+		fail_msg("%s, %s: %s", opt->mechanism->name, target_names[opt->target], linnet_error_line(&e, line, sizeof line));
+	return again;
+}
+
+/* ---- The formulas ---- */
+
+struct formula {
+	struct arena *a;
+	const struct linnet_model *m; /* has the parameters */
+	const struct convert_opt *opt;
+	struct seq q, k, v;           /* what the mechanism works on */
+	struct seq plain_k;
+	struct seq y;
+	double *slack;                /* of each row of y: how far rounding may lead, relative to its values */
+};
+
+static double p(const struct formula *f, const char *name, int64_t i)
+{
+	const struct tensor *t = param(f->m, name);
+
+	if (!t)
+		fail_msg("%s: there is no parameter %s", f->opt->mechanism->name, name);
+	return tensor_get(t, i);
+}
+
+static double softplus(double x) { return x > 30 ? x : log1p(exp(x)); }
+static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
+static double log_sigmoid(double x) { return -softplus(-x); }
+
+/* RoFormer with halves: (x1 cos - x2 sin, x2 cos + x1 sin), angles t and t / 100. */
+static struct seq rotated(struct arena *a, struct seq s)
+{
+	struct seq r = seq_new(a, s.heads, s.L, s.width);
+
+	for (int64_t i = 0; i < BATCH * s.heads * s.L; i++)
+		for (int64_t c = 0; c < s.width / 2; c++) {
+			double angle = (double)(i % s.L) * (c ? 0.01 : 1), *x = s.x + i * s.width, *y = r.x + i * s.width;
+
+			y[c] = x[c] * (double)(float)cos(angle) - x[c + 2] * (double)(float)sin(angle);
+			y[c + 2] = x[c + 2] * (double)(float)cos(angle) + x[c] * (double)(float)sin(angle);
+		}
+	return r;
+}
+
+static struct seq repeated(struct arena *a, struct seq s)
+{
+	struct seq r = seq_new(a, HEADS, s.L, s.width);
+
+	for (int64_t i = 0; i < BATCH * HEADS * s.L; i++)
+		memcpy(r.x + i * s.width, at(s, i / s.L / HEADS, i / s.L % HEADS / (HEADS / s.heads), i % s.L), (size_t)s.width * sizeof *r.x);
+	return r;
+}
+
+/* Each channel over its last taps tokens. */
+static struct seq filtered(const struct formula *f, struct seq s, const char *name, int taps)
+{
+	struct seq r = seq_new(f->a, s.heads, s.L, s.width);
+
+	for (int64_t i = 0; i < BATCH * s.heads * s.L * s.width; i++) {
+		int64_t c = i % s.width, t = i / s.width % s.L, h = i / s.width / s.L % s.heads;
+
+		for (int64_t j = 0; j < taps; j++)
+			if (t - taps + 1 + j >= 0)
+				r.x[i] += p(f, name, (h * s.width + c) * taps + j) * s.x[i + (j - taps + 1) * s.width];
+	}
+	return r;
+}
+
+/* x W + b by head; b may be left out. */
+static struct seq affine(const struct formula *f, struct seq s, const char *w, const char *b, int64_t columns)
+{
+	struct seq r = seq_new(f->a, s.heads, s.L, columns);
+
+	for (int64_t i = 0; i < BATCH * s.heads * s.L * columns; i++) {
+		int64_t c = i % columns, row = i / columns, h = row / s.L % s.heads;
+
+		r.x[i] = b ? p(f, b, h * columns + c) : 0;
+		for (int64_t d = 0; d < s.width; d++)
+			r.x[i] += s.x[row * s.width + d] * p(f, w, (h * s.width + d) * columns + c);
+	}
+	return r;
+}
+
+static struct seq each(const struct formula *f, struct seq s, double (*fn)(double x, double c), double c)
+{
+	struct seq r = seq_new(f->a, s.heads, s.L, s.width);
+
+	for (int64_t i = 0; i < BATCH * s.heads * s.L * s.width; i++)
+		r.x[i] = fn(s.x[i], c);
+	return r;
+}
+
+static double times(double x, double c) { return x * c; }
+static double silu(double x, double c) { (void)c; return x * sigmoid(x); }
+static double gate_over(double x, double c) { return log_sigmoid(x) / c; }
+static double let_go(double x, double c) { (void)c; return sigmoid(-x); }
+static double one_less(double g, double c) { (void)c; return 1 - exp(g); }
+static double squashed(double x, double c) { (void)c; return sigmoid(x); }
+static double fading(double x, double c) { (void)c; return -softplus(x); }
+static double elu1(double x, double c) { (void)c; return x > 0 ? x + 1 : exp(x); }
+
+static struct seq softmax(const struct formula *f, struct seq s, double sign)
+{
+	struct seq r = seq_new(f->a, s.heads, s.L, s.width);
+
+	for (int64_t i = 0; i < BATCH * s.heads * s.L * s.width; i++) {
+		const double *x = s.x + i / s.width * s.width;
+		double sum = 0;
+
+		for (int64_t c = 0; c < s.width; c++)
+			sum += exp(sign * (x[c] - s.x[i]));
+		r.x[i] = 1 / sum;
+	}
+	return r;
+}
+
+static struct seq unit(const struct formula *f, struct seq s)
+{
+	struct seq r = seq_new(f->a, s.heads, s.L, s.width);
+
+	for (int64_t i = 0; i < BATCH * s.heads * s.L * s.width; i++) {
+		const double *x = s.x + i / s.width * s.width;
+		double sum = 0;
+
+		for (int64_t c = 0; c < s.width; c++)
+			sum += x[c] * x[c];
+		r.x[i] = s.x[i] / sqrt(sum);
+	}
+	return r;
+}
+
+/* Features side by side. */
+static struct seq beside(const struct formula *f, struct seq s, struct seq more)
+{
+	struct seq r = seq_new(f->a, s.heads, s.L, s.width + more.width);
+
+	for (int64_t i = 0; i < BATCH * s.heads * s.L; i++) {
+		memcpy(r.x + i * r.width, s.x + i * s.width, (size_t)s.width * sizeof *r.x);
+		memcpy(r.x + i * r.width + s.width, more.x + i * more.width, (size_t)more.width * sizeof *r.x);
+	}
+	return r;
+}
+
+/*
+ * S <- diag(e^g) S, or S diag(e^g) by value; v' = beta (v - k S); S <- S + k^T v'; o = q S. Without beta (no width) v' = v.
+ * bound, when not NULL: |q| times the same of absolute values, which rounding is relative to.
+ */
+static struct seq recurrence(const struct formula *f, struct seq q, struct seq k, struct seq v, struct seq g, struct seq beta, bool by_value,
+                             struct seq *bound)
+{
+	struct seq o = seq_new(f->a, HEADS, q.L, v.width);
+	int64_t F = k.width, E = v.width;
+	double *S = arena_get(f->a, (size_t)(F * E), sizeof *S), *A = arena_get(f->a, (size_t)(F * E), sizeof *A);
+
+	*bound = seq_new(f->a, HEADS, q.L, v.width);
+	for (int64_t bh = 0; bh < BATCH * HEADS; bh++) {
+		int64_t b = bh / HEADS, h = bh % HEADS, kh = h / (HEADS / k.heads);
+
+		memset(S, 0, (size_t)(F * E) * sizeof *S);
+		memset(A, 0, (size_t)(F * E) * sizeof *A);
+		for (int64_t t = 0; t < q.L; t++) {
+			const double *kt = at(k, b, kh, t), *vt = at(v, b, kh, t), *qt = at(q, b, h, t), *gt = g.width ? at(g, b, kh, t) : NULL;
+
+			for (int64_t i = 0; gt && i < F * E; i++) {
+				double left = exp(gt[by_value ? i % E : i / E % g.width]);
+
+				S[i] *= left;
+				A[i] *= left;
+			}
+			for (int64_t c = 0; c < E; c++) {
+				double put = vt[c], all = fabs(vt[c]);
+
+				for (int64_t d = 0; beta.width && d < F; d++)
+					put -= kt[d] * S[d * E + c];
+				put *= beta.width ? *at(beta, b, kh, t) : 1;
+				for (int64_t d = 0; d < F; d++) {
+					S[d * E + c] += kt[d] * put;
+					A[d * E + c] += fabs(kt[d]) * all;
+				}
+				for (int64_t d = 0; d < F; d++) {
+					at(o, b, h, t)[c] += qt[d] * S[d * E + c];
+					at(*bound, b, h, t)[c] += fabs(qt[d]) * A[d * E + c];
+				}
+			}
+		}
+	}
+	return o;
+}
+
+static const struct seq none = { 0, 0, 0, NULL };
+
+/* y = o with a slack of its bound. */
+static void as_is(struct formula *f, struct seq o, struct seq bound)
+{
+	f->y = o;
+	for (int64_t i = 0; i < BATCH * HEADS * o.L * o.width; i++)
+		f->slack[i / o.width] = fmax(f->slack[i / o.width], bound.x[i]);
+}
+
+static void divided_by_root(struct formula *f, struct seq o, struct seq bound)
+{
+	as_is(f, o, bound);
+	for (int64_t i = 0; i < BATCH * HEADS * o.L; i++) {
+		double sum = 0;
+
+		for (int64_t c = 0; c < o.width; c++)
+			sum += o.x[i * o.width + c] * o.x[i * o.width + c] / (double)o.width;
+		for (int64_t c = 0; c < o.width; c++)
+			o.x[i * o.width + c] /= sqrt(sum + 1e-5);
+		f->slack[i] /= sqrt(sum + 1e-5);
+	}
+}
+
+static void divided_by_sum(struct formula *f, struct seq q, struct seq k, struct seq g)
+{
+	struct seq ones = seq_new(f->a, f->v.heads, q.L, 1), o, bound;
+
+	for (int64_t i = 0; i < BATCH * ones.heads * q.L; i++)
+		ones.x[i] = 1;
+	o = recurrence(f, q, k, beside(f, f->v, ones), g, none, false, &bound);
+	f->y = seq_new(f->a, HEADS, q.L, VALUE_WIDTH);
+	for (int64_t i = 0; i < BATCH * HEADS * q.L; i++)
+		for (int64_t c = 0; c < VALUE_WIDTH; c++)
+			f->y.x[i * VALUE_WIDTH + c] = o.x[i * o.width + c] / o.x[i * o.width + VALUE_WIDTH];
+	for (int64_t i = 0; i < BATCH * HEADS * q.L; i++)
+		f->slack[i] = 2;
+}
+
+/* A gate a head and token, or a channel: the keys of all heads through W1, W2. */
+static struct seq gates(const struct formula *f, const char *fade, int64_t width)
+{
+	struct seq g = seq_new(f->a, f->k.heads, f->k.L, width);
+	int64_t n = f->k.heads * WIDTH, m = f->k.heads * width;
+
+	if (!fade)
+		return none;
+	if (!strcmp(fade, "token"))
+		return each(f, affine(f, f->plain_k, "gate_w", "gate_b", 1), fading, 0);
+	if (!strcmp(fade, "retention")) {
+		g = seq_new(f->a, f->k.heads, f->k.L, 1);
+		for (int64_t i = 0; i < BATCH * g.heads * g.L; i++)
+			g.x[i] = log(1 - pow(2, -5 - (double)(i / g.L % g.heads)));
+		return g;
+	}
+	for (int64_t bt = 0; bt < BATCH * g.L; bt++) {
+		double u[16] = { 0 };
+
+		for (int64_t i = 0; i < n * 16; i++)
+			u[i % 16] += at(f->plain_k, bt / g.L, i / 16 / WIDTH, bt % g.L)[i / 16 % WIDTH] * p(f, "gate_w1", i);
+		for (int64_t c = 0; c < m; c++) {
+			double sum = p(f, "gate_b", c);
+
+			for (int64_t r = 0; r < 16; r++)
+				sum += u[r] * p(f, "gate_w2", r * m + c);
+			at(g, bt / g.L, c / width, bt % g.L)[c % width] = log_sigmoid(sum) / 16;
+		}
+	}
+	return g;
+}
+
+/* Means of the keys of all heads, width numbers a head. */
+static struct seq pooled(const struct formula *f, int64_t width)
+{
+	struct seq r = seq_new(f->a, f->k.heads, f->k.L, width);
+	int64_t n = f->k.heads * WIDTH, m = f->k.heads * width;
+
+	for (int64_t bt = 0; bt < BATCH * r.L; bt++)
+		for (int64_t i = 0; i < m; i++) {
+			int64_t from = i * n / m, to = ((i + 1) * n + m - 1) / m;
+
+			for (int64_t j = from; j < to; j++)
+				at(r, bt / r.L, i / width, bt % r.L)[i % width] +=
+					at(f->plain_k, bt / r.L, j / WIDTH, bt % r.L)[j % WIDTH] / (double)(to - from);
+		}
+	return r;
+}
+
+static void slots(struct formula *f, struct seq g, double scale)
+{
+	struct seq s = each(f, g, one_less, 0), bound, scores;
+
+	scores = recurrence(f, each(f, f->q, times, scale), f->k, s, g, none, true, &bound);
+	as_is(f, recurrence(f, softmax(f, scores, 1), s, f->v, g, none, false, &bound), bound);
+	for (int64_t i = 0; i < BATCH * HEADS * f->q.L; i++)
+		f->slack[i] = 4;
+}
+
+static void compute(struct formula *f)
+{
+	const char *name = f->opt->mechanism->name, *fade = f->opt->fade ? f->opt->fade : f->opt->mechanism->fade;
+	int64_t M = f->opt->features ? f->opt->features : WIDTH;
+	struct seq bound, o, beta, logit;
+
+	if (f->opt->mechanism->build && strstr(name, "gsa")) {
+		bool liger = *name == 'l';
+
+		slots(f, each(f, liger ? pooled(f, M) : affine(f, f->plain_k, "gate_w", "gate_b", M), gate_over, liger ? 16 : 8), liger ? 1 : SCALE);
+	} else if (!strcmp(name, "hgrn2")) {
+		logit = affine(f, f->plain_k, "gate_w", "gate_b", WIDTH);
+		o = recurrence(f, each(f, f->q, silu, 0), each(f, logit, let_go, 0), f->v, each(f, logit, gate_over, 1), none, false, &bound);
+		divided_by_root(f, o, bound);
+	} else if (!strcmp(name, "liger-gla")) {
+		as_is(f, recurrence(f, softmax(f, f->q, 1), softmax(f, f->k, 1), f->v, each(f, f->plain_k, gate_over, 16), none, false, &bound), bound);
+	} else if (!strcmp(name, "liger-hgrn2")) {
+		as_is(f, recurrence(f, softmax(f, f->q, 1), each(f, f->k, let_go, 0), f->v, each(f, f->plain_k, gate_over, 1), none, false, &bound),
+		      bound);
+	} else if (strstr(name, "delta") || !strcmp(name, "kda")) {
+		beta = each(f, affine(f, f->plain_k, "beta_w", "beta_b", 1), squashed, 0);
+		o = recurrence(f, unit(f, each(f, affine(f, f->q, "q_w", NULL, WIDTH), silu, 0)),
+		               unit(f, each(f, affine(f, f->k, "k_w", NULL, WIDTH), silu, 0)), f->v, gates(f, fade, WIDTH), beta, false, &bound);
+		as_is(f, affine(f, o, "o_w", NULL, VALUE_WIDTH), bound);
+	} else if (!strcmp(name, "gla")) {
+		divided_by_root(f, recurrence(f, each(f, f->q, times, sqrt(SCALE)), each(f, f->k, times, sqrt(SCALE)), f->v, gates(f, fade, WIDTH), none,
+		                              false, &bound), bound);
+	} else if (!strcmp(name, "mamba2")) {
+		o = recurrence(f, each(f, f->q, silu, 0), each(f, f->k, silu, 0), f->v, gates(f, fade, WIDTH), none, false, &bound);
+		divided_by_root(f, o, bound);
+	} else if (!strcmp(name, "elu")) {
+		divided_by_sum(f, each(f, f->q, elu1, 0), each(f, f->k, elu1, 0), gates(f, fade, WIDTH));
+	} else if (!strcmp(name, "hedgehog")) {
+		struct seq q = affine(f, f->q, "q_w", NULL, WIDTH), k = affine(f, f->k, "k_w", NULL, WIDTH);
+
+		divided_by_sum(f, beside(f, softmax(f, q, 1), softmax(f, q, -1)), beside(f, softmax(f, k, 1), softmax(f, k, -1)),
+		               gates(f, fade, 2 * WIDTH));
+	} else {
+		fail_msg("%s has no formula here", name);
+	}
+}
+
+/* ---- Trials ---- */
+
+struct sources {
+	struct seq q, k, v, cos, sin;
+};
+
+static struct sources sources_of(struct arena *a, int64_t L)
+{
+	struct sources s = { drawn(a, HEADS, L, WIDTH, 1), drawn(a, GROUPS, L, WIDTH, 2), drawn(a, GROUPS, L, VALUE_WIDTH, 3), none, none };
+
+	s.cos = seq_new(a, 1, L, 2);
+	s.sin = seq_new(a, 1, L, 2);
+	for (int64_t i = 0; i < L * 2; i++) {
+		s.cos.x[i] = cos((double)(i / 2) * (i % 2 ? 0.01 : 1));
+		s.sin.x[i] = sin((double)(i / 2) * (i % 2 ? 0.01 : 1));
+	}
+	return s;
+}
+
+static void formula_of(struct formula *f, struct sources s)
+{
+	const struct mechanism *m = f->opt->mechanism;
+	bool per_query = f->opt->heads ? !strcmp(f->opt->heads, "query") : m->per_query;
+	int taps = f->opt->conv ? f->opt->conv : m->conv;
+
+	f->q = m->plain ? s.q : rotated(f->a, s.q);
+	f->k = m->plain ? s.k : rotated(f->a, s.k);
+	f->v = s.v;
+	f->plain_k = s.k;
+	if (per_query) {
+		f->k = repeated(f->a, f->k);
+		f->v = repeated(f->a, f->v);
+		f->plain_k = repeated(f->a, f->plain_k);
+	}
+	if (taps > 1) {
+		f->q = filtered(f, f->q, "q_conv", taps);
+		f->k = filtered(f, f->k, "k_conv", taps);
+		f->v = filtered(f, f->v, "v_conv", taps);
+	}
+	f->slack = arena_get(f->a, (size_t)(BATCH * HEADS * s.q.L) + 1, sizeof *f->slack);
+	compute(f);
+}
+
+static void is_near(const struct formula *f, const struct tensor *found, int64_t from, const char *what)
+{
+	int64_t n = found->d[2], L = f->y.L;
+
+	for (int64_t i = 0; i < found->n; i++) {
+		int64_t row = i / VALUE_WIDTH / n * L + from + i / VALUE_WIDTH % n;
+		double want = f->y.x[row * VALUE_WIDTH + i % VALUE_WIDTH], have = tensor_get(found, i), slack = 1e-5 + 3e-6 * f->slack[row];
+
+		if (!(fabs(have - want) <= slack))
+			fail_msg("%s, %lld tokens, token %lld: %.9g; expected %.9g, within %.3g", what, (long long)L, (long long)(from + i / VALUE_WIDTH % n),
+			         have, want, slack);
+	}
+}
+
+/* The inputs a model has of the five, tokens [from, to) of them; n: how many. */
+static int inputs_of(struct arena *a, const struct graph *g, struct sources x, int64_t from, int64_t to,
+                     const struct tensor **in)
+{
+	int n = 0;
+
+	for (uint32_t i = 0; i < g->nin; i++) {
+		const char *name = g->value[g->in[i]].name;
+		struct tensor *t;
+
+		if (strlen(name) > 1)
+			continue; /* a state */
+		if (*name == 'c' || *name == 's') {
+			struct seq table = *name == 'c' ? x.cos : x.sin;
+
+			assert_int_equal(tensor_new(a, DT_FLOAT, 3, (int64_t[]){ 1, to - from, 2 }, &t, NULL), LINNET_OK);
+			for (int64_t k = 0; k < t->n; k++)
+				tensor_put(t, k, table.x[from * 2 + k]);
+			in[n++] = t;
+			continue;
+		}
+		in[n++] = tokens(a, *name == 'q' ? x.q : *name == 'k' ? x.k : x.v, from, to);
+	}
+	return n;
+}
+
+/* In pieces of `longest`, or drawn ones of up to as many when it is negative. */
+static void run(const struct formula *f, const struct linnet_model *m, struct sources x, int64_t longest, const char *what)
+{
+	struct session *s;
+	struct arena *a = arena_new();
+	struct linnet_error e = { 0 };
+	uint32_t seed = 5;
+	int64_t from = 0, L = x.q.L;
+	char line[800];
+
+	assert_int_equal(session_new(m->graph, &(struct run_opt){ .threads = 1 }, NULL, 0, &s, &e), LINNET_OK);
+	do {
+		int64_t n = longest >= 0 ? longest : 1 + (int64_t)((draw(&seed) + 1) / 2 * (double)-longest);
+		const struct tensor *in[5];
+		struct tensor *out;
+
+		n = n < L - from ? n : L - from;
+		inputs_of(a, m->graph, x, from, from + n, in);
+		if (session_run(s, in, &out, &e))
+			fail_msg("%s, %lld tokens: %s", what, (long long)L, linnet_error_line(&e, line, sizeof line));
+		assert_int_equal(out->n, BATCH * HEADS * n * VALUE_WIDTH);
+		is_near(f, out, from, what);
+		tensor_release(out);
+		from += n;
+	} while (from < L);
+	session_free(s);
+	arena_free(a);
+}
+
+/* ---- Every mechanism in every target's words ---- */
+
+static const struct {
+	const char *mechanism;
+	struct convert_opt opt;
+	int64_t state; /* numbers a batch entry: H, G = 4, 2 heads, D, E = 4, 3 wide */
+} cases[] = {
+	{ "gla", { .chunk = 5 }, 2 * 4 * 3 },
+	{ "mamba2", { 0 }, 2 * 4 * 3 + 3 * (4 * 4 + 2 * 4 + 2 * 3) },
+	{ "elu", { .fade = "token" }, 2 * 4 * 4 },
+	{ "elu", { .fade = "channel", .conv = 2, .heads = "query" }, 4 * 4 * 4 + 4 * 4 + 4 * 4 + 4 * 3 },
+	{ "elu", { .conv = 3 }, 2 * 4 * 4 + 2 * (4 * 4 + 2 * 4 + 2 * 3) },
+	{ "hedgehog", { .fade = "channel" }, 2 * 8 * 4 },
+	{ "hgrn2", { 0 }, 2 * 4 * 3 },
+	{ "gsa", { 0 }, 2 * (4 * 4 + 4 * 3) },
+	{ "gsa", { .features = 3, .heads = "query" }, 4 * (4 * 3 + 3 * 3) },
+	{ "liger-gla", { 0 }, 2 * 4 * 3 },
+	{ "liger-hgrn2", { .chunk = 64 }, 2 * 4 * 3 },
+	{ "liger-gsa", { 0 }, 2 * (4 * 4 + 4 * 3) },
+	{ "liger-gsa", { .features = 3 }, 2 * (4 * 3 + 3 * 3) },
+	{ "delta", { .conv = 1 }, 4 * 4 * 3 },
+	{ "delta", { .conv = 1, .chunk = 1, .heads = "key" }, 2 * 4 * 3 },
+	{ "gated-delta", { 0 }, 4 * 4 * 3 + 3 * (4 * 4 + 4 * 4 + 4 * 3) },
+	{ "gated-delta", { .heads = "key", .fade = "retention", .chunk = 7 }, 2 * 4 * 3 + 3 * (4 * 4 + 2 * 4 + 2 * 3) },
+	{ "kda", { .conv = 1 }, 4 * 4 * 3 },
+};
+
+static const int64_t lengths[] = { 0, 1, 2, 63, 64, 65, 130 };
+
+static void targets_compute_the_formula(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		for (enum target target = 0; target < NTARGET; target++) {
+			struct convert_opt opt = cases[i].opt;
+			struct linnet_model *before, *m;
+			struct convert_report r;
+			char what[100];
+
+			opt.mechanism = mechanism_find(cases[i].mechanism);
+			opt.target = target;
+			m = converted(&opt, &before, &r);
+			snprintf(what, sizeof what, "case %d, %s, %s", (int)i, opt.mechanism->name, target_names[target]);
+			if (r.item[0].state_numbers != cases[i].state)
+				fail_msg("%s: a state of %d numbers", what, (int)r.item[0].state_numbers);
+			for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+				struct arena *a = arena_new();
+				struct sources x = sources_of(a, lengths[k]);
+				struct formula f = { .a = a, .m = before, .opt = &opt };
+
+				formula_of(&f, x);
+				run(&f, m, x, target == TARGET_STEP ? 1 : lengths[k], what);
+				if (target == TARGET_STEP) {
+					run(&f, m, x, lengths[k], what);
+					run(&f, m, x, -40, what);
+				}
+				arena_free(a);
+			}
+			model_free(m);
+			model_free(before);
+		}
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(targets_compute_the_formula),
+	};
+
+	return cmocka_run_group_tests_name("gates", tests, NULL, NULL);
+}
