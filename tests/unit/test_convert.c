@@ -122,27 +122,36 @@ static double softmax_at(const double *x, double sign, int c)
 	return 1 / sum;
 }
 
-/* The features of favor, from its random directions: exp(w_r x - |x|^2 / 2) / sqrt(m). */
+/* The weight of favor, from its random directions: the mean of exp(w_r (q + k) - |q|^2 / 2 - |k|^2 / 2). */
 static double favor(const double *q, const double *k)
 {
-	struct arena *a = arena_new();
-	const struct map_use u = { .arena = a, .dt = DT_FLOAT, .heads = 1, .width = WIDTH, .seed = 1000003 };
-	struct tensor *w[MAX_PARAMETERS];
-	double sum = 0;
-	int n;
+	enum { M = 4 * WIDTH };
+	static double w[WIDTH][M];
+	static bool drawn_once;
+	double sum = 0, half = 0;
 
-	assert_int_equal(mechanism_find("favor")->parameters(&u, w, &n, NULL), LINNET_OK);
-	for (int64_t r = 0; r < w[0]->d[1]; r++) {
-		double s = 0;
+	if (!drawn_once) {
+		struct arena *a = arena_new();
+		const struct map_use u = { .arena = a, .dt = DT_FLOAT, .heads = 1, .width = WIDTH, .seed = 1000003 };
+		struct tensor *t[MAX_PARAMETERS];
+		int n;
 
-		for (int64_t c = 0; c < WIDTH; c++) {
-			double d = tensor_get(w[0], c * w[0]->d[1] + r);
-
-			s += sqrt(SCALE) * d * (q[c] + k[c]) - SCALE * (q[c] * q[c] + k[c] * k[c]) / 2;
-		}
-		sum += exp(s) / (double)w[0]->d[1];
+		assert_int_equal(mechanism_find("favor")->parameters(&u, t, &n, NULL), LINNET_OK);
+		assert_int_equal(t[0]->n, WIDTH * M);
+		for (int64_t i = 0; i < t[0]->n; i++)
+			w[i / M][i % M] = tensor_get(t[0], i);
+		drawn_once = true;
+		arena_free(a);
 	}
-	arena_free(a);
+	for (int c = 0; c < WIDTH; c++)
+		half += SCALE * (q[c] * q[c] + k[c] * k[c]) / 2;
+	for (int r = 0; r < M; r++) {
+		double s = -half;
+
+		for (int c = 0; c < WIDTH; c++)
+			s += sqrt(SCALE) * w[c][r] * (q[c] + k[c]);
+		sum += exp(s) / M;
+	}
 	return sum;
 }
 
