@@ -14,6 +14,7 @@
 	X(generate)                                                                                \
 	X(test)                                                                                    \
 	X(convert)                                                                                 \
+	X(grad)                                                                                    \
 	X(ops)                                                                                     \
 	X(passes)                                                                                  \
 	X(help)                                                                                    \

@@ -15,6 +15,7 @@ layer(ops
 	ops/eval.c
 	ops/kernel.c
 	ops/body.c
+	ops/grad.c
 	ops/unary.c
 	ops/binary.c
 	ops/logic.c
@@ -148,7 +149,8 @@ layer(graph
 	graph/passes/rope.c
 	graph/passes/scores.c
 	graph/passes/attend.c
-	graph/passes/glu.c)
+	graph/passes/glu.c
+	graph/passes/grad.c)
 target_link_libraries(linnet_graph PUBLIC linnet_ops linnet_onnx)
 
 layer(runtime
@@ -195,6 +197,7 @@ add_executable(linnet_cli
 	cli/show.c
 	cli/why.c
 	cli/convert.c
+	cli/grad.c
 	cli/inputs.c
 	cli/run.c
 	cli/generate.c

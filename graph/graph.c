@@ -131,6 +131,19 @@ value_id graph_add_input(struct graph *g, const char *name, const struct type *t
 	return append(g->arena, &g->in, &g->nin, id) ? 0 : id;
 }
 
+int graph_free_const(struct graph *g, value_id v)
+{
+	struct value *x = &g->value[v];
+
+	x->kind = VALUE_INPUT;
+	x->has_default = true;
+	x->dflt = x->type.value;
+	x->type.value = NULL;
+	x->origin = NULL;
+	x->index = g->nin;
+	return append(g->arena, &g->in, &g->nin, v);
+}
+
 int graph_add_output(struct graph *g, value_id v)
 {
 	return append(g->arena, &g->out, &g->nout, v);

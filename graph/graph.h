@@ -101,6 +101,9 @@ value_id graph_add_value(struct graph *g, enum value_kind kind, const char *name
 value_id graph_add_const(struct graph *g, const struct tensor *t, const char *hint);
 value_id graph_add_input(struct graph *g, const char *name, const struct type *t);
 int graph_add_output(struct graph *g, value_id v);
+
+/* A constant becomes an input with that default; types of what is computed from it have to be inferred anew. */
+int graph_free_const(struct graph *g, value_id v);
 bool graph_is_output(const struct graph *g, value_id v);
 
 /* A copy, in the graph's arena, of the hint when no value of the graph, of those around it and in it has that name, else of one like it. */
@@ -125,6 +128,24 @@ bool graph_name_used(const struct graph *g, const char *name);
 
 /* import.c: put the nodes of the row's body in place of node n, whose values have types. The node dies, its outputs live on. */
 enum linnet_code graph_expand(struct graph *g, node_id n, struct linnet_error *e);
+
+/*
+ * import.c: append the nodes of a block over the names of op's inputs, outputs and attributes (see text_parse_block), named after `name`, and infer
+ * their types. Constants of floats become `real`. out receives the new values, 0 for outputs that are not wanted or that the block does not
+ * define.
+ */
+struct block_call {
+	const struct op *op;
+	const char *name;
+	const struct attr *attr;
+	size_t nattr;
+	const value_id *in;
+	const bool *wanted;
+	value_id *out;
+	uint32_t nin, nout;
+	enum dtype real;
+};
+enum linnet_code graph_add_block(struct graph *g, const char *text, const struct block_call *call, struct linnet_error *e);
 
 /* A copy in arena a: its own arrays and subgraphs; names, rows and tensors are shared. */
 enum linnet_code graph_copy(const struct graph *g, struct arena *a, struct graph **out, struct linnet_error *e);

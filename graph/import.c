@@ -1645,3 +1645,75 @@ bool constant_written(const struct graph *g, const char *name)
 			return true;
 	return false;
 }
+
+/* ---- Blocks beside the graph's nodes ---- */
+
+/* Float constants from `first` on in another float type. */
+static enum linnet_code retype(struct graph *g, value_id first, enum dtype real, struct linnet_error *e)
+{
+	for (value_id v = first; v < g->nvalue; v++) {
+		const struct tensor *from = g->value[v].type.value;
+		struct tensor *t;
+
+		if (g->value[v].kind != VALUE_CONST || from->dt == real || (from->dt != DT_FLOAT && from->dt != DT_DOUBLE))
+			continue;
+		TRY(tensor_new(g->arena, real, from->rank, from->d, &t, e));
+		for (int64_t i = 0; i < t->n; i++)
+			tensor_put(t, i, tensor_get(from, i));
+		g->value[v].type = (struct type){ .dt = real, .shape = shape_of(t), .value = t };
+		g->value[v].origin = NULL;
+	}
+	return LINNET_OK;
+}
+
+static bool defines(const Onnx__FunctionProto *f, const char *name)
+{
+	for (size_t i = 0; i < f->n_node; i++)
+		for (size_t j = 0; j < f->node[i]->n_output; j++)
+			if (!strcmp(f->node[i]->output[j], name))
+				return true;
+	return false;
+}
+
+static enum linnet_code add_block(struct import *im, struct graph *g, const char *text, const struct block_call *b, struct linnet_error *e)
+{
+	struct scope s = { .g = g, .opsets = &im->newest };
+	struct call c = { .name = b->name, .attr = b->attr, .nattr = b->nattr, .in = b->in, .out = b->out };
+	struct question q = { .op = b->op, .c = &c };
+	Onnx__FunctionProto *f;
+	value_id first = g->nvalue;
+	node_id node = g->nnode;
+
+	c.nin = b->nin;
+	c.nout = b->nout;
+	TRY(text_parse_block(text, b->op, given, &q, g->arena, &f, e));
+	for (uint32_t i = 0; i < b->nout; i++) {
+		b->out[i] = 0;
+		if (!b->wanted[i] || !defines(f, b->op->out[i].name))
+			continue;
+		b->out[i] = graph_add_value(g, VALUE_NODE, NULL, arena_fmt(im->scratch, "%s/%s", b->name, b->op->out[i].name));
+		if (!b->out[i])
+			return fail_mem(e);
+	}
+	TRY(inline_body(im, &s, f, &im->newest, &c, e));
+	TRY(retype(g, first, b->real, e));
+	for (; node < g->nnode; node++) {
+		g->node[node].origin = NULL;
+		g->node[node].from = "grad";
+		TRY(graph_infer_node(g, node, e));
+	}
+	return LINNET_OK;
+}
+
+enum linnet_code graph_add_block(struct graph *g, const char *text, const struct block_call *b, struct linnet_error *e)
+{
+	struct linnet_model m = { .arena = g->arena, .dims = g->dims };
+	struct import im = { .m = &m };
+	enum linnet_code code;
+
+	limits_fill(&m.limits, NULL);
+	TRY(import_begin(&im, e));
+	code = add_block(&im, g, text, b, e);
+	arena_free(im.scratch);
+	return code;
+}

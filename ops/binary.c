@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "ops/fast/fast.h"
+#include "ops/grad.h"
 #include "ops/kernel.h"
 
 /* One function of two elements, as its row says it in `param`. */
@@ -351,30 +352,30 @@ static enum linnet_code swiglu(struct kernel_call *c)
 
 /* ---- Rows ---- */
 
-#define BINARY(title, first, set, flow, agreement, low, high, text, ...)                           \
+#define BINARY(title, first, set, flow, agreement, low, high, text, gradient, ...)                 \
 	{                                                                                          \
 		.name = title, .since = first, .doc = text,                                        \
 		.in = IN({ "A", T, flow }, { "B", T, flow }), .out = OUT({ "C", T }),              \
 		.types = { [T] = set }, .agree = agreement, .shape = shape_binary, .kernel = binary, .fast = FAST(&fast_binary), \
-		.param = &(const struct binary){ __VA_ARGS__ },                                    \
+		.param = &(const struct binary){ __VA_ARGS__ }, .grad = gradient,                  \
 		.fuzz = { FUZZ_BROADCAST, low, high },                                             \
 	}
 
 /* The output is named like the operator, in small letters. */
-#define MANY(title, output, set, flow, agreement, run, text, ...)                                  \
+#define MANY(title, output, set, flow, agreement, run, text, gradient, ...)                        \
 	{                                                                                          \
 		.name = title, .since = 8, .doc = text,                                            \
 		.in = IN({ "data_0", T, flow, VARIADIC }), .out = OUT({ output, T }),              \
 		.types = { [T] = set }, .agree = agreement, .shape = shape_binary, .kernel = run, .fast = FAST(&fast_binary), \
-		.param = &(const struct binary){ __VA_ARGS__ }, .fuzz = { FUZZ_BROADCAST, -4, 4 }, \
+		.param = &(const struct binary){ __VA_ARGS__ }, .write_grad = gradient, .fuzz = { FUZZ_BROADCAST, -4, 4 }, \
 	}
 
 static const struct op rows[] = {
-	BINARY("Add", 7, NUMBERS, FLOW_LINEAR, AGREE_ROUND, -4, 4, "The sum.", .real = add,
+	BINARY("Add", 7, NUMBERS, FLOW_LINEAR, AGREE_ROUND, -4, 4, "The sum.", "{ d_A = Identity (d_C)\n  d_B = Identity (d_C) }", .real = add,
 	       .whole = add_int, .sym = dim_add, .ratio = ratio_add),
-	BINARY("Sub", 7, NUMBERS, FLOW_LINEAR, AGREE_ROUND, -4, 4, "The difference.", .real = sub,
+	BINARY("Sub", 7, NUMBERS, FLOW_LINEAR, AGREE_ROUND, -4, 4, "The difference.", "{ d_A = Identity (d_C)\n  d_B = Neg (d_C) }", .real = sub,
 	       .whole = sub_int, .sym = dim_sub, .ratio = ratio_sub),
-	BINARY("Mul", 7, NUMBERS, FLOW_LINEAR, AGREE_ROUND, -4, 4, "The product.", .real = mul,
+	BINARY("Mul", 7, NUMBERS, FLOW_LINEAR, AGREE_ROUND, -4, 4, "The product.", "{ d_A = Mul (d_C, B)\n  d_B = Mul (d_C, A) }", .real = mul,
 	       .whole = mul_int, .sym = dim_mul, .ratio = ratio_mul),
 	{
 		.name = "Div", .since = 7,
@@ -383,6 +384,7 @@ static const struct op rows[] = {
 		.out = OUT({ "C", T }),
 		.types = { [T] = NUMBERS },
 		.agree = AGREE_ROUND,
+		.grad = "{ d_A = Div (d_C, B)\n  q = Mul (d_A, C)\n  d_B = Neg (q) }",
 		.shape = shape_binary,
 		.kernel = binary,
 		.fast = FAST(&fast_binary),
@@ -398,6 +400,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "fmod", .kind = ATTR_INT, .lo = 0, .hi = 1 }),
 		.types = { [T] = NUMBERS },
 		.agree = AGREE_ROUND,
+		.grad = "{ whole = Sub (A, C)\n  q = Div (whole, B)\n  n = Round (q)\n  m = Neg (n)\n  d_A = Identity (d_C)\n  d_B = Mul (d_C, m) }",
 		.shape = shape_mod,
 		.kernel = mod,
 		.fuzz = { FUZZ_BROADCAST, 1, 8 },
@@ -409,25 +412,26 @@ static const struct op rows[] = {
 		.out = OUT({ "Z", T }),
 		.types = { [T] = FLOATS | INDICES, [T1] = NUMBERS },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_power,
 		.shape = shape_broadcast,
 		.kernel = power,
 		.fast = FAST(&fast_binary),
 		.fuzz = { FUZZ_BROADCAST, 0.5, 3 },
 	},
 	MANY("Max", "max", NUMBERS, FLOW_KINKED, AGREE_BITS, variadic,
-	     "The largest; NaN if any is.", .real = larger, .whole = larger_int,
+	     "The largest; NaN if any is.", grad_extreme, .real = larger, .whole = larger_int,
 	     .natural = larger_natural, .sym = dim_max),
 	MANY("Min", "min", NUMBERS, FLOW_KINKED, AGREE_BITS, variadic,
-	     "The smallest; NaN if any is.", .real = smaller, .whole = smaller_int,
+	     "The smallest; NaN if any is.", grad_extreme, .real = smaller, .whole = smaller_int,
 	     .natural = smaller_natural, .sym = dim_min),
-	MANY("Sum", "sum", FLOATS, FLOW_LINEAR, AGREE_ROUND, variadic, "The sum.", .real = add),
-	MANY("Mean", "mean", FLOATS, FLOW_LINEAR, AGREE_ROUND, mean, "The mean.", .real = add),
-	BINARY("BitwiseAnd", 18, INTS, FLOW_NONE, AGREE_BITS, 0, 0, "The bits set in both.",
+	MANY("Sum", "sum", FLOATS, FLOW_LINEAR, AGREE_ROUND, variadic, "The sum.", grad_sum, .real = add),
+	MANY("Mean", "mean", FLOATS, FLOW_LINEAR, AGREE_ROUND, mean, "The mean.", grad_mean, .real = add),
+	BINARY("BitwiseAnd", 18, INTS, FLOW_NONE, AGREE_BITS, 0, 0, "The bits set in both.", NULL,
 	       .whole = and_int),
-	BINARY("BitwiseOr", 18, INTS, FLOW_NONE, AGREE_BITS, 0, 0, "The bits set in either.",
+	BINARY("BitwiseOr", 18, INTS, FLOW_NONE, AGREE_BITS, 0, 0, "The bits set in either.", NULL,
 	       .whole = or_int),
 	BINARY("BitwiseXor", 18, INTS, FLOW_NONE, AGREE_BITS, 0, 0,
-	       "The bits set in one of the two.", .whole = xor_int),
+	       "The bits set in one of the two.", NULL, .whole = xor_int),
 	{
 		.name = "BitShift", .since = 11,
 		.doc = "X shifted by Y bits; to the right, signed numbers keep their sign.",
@@ -468,6 +472,17 @@ static const struct op rows[] = {
 		.shape = shape_swiglu,
 		.kernel = swiglu,
 		.fast = FAST(&fast_swiglu),
+		.grad = "{" REAL("one", "1.0") "  a = Constant <value_float: float = @alpha> ()\n"
+		        "  u = Mul (A, a)\n"
+		        "  s = Sigmoid (u)\n"
+		        "  gate = Mul (A, s)\n"
+		        "  d_B = Mul (d_Y, gate)\n"
+		        "  n = Sub (one, s)\n"
+		        "  un = Mul (u, n)\n"
+		        "  f = Add (un, one)\n"
+		        "  slope = Mul (s, f)\n"
+		        "  b = Mul (d_Y, B)\n"
+		        "  d_A = Mul (b, slope) }",
 		.body = "{ gate = Swish <alpha: float = @alpha> (A)\n"
 		        "  Y = Mul (gate, B) }",
 		.fuzz = { FUZZ_SAME, -4, 4 },

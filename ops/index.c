@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ops/fast/fast.h"
+#include "ops/grad.h"
 #include "ops/kernel.h"
 
 /* Element i of the index tensor, counted from the start of an axis of the given length. */
@@ -858,6 +859,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "axis", .kind = ATTR_INT }),
 		.types = { [T] = COMMON, [T1] = INDICES },
 		.agree = AGREE_BITS,
+		.write_grad = grad_gather,
 		.shape = gather_shape, .kernel = gather_kernel, .fast = FAST(&fast_gather),
 	},
 	{
@@ -868,6 +870,9 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "axis", .kind = ATTR_INT }),
 		.types = { [T] = COMMON, [T1] = INDICES },
 		.agree = AGREE_BITS,
+		.grad = "{" REAL("zero", "0.0") "  shape = Shape (data)\n"
+		        "  zeros = Expand (zero, shape)\n"
+		        "  d_data = ScatterElements <axis: int = @axis, reduction = \"add\"> (zeros, indices, d_output) }",
 		.shape = gather_elements_shape, .kernel = gather_elements_kernel, .fast = FAST(&fast_gather_elements),
 	},
 	{
@@ -878,6 +883,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "batch_dims", .kind = ATTR_INT, .since = 12 }),
 		.types = { [T] = COMMON, [T1] = SET(INT64) },
 		.agree = AGREE_BITS,
+		.grad = GRAD_OF_PICKING("data", "output", "GatherND <batch_dims: int = @batch_dims> (all, indices)"),
 		.shape = gather_nd_shape, .kernel = gather_nd_kernel, .fast = FAST(&fast_gather_nd),
 	},
 	{
@@ -890,6 +896,7 @@ static const struct op rows[] = {
 		              { .name = "reduction", .kind = ATTR_STRING, .s = "none", .oneof = "none|add|mul|min|max", .since = 16 }),
 		.types = { [T] = COMMON, [T1] = INDICES },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_scatter,
 		.shape = scatter_elements_shape, .kernel = scatter_elements_kernel, .fast = FAST(&fast_scatter_elements),
 	},
 	{
@@ -910,6 +917,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "reduction", .kind = ATTR_STRING, .s = "none", .oneof = "none|add|mul|min|max", .since = 16 }),
 		.types = { [T] = COMMON, [T1] = SET(INT64) },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_scatter,
 		.shape = scatter_nd_shape, .kernel = scatter_nd_kernel, .fast = FAST(&fast_scatter_nd),
 	},
 	{
@@ -941,6 +949,7 @@ static const struct op rows[] = {
 		              { .name = "sorted", .kind = ATTR_INT, .i = 1, .lo = 0, .hi = 1, .since = 11 }),
 		.types = { [T] = NUMBERS, [T1] = SET(INT64) },
 		.agree = AGREE_BITS,
+		.write_grad = grad_topk,
 		.shape = topk_shape, .kernel = topk_kernel, .fast = FAST(&fast_topk),
 	},
 	{
@@ -969,6 +978,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "axis", .kind = ATTR_INT, .flags = OPTIONAL }),
 		.types = { [T] = COMMON, [T1] = SET(BOOL) },
 		.agree = AGREE_BITS,
+		.grad = GRAD_OF_PICKING("input", "output", "Compress <axis: int = @axis> (all, condition)"),
 		.shape = compress_shape, .kernel = compress_kernel,
 	},
 	{

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ops/fast/fast.h"
+#include "ops/grad.h"
 #include "ops/base/rng.h"
 #include "ops/kernel.h"
 
@@ -1302,6 +1303,7 @@ static const struct op rows[] = {
 		.out = OUT({ "output", T, .kinds = TENSORS | SEQUENCES | OPTIONALS }),
 		.types = { [T] = STORED },
 		.agree = AGREE_BITS, .flags = OP_VIEW,
+		.grad = "{ d_input = Identity (d_output) }",
 		.shape = identity_shape, .kernel = identity_kernel,
 		.fuzz = { .shapes = FUZZ_SAME },
 	},
@@ -1314,6 +1316,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "allowzero", .kind = ATTR_INT, .since = 14, .lo = 0, .hi = 1 }),
 		.types = { [T] = STORED, [T1] = SET(INT64) },
 		.agree = AGREE_BITS, .flags = OP_VIEW | OP_VALUES,
+		.grad = GRAD_OF_SHAPE("data", "reshaped"),
 		.shape = reshape_shape, .kernel = copy_kernel,
 	},
 	{
@@ -1324,6 +1327,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "axis", .kind = ATTR_INT, .i = 1 }),
 		.types = { [T] = STORED },
 		.agree = AGREE_BITS, .flags = OP_VIEW,
+		.grad = GRAD_OF_SHAPE("input", "output"),
 		.shape = flatten_shape, .kernel = copy_kernel,
 	},
 	{
@@ -1333,6 +1337,7 @@ static const struct op rows[] = {
 		.out = OUT({ "squeezed", T }),
 		.types = { [T] = STORED, [T1] = SET(INT64) },
 		.agree = AGREE_BITS, .flags = OP_VIEW | OP_VALUES,
+		.grad = GRAD_OF_SHAPE("data", "squeezed"),
 		.shape = squeeze_shape, .kernel = copy_kernel,
 	},
 	{
@@ -1349,6 +1354,7 @@ static const struct op rows[] = {
 		.out = OUT({ "expanded", T }),
 		.types = { [T] = STORED, [T1] = SET(INT64) },
 		.agree = AGREE_BITS, .flags = OP_VIEW,
+		.grad = GRAD_OF_SHAPE("data", "expanded"),
 		.shape = unsqueeze_shape, .kernel = copy_kernel,
 	},
 	{
@@ -1366,6 +1372,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "perm", .kind = ATTR_INTS, .flags = OPTIONAL }),
 		.types = { [T] = STORED },
 		.agree = AGREE_BITS,
+		.write_grad = grad_transpose,
 		.shape = transpose_shape, .kernel = transpose_kernel, .fast = FAST(&fast_transpose),
 		.fuzz = { .shapes = FUZZ_SAME },
 	},
@@ -1377,6 +1384,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "axis", .kind = ATTR_INT, .flags = REQUIRED }),
 		.types = { [T] = COMMON },
 		.agree = AGREE_BITS,
+		.write_grad = grad_concat,
 		.shape = concat_shape, .kernel = concat_kernel,
 	},
 	{
@@ -1389,6 +1397,7 @@ static const struct op rows[] = {
 		              { .name = "num_outputs", .kind = ATTR_INT, .flags = OPTIONAL, .since = 18, .lo = 1, .hi = INT32_MAX }),
 		.types = { [T] = COMMON, [T1] = SET(INT64) },
 		.agree = AGREE_BITS,
+		.write_grad = grad_split,
 		.shape = split_shape, .kernel = split_kernel,
 	},
 	{
@@ -1408,6 +1417,7 @@ static const struct op rows[] = {
 		.out = OUT({ "output", T }),
 		.types = { [T] = COMMON, [T1] = INDICES },
 		.agree = AGREE_BITS,
+		.write_grad = grad_slice,
 		.shape = slice_shape, .kernel = slice_kernel,
 	},
 	{
@@ -1426,6 +1436,7 @@ static const struct op rows[] = {
 		.out = OUT({ "output", T }),
 		.types = { [T] = COMMON, [T1] = SET(INT64) },
 		.agree = AGREE_BITS, .flags = OP_VALUES,
+		.grad = "{ d_input = Identity (d_output) }",
 		.shape = expand_shape, .kernel = expand_kernel,
 	},
 	{
@@ -1435,6 +1446,7 @@ static const struct op rows[] = {
 		.out = OUT({ "output", T }),
 		.types = { [T] = COMMON, [T1] = SET(INT64) },
 		.agree = AGREE_BITS,
+		.grad = GRAD_OF_PICKING("input", "output", "Tile (all, repeats)"),
 		.shape = tile_shape, .kernel = tile_kernel,
 	},
 	{
@@ -1473,6 +1485,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "mode", .kind = ATTR_STRING, .s = "constant", .oneof = "constant|reflect|edge|wrap" }),
 		.types = { [T] = STORED, [T1] = SET(INT64), [T2] = INDICES },
 		.agree = AGREE_BITS,
+		.write_grad = grad_pad,
 		.shape = pad_shape, .kernel = pad_kernel,
 	},
 	{
@@ -1492,6 +1505,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "upper", .kind = ATTR_INT, .i = 1, .lo = 0, .hi = 1 }),
 		.types = { [T] = COMMON, [T1] = SET(INT64) },
 		.agree = AGREE_BITS,
+		.grad = "{ d_input = Trilu <upper: int = @upper> (d_output, k) }",
 		.shape = trilu_shape, .kernel = trilu_kernel,
 		.body = "?k {" TRILU_DIAGONAL "  d = Sub (diagonal, k)\n" TRILU_KEEP "}\n"
 		        "{" TRILU_DIAGONAL "  d = Identity (diagonal)\n" TRILU_KEEP "}",
@@ -1505,6 +1519,7 @@ static const struct op rows[] = {
 		              { .name = "mode", .kind = ATTR_STRING, .s = "DCR", .oneof = "DCR|CRD", .since = 11 }),
 		.types = { [T] = COMMON },
 		.agree = AGREE_BITS,
+		.grad = "{ d_input = SpaceToDepth <blocksize: int = @blocksize, mode: string = @mode> (d_output) }",
 		.shape = depth_shape, .kernel = depth_kernel, .param = "to space",
 		.body = "?mode=CRD " TO_SPACE("n, cw, b, b, h, w", "[0, 1, 4, 2, 5, 3]") "\n"
 		        TO_SPACE("n, b, b, cw, h, w", "[0, 3, 4, 1, 5, 2]"),
@@ -1518,6 +1533,7 @@ static const struct op rows[] = {
 		              { .name = "mode", .kind = ATTR_STRING, .s = "DCR", .oneof = "DCR|CRD", .since = 28 }),
 		.types = { [T] = COMMON },
 		.agree = AGREE_BITS,
+		.grad = "{ d_input = DepthToSpace <blocksize: int = @blocksize, mode: string = @mode> (d_output) }",
 		.shape = depth_shape, .kernel = depth_kernel,
 		.body = "?mode=CRD " TO_DEPTH("[0, 1, 3, 5, 2, 4]") "\n" TO_DEPTH("[0, 3, 5, 1, 2, 4]"),
 	},
@@ -1530,6 +1546,7 @@ static const struct op rows[] = {
 		              { .name = "time_axis", .kind = ATTR_INT, .i = 0, .lo = 0, .hi = 1 }),
 		.types = { [T] = COMMON, [T1] = SET(INT64) },
 		.agree = AGREE_BITS,
+		.grad = "{ d_input = ReverseSequence <batch_axis: int = @batch_axis, time_axis: int = @time_axis> (d_Y, sequence_lens) }",
 		.shape = reverse_shape, .kernel = reverse_kernel,
 	},
 	{

@@ -190,6 +190,7 @@ static const struct op rows[] = {
 		.out = OUT({ "output", T }),
 		.types = { [T1] = SET(BOOL), [T] = NUMBERS | COMPLEXES | SET(BOOL) | SET(STRING) },
 		.agree = AGREE_BITS,
+		.grad = "{" REAL("zero", "0.0") "  d_X = Where (condition, d_output, zero)\n  d_Y = Where (condition, zero, d_output) }",
 		.shape = shape_where,
 		.kernel = where,
 		.fast = FAST(&fast_where),

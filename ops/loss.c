@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "ops/body.h"
+#include "ops/grad.h"
 #include "ops/kernel.h"
 
 enum { SCORES, TARGET, WEIGHT };
@@ -186,6 +187,7 @@ static const struct op rows[] = {
 		.attr = LOSS_ATTRS,
 		.types = { [T] = FLOATS, [T1] = INDICES },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_nll,
 		.shape = shape_loss, .kernel = nll, .write_body = write_nll,
 	},
 	{
@@ -196,6 +198,7 @@ static const struct op rows[] = {
 		.attr = LOSS_ATTRS,
 		.types = { [T] = FLOATS, [T1] = INDICES },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_cross_entropy,
 		.shape = shape_loss, .kernel = cross_entropy, .write_body = write_cross_entropy,
 	},
 };

@@ -4,6 +4,7 @@
 
 #include "ops/einsum.h"
 #include "ops/fast/fast.h"
+#include "ops/grad.h"
 #include "ops/op.h"
 
 /* The matrices of a MatMul operand: a vector counts as one row (first operand) or one column (second). */
@@ -458,6 +459,7 @@ static const struct op rows[] = {
 		.out = OUT({ "Y", T }),
 		.types = { [T] = PRODUCTS },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_matmul,
 		.shape = shape_matmul,
 		.kernel = matmul,
 		.fast = FAST(&fast_matmul),
@@ -472,6 +474,7 @@ static const struct op rows[] = {
 		              { .name = "alpha", .kind = ATTR_FLOAT, .f = 1 }, { .name = "beta", .kind = ATTR_FLOAT, .f = 1 }),
 		.types = { [T] = PRODUCTS },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_gemm,
 		.shape = shape_gemm,
 		.kernel = gemm,
 		.fast = FAST(&fast_gemm),
@@ -485,6 +488,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "equation", .kind = ATTR_STRING, .flags = REQUIRED }),
 		.types = { [T] = NUMBERS },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_einsum,
 		.shape = shape_einsum,
 		.kernel = einsum, .fast = FAST(&fast_einsum),
 		.fuzz = { .words = "ij,jk|ij,jk->ik|bhid,bhjd->bhij|bij,bjd->bid|...ij,...jk->...ik|bic,bjc->ij|ab,cb->ca|bhij,bjhd->bihd|ii->i|ij->ji|i,i->|ij,j|aab,bc->ca" },

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ops/fast/fast.h"
+#include "ops/grad.h"
 #include "ops/norm.h"
 
 static enum linnet_code shape_axis(struct shape_call *c)
@@ -565,6 +566,11 @@ static const struct op rows[] = {
 		.attr = ATTRS(AXIS(-1)),
 		.types = { [T] = FLOATS },
 		.agree = AGREE_ROUND,
+		.grad = "{" AXIS_LIST
+		        "  p = Mul (d_output, output)\n"
+		        "  s = ReduceSum (p, axes)\n"
+		        "  c = Sub (d_output, s)\n"
+		        "  d_input = Mul (output, c) }",
 		.shape = shape_axis,
 		.kernel = softmax,
 		.fast = FAST(&fast_softmax),
@@ -584,6 +590,11 @@ static const struct op rows[] = {
 		.attr = ATTRS(AXIS(-1)),
 		.types = { [T] = FLOATS },
 		.agree = AGREE_ROUND,
+		.grad = "{" AXIS_LIST
+		        "  s = ReduceSum (d_output, axes)\n"
+		        "  e = Exp (output)\n"
+		        "  es = Mul (e, s)\n"
+		        "  d_input = Sub (d_output, es) }",
 		.shape = shape_axis,
 		.kernel = log_softmax,
 		.body = "{" AXIS_LIST
@@ -625,6 +636,7 @@ static const struct op rows[] = {
 		.attr = ATTRS(AXIS(-1), EPSILON, STASH_TYPE),
 		.types = { [T] = FLOATS, [T1] = SET(FLOAT) | SET(BFLOAT16) },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_layer_norm,
 		.shape = shape_layer_norm,
 		.kernel = layer_norm,
 		.fast = FAST(&fast_layer_norm),
@@ -643,6 +655,7 @@ static const struct op rows[] = {
 		.attr = ATTRS(AXIS(-1), EPSILON, STASH_TYPE),
 		.types = { [T] = FLOATS, [T1] = FLOATS },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_rms_norm,
 		.shape = shape_rms_norm,
 		.kernel = rms_norm,
 		.fast = FAST(&fast_rms_norm),
@@ -788,6 +801,24 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "axes", .kind = ATTR_INTS, .s = "0,2,3" }),
 		.types = { [T] = FLOATS },
 		.agree = AGREE_ROUND,
+		.grad = "{" REAL("eps", "1e-9") REAL("zero", "0.0") REAL("one", "1.0")
+		        "  over = Constant <value_ints: ints = @axes> ()\n"
+		        "  m = ReduceMean (X, over)\n"
+		        "  x = Sub (X, m)\n"
+		        "  xx = Mul (x, x)\n"
+		        "  v = ReduceMean (xx, over)\n"
+		        "  s = Sqrt (v)\n"
+		        "  se = Add (s, eps)\n"
+		        "  g = Mul (d_Y, Y)\n"
+		        "  along = ReduceMean (g, over)\n"
+		        "  level = ReduceMean (d_Y, over)\n"
+		        "  none = Equal (s, zero)\n"
+		        "  deviation = Where (none, one, s)\n"
+		        "  n = Div (x, deviation)\n"
+		        "  a = Mul (n, along)\n"
+		        "  flat = Sub (d_Y, level)\n"
+		        "  rest = Sub (flat, a)\n"
+		        "  d_X = Div (rest, se) }",
 		.shape = shape_mvn,
 		.kernel = mvn,
 		.body = "{ axes = Constant <value_ints: ints = @axes> ()\n"

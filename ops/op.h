@@ -222,7 +222,15 @@ struct op {
 	 * computes the same with the same attributes, so that lowering can be undone when exporting and, where it is by `lower`, be
 	 * spared. */
 	bool (*same)(const struct op *op, const struct attr *attr, int nin, const struct type *const *in);
+	/*
+	 * The gradient as a block: from the row's inputs, its outputs and d_NAME, the gradient of output NAME, to d_NAME of each input that
+	 * has one. "?d_NAME" asks whether an output has a gradient. d_NAME of an input may have the lengths the input is broadcast to: it
+	 * is summed where it was repeated. Constants of floats are in the type of the gradients. Members of a variadic
+	 * input or output are NAME_0, NAME_1 and so on.
+	 */
 	const char *grad;
+	body_fn *write_grad; /* instead of `grad`: as body_fn says, but c->wanted tells which outputs have gradients; *text stays NULL for calls
+	                      * that have none of their own, which then have that of the body */
 	struct fuzz fuzz;
 	const void *param; /* for kernels shared by several rows: which one */
 };
@@ -239,6 +247,9 @@ struct op_family {
 };
 
 #define FAMILY(title, rows) { .name = title, .op = (rows), .n = (int)(sizeof(rows) / sizeof *(rows)) }
+
+/* A number in a `grad` block, in the type of the gradients. */
+#define REAL(to, number) "  " to " = Constant <value = double {" number "}> ()\n"
 
 static inline bool op_has_body(const struct op *op) { return op->body || op->write_body; }
 

@@ -466,10 +466,10 @@ static enum linnet_code bit_cast(struct kernel_call *c)
 
 #define FUNCTION(...) .shape = shape_unary, .kernel = unary, .fast = FAST(&fast_unary), .param = &(const struct unary){ __VA_ARGS__ }
 
-#define UNARY(title, first, io, set, agreement, low, high, text, ...)                              \
+#define UNARY(title, first, io, set, agreement, low, high, text, gradient, ...)                    \
 	{                                                                                          \
 		.name = title, .since = first, .doc = text, io, .types = { [T] = set },            \
-		.agree = agreement, .fuzz = { FUZZ_SAME, low, high }, FUNCTION(__VA_ARGS__),       \
+		.agree = agreement, .fuzz = { FUZZ_SAME, low, high }, .grad = gradient, FUNCTION(__VA_ARGS__), \
 	}
 
 #define ROUND_MODE                                                                                 \
@@ -485,58 +485,83 @@ static enum linnet_code bit_cast(struct kernel_call *c)
 	"  " to "_32 = Constant <value_float = " number "> ()\n"                                   \
 	"  " to " = CastLike (" to "_32, " x ")\n"
 
+/* The root of 1 - x^2 and the like. */
+#define ROOT(what) REAL("one", "1.0") "  q = Mul (input, input)\n  s = " what "\n  r = Sqrt (s)\n"
+/* d_X = d_Y where the condition holds, 0 elsewhere. */
+#define WHERE(x, y) REAL("nothing", "0.0") "  d_" x " = Where (holds, d_" y ", nothing) }"
+
 static const struct op rows[] = {
 	UNARY("Abs", 6, XY(FLOW_KINKED), NUMBERS, AGREE_BITS, -4, 4, "The distance from 0.",
+	      "{ s = Sign (X)\n  d_X = Mul (d_Y, s) }",
 	      .real = fabs, .whole = abs_int, .natural = same_int, .sym = dim_abs),
 	UNARY("Neg", 6, XY(FLOW_LINEAR), SIGNED_NUMBERS, AGREE_BITS, -4, 4,
-	      "The number with its sign turned.", .real = neg, .whole = neg_int, .sym = dim_neg),
+	      "The number with its sign turned.",
+	      "{ d_X = Neg (d_Y) }", .real = neg, .whole = neg_int, .sym = dim_neg),
 	UNARY("Sign", 9, IO(FLOW_NONE), NUMBERS, AGREE_BITS, -4, 4,
-	      "1, 0 or -1 as the input is positive, zero or negative.", .real = sign,
+	      "1, 0 or -1 as the input is positive, zero or negative.", NULL, .real = sign,
 	      .whole = sign_int, .natural = nonzero_int),
 	UNARY("Floor", 6, XY(FLOW_NONE), FLOATS, AGREE_BITS, -4, 4,
-	      "The largest integer that is not larger.", .real = floor, .ratio = dim_div),
+	      "The largest integer that is not larger.", NULL, .real = floor, .ratio = dim_div),
 	UNARY("Ceil", 6, XY(FLOW_NONE), FLOATS, AGREE_BITS, -4, 4,
-	      "The smallest integer that is not smaller.", .real = ceil, .ratio = dim_ceil_div),
+	      "The smallest integer that is not smaller.", NULL, .real = ceil, .ratio = dim_ceil_div),
 	UNARY("Round", 11, XY(FLOW_NONE), FLOATS, AGREE_BITS, -4, 4,
-	      "The nearest integer, halves to the even one.", .real = nearbyint),
+	      "The nearest integer, halves to the even one.", NULL, .real = nearbyint),
 	UNARY("Reciprocal", 6, XY(FLOW_SMOOTH), FLOATS, AGREE_ROUND, 0.25, 4,
-	      "1 divided by the number.", .real = reciprocal),
+	      "1 divided by the number.",
+	      "{ q = Mul (Y, Y)\n  n = Neg (q)\n  d_X = Mul (d_Y, n) }", .real = reciprocal),
 	UNARY("Sqrt", 6, XY(FLOW_SMOOTH), FLOATS, AGREE_ROUND, 0.25, 4,
-	      "The square root; NaN of negative numbers.", .real = sqrt),
+	      "The square root; NaN of negative numbers.",
+	      "{" REAL("half", "0.5") "  h = Mul (d_Y, half)\n  d_X = Div (h, Y) }", .real = sqrt),
 	UNARY("Exp", 6, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -8, 8,
-	      "e to the power of the number.", .real = exp),
+	      "e to the power of the number.",
+	      "{ d_input = Mul (d_output, output) }", .real = exp),
 	UNARY("Log", 6, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, 0.25, 8,
-	      "The natural logarithm; NaN of negative numbers.", .real = log),
+	      "The natural logarithm; NaN of negative numbers.",
+	      "{ d_input = Div (d_output, input) }", .real = log),
 	UNARY("Erf", 9, IO(FLOW_SMOOTH), NUMBERS, AGREE_ROUND, -3, 3, "The error function.",
+	      "{" REAL("c", "1.1283791670955126") "  q = Mul (input, input)\n  n = Neg (q)\n  e = Exp (n)\n"
+	      "  s = Mul (e, c)\n  d_input = Mul (d_output, s) }",
 	      .real = erf),
 	UNARY("Sin", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4,
-	      "The sine of an angle in radians.", .real = sin),
+	      "The sine of an angle in radians.",
+	      "{ c = Cos (input)\n  d_input = Mul (d_output, c) }", .real = sin),
 	UNARY("Cos", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4,
-	      "The cosine of an angle in radians.", .real = cos),
+	      "The cosine of an angle in radians.",
+	      "{ s = Sin (input)\n  n = Neg (s)\n  d_input = Mul (d_output, n) }", .real = cos),
 	UNARY("Tan", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -1.25, 1.25,
-	      "The tangent of an angle in radians.", .real = tan),
+	      "The tangent of an angle in radians.",
+	      "{" REAL("one", "1.0") "  q = Mul (output, output)\n  s = Add (q, one)\n  d_input = Mul (d_output, s) }", .real = tan),
 	UNARY("Asin", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -0.9, 0.9,
-	      "The angle in radians with that sine.", .real = asin),
+	      "The angle in radians with that sine.",
+	      "{" ROOT("Sub (one, q)") "  d_input = Div (d_output, r) }", .real = asin),
 	UNARY("Acos", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -0.9, 0.9,
-	      "The angle in radians with that cosine.", .real = acos),
+	      "The angle in radians with that cosine.",
+	      "{" ROOT("Sub (one, q)") "  n = Neg (r)\n  d_input = Div (d_output, n) }", .real = acos),
 	UNARY("Atan", 7, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4,
-	      "The angle in radians with that tangent.", .real = atan),
+	      "The angle in radians with that tangent.",
+	      "{" REAL("one", "1.0") "  q = Mul (input, input)\n  s = Add (one, q)\n  d_input = Div (d_output, s) }", .real = atan),
 	UNARY("Sinh", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4, "The hyperbolic sine.",
+	      "{ c = Cosh (input)\n  d_input = Mul (d_output, c) }",
 	      .real = sinh),
 	UNARY("Cosh", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4, "The hyperbolic cosine.",
+	      "{ s = Sinh (input)\n  d_input = Mul (d_output, s) }",
 	      .real = cosh),
 	UNARY("Tanh", 6, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4, "The hyperbolic tangent.",
+	      "{" REAL("one", "1.0") "  q = Mul (output, output)\n  s = Sub (one, q)\n  d_input = Mul (d_output, s) }",
 	      .real = tanh),
 	UNARY("Asinh", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -4, 4,
-	      "The number with that hyperbolic sine.", .real = asinh),
+	      "The number with that hyperbolic sine.",
+	      "{" ROOT("Add (q, one)") "  d_input = Div (d_output, r) }", .real = asinh),
 	UNARY("Acosh", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, 1.25, 8,
-	      "The number with that hyperbolic cosine.", .real = acosh),
+	      "The number with that hyperbolic cosine.",
+	      "{" ROOT("Sub (q, one)") "  d_input = Div (d_output, r) }", .real = acosh),
 	UNARY("Atanh", 9, IO(FLOW_SMOOTH), FLOATS, AGREE_ROUND, -0.9, 0.9,
-	      "The number with that hyperbolic tangent.", .real = atanh),
-	UNARY("BitwiseNot", 18, XY(FLOW_NONE), INTS, AGREE_BITS, 0, 0, "Every bit turned.",
+	      "The number with that hyperbolic tangent.",
+	      "{" REAL("one", "1.0") "  q = Mul (input, input)\n  s = Sub (one, q)\n  d_input = Div (d_output, s) }", .real = atanh),
+	UNARY("BitwiseNot", 18, XY(FLOW_NONE), INTS, AGREE_BITS, 0, 0, "Every bit turned.", NULL,
 	      .whole = bitwise_not, .natural = bitwise_not),
 	UNARY("Not", 1, XY(FLOW_NONE), SET(BOOL), AGREE_BITS, 0, 0,
-	      "True for false, false for true.", .natural = not_int, .sym = dim_not),
+	      "True for false, false for true.", NULL, .natural = not_int, .sym = dim_not),
 	{
 		.name = "IsNaN", .since = 9,
 		.doc = "Whether the element is not a number.",
@@ -567,6 +592,7 @@ static const struct op rows[] = {
 		.agree = AGREE_BITS,
 		FUNCTION(.real = relu, .whole = relu_int, .sym = dim_relu),
 		.body = "{" TYPED("zero", "0.0", "X") "  Y = Max (X, zero) }",
+		.grad = "{" REAL("zero", "0.0") "  holds = Less (zero, X)\n" WHERE("X", "Y"),
 		.fuzz = { FUZZ_SAME, -4, 4 },
 	},
 	{
@@ -610,6 +636,11 @@ static const struct op rows[] = {
 		        "  d = Sub (e, one)\n"
 		        "  curve = Mul (alpha, d)\n"
 		        "  Y = Where (below, curve, X) }",
+		.grad = "{" REAL("one", "1.0") REAL("zero", "0.0") "  a = Constant <value_float: float = @alpha> ()\n"
+		        "  below = Less (X, zero)\n"
+		        "  curve = Add (Y, a)\n"
+		        "  slope = Where (below, curve, one)\n"
+		        "  d_X = Mul (d_Y, slope) }",
 		.fuzz = { FUZZ_SAME, -4, 4 },
 	},
 	{
@@ -638,6 +669,17 @@ static const struct op rows[] = {
 		        "  s = Div (X, alpha)\n"
 		        "  e = Elu <alpha = 1.0> (s)\n"
 		        "  Y = Mul (alpha, e) }",
+		.grad = "{" REAL("zero", "0.0") REAL("one", "1.0") "  a = Constant <value_float: float = @alpha> ()\n"
+		        "  u = Div (X, a)\n"
+		        "  e = Exp (u)\n"
+		        "  shrunk = Sub (e, one)\n"
+		        "  curve = Mul (shrunk, a)\n"
+		        "  bent = Less (curve, zero)\n"
+		        "  slope = Where (bent, e, zero)\n"
+		        "  above = Less (zero, X)\n"
+		        "  straight = Where (above, one, zero)\n"
+		        "  both = Add (slope, straight)\n"
+		        "  d_X = Mul (d_Y, both) }",
 		.fuzz = { FUZZ_SAME, -4, 4 },
 	},
 	{
@@ -652,6 +694,9 @@ static const struct op rows[] = {
 		        "  e = Exp (n)\n"
 		        "  s = Add (one, e)\n"
 		        "  Y = Reciprocal (s) }",
+		.grad = "{" REAL("one", "1.0") "  n = Sub (one, Y)\n"
+		        "  s = Mul (Y, n)\n"
+		        "  d_X = Mul (d_Y, s) }",
 		.fuzz = { FUZZ_SAME, -8, 8 },
 	},
 	{
@@ -696,6 +741,8 @@ static const struct op rows[] = {
 		        "  l = Log (s)\n"
 		        "  r = Relu (X)\n"
 		        "  Y = Add (r, l) }",
+		.grad = "{ s = Sigmoid (X)\n"
+		        "  d_X = Mul (d_Y, s) }",
 		.fuzz = { FUZZ_SAME, -8, 8 },
 	},
 	{
@@ -749,6 +796,38 @@ static const struct op rows[] = {
 		        "  s = Add (one, t)\n"
 		        "  h = Mul (half, X)\n"
 		        "  Y = Mul (h, s) }",
+		.grad = "?approximate=tanh\n"
+		        "{" REAL("half", "0.5") REAL("one", "1.0") REAL("cubic", "0.044715") REAL("bend", "0.134145")
+		        REAL("scale", "0.79788456080286536")
+		        "  q = Mul (X, X)\n"
+		        "  c = Mul (q, cubic)\n"
+		        "  f = Add (c, one)\n"
+		        "  p = Mul (f, X)\n"
+		        "  u = Mul (p, scale)\n"
+		        "  t = Tanh (u)\n"
+		        "  tt = Mul (t, t)\n"
+		        "  dt = Sub (one, tt)\n"
+		        "  b = Mul (q, bend)\n"
+		        "  bb = Add (b, one)\n"
+		        "  du = Mul (bb, scale)\n"
+		        "  w = Mul (dt, du)\n"
+		        "  x = Mul (w, X)\n"
+		        "  s = Add (t, one)\n"
+		        "  both = Add (s, x)\n"
+		        "  slope = Mul (both, half)\n"
+		        "  d_X = Mul (d_Y, slope) }\n"
+		        "{" REAL("half", "0.5") REAL("one", "1.0") REAL("root", "0.70710678118654752") REAL("c", "0.39894228040143268")
+		        "  u = Mul (X, root)\n"
+		        "  t = Erf (u)\n"
+		        "  s = Add (t, one)\n"
+		        "  h = Mul (s, half)\n"
+		        "  q = Mul (u, u)\n"
+		        "  n = Neg (q)\n"
+		        "  e = Exp (n)\n"
+		        "  x = Mul (X, e)\n"
+		        "  xc = Mul (x, c)\n"
+		        "  slope = Add (h, xc)\n"
+		        "  d_X = Mul (d_Y, slope) }",
 		.fuzz = { FUZZ_SAME, -4, 4 },
 	},
 	{
@@ -763,6 +842,14 @@ static const struct op rows[] = {
 		        "  m = Mul (alpha, X)\n"
 		        "  s = Sigmoid (m)\n"
 		        "  Y = Mul (X, s) }",
+		.grad = "{" REAL("one", "1.0") "  a = Constant <value_float: float = @alpha> ()\n"
+		        "  u = Mul (X, a)\n"
+		        "  s = Sigmoid (u)\n"
+		        "  n = Sub (one, s)\n"
+		        "  un = Mul (u, n)\n"
+		        "  f = Add (un, one)\n"
+		        "  slope = Mul (s, f)\n"
+		        "  d_X = Mul (d_Y, slope) }",
 		.fuzz = { FUZZ_SAME, -8, 8 },
 	},
 	{
@@ -775,6 +862,9 @@ static const struct op rows[] = {
 		.shape = shape_same,
 		.kernel = shrink,
 		.param = &(const struct unary){ .with = shrink_real },
+		.grad = "{ l = Constant <value_float: float = @lambd> ()\n"
+		        "  a = Abs (input)\n"
+		        "  holds = Less (l, a)\n" WHERE("input", "output"),
 		.fuzz = { FUZZ_SAME, -4, 4 },
 	},
 	{
@@ -822,6 +912,7 @@ static const struct op rows[] = {
 		.shape = shape_cast,
 		.kernel = cast,
 		.fast = FAST(&fast_cast),
+		.grad = "{ d_input = CastLike (d_output, input) }",
 		.fuzz = { .shapes = FUZZ_CUSTOM, .lo = -8, .hi = 8 },
 	},
 	{
@@ -835,6 +926,7 @@ static const struct op rows[] = {
 		.shape = shape_cast_like,
 		.kernel = cast,
 		.fast = FAST(&fast_cast),
+		.grad = "{ d_input = CastLike (d_output, input) }",
 		.fuzz = { .shapes = FUZZ_CUSTOM, .lo = -8, .hi = 8 },
 	},
 	{
