@@ -15,7 +15,7 @@ layer(ops
 	ops/eval.c
 	ops/kernel.c
 	ops/body.c
-	ops/grad.c
+	ops/grad.c ops/grad_window.c
 	ops/unary.c
 	ops/binary.c
 	ops/logic.c

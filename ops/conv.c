@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "ops/fast/fast.h"
+#include "ops/grad.h"
 #include "ops/kernel.h"
 #include "ops/window.h"
 
@@ -397,6 +398,7 @@ static const struct op rows[] = {
 		.attr = ATTRS(AUTO_PAD, LIST("dilations", 1), GROUP, LIST("kernel_shape", 1), LIST("pads", 0), LIST("strides", 1)),
 		.types = { [T] = FLOATS },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_conv,
 		.shape = shape_conv,
 		.kernel = conv,
 		.fast = FAST(&fast_conv),
@@ -411,6 +413,7 @@ static const struct op rows[] = {
 		              LIST("output_shape", 0), LIST("pads", 0), LIST("strides", 1)),
 		.types = { [T] = FLOATS },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_conv_transpose,
 		.shape = shape_conv_transpose,
 		.kernel = conv_transpose,
 		.fuzz = { .shapes = FUZZ_CUSTOM },

@@ -500,6 +500,24 @@ enum linnet_code grad_pad(struct shape_call *c, const char **text)
 	return body_end(&b, text);
 }
 
+enum linnet_code grad_dropout(struct shape_call *c, const char **text)
+{
+	static const char training[] = "?ratio {" REAL("one", "1.0") REAL("zero", "0.0")
+		"  r = CastLike (ratio, data)\n"
+		"  kept = Sub (one, r)\n"
+		"  d = Div (d_output, kept)\n"
+		"  trained = Where (mask, d, zero)\n"
+		"  d_data = Where (training_mode, trained, d_output) }\n"
+		"{" REAL("two", "2.0") REAL("zero", "0.0")
+		"  d = Mul (d_output, two)\n"
+		"  trained = Where (mask, d, zero)\n"
+		"  d_data = Where (training_mode, trained, d_output) }";
+	const struct type *mode = c->nin > 2 ? c->in[2] : NULL;
+
+	*text = !mode || (mode->value && !tensor_get_int(mode->value, 0)) ? "{ d_data = Identity (d_output) }" : training;
+	return LINNET_OK;
+}
+
 /* ---- index.c ---- */
 
 /* Updates of zeros, along an axis that is brought to the front. */

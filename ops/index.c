@@ -968,6 +968,16 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "axis", .kind = ATTR_INT, .i = -1 }),
 		.types = { [T1] = NUMBERS & ~SET(BFLOAT16), [T2] = NUMBERS & ~SET(BFLOAT16), [T3] = COMMON },
 		.agree = AGREE_BITS,
+		.grad = "{ off_on = Constant <value = double[2] {0.0, 1.0}> ()\n"
+		        "  on = OneHot <axis: int = @axis> (indices, depth, off_on)\n"
+		        "  lit = Mul (d_output, on)\n"
+		        "  flat = Constant <value = int64[1] {-1}> ()\n"
+		        "  l = ReduceSum <keepdims = 0> (lit)\n"
+		        "  a = ReduceSum <keepdims = 0> (d_output)\n"
+		        "  o = Sub (a, l)\n"
+		        "  first = Reshape (o, flat)\n"
+		        "  second = Reshape (l, flat)\n"
+		        "  d_values = Concat <axis = 0> (first, second) }",
 		.shape = onehot_shape, .kernel = onehot_kernel,
 	},
 	{

@@ -1573,10 +1573,11 @@ static const struct op rows[] = {
 		.name = "Dropout", .since = 12,
 		.doc = "The input; in training with elements set to 0 at random and the others scaled by 1 / (1 - ratio).",
 		.in = IN({ "data", T, FLOW_LINEAR }, { "ratio", T1, FLOW_NONE, OPTIONAL }, { "training_mode", T2, FLOW_NONE, OPTIONAL }),
-		.out = OUT({ "output", T }, { "mask", T2, FLOW_NONE, OPTIONAL }),
+		.out = OUT({ "output", T }, { "mask", T2, FLOW_NONE, OPTIONAL | FOR_GRAD }),
 		.attr = ATTRS({ .name = "seed", .kind = ATTR_INT, .flags = OPTIONAL }),
 		.types = { [T] = FLOATS | FLOAT8S, [T1] = FLOATS | FLOAT8S, [T2] = SET(BOOL) },
 		.agree = AGREE_BITS,
+		.write_grad = grad_dropout,
 		.shape = dropout_shape, .kernel = dropout_kernel,
 	},
 	{

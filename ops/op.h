@@ -59,6 +59,7 @@ enum {
 	REQUIRED = 4, /* attribute without default that must be given */
 	HETERO = 8,   /* variadic whose members may differ in type */
 	BY_NAME = 16, /* STRING attribute whose range is `oneof` */
+	FOR_GRAD = 32, /* optional output that the gradient needs: added where it is left out */
 };
 
 enum { IGNORED = UINT8_MAX }; /* op_attr.input */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ops/fast/fast.h"
+#include "ops/grad.h"
 #include "ops/kernel.h"
 #include "ops/window.h"
 
@@ -268,6 +269,7 @@ static const struct op rows[] = {
 		              LIST("pads", 0), FROM(8, "storage_order", .kind = ATTR_INT), LIST("strides", 1)),
 		.types = { [T] = FLOATS | SET(INT8) | SET(UINT8), [T1] = SET(INT64) },
 		.agree = AGREE_BITS,
+		.write_grad = grad_max_pool,
 		.shape = shape_pool,
 		.kernel = pool, .fast = FAST(&fast_pool),
 		.param = &pool_max,
@@ -283,6 +285,7 @@ static const struct op rows[] = {
 		              LIST("pads", 0), LIST("strides", 1)),
 		.types = { [T] = FLOATS },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_sum_pool,
 		.shape = shape_pool,
 		.kernel = pool, .fast = FAST(&fast_pool),
 		.param = &pool_average,
@@ -298,6 +301,7 @@ static const struct op rows[] = {
 		              LIST("pads", 0), LIST("strides", 1)),
 		.types = { [T] = FLOATS },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_sum_pool,
 		.shape = shape_pool,
 		.kernel = pool,
 		.param = &pool_lp,
@@ -310,6 +314,7 @@ static const struct op rows[] = {
 		.out = OUT({ "Y", T }),
 		.types = { [T] = FLOATS },
 		.agree = AGREE_BITS,
+		.write_grad = grad_global_pool,
 		.shape = shape_global_pool,
 		.kernel = global_pool, .fast = FAST(&fast_global_pool),
 		.param = &pool_max,
@@ -322,6 +327,7 @@ static const struct op rows[] = {
 		.out = OUT({ "Y", T }),
 		.types = { [T] = FLOATS },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_global_pool,
 		.shape = shape_global_pool,
 		.kernel = global_pool, .fast = FAST(&fast_global_pool),
 		.param = &pool_average,
@@ -335,6 +341,7 @@ static const struct op rows[] = {
 		.attr = ATTRS(POWER),
 		.types = { [T] = FLOATS },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_global_pool,
 		.shape = shape_global_pool,
 		.kernel = global_pool,
 		.param = &pool_lp,
@@ -360,6 +367,22 @@ static const struct op rows[] = {
 		.attr = ATTRS(KERNEL_SHAPE, LIST("pads", 0), LIST("strides", 1)),
 		.types = { [T1] = FLOATS, [T2] = SET(INT64) },
 		.agree = AGREE_BITS,
+		.grad = "{" REAL("zero", "0.0") "  flat = Constant <value = int64[1] {-1}> ()\n"
+		        "  lengths = Shape (X)\n"
+		        "  count = Size (X)\n"
+		        "  first = Constant <value = int64 {0}> ()\n"
+		        "  step = Constant <value = int64 {1}> ()\n"
+		        "  line = Range (first, count, step)\n"
+		        "  where = Reshape (I, flat)\n"
+		        "  all = Reshape (d_output, flat)\n"
+		        "  room = Shape (all)\n"
+		        "  nobody = Expand (first, room)\n"
+		        "  last = ScatterElements (nobody, where, line)\n"
+		        "  who = Gather (last, where)\n"
+		        "  what = Gather (all, where)\n"
+		        "  mine = Equal (who, line)\n"
+		        "  got = Where (mine, what, zero)\n"
+		        "  d_X = Reshape <allowzero = 1> (got, lengths) }",
 		.shape = shape_unpool,
 		.kernel = unpool,
 	},

@@ -104,15 +104,15 @@ static enum linnet_code fit_late(struct graph *g, value_id *d, value_id x, struc
 	return emit(g, "Reshape", (value_id[]){ flat, sx }, 2, exact, d, e);
 }
 
-/* *d, the gradient of x as something broadcasts it, summed to the shape of x. */
+/* *d, the gradient of x as something broadcasts it, summed to the shape of x; repeated where it has length 1 and x has not. */
 static enum linnet_code fit(struct graph *g, value_id *d, value_id x, struct linnet_error *e)
 {
 	const struct shape a = g->value[*d].type.shape, b = g->value[x].type.shape;
 	const struct attr exact[] = { { .name = "allowzero", .kind = ATTR_INT, .i = 1 }, { .name = NULL } };
-	const struct attr keep[] = { { .name = "keepdims", .kind = ATTR_INT, .i = 1 }, { .name = NULL } };
+	const struct attr drop[] = { { .name = "keepdims", .kind = ATTR_INT, .i = 0 }, { .name = NULL } };
 	int64_t axes[MAX_RANK];
 	int n = 0, more = a.rank - b.rank;
-	bool late = a.rank < 0 || b.rank < 0;
+	bool late = a.rank < 0 || b.rank < 0, few = false;
 	value_id which, shape;
 
 	if (a.rank >= 0 && more < 0) { /* of one element */
@@ -127,17 +127,24 @@ static enum linnet_code fit(struct graph *g, value_id *d, value_id x, struct lin
 			axes[n++] = i;
 		else
 			late = p != q && !dim_is_int(q) && p != 1;
+		few |= p == 1 && q != 1;
 	}
 	if (late)
 		return fit_late(g, d, x, e);
-	if (!n)
-		return LINNET_OK;
-	TRY(ints(g, axes, n, &which, e));
-	TRY(emit(g, "ReduceSum", (value_id[]){ *d, which }, 2, more ? NULL : keep, d, e));
-	if (!more)
+	if (more) { /* all leading axes are among them */
+		TRY(ints(g, axes, more, &which, e));
+		TRY(emit(g, "ReduceSum", (value_id[]){ *d, which }, 2, drop, d, e));
+	}
+	for (int i = more; i < n; i++)
+		axes[i] -= more;
+	if (n > more) {
+		TRY(ints(g, axes + more, n - more, &which, e));
+		TRY(emit(g, "ReduceSum", (value_id[]){ *d, which }, 2, NULL, d, e));
+	}
+	if (!few)
 		return LINNET_OK;
 	TRY(emit(g, "Shape", &x, 1, NULL, &shape, e));
-	return emit(g, "Reshape", (value_id[]){ *d, shape }, 2, exact, d, e);
+	return emit(g, "Expand", (value_id[]){ *d, shape }, 2, NULL, d, e);
 }
 
 /* d is a gradient of v, in addition to what is already known. */
@@ -363,6 +370,46 @@ static enum linnet_code has_own(struct backward *b, const struct node *n, bool *
 	return LINNET_OK;
 }
 
+/* Room for outputs that the node leaves out at the end. */
+static enum linnet_code complete_outputs(struct backward *b, node_id id, uint32_t nout)
+{
+	struct node *n = &b->g->node[id];
+	struct linnet_error *e = b->e;
+	value_id *list;
+
+	TRY_NEW(list, b->g->arena, nout);
+	memcpy(list, n->out, n->nout * sizeof *list);
+	n->out = list;
+	n->nout = nout;
+	return LINNET_OK;
+}
+
+/* Outputs that the node leaves out and its gradient needs. */
+static enum linnet_code add_outputs(struct backward *b, node_id id)
+{
+	struct linnet_error *e = b->e;
+	struct node *n = &b->g->node[id];
+	uint32_t nout = declared(n->op->out, n->nout);
+
+	for (uint32_t i = 0; i < nout; i++) {
+		const struct op_io *io = op_out(n->op, (int)i);
+		value_id v;
+
+		if ((i < n->nout && n->out[i]) || !io || !(io->flags & FOR_GRAD))
+			continue;
+		TRY(complete_outputs(b, id, i >= n->nout ? i + 1 : n->nout));
+		n = &b->g->node[id];
+		v = graph_add_value(b->g, VALUE_NODE, NULL, arena_fmt(b->s, "%s/%s", node_label(b->g, n), io->name));
+		if (!v)
+			return fail_mem(e);
+		n->out[i] = v;
+		b->g->value[v].producer = id;
+		b->g->value[v].index = i;
+		TRY(graph_infer_node(b->g, id, e));
+	}
+	return LINNET_OK;
+}
+
 static enum linnet_code expand(struct backward *b, node_id id)
 {
 	node_id from = b->g->nnode;
@@ -390,15 +437,17 @@ static enum linnet_code prepare(struct backward *b)
 			if (!on_way(b, n))
 				continue;
 			TRY(err_node(e, has_own(b, n, &own), name, op));
-			if (own)
+			if (own) {
+				TRY(add_outputs(b, b->order[k]));
 				continue;
+			}
 			if (!n->known || !op_has_body(n->op) || round == MAX_ROUNDS)
 				return err_node(e, fail(e, LINNET_EUNSUPPORTED, "the operator has no gradient"), name, op);
 			TRY(err_node(e, expand(b, b->order[k]), name, op));
 			again = true;
 		}
 	}
-	return LINNET_OK;
+	return analyse(b); /* outputs were added */
 }
 
 /* ---- Graphs inside ---- */
@@ -667,20 +716,6 @@ static enum linnet_code keep(struct backward *b, node_id id, struct graph *sub, 
 		a->ints = grown;
 		a->n++;
 	}
-	return LINNET_OK;
-}
-
-/* The outputs that the node leaves out at the end are there in the subgraph. */
-static enum linnet_code complete_outputs(struct backward *b, node_id id, uint32_t nout)
-{
-	struct node *n = &b->g->node[id];
-	struct linnet_error *e = b->e;
-	value_id *list;
-
-	TRY_NEW(list, b->g->arena, nout);
-	memcpy(list, n->out, n->nout * sizeof *list);
-	n->out = list;
-	n->nout = nout;
 	return LINNET_OK;
 }
 

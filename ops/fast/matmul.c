@@ -17,12 +17,12 @@ enum {
 	BLOCK_COLUMNS = 512
 };
 
-/* One product C [m, n] = A [m, k] B [k, n] (or B^T, B being [n, k]) with row lengths in memory. */
+/* One product C [m, n] = A [m, k] B [k, n] (or A^T, A being [k, m], or B^T, B being [n, k]) with row lengths in memory. */
 struct product {
 	const float *a, *b;
 	float *c;
 	int64_t m, n, k, lda, ldb;
-	bool tb;
+	bool ta, tb;
 	const float *bias; /* [n] added, or NULL; Gemm */
 	float alpha, beta;
 };
@@ -122,7 +122,7 @@ static void piece(void *ctx, int64_t i)
 	else if (j->few)
 		stream(&p, j0, j1 - j0);
 	else
-		blas_sgemm(false, p.tb, i1 - i0, j1 - j0, p.k, 1, p.a + i0 * p.lda, p.lda, p.b + (p.tb ? j0 * p.ldb : j0), p.ldb, 0,
+		blas_sgemm(p.ta, p.tb, i1 - i0, j1 - j0, p.k, 1, p.a + (p.ta ? i0 : i0 * p.lda), p.lda, p.b + (p.tb ? j0 * p.ldb : j0), p.ldb, 0,
 		           p.c + i0 * p.n + j0, p.n);
 	finish(&p, i0, i1, j0, j1);
 }
@@ -132,7 +132,7 @@ static void run_job(struct job *j, int threads)
 	const struct product *p = &j->p;
 	int64_t work;
 
-	j->few = p->m <= FEW_ROWS;
+	j->few = p->m <= FEW_ROWS && !p->ta;
 	j->rows = j->few ? p->m : BLOCK_ROWS;
 	j->columns = j->few ? COLUMNS : BLOCK_COLUMNS;
 	if (!p->m || !p->n || !j->batch)
@@ -208,12 +208,12 @@ const struct fast FAST_KERNEL(matmul) = { .name = "matmul/float", .ok = matmul_o
 
 /* ---- Gemm ---- */
 
-/* A not transposed, C absent or a row. */
+/* C absent or a row. */
 static bool gemm_ok(const struct kernel_call *c)
 {
 	const struct tensor *bias = c->nin > 2 ? c->in[2] : NULL;
 
-	if (!floats(c, c->nin) || attr_get(c->op, c->attr, "transA")->i)
+	if (!floats(c, c->nin))
 		return false;
 	return !bias || (bias->rank == 1 && bias->n == c->out[0]->d[1]) || (bias->rank == 2 && bias->d[0] == 1 && bias->d[1] == c->out[0]->d[1]);
 }
@@ -227,11 +227,12 @@ static enum linnet_code gemm_run(struct kernel_call *c)
 	p->a = a->data;
 	p->b = b->data;
 	p->c = y->data;
-	p->m = a->d[0];
-	p->k = a->d[1];
-	p->n = y->d[1];
+	p->ta = attr_get(c->op, c->attr, "transA")->i != 0;
 	p->tb = attr_get(c->op, c->attr, "transB")->i != 0;
-	p->lda = p->k;
+	p->m = a->d[p->ta];
+	p->k = a->d[!p->ta];
+	p->n = y->d[1];
+	p->lda = a->d[1];
 	p->ldb = b->d[1];
 	p->alpha = (float)attr_get(c->op, c->attr, "alpha")->f;
 	p->beta = (float)attr_get(c->op, c->attr, "beta")->f;
