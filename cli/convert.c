@@ -3,12 +3,13 @@
 
 #include "cli/model.h"
 #include "converter/convert.h"
+#include "graph/file.h"
 
 struct convert_cli {
 	const char *output, *mechanism, *target, *layers, *fade;
-	const char *heads;
+	const char *heads, *map, *norm;
 	bool strict, external, list;
-	int64_t chunk, opset, features, horizon, seed, conv;
+	int64_t chunk, opset, features, horizon, seed, conv, window, sinks, degree;
 };
 
 static void print_items(const struct convert_report *r, const char *path)
@@ -37,11 +38,11 @@ static void print_items(const struct convert_report *r, const char *path)
 		else
 			table_add(&t, "-");
 		table_add(&t, "%s", c->causal ? "yes" : "no");
-		table_add(&t, "%s%s%s%s%s", style(stdout, c->converted ? GREEN : YELLOW), c->converted ? "linear" : "softmax",
+		table_add(&t, "%s%s%s%s%s", style(stdout, c->converted ? GREEN : YELLOW), c->converted ? c->mechanism->name : "softmax",
 		          style(stdout, RESET), c->reason ? ": " : "", c->reason ? c->reason : "");
 	}
 	table_print(&t, stdout, true);
-	printf("%s%s%s: %u of %u attentions linear, opset %d; approximate, not calibrated\n", style(stdout, BOLD), path,
+	printf("%s%s%s: %u of %u attentions converted, opset %d; approximate, not calibrated\n", style(stdout, BOLD), path,
 	       style(stdout, RESET), r->nconverted, r->nitem, r->opset);
 }
 
@@ -50,7 +51,8 @@ static void json_items(const struct convert_report *r, const char *path)
 	for (uint32_t i = 0; i < r->nitem; i++) {
 		const struct convert_item *c = &r->item[i];
 
-		json_line(json_pack("{s:i, s:s, s:I, s:I, s:I, s:b, s:b, s:s?, s:s?, s:I, s:I}", "index", (int)i, "node", c->node, "heads",
+		json_line(json_pack("{s:i, s:s, s:s?, s:I, s:I, s:I, s:b, s:b, s:s?, s:s?, s:I, s:I}", "index", (int)i, "node", c->node,
+		                    "mechanism", c->converted ? c->mechanism->name : NULL, "heads",
 		                    (json_int_t)c->heads, "kv_heads", (json_int_t)c->kv_heads, "head_dim", (json_int_t)c->width, "causal",
 		                    c->causal, "converted", c->converted, "reason", c->reason, "state", c->state, "state_numbers",
 		                    (json_int_t)c->state_numbers, "features", (json_int_t)c->features),
@@ -60,9 +62,6 @@ static void json_items(const struct convert_report *r, const char *path)
 	                    r->opset, "calibrated", 0),
 	          "conversion");
 }
-
-static const char *const normalisers[] = { [NORM_RATIO] = "sum of weights", [NORM_RMS] = "root mean square", [NORM_GROUP] = "mean and root mean square",
-	                                    [NORM_NONE] = "-" };
 
 /* What --mechanism and --fade admit. */
 static int print_mechanisms(void)
@@ -74,7 +73,7 @@ static int print_mechanisms(void)
 			const struct mechanism *m = mechanism_at(i);
 
 			json_line(json_pack("{s:s, s:s, s:s, s:s, s:s?, s:b}", "name", m->name, "doc", m->doc, "source", m->source, "normaliser",
-			                    normalisers[m->normaliser], "fade", m->fade, "parameters", m->parameters != NULL),
+			                    normaliser_docs[m->normaliser], "fade", m->fade, "parameters", m->parameters != NULL),
 			          "mechanism");
 		}
 		return EXIT_YES;
@@ -86,7 +85,7 @@ static int print_mechanisms(void)
 		const struct mechanism *m = mechanism_at(i);
 
 		table_add(&t, "%s", m->name);
-		table_add(&t, "%s", normalisers[m->normaliser]);
+		table_add(&t, "%s", normaliser_docs[m->normaliser]);
 		table_add(&t, "%s", m->fade ? m->fade : "-");
 		table_add(&t, "%s", m->doc);
 	}
@@ -103,21 +102,43 @@ static int print_mechanisms(void)
 	return EXIT_YES;
 }
 
+/* A mechanism of the map in a file. */
+static enum linnet_code user_mechanism(struct arena *a, const char *path, struct mechanism *m, struct linnet_error *e)
+{
+	struct bytes b;
+	char *text;
+
+	TRY(file_load(a, path, 1 << 24, &b, e));
+	text = arena_strn(a, (const char *)b.p, b.n);
+	if (!text)
+		return fail_mem(e);
+	*m = (struct mechanism){ .name = "map", .doc = "the user's map", .source = path, .map = text, .scaled = true, .may_vanish = true };
+	return LINNET_OK;
+}
+
 static int convert_run(void *opt, int argc, char **argv)
 {
 	const struct convert_cli *o = opt;
 	struct convert_opt c = { .mechanism = mechanism_find(o->mechanism), .layers = o->layers, .strict = o->strict, .chunk = (int)o->chunk,
 	                         .opset = (int)o->opset, .fade = o->fade, .features = o->features, .horizon = o->horizon,
-	                         .seed = (uint64_t)o->seed, .conv = (int)o->conv, .heads = o->heads };
+	                         .seed = (uint64_t)o->seed, .conv = (int)o->conv, .heads = o->heads,
+	                         .window = o->window < 0 ? 0 : (int)o->window, .sinks = (int)o->sinks,
+	                         .degree = (int)o->degree, .norm = o->norm };
 	struct convert_report r;
 	struct linnet_error e = { 0 };
 	struct linnet_model *m;
+	struct mechanism custom;
+	struct arena *a;
 	int status;
 
 	if (o->list)
 		return print_mechanisms();
 	if (!c.mechanism) {
 		fprintf(stderr, "linnet: there is no mechanism \"%s\"; linnet convert --list names them\n", o->mechanism);
+		return EXIT_USAGE;
+	}
+	if (o->degree < 0 || o->degree > 16) {
+		fprintf(stderr, "linnet: --degree is 1 to 16\n");
 		return EXIT_USAGE;
 	}
 	if (o->fade && strcmp(o->fade, "none") && !fade_find(o->fade)) {
@@ -132,6 +153,15 @@ static int convert_run(void *opt, int argc, char **argv)
 		fprintf(stderr, "linnet: --conv is 1 (none) to 64 tokens\n");
 		return EXIT_USAGE;
 	}
+	if (!o->window || o->window > 65536 || o->sinks < 0 || o->sinks > 1024) {
+		fprintf(stderr, "linnet: %s\n", o->sinks < 0 || o->sinks > 1024 ? "--sinks is 0 to 1024 tokens" : o->window ?
+		        "--window is 1 to 65536 tokens" : "a window of 0 tokens shows nothing; --window is 1 to 65536");
+		return EXIT_USAGE;
+	}
+	if (o->sinks && o->window < 0 && !c.mechanism->window) {
+		fprintf(stderr, "linnet: sinks stay in a window; --sinks needs --window\n");
+		return EXIT_USAGE;
+	}
 	while (c.target < NTARGET && strcmp(target_names[c.target], o->target))
 		c.target++;
 	if (argc != 1 || !o->output || o->chunk < 0 || o->chunk > 4096 || o->opset < 0 || o->opset > OPSET_NEWEST) {
@@ -139,9 +169,20 @@ static int convert_run(void *opt, int argc, char **argv)
 		        argc != 1 || !o->output ? "convert needs one MODEL and -o FILE" : "--chunk is 1 to 4096 and --opset at most 28");
 		return EXIT_USAGE;
 	}
+	a = arena_new();
+	if (!a || (o->map && user_mechanism(a, o->map, &custom, &e))) {
+		if (!a)
+			fail_mem(&e);
+		arena_free(a);
+		return report_error(&e);
+	}
+	if (o->map)
+		c.mechanism = &custom;
 	status = open_model(argv[0], &m);
-	if (status)
+	if (status) {
+		arena_free(a);
 		return status;
+	}
 	if (convert_model(m, &c, &r, &e) || graph_export(m, r.opset, &e)) {
 		err_file(&e, e.code, argv[0]);
 		status = report_error(&e);
@@ -156,10 +197,11 @@ static int convert_run(void *opt, int argc, char **argv)
 	if (!status && !r.nconverted)
 		status = EXIT_NO;
 	model_free(m);
+	arena_free(a);
 	return status;
 }
 
-static const struct convert_cli defaults = { .mechanism = "elu", .target = "portable" };
+static const struct convert_cli defaults = { .mechanism = "elu", .target = "portable", .window = -1 };
 
 const struct command convert_command = {
 	.name = "convert",
@@ -183,13 +225,20 @@ const struct command convert_command = {
 		{ "fade", 0, OPT_STRING, OPT(struct convert_cli, fade), "NAME", "how the past fades, none, or one that --list names", NULL },
 		{ "features", 0, OPT_INT, OPT(struct convert_cli, features), "N", "features of maps that let them be chosen (hedgehog, t2r, favor)", NULL },
 		{ "conv", 0, OPT_INT, OPT(struct convert_cli, conv), "N", "tokens of short convolutions on queries, keys and values, 1 for none", NULL },
+		{ "window", 'w', OPT_INT, OPT(struct convert_cli, window), "N", "softmax over the last N tokens beside the mechanism", NULL },
+		{ "sinks", 0, OPT_INT, OPT(struct convert_cli, sinks), "N", "the first N tokens stay in the window", NULL },
 		{ "heads", 0, OPT_STRING, OPT(struct convert_cli, heads), "WHOSE", "one map, gate and state for each key head, or for each query head",
 		  "key|query" },
+		{ "degree", 0, OPT_INT, OPT(struct convert_cli, degree), "N", "of taylor and polynomial, 2 by default", NULL },
+		{ "map", 0, OPT_STRING, OPT(struct convert_cli, map), "FILE", "a map of your own in ONNX's textual syntax, in place of --mechanism: "
+		  "(float[B,H,T,D] x) => (float[B,H,T,F] y) { ... }; x is multiplied by sqrt(scale)", NULL },
+		{ "norm", 0, OPT_STRING, OPT(struct convert_cli, norm), "NAME", "what keeps the output of a map to scale, instead of the mechanism's own",
+		  "sum|rms|group|none" },
 		{ "horizon", 0, OPT_INT, OPT(struct convert_cli, horizon), "N", "longest sequence that cosformer is for, 2048 by default", NULL },
 		{ "seed", 0, OPT_INT, OPT(struct convert_cli, seed), "N", "of random maps, 1 by default", NULL },
 		{ "target", 't', OPT_STRING, OPT(struct convert_cli, target), "NAME", "the words of the result, portable by default",
 		  "onnx|ort|portable|step" },
-		{ "layers", 'l', OPT_STRING, OPT(struct convert_cli, layers), "LIST", "which attentions: all, 0,2-4 or all,-0", NULL },
+		{ "layers", 'l', OPT_STRING, OPT(struct convert_cli, layers), "LIST", "which attentions: all, 0,2-4, all,-0, or 0,2-3=NAME for another mechanism", NULL },
 		{ "strict", 0, OPT_FLAG, OPT(struct convert_cli, strict), NULL, "attention that stays softmax is an error", NULL },
 		{ "chunk", 0, OPT_INT, OPT(struct convert_cli, chunk), "N", "tokens a chunk of the portable form, 64 by default", NULL },
 		{ "opset", 0, OPT_INT, OPT(struct convert_cli, opset), "N", "opset of the result instead of the target's own", NULL },

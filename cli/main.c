@@ -11,7 +11,6 @@
 	X(why)                                                                                     \
 	X(run)                                                                                     \
 	X(validate)                                                                                \
-	X(generate)                                                                                \
 	X(test)                                                                                    \
 	X(convert)                                                                                 \
 	X(grad)                                                                                    \

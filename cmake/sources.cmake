@@ -164,7 +164,7 @@ target_link_libraries(linnet_runtime PUBLIC linnet_graph ZLIB::ZLIB)
 layer(converter
 	converter/mechanisms.c converter/build.c converter/recur.c
 	converter/maps.c converter/linear.c
-	converter/gates.c converter/delta.c
+	converter/gates.c converter/delta.c converter/hybrid.c
 	converter/step.c
 	converter/convert.c)
 target_link_libraries(linnet_converter PUBLIC linnet_runtime)
@@ -175,10 +175,7 @@ layer(validate
 	validate/compare.c
 	validate/locate.c
 	validate/pair.c
-	validate/generate.c
-	validate/lm.c
-	validate/lm_ports.c
-	validate/tokenizer.c)
+	validate/lm.c)
 target_link_libraries(linnet_validate PUBLIC linnet_converter)
 
 # The library: the public header's functions over all layers, in one archive and one shared object.
@@ -200,7 +197,6 @@ add_executable(linnet_cli
 	cli/grad.c
 	cli/inputs.c
 	cli/run.c
-	cli/generate.c
 	cli/validate.c
 	cli/test.c
 	cli/ops.c

@@ -249,6 +249,8 @@ static void prepare(struct build *b)
 
 	b->turned_q = b->q;
 	b->turned_k = b->k;
+	b->turned_v = b->v;
+	b->kv_heads = b->G;
 	b->plain_k = k ? k : b->k;
 	if (b->m->plain) {
 		b->q = q ? q : b->q;
@@ -284,15 +286,22 @@ enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, co
 	                   .hint = *n->name ? n->name : "attention", .layer = layer, .dt = q->dt, .target = opt->target, .H = q->shape.d[1],
 	                   .G = k->d[1], .R = q->shape.d[1] / k->d[1], .D = q->shape.d[3], .E = v->d[3], .scale = scale_of(g, n),
 	                   .causal = node_attr(n, "is_causal")->i != 0, .q = n->in[0], .k = n->in[1], .v = n->in[2] };
+	bool window, joint;
 	value_id y = 0;
 
 	if (!b.scratch)
 		return fail_mem(e);
 	prepare(&b);
+	window = opt->window || b.m->window;
+	joint = window && !b.m->build && normaliser_of(opt) == NORM_RATIO && !fade_of(opt);
 	if (b.m->build)
 		b.m->build(&b, &y);
+	else if (joint)
+		build_joint(&b, &y);
 	else if (!p->code)
 		p->code = linear_build(&b, &y, e);
+	if (window && !joint && !b.m->window)
+		y = build_mixed(&b, y);
 	patch_replace(p, n->out[0], y);
 	arena_free(b.scratch);
 	item->features = b.features;

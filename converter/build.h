@@ -26,6 +26,8 @@ struct build {
 	bool causal;
 	value_id q, k, v;
 	value_id turned_q, turned_k; /* as the attention reads them, that is rotated; k by key heads, G of them */
+	value_id turned_v;           /* by key heads */
+	int64_t kv_heads;            /* of the attention, whatever G has become */
 	value_id plain_k;            /* before its rotation; gates look at it */
 	value_id first;              /* number of the first token, int64 [1], once it was asked for */
 	int64_t features;            /* F, once known */
@@ -106,5 +108,20 @@ value_id build_fade(struct build *b, const struct fade *f, int64_t width);
 /* ---- linear.c ---- */
 
 enum linnet_code linear_build(struct build *b, value_id *y, struct linnet_error *e); /* feature maps */
+value_id linear_map(struct build *b, value_id x, char side, int64_t heads);          /* of x [B, heads, T, D], side 'q' or 'k'; F is known then */
+value_id linear_ones(struct build *b, value_id v);                                   /* [v, 1] */
+value_id linear_divided(struct build *b, value_id o);                                /* o but for its last column, by that */
+
+/* ---- hybrid.c ---- */
+
+/* The mechanism's map for what has left the window, divided by one sum. */
+void build_joint(struct build *b, value_id *y);
+/* y [B, H, T, E] and softmax over the window, half and half at first. */
+value_id build_mixed(struct build *b, value_id y);
+
+/* ---- maps.c ---- */
+
+extern const char hedgehog_map[];
+enum linnet_code identity_weights(const struct map_use *u, struct tensor **out, int *n, struct linnet_error *e);
 
 #endif

@@ -1,6 +1,7 @@
 /* Converting a model: which attention, what becomes of each, and what the target needs around it. */
 #include "converter/convert.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,50 +21,72 @@ const char *const target_docs[NTARGET] = {
 
 /* ---- Which layers ---- */
 
-/* One item of the list, "all", "3", "2-4", each with an optional '-' in front: into `on`. */
-static enum linnet_code select_item(const char *s, size_t n, bool *on, uint32_t count, struct linnet_error *e)
+/* The layers of an item, "all", "3", "2-4": [from, to). */
+static enum linnet_code layers_of(const char *s, size_t n, unsigned long *from, unsigned long *to, uint32_t count, struct linnet_error *e)
 {
-	bool value = *s != '-';
-	const char *p = value ? s : s + 1, *end = s + n;
+	const char *p = s + (*s == '-'), *end = s + n;
 	char *after;
-	unsigned long from = 0, to = count;
 
-	if ((size_t)(end - p) != 3 || memcmp(p, "all", 3)) {
-		from = strtoul(p, &after, 10);
-		if (after == p)
-			return fail(e, LINNET_EUSAGE, "\"%.*s\" is no layer, range of layers or \"all\"", (int)n, s);
-		to = from;
+	*from = 0;
+	*to = count;
+	if (end - p == 3 && !memcmp(p, "all", 3))
+		return LINNET_OK;
+	*from = strtoul(p, &after, 10);
+	if (after == p)
+		return fail(e, LINNET_EUSAGE, "\"%.*s\" is no layer, range of layers or \"all\"", (int)n, s);
+	*to = *from;
+	p = after;
+	if (p < end && *p == '-') {
+		*to = strtoul(p + 1, &after, 10);
+		if (after == p + 1 || *to < *from)
+			return fail(e, LINNET_EUSAGE, "\"%.*s\" is no range of layers", (int)n, s);
 		p = after;
-		if (p < end && *p == '-') {
-			to = strtoul(p + 1, &after, 10);
-			if (after == p + 1 || to < from)
-				return fail(e, LINNET_EUSAGE, "\"%.*s\" is no range of layers", (int)n, s);
-			p = after;
-		}
-		if (p != end)
-			return fail(e, LINNET_EUSAGE, "\"%.*s\" is no layer, range of layers or \"all\"", (int)n, s);
-		if (to >= count)
-			return fail(e, LINNET_EUSAGE, "there is no layer %lu; the model has %u attentions, counted from 0", to, count);
-		to++;
 	}
+	if (p != end)
+		return fail(e, LINNET_EUSAGE, "\"%.*s\" is no layer, range of layers or \"all\"", (int)n, s);
+	if (*to >= count)
+		return fail(e, LINNET_EUSAGE, "there is no layer %lu; the model has %u attentions, counted from 0", *to, count);
+	++*to;
+	return LINNET_OK;
+}
+
+/* One item of the list, layers with an optional '-' in front or "=mechanism" behind: into `on`, NULL for those that stay. */
+static enum linnet_code select_item(const char *s, size_t n, const struct mechanism *m, const struct mechanism **on, uint32_t count,
+                                    struct linnet_error *e)
+{
+	size_t layers = 0;
+	unsigned long from, to;
+	char name[64];
+
+	while (layers < n && s[layers] != '=')
+		layers++;
+	if (layers < n) {
+		snprintf(name, sizeof name, "%.*s", (int)(n - layers - 1), s + layers + 1);
+		m = mechanism_find(name);
+		if (!m || *s == '-')
+			return fail(e, LINNET_EUSAGE, m ? "\"%.*s\" takes layers away and names a mechanism" : "there is no mechanism \"%.*s\"",
+			            m ? (int)n : (int)(n - layers - 1), m ? s : s + layers + 1);
+	}
+	TRY(layers_of(s, layers, &from, &to, count, e));
 	for (unsigned long i = from; i < to; i++)
-		on[i] = value;
+		on[i] = *s == '-' ? NULL : m;
 	return LINNET_OK;
 }
 
 /* "0,2-4" is just these; a list that starts by taking away starts from all. */
-static enum linnet_code select_layers(const char *list, bool *on, uint32_t count, struct linnet_error *e)
+static enum linnet_code select_layers(const char *list, const struct mechanism *m, const struct mechanism **on, uint32_t count,
+                                      struct linnet_error *e)
 {
 	const char *s = list ? list : "all";
 
 	for (uint32_t i = 0; i < count; i++)
-		on[i] = *s == '-';
+		on[i] = *s == '-' ? m : NULL;
 	while (*s) {
 		size_t n = strcspn(s, ",");
 
 		if (!n)
 			return fail(e, LINNET_EUSAGE, "empty item in the list of layers \"%s\"", list);
-		TRY(select_item(s, n, on, count, e));
+		TRY(select_item(s, n, m, on, count, e));
 		s += n + (s[n] == ',');
 	}
 	return LINNET_OK;
@@ -104,18 +127,21 @@ static enum linnet_code survey(struct job *j, const node_id *list, uint32_t n, s
 {
 	struct view w = { .g = j->g, .scratch = j->scratch };
 	struct convert_report *r = j->report;
-	bool *on;
+	struct convert_opt opt = *j->opt;
+	const struct mechanism **on;
 
 	TRY_NEW(on, j->scratch, n);
 	TRY_NEW(r->item, j->m->arena, n);
 	r->nitem = n;
-	TRY(select_layers(j->opt->layers, on, n, e));
+	TRY(select_layers(j->opt->layers, j->opt->mechanism, on, n, e));
 	TRY(graph_uses(j->g, j->scratch, &w.uses, e));
 	for (uint32_t i = 0; i < n; i++) {
 		struct convert_item *item = &r->item[i];
 
-		TRY(linear_check(&w, &j->g->node[list[i]], j->opt, item, e));
-		item->selected = on[i];
+		item->mechanism = on[i];
+		opt.mechanism = on[i] ? on[i] : j->opt->mechanism;
+		TRY(linear_check(&w, &j->g->node[list[i]], &opt, item, e));
+		item->selected = on[i] != NULL;
 		if (!on[i])
 			item->reason = "it was not selected";
 		item->converted = !item->reason;
@@ -129,10 +155,12 @@ static enum linnet_code survey(struct job *j, const node_id *list, uint32_t n, s
 
 static enum linnet_code convert_one(struct job *j, node_id id, uint32_t layer, struct linnet_error *e)
 {
+	struct convert_opt opt = *j->opt;
 	struct patch p;
 
+	opt.mechanism = j->report->item[layer].mechanism;
 	patch_init(&p, j->g, e);
-	TRY(mechanism_apply(j->g, &j->g->node[id], j->opt, layer, &p, &j->report->item[layer], e));
+	TRY(mechanism_apply(j->g, &j->g->node[id], &opt, layer, &p, &j->report->item[layer], e));
 	return patch_apply(j->g, &p, "linear", e);
 }
 

@@ -24,12 +24,16 @@ enum normaliser {
 	NORM_NONE   /* it is to scale by itself */
 };
 
+extern const char *const normaliser_names[NORM_NONE + 1]; /* as asked for */
+extern const char *const normaliser_docs[NORM_NONE + 1];
+
 /* For whom parameters are made: one layer's queries, or its keys. */
 struct map_use {
 	struct arena *arena;
 	enum dtype dt;
 	int64_t heads, width; /* H, D */
 	int64_t features;     /* asked for; 0: the map's own choice */
+	int degree;           /* of polynomials; 0: the map's own choice */
 	int64_t horizon;      /* longest sequence that matters, for maps of positions */
 	uint64_t seed;        /* the same for queries and keys */
 };
@@ -63,6 +67,10 @@ struct mechanism {
 	bool plain;         /* works on queries and keys before their rotation */
 	bool per_query;     /* keys and values are repeated to the query heads, unless asked otherwise */
 	int conv;           /* taps of a short convolution before all else; 0: none */
+	int window;         /* tokens of softmax beside it; 0: none. `build` then sees to it */
+	bool shifted;       /* beside a window, weights are those of exp(s - max s), not exp(s) */
+	bool even;          /* weights of an odd degree may be negative */
+	bool positions;     /* the map depends on the number of the token */
 };
 
 /* Mechanisms alike, in a file of their own. */
@@ -71,7 +79,7 @@ struct mechanism_family {
 	int n;
 };
 
-extern const struct mechanism_family map_family, gate_family, delta_family;
+extern const struct mechanism_family map_family, gate_family, delta_family, hybrid_family;
 
 const struct mechanism *mechanism_at(int i); /* NULL behind the last */
 const struct mechanism *mechanism_find(const char *name);
@@ -82,21 +90,29 @@ enum linnet_code mechanism_features(const struct mechanism *m, const struct map_
 struct convert_opt {
 	const struct mechanism *mechanism;
 	enum target target;
-	const char *layers; /* "all", "0,2-4", "all,-0,-7"; NULL: all */
+	const char *layers; /* "all", "0,2-4", "all,-0,-7", "0,2-3=elu": of another mechanism; NULL: all */
 	bool strict;        /* attention that stays softmax is an error */
 	int chunk;          /* tokens a chunk of the portable form; 0: 64 */
 	const char *fade;   /* of `fades`, "none"; NULL: the mechanism's */
 	int64_t features;   /* of maps whose number can be chosen; 0: their own choice */
+	int degree;         /* of polynomials; 0: their own choice, 2 */
+	const char *norm;   /* of normaliser_names, what keeps the output of maps to scale; NULL: the mechanism's */
 	int64_t horizon;    /* of maps of positions; 0: 2048 */
 	uint64_t seed;      /* of random maps; 0: 1 */
 	int conv;           /* taps of short convolutions on queries, keys and values; 0: the mechanism's, 1: none */
+	int window;         /* tokens of softmax beside the mechanism; 0: the mechanism's own */
+	int sinks;          /* first tokens that stay in the window */
 	const char *heads;  /* whose are maps, gates and states: "key", "query" heads'; NULL: the mechanism's */
 	int opset;          /* of the result; 0: the target's choice */
 };
 
+/* What keeps the output to scale in this conversion. */
+enum normaliser normaliser_of(const struct convert_opt *opt);
+
 /* What became of one attention. */
 struct convert_item {
 	const char *node;      /* name */
+	const struct mechanism *mechanism; /* it was selected for */
 	int64_t heads, kv_heads, width, value_width;
 	bool causal, selected, converted;
 	const char *reason;    /* why it stayed softmax, else NULL */

@@ -57,9 +57,12 @@ enum linnet_code mechanism_features(const struct mechanism *m, const struct map_
 
 	TRY(make_parameters(m, u, parameter, &n, e));
 	TRY(template_parse(m->map, u->arena, &g, e));
+	if (g->nin != 1 + (uint32_t)n || g->nout != 1 || g->value[g->out[0]].type.shape.rank != 4)
+		return fail(e, LINNET_EUSAGE, "the map of mechanism %s takes %u inputs and gives %u values; expected x [B, H, T, D] and y [B, H, T, F]", m->name,
+		            g->nin, g->nout);
 	F = dim_eval(g->dims, g->value[g->out[0]].type.shape.d[3], bound, &(struct binding){ g, parameter, u->width });
 	if (F == DIM_NONE || F <= 0)
-		return fail(e, LINNET_EINTERNAL, "the number of features of mechanism %s is not known", m->name);
+		return fail(e, LINNET_EUSAGE, "the number of features of mechanism %s is not known from the width of a head", m->name);
 	if (F > 1 << 20)
 		return fail(e, LINNET_ELIMIT, "mechanism %s makes %lld features of heads of width %lld; at most %d are made", m->name, (long long)F,
 		            (long long)u->width, 1 << 20);
@@ -69,7 +72,7 @@ enum linnet_code mechanism_features(const struct mechanism *m, const struct map_
 
 static struct map_use use_of(const struct convert_opt *opt, struct arena *a, enum dtype dt, int64_t heads, int64_t width, uint32_t layer)
 {
-	return (struct map_use){ .arena = a, .dt = dt, .heads = heads, .width = width, .features = opt->features,
+	return (struct map_use){ .arena = a, .dt = dt, .heads = heads, .width = width, .features = opt->features, .degree = opt->degree,
 		                 .horizon = opt->horizon ? opt->horizon : 2048, .seed = (opt->seed ? opt->seed : 1) * 1000003 + layer };
 }
 
@@ -78,6 +81,14 @@ const struct fade *fade_of(const struct convert_opt *opt)
 	const char *name = opt->fade ? opt->fade : opt->mechanism->fade;
 
 	return name && strcmp(name, "none") ? fade_find(name) : NULL;
+}
+
+enum normaliser normaliser_of(const struct convert_opt *opt)
+{
+	for (int i = 0; opt->norm && i <= NORM_NONE; i++)
+		if (!strcmp(opt->norm, normaliser_names[i]))
+			return (enum normaliser)i;
+	return (enum normaliser)opt->mechanism->normaliser;
 }
 
 /* ---- What can be carried over ---- */
@@ -119,8 +130,16 @@ static const char *why_not(const struct view *w, const struct node *n, const str
 		return "it is not causal; it can be linear but not recurrent";
 	if (!causal && (fade_of(opt) || opt->mechanism->build))
 		return "it is not causal; what fades or is gated needs an order";
-	if (input(n, MASK) && opt->mechanism->build)
-		return "it has a mask; a gate would take hidden tokens in";
+	if (input(n, MASK) && (opt->mechanism->build || opt->mechanism->window || opt->window || opt->conv > 1 || opt->mechanism->conv > 1))
+		return "it has a mask; gates, windows and convolutions would take hidden tokens in";
+	if (!causal && (opt->mechanism->window || opt->window || opt->conv > 1 || opt->mechanism->conv > 1))
+		return "it is not causal; windows and short convolutions look back";
+	if (opt->norm && opt->mechanism->build)
+		return "what keeps its output to scale is part of the mechanism";
+	if (normaliser_of(opt) == NORM_RATIO && opt->mechanism->even && opt->degree % 2)
+		return "weights of an odd degree may be negative, so their sum is nothing to divide by";
+	if (opt->window && opt->mechanism->positions)
+		return "its features depend on positions, which the window's other side has no more";
 	if (input(n, MASK)) {
 		const struct shape *s = &g->value[n->in[MASK]].type.shape;
 		bool key_only = s->rank < 2 || s->d[s->rank - 2] == 1;
@@ -450,26 +469,37 @@ static enum linnet_code fading(struct patch *p, const struct fade *f, enum targe
 
 /* ---- Around the form ---- */
 
-/* The map of x, whose parameters are called <layer>.<side>_<as in the map>. */
-static enum linnet_code features(struct build *b, const struct map_use *u, value_id x, char side, value_id *out, struct linnet_error *e)
+/* Its parameters are called <layer>.<side>_<as in the map>. */
+static enum linnet_code map_of(struct build *b, value_id x, char side, int64_t heads, value_id *out, struct linnet_error *e)
 {
 	const struct mechanism *m = b->m;
+	const struct map_use u = use_of(b->opt, b->p->arena, b->dt, heads, b->D, b->layer);
 	struct tensor *parameter[MAX_PARAMETERS];
 	value_id in[1 + MAX_PARAMETERS];
 	struct graph *g;
 	char name[40];
 	int n;
 
+	TRY(mechanism_features(m, &u, &b->features, e));
 	if (m->scaled && b->scale != 1)
-		x = patch_node(b->p, "Mul", b->hint, PATCH_IN(x, patch_float(b->p, u->dt, sqrt(b->scale), "scale")), 1, NULL);
+		x = patch_node(b->p, "Mul", b->hint, PATCH_IN(x, patch_float(b->p, u.dt, sqrt(b->scale), "scale")), 1, NULL);
 	in[0] = x;
-	TRY(make_parameters(m, u, parameter, &n, e));
+	TRY(make_parameters(m, &u, parameter, &n, e));
 	TRY(template_parse(m->map, b->scratch, &g, e));
 	for (int i = 0; i < n; i++) {
 		snprintf(name, sizeof name, "%c_%s", side, g->value[g->in[1 + i]].name);
 		in[1 + i] = build_param(b, name, parameter[i]);
 	}
-	return template_add(b->p, g, in, out, u->dt, b->hint, e);
+	return template_add(b->p, g, in, out, u.dt, b->hint, e);
+}
+
+value_id linear_map(struct build *b, value_id x, char side, int64_t heads)
+{
+	value_id y = 0;
+
+	if (!b->p->code)
+		b->p->code = map_of(b, x, side, heads, &y, b->e);
+	return y;
 }
 
 /* Key features times what the mask leaves of their weight: 0 or 1, or exp(bias). The mask says it per key. */
@@ -499,17 +529,19 @@ static enum linnet_code mask_keys(struct patch *p, const struct node *n, enum dt
 	return template_apply(p, t->dt == DT_BOOL ? boolean : additive, in, fk, dt, hint, e);
 }
 
-/* [v, 1]: the normaliser's column. */
-static const char with_ones[] = "(float[B,G,S,E] v) => (float[B,G,S,F] o) {\n"
-                                "  lead = Shape <start = 0, end = 3> (v)\n"
-                                "  width = Constant <value_ints = [1]> ()\n"
-                                "  shape = Concat <axis = 0> (lead, width)\n"
-                                "  one = Constant <value_float = 1.0> ()\n"
-                                "  ones = Expand (one, shape)\n"
-                                "  o = Concat <axis = 3> (v, ones) }";
+/* The normaliser's column. */
+value_id linear_ones(struct build *b, value_id v)
+{
+	return build_value(b, "(float[B,G,S,E] v) => (float[B,G,S,F] o) {\n"
+	                      "  lead = Shape <start = 0, end = 3> (v)\n"
+	                      "  width = Constant <value_ints = [1]> ()\n"
+	                      "  shape = Concat <axis = 0> (lead, width)\n"
+	                      "  one = Constant <value_float = 1.0> ()\n"
+	                      "  ones = Expand (one, shape)\n"
+	                      "  o = Concat <axis = 3> (v, ones) }", &v);
+}
 
-/* o [B, H, T, E + 1], its last column the sum of weights: divided by it. */
-static value_id divided(struct build *b, value_id o, bool floor)
+value_id linear_divided(struct build *b, value_id o)
 {
 	struct str t;
 
@@ -518,41 +550,40 @@ static value_id divided(struct build *b, value_id o, bool floor)
 	             "  parts = Constant <value_ints = [%lld, 1]> ()\n"
 	             "  num, den = Split <axis = 3> (o, parts)\n",
 	         (long long)b->E);
-	str_add(&t, floor ? "  low = Constant <value_float = " DENOMINATOR_FLOOR "> ()\n"
-	                    "  safe = Max (den, low)\n"
-	                    "  y = Div (num, safe) }"
-	                  : "  y = Div (num, den) }");
-	return build_value(b, str_done(&t), BUILD_IN(o));
+	str_add(&t, b->m->may_vanish ? "  low = Constant <value_float = " DENOMINATOR_FLOOR "> ()\n"
+	                               "  safe = Max (den, low)\n"
+	                               "  y = Div (num, safe) }"
+	                             : "  y = Div (num, den) }");
+	return build_value(b, str_done(&t), &o);
 }
 
 /* What keeps o to scale. */
 static enum linnet_code to_scale(struct build *b, value_id o, value_id *y)
 {
-	const struct mechanism *m = b->m;
-
-	*y = m->normaliser == NORM_RATIO ? divided(b, o, m->may_vanish) : build_norm(b, o, m->normaliser == NORM_GROUP);
+	switch (normaliser_of(b->opt)) {
+	case NORM_RATIO: *y = linear_divided(b, o); break;
+	case NORM_NONE: *y = o; break;
+	default: *y = build_norm(b, o, normaliser_of(b->opt) == NORM_GROUP);
+	}
 	return b->p->code;
 }
 
 enum linnet_code linear_build(struct build *b, value_id *y, struct linnet_error *e)
 {
-	const struct mechanism *m = b->m;
 	const struct fade *fade = fade_of(b->opt);
-	struct map_use of_q = use_of(b->opt, b->p->arena, b->dt, b->H, b->D, b->layer),
-	               of_k = use_of(b->opt, b->p->arena, b->dt, b->G, b->D, b->layer);
-	struct sizes z = { .H = b->H, .G = b->G, .R = b->R, .E1 = b->E + (m->normaliser == NORM_RATIO),
+	bool ones = normaliser_of(b->opt) == NORM_RATIO;
+	struct sizes z = { .H = b->H, .G = b->G, .R = b->R, .E1 = b->E + ones,
 	                   .C = b->opt->chunk ? b->opt->chunk : 64, .fade = fade != NULL };
 	value_id in[8] = { 0, 0, b->v }, out[2] = { 0, 0 };
 	struct str t;
 
-	TRY(mechanism_features(m, &of_k, &b->features, e));
+	in[0] = linear_map(b, b->q, 'q', b->H);
+	in[1] = linear_map(b, b->k, 'k', b->G);
 	z.F = b->features;
-	TRY(features(b, &of_q, b->q, 'q', &in[0], e));
-	TRY(features(b, &of_k, b->k, 'k', &in[1], e));
 	if (input(b->n, MASK))
 		TRY(mask_keys(b->p, b->n, b->dt, b->hint, &in[1], e));
-	if (m->normaliser == NORM_RATIO)
-		in[2] = build_value(b, with_ones, &b->v);
+	if (ones)
+		in[2] = linear_ones(b, b->v);
 	if (fade && fade->gate)
 		*y = build_recurrence(b, &(struct recurrence){ .q = in[0], .k = in[1], .v = in[2], .g = build_fade(b, fade, z.F), .H = b->H, .G = b->G,
 		                                               .F = z.F, .E = z.E1, .by_channel = fade->by_channel }, "state");

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "converter/convert.h"
+#include "converter/build.h"
 #include "ops/base/rng.h"
 #include "ops/base/shape.h"
 
@@ -19,7 +19,7 @@ static enum linnet_code floats(const struct map_use *u, int rank, const int64_t 
 }
 
 /* W [H, D, F]: the identity, repeated where F is a multiple of D. */
-static enum linnet_code identity_weights(const struct map_use *u, struct tensor **out, int *n, struct linnet_error *e)
+enum linnet_code identity_weights(const struct map_use *u, struct tensor **out, int *n, struct linnet_error *e)
 {
 	int64_t D = u->width, F = u->features ? u->features : D;
 
@@ -59,9 +59,62 @@ static enum linnet_code pairs(const struct map_use *u, double square, double cro
 	return LINNET_OK;
 }
 
-static enum linnet_code taylor_pairs(const struct map_use *u, struct tensor **out, int *n, struct linnet_error *e)
+/* n (n + 1) .. (n + p - 1) / p!: the monomials of degree p in n variables; -1 above 2^20. */
+static int64_t monomials(int64_t n, int p)
 {
-	return pairs(u, sqrt(0.5), 1, out, n, e);
+	int64_t c = 1;
+
+	for (int i = 0; i < p && c >= 0; i++) {
+		c = c * (n + i) / (i + 1);
+		c = c > 1 << 20 ? -1 : c;
+	}
+	return c;
+}
+
+/*
+ * Of the monomials of degree p in n variables: index [p, P], which variables, not decreasing, and factor [P]: sqrt(p! / m_1! m_2! ...) of
+ * exponents m, so that products of features sum up to (q . k)^p. With `ones` the last variable is the constant 1, and the factor is
+ * sqrt(1 / m_1! m_2! ...) of the others' exponents: products sum up to 1 + s + s^2 / 2! + ... + s^p / p!.
+ */
+static enum linnet_code monomial_list(const struct map_use *u, int64_t n, bool ones, struct tensor **out, int *count, struct linnet_error *e)
+{
+	int p = u->degree ? u->degree : 2;
+	int64_t P = monomials(n, p), which[16] = { 0 };
+
+	if (p < 1 || p > 16)
+		return fail(e, LINNET_EUSAGE, "a degree of %d; expected 1 to 16", p);
+	if (P < 0)
+		return fail(e, LINNET_ELIMIT, "polynomials of degree %d of heads of width %lld have more than %d terms", p, (long long)u->width, 1 << 20);
+	TRY(tensor_new(u->arena, DT_INT64, 2, (int64_t[]){ p, P }, &out[0], e));
+	TRY(floats(u, 1, &P, &out[1], e));
+	for (int64_t at = 0; at < P; at++) {
+		double f = 1, run = 0;
+		int i = p - 1;
+
+		for (int k = 0; k < p; k++) {
+			tensor_put_int(out[0], k * P + at, which[k]);
+			run = k && which[k] == which[k - 1] ? run + 1 : 1;
+			f *= (ones ? 1 : k + 1) / (ones && which[k] == n - 1 ? 1 : run);
+		}
+		tensor_put(out[1], at, sqrt(f));
+		while (i > 0 && which[i] == n - 1)
+			i--;
+		which[i]++;
+		for (int k = i + 1; k < p; k++)
+			which[k] = which[i];
+	}
+	*count = 2;
+	return LINNET_OK;
+}
+
+static enum linnet_code taylor_terms(const struct map_use *u, struct tensor **out, int *n, struct linnet_error *e)
+{
+	return monomial_list(u, u->width + 1, true, out, n, e);
+}
+
+static enum linnet_code power_terms(const struct map_use *u, struct tensor **out, int *n, struct linnet_error *e)
+{
+	return monomial_list(u, u->width, false, out, n, e);
 }
 
 static enum linnet_code square_pairs(const struct map_use *u, struct tensor **out, int *n, struct linnet_error *e)
@@ -166,6 +219,13 @@ const struct fade slopes_fade = { .name = "slopes", .doc = "exp(-slope) a token,
 
 #define MAP(inputs) "(float[B,H,T,D] x" inputs ") => (float[B,H,T,F] y) {\n"
 
+const char hedgehog_map[] = MAP(", float[H,D,M] w")
+                            "  u = MatMul (x, w)\n"
+                            "  n = Neg (u)\n"
+                            "  a = Softmax <axis = -1> (u)\n"
+                            "  b = Softmax <axis = -1> (n)\n"
+                            "  y = Concat <axis = -1> (a, b) }";
+
 static const struct mechanism rows[] = {
 	{
 		.name = "elu",
@@ -206,12 +266,7 @@ static const struct mechanism rows[] = {
 		.name = "hedgehog",
 		.doc = "softmax(W x) and softmax(-W x), W a matrix a head, at first the identity",
 		.source = "Zhang et al. 2024, section 4.1, as LoLCATs normalises it",
-		.map = MAP(", float[H,D,M] w")
-		       "  u = MatMul (x, w)\n"
-		       "  n = Neg (u)\n"
-		       "  a = Softmax <axis = -1> (u)\n"
-		       "  b = Softmax <axis = -1> (n)\n"
-		       "  y = Concat <axis = -1> (a, b) }",
+		.map = hedgehog_map,
 		.parameters = identity_weights,
 	},
 	{
@@ -246,21 +301,35 @@ static const struct mechanism rows[] = {
 	},
 	{
 		.name = "taylor",
-		.doc = "1, x and the products of its elements: the weight is 1 + s + s^2 / 2, with s the logit",
-		.source = "Arora et al., Based, 2024, section 4; the symmetric half kept once",
-		.map = MAP(", int64[P] i, int64[P] j, float[P] f")
-		       "  a = Gather <axis = -1> (x, i)\n"
-		       "  b = Gather <axis = -1> (x, j)\n"
-		       "  ab = Mul (a, b)\n"
-		       "  p = Mul (ab, f)\n"
+		.doc = "products of up to --degree (2) elements of x: the weight is 1 + s + s^2 / 2 + ..., with s the logit",
+		.source = "Arora et al., Based, 2024, section 4; the symmetric part kept once",
+		.map = MAP(", int64[p,P] i, float[P] f")
 		       "  lead = Shape <start = 0, end = 3> (x)\n"
 		       "  width = Constant <value_ints = [1]> ()\n"
 		       "  shape = Concat <axis = 0> (lead, width)\n"
 		       "  one = Constant <value_float = 1.0> ()\n"
 		       "  ones = Expand (one, shape)\n"
-		       "  y = Concat <axis = -1> (ones, x, p) }",
-		.parameters = taylor_pairs,
+		       "  x1 = Concat <axis = -1> (x, ones)\n"
+		       "  g = Gather <axis = -1> (x1, i)\n"
+		       "  axis = Constant <value_ints = [-2]> ()\n"
+		       "  m = ReduceProd <keepdims = 0> (g, axis)\n"
+		       "  y = Mul (m, f) }",
+		.parameters = taylor_terms,
 		.scaled = true,
+		.even = true,
+	},
+	{
+		.name = "polynomial",
+		.doc = "the products of --degree (2) elements of x: the weight is a power of the logit",
+		.source = "polynomial kernel",
+		.map = MAP(", int64[p,P] i, float[P] f")
+		       "  g = Gather <axis = -1> (x, i)\n"
+		       "  axis = Constant <value_ints = [-2]> ()\n"
+		       "  m = ReduceProd <keepdims = 0> (g, axis)\n"
+		       "  y = Mul (m, f) }",
+		.parameters = power_terms,
+		.may_vanish = true,
+		.even = true,
 	},
 	{
 		.name = "square",
@@ -295,6 +364,7 @@ static const struct mechanism rows[] = {
 		       "  b = Mul (r, s)\n"
 		       "  y = Concat <axis = -1> (a, b) }",
 		.parameters = horizon_angle,
+		.positions = true,
 		.may_vanish = true,
 	},
 	{
@@ -335,5 +405,9 @@ static const struct mechanism rows[] = {
 		.fade = "retention",
 	},
 };
+
+const char *const normaliser_names[] = { [NORM_RATIO] = "sum", [NORM_RMS] = "rms", [NORM_GROUP] = "group", [NORM_NONE] = "none" };
+const char *const normaliser_docs[] = { [NORM_RATIO] = "sum of weights", [NORM_RMS] = "root mean square",
+	                                [NORM_GROUP] = "mean and root mean square", [NORM_NONE] = "-" };
 
 const struct mechanism_family map_family = { rows, sizeof rows / sizeof *rows };

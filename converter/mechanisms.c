@@ -3,7 +3,7 @@
 
 #include "converter/build.h"
 
-static const struct mechanism_family *const families[] = { &map_family, &gate_family, &delta_family };
+static const struct mechanism_family *const families[] = { &map_family, &gate_family, &delta_family, &hybrid_family };
 
 const struct mechanism *mechanism_at(int i)
 {

@@ -166,7 +166,7 @@ static double kernel(const char *name, const double *q, const double *k, int64_t
 		return s;
 	if (!strcmp(name, "taylor"))
 		return 1 + s + s * s / 2;
-	if (!strcmp(name, "square"))
+	if (!strcmp(name, "square") || !strcmp(name, "polynomial"))
 		return s * s / SCALE / SCALE;
 	if (!strcmp(name, "favor"))
 		return favor(q, k);
@@ -474,6 +474,35 @@ static void targets_compute_the_formula(void **state)
 	step_is_refused(forms[5].text, "it has a padding mask; a step model skips padding by not being run on it");
 }
 
+/* Products of features of taylor and polynomial, of any degree, from their lists of monomials: the sum of s^n / n!, and s^p. */
+static void products_of_monomials(void **state)
+{
+	(void)state;
+	for (int degree = 1; degree < 7; degree++)
+		for (int taylor = 0; taylor < 2; taylor++) {
+			struct arena *a = arena_new();
+			const struct map_use u = { .arena = a, .dt = DT_DOUBLE, .heads = 1, .width = 3, .degree = degree };
+			const double q[] = { 0.5, -1.25, 0.75, 1 }, k[] = { 1.5, 0.25, -0.5, 1 }, s = 0.75 - 0.3125 - 0.375;
+			double sum = 0, want = taylor ? 0 : pow(s, degree), term = 1;
+			struct tensor *t[MAX_PARAMETERS];
+			int n;
+
+			assert_int_equal(mechanism_find(taylor ? "taylor" : "polynomial")->parameters(&u, t, &n, NULL), LINNET_OK);
+			for (int64_t i = 0; i < t[1]->n; i++) {
+				double x = tensor_get(t[1], i) * tensor_get(t[1], i);
+
+				for (int64_t c = 0; c < degree; c++)
+					x *= q[tensor_get_int(t[0], c * t[1]->n + i)] * k[tensor_get_int(t[0], c * t[1]->n + i)];
+				sum += x;
+			}
+			for (int i = 0; taylor && i <= degree; term *= s / ++i)
+				want += term;
+			if (!(fabs(sum - want) < 1e-12))
+				fail_msg("degree %d: %.15g; expected %.15g", degree, sum, want);
+			arena_free(a);
+		}
+}
+
 static void chunks_may_have_any_length(void **state)
 {
 	struct arena *a = arena_new();
@@ -598,6 +627,10 @@ static void layers_are_chosen(void **state)
 		{ "-1", "101" },
 		{ "-0,-2", "010" },
 		{ "all,-0-1", "001" },
+		{ "0,2=window", "101" },
+		{ "all=hedgehog,-1", "101" },
+		{ "0=softmax", "there is no mechanism \"softmax\"" },
+		{ "-0=elu", "\"-0=elu\" takes layers away and names a mechanism" },
 		{ "3", "there is no layer 3; the model has 3 attentions, counted from 0" },
 		{ "1-7", "there is no layer 7; the model has 3 attentions, counted from 0" },
 		{ "2-1", "\"2-1\" is no range of layers" },
@@ -683,6 +716,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(targets_compute_the_formula),
+		cmocka_unit_test(products_of_monomials),
 		cmocka_unit_test(chunks_may_have_any_length),
 		cmocka_unit_test(sessions_step),
 		cmocka_unit_test(what_cannot_be_linear_stays),

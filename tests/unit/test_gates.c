@@ -82,7 +82,7 @@ static struct tensor *param(const struct linnet_model *m, const char *name)
 }
 
 static const char *const drawn_params[] = { "q_w", "k_w", "o_w", "q_conv", "k_conv", "v_conv", "gate_w", "gate_b", "gate_w1",
-	                                    "gate_w2", "beta_w", "beta_b", NULL };
+	                                    "gate_w2", "beta_w", "beta_b", "window_gate", "far_gate", "mix", NULL };
 
 static void draw_params(const struct linnet_model *m)
 {
@@ -411,6 +411,88 @@ static void slots(struct formula *f, struct seq g, double scale)
 		f->slack[i] = 4;
 }
 
+/* ---- Windows ---- */
+
+static int64_t window_of(const struct convert_opt *opt) { return opt->window ? opt->window : opt->mechanism->window; }
+
+static bool visible(const struct convert_opt *opt, int64_t i, int64_t j)
+{
+	int64_t W = window_of(opt);
+
+	if (!strcmp(opt->mechanism->name, "diag"))
+		return j <= i && j / W == i / W;
+	return j <= i && (j > i - W || j < opt->sinks);
+}
+
+static double logit(struct seq q, struct seq k, int64_t b, int64_t h, int64_t i, int64_t j)
+{
+	double s = 0;
+
+	for (int64_t c = 0; c < WIDTH; c++)
+		s += SCALE * at(q, b, h, i)[c] * at(k, b, h / (HEADS / k.heads), j)[c];
+	return s;
+}
+
+/* The largest logit that query i sees. */
+static double top(const struct convert_opt *opt, struct seq q, struct seq k, int64_t b, int64_t h, int64_t i)
+{
+	double most = -INFINITY;
+
+	for (int64_t j = 0; j <= i; j++)
+		if (visible(opt, i, j))
+			most = fmax(most, logit(q, k, b, h, i, j));
+	return most;
+}
+
+static struct seq windowed(const struct formula *f, struct seq q, struct seq k, struct seq v)
+{
+	struct seq y = seq_new(f->a, HEADS, q.L, VALUE_WIDTH);
+
+	for (int64_t r = 0; r < BATCH * HEADS * q.L; r++) {
+		int64_t b = r / q.L / HEADS, h = r / q.L % HEADS, i = r % q.L;
+		double sum = 0, most = top(f->opt, q, k, b, h, i);
+
+		for (int64_t j = 0; j <= i; j++) {
+			double w = visible(f->opt, i, j) ? exp(logit(q, k, b, h, i, j) - most) : 0;
+
+			sum += w;
+			for (int64_t c = 0; c < VALUE_WIDTH; c++)
+				y.x[r * VALUE_WIDTH + c] += w * at(v, b, h / (HEADS / v.heads), j)[c];
+		}
+		for (int64_t c = 0; c < VALUE_WIDTH; c++)
+			y.x[r * VALUE_WIDTH + c] /= sum;
+	}
+	return y;
+}
+
+/* Softmax in the window and features fq . fk outside, divided by one sum. LoLCATs: Zhang et al. 2025, section 3.1. */
+static void joint(struct formula *f, struct seq fq, struct seq fk)
+{
+	bool shifted = !strcmp(f->opt->mechanism->name, "lolcats");
+
+	f->y = seq_new(f->a, HEADS, fq.L, VALUE_WIDTH);
+	for (int64_t r = 0; r < BATCH * HEADS * fq.L; r++) {
+		int64_t b = r / fq.L / HEADS, h = r / fq.L % HEADS, i = r % fq.L;
+		double sum = 0, most = top(f->opt, f->q, f->k, b, h, i);
+		double near = shifted ? exp(p(f, "window_gate", h)) : 1, far = shifted ? 1 : exp(p(f, "far_gate", h) - most);
+
+		for (int64_t j = 0; j <= i; j++) {
+			double w = 0;
+
+			if (visible(f->opt, i, j))
+				w = near * exp(logit(f->q, f->k, b, h, i, j) - most);
+			for (int64_t c = 0; !visible(f->opt, i, j) && c < fq.width; c++)
+				w += far * at(fq, b, h, i)[c] * at(fk, b, h / (HEADS / fk.heads), j)[c];
+			sum += w;
+			for (int64_t c = 0; c < VALUE_WIDTH; c++)
+				f->y.x[r * VALUE_WIDTH + c] += w * at(f->v, b, h / (HEADS / f->v.heads), j)[c];
+		}
+		for (int64_t c = 0; c < VALUE_WIDTH; c++)
+			f->y.x[r * VALUE_WIDTH + c] /= sum;
+		f->slack[r] = 2;
+	}
+}
+
 static void compute(struct formula *f)
 {
 	const char *name = f->opt->mechanism->name, *fade = f->opt->fade ? f->opt->fade : f->opt->mechanism->fade;
@@ -441,6 +523,14 @@ static void compute(struct formula *f)
 	} else if (!strcmp(name, "mamba2")) {
 		o = recurrence(f, each(f, f->q, silu, 0), each(f, f->k, silu, 0), f->v, gates(f, fade, WIDTH), none, false, &bound);
 		divided_by_root(f, o, bound);
+	} else if (!strcmp(name, "window") || !strcmp(name, "diag")) {
+		f->y = windowed(f, f->q, f->k, f->v);
+	} else if (!strcmp(name, "elu") && f->opt->window && !fade) {
+		joint(f, each(f, f->q, elu1, 0), each(f, f->k, elu1, 0));
+	} else if (!strcmp(name, "lolcats")) {
+		struct seq q = affine(f, f->q, "q_w", NULL, WIDTH), k = affine(f, f->k, "k_w", NULL, WIDTH);
+
+		joint(f, beside(f, softmax(f, q, 1), softmax(f, q, -1)), beside(f, softmax(f, k, 1), softmax(f, k, -1)));
 	} else if (!strcmp(name, "elu")) {
 		divided_by_sum(f, each(f, f->q, elu1, 0), each(f, f->k, elu1, 0), gates(f, fade, WIDTH));
 	} else if (!strcmp(name, "hedgehog")) {
@@ -494,6 +584,15 @@ static void formula_of(struct formula *f, struct sources s)
 	}
 	f->slack = arena_get(f->a, (size_t)(BATCH * HEADS * s.q.L) + 1, sizeof *f->slack);
 	compute(f);
+	if (f->opt->window && param(f->m, "mix")) {
+		struct seq w = windowed(f, rotated(f->a, s.q), rotated(f->a, s.k), s.v);
+
+		for (int64_t i = 0; i < BATCH * HEADS * s.q.L * VALUE_WIDTH; i++) {
+			double a = p(f, "mix", i / VALUE_WIDTH / s.q.L % HEADS);
+
+			f->y.x[i] = a * f->y.x[i] + (1 - a) * w.x[i];
+		}
+	}
 }
 
 static void is_near(const struct formula *f, const struct tensor *found, int64_t from, const char *what)
@@ -590,6 +689,18 @@ static const struct {
 	{ "gated-delta", { 0 }, 4 * 4 * 3 + 3 * (4 * 4 + 4 * 4 + 4 * 3) },
 	{ "gated-delta", { .heads = "key", .fade = "retention", .chunk = 7 }, 2 * 4 * 3 + 3 * (4 * 4 + 2 * 4 + 2 * 3) },
 	{ "kda", { .conv = 1 }, 4 * 4 * 3 },
+	{ "window", { .window = 1 }, 2 * 7 },
+	{ "window", { .window = 5, .sinks = 2 }, 2 * (4 + 2) * 7 },
+	{ "window", { 0 }, 2 * 63 * 7 },
+	{ "window", { .window = 9, .heads = "query", .conv = 2 }, 4 * 8 * 7 + 4 * 4 + 4 * 4 + 4 * 3 },
+	{ "diag", { .window = 7 }, 2 * 6 * 7 },
+	{ "lolcats", { .window = 5 }, 2 * 5 * 7 + 2 * 8 * 4 },
+	{ "lolcats", { .sinks = 3 }, 2 * (64 + 3) * 7 + 2 * 8 * 4 },
+	{ "elu", { .window = 6, .sinks = 2 }, 2 * (6 + 2) * 7 + 2 * 4 * 4 },
+	{ "elu", { .window = 4, .fade = "token" }, 2 * 3 * 7 + 2 * 4 * 4 },
+	{ "liger-gla", { .window = 5 }, 2 * 4 * 7 + 2 * 4 * 3 },
+	{ "liger-gsa", { .window = 64, .sinks = 1 }, 2 * (63 + 1) * 7 + 2 * (4 * 4 + 4 * 3) },
+	{ "delta", { .window = 3, .conv = 1 }, 2 * 2 * 7 + 4 * 4 * 3 },
 };
 
 static const int64_t lengths[] = { 0, 1, 2, 63, 64, 65, 130 };

@@ -1,0 +1,432 @@
+/*
+ * Softmax over a window of the last W tokens, alone or beside the linear memory of all that left it. The first S tokens (sinks) may stay too.
+ *
+ *	c_i = max s_ij over the window      e_ij = exp(s_ij - c_i)      f: a feature map
+ *	window    y_i = sum_win e_ij v_j / sum_win e_ij
+ *	joint     y_i = (sum_win e_ij v_j + exp(b - c_i) sum_far f(q_i).f(k_j) v_j) / the same with 1 for v: far weights on the scale of exp(s)
+ *	lolcats   y_i = (gamma sum_win e_ij v_j + sum_far f(q_i).f(k_j) v_j) / the same with 1 for v: c_i is part of the definition
+ *	mixed     y_i = a r_i + (1 - a) window_i, r any recurrence over all tokens
+ *
+ * log gamma, b and a are parameters, one a head. Sources: Zhang et al., LoLCATs, 2025, section 3.1; Lan et al., Liger, 2025, section 3; Xiao et al. 2024
+ * (sinks).
+ */
+#include "converter/build.h"
+#include "ops/base/str.h"
+
+/* What looks through a window: scores s [B, G, R, N, Q, K] of N blocks of Q queries and what each sees, hidden ones -inf, and values. */
+struct seen {
+	value_id s, v;
+	value_id left_k, left_v; /* step models: what leaves the window as each token comes, [B, G, T, D] and [B, G, T, E] */
+	int64_t W, S;
+	bool diagonal;           /* the window starts anew every W tokens */
+};
+
+static bool in_band(int64_t i, int64_t j, int64_t W) { return j > i && j <= i + W; }
+static bool in_block(int64_t i, int64_t j, int64_t W) { return j >= W && j <= i + W; }
+static bool own(int64_t i, int64_t j, int64_t W) { (void)i; return j >= W; }
+
+/* Scores and values of the sinks beside those of the window; position: int64, of each query, and ks, vs [B, G, 1, 1, S, width]. */
+static void add_sinks(struct str *t, const struct seen *x)
+{
+	str_addf(t, "  kst = Transpose <perm = [0, 1, 2, 3, 5, 4]> (ks6)\n"
+	            "  ss0 = MatMul (q6, kst)\n"
+	            "  ss = Mul (ss0, scale)\n"
+	            "  until = Add (sink, w1)\n"
+	            "  out = Greater (position, until)\n"
+	            "  sm = Where (out, ss, low)\n"
+	            "  s = Concat <axis = 5> (near, sm)\n"
+	            "  onehead = Constant <value_ints = [1, 1, 1]> ()\n"
+	            "  oneone = Constant <value_ints = [1, 1]> ()\n"
+	            "  times = Concat <axis = 0> (onehead, n, oneone)\n"
+	            "  vse = Expand (vs6, times)\n"
+	            "  vals = Concat <axis = 4> (v2, vse) }");
+	(void)x;
+}
+
+static void sink_numbers(struct str *t, const struct seen *x)
+{
+	str_addf(t, "  w1 = Constant <value_int = %lld> ()\n"
+	            "  sink = Constant <value_ints = [0",
+	         (long long)x->W - 1);
+	for (int64_t i = 1; i < x->S; i++)
+		str_addf(t, ", %lld", (long long)i);
+	str_add(t, "]> ()\n");
+}
+
+/* Blocks of W tokens, each looking at itself and the one before. */
+static void by_blocks(struct build *b, struct seen *x)
+{
+	long long W = x->W, S = x->S, G = b->G, R = b->R;
+	value_id in[5] = { b->q, b->k, b->v,
+		           build_mask(b, x->diagonal ? "block" : "band", W, 2 * W, x->diagonal ? in_block : in_band, W),
+		           build_mask(b, "own", 1, 2 * W, own, W) }, out[2] = { 0, 0 };
+	struct str t;
+
+	str_init(&t, b->scratch);
+	str_addf(&t, "(float[B,H,T,D] q, float[B,G,T,D] k, float[B,G,T,E] v, float[W,K] band, float[a,K] own) => (float[B,G,R,N,W,L] %s, "
+	             "float[B,G,I,N,L,E] %s) {\n"
+	             "  t = Shape <start = 2, end = 3> (k)\n"
+	             "  b = Shape <start = 0, end = 1> (k)\n"
+	             "  c = Constant <value_ints = [%lld]> ()\n"
+	             "  less = Constant <value_ints = [%lld]> ()\n"
+	             "  single = Constant <value_ints = [1]> ()\n"
+	             "  up = Add (t, less)\n"
+	             "  blocks = Div (up, c)\n"
+	             "  n = Max (blocks, single)\n"
+	             "  all = Mul (n, c)\n"
+	             "  rest = Sub (all, t)\n"
+	             "  front = Constant <value_ints = [0, 0, 0, 0, 0, 0]> ()\n"
+	             "  last = Constant <value_ints = [0]> ()\n"
+	             "  pads = Concat <axis = 0> (front, rest, last)\n"
+	             "  earlier = Constant <value_ints = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]> ()\n"
+	             "  third = Constant <value_ints = [3]> ()\n",
+	         S ? "s" : "near", S ? "vals" : "v2", W, W - 1);
+	for (const char *v = "qkv"; *v; v++) {
+		str_addf(&t, "  %cp = Pad (%c, pads)\n"
+		             "  %cg = Constant <value_ints = [%lld, %lld]> ()\n"
+		             "  %cw = Constant <value_ints = [%lld, %lld]> ()\n"
+		             "  %cz = Concat <axis = 0> (b, %cg, n, %cw)\n"
+		             "  %c6 = Reshape (%cp, %cz)\n",
+		         *v, *v, *v, G, *v == 'q' ? R : 1, *v, W, (long long)(*v == 'v' ? b->E : b->D), *v, *v, *v, *v, *v, *v);
+		if (*v != 'q')
+			str_addf(&t, "  %ce = Pad (%c6, earlier)\n"
+			             "  %cb = Slice (%ce, last, n, third)\n"
+			             "  %c2 = Concat <axis = 4> (%cb, %c6)\n", *v, *v, *v, *v, *v, *v, *v);
+	}
+	str_addf(&t, "  scale = Constant <value_float = %#.9g> ()\n"
+	             "  low = Constant <value_float = -inf> ()\n"
+	             "  kt = Transpose <perm = [0, 1, 2, 3, 5, 4]> (k2)\n"
+	             "  s0 = MatMul (q6, kt)\n"
+	             "  s1 = Mul (s0, scale)\n"
+	             "  zero = Constant <value_int = 0> ()\n"
+	             "  one = Constant <value_int = 1> ()\n"
+	             "  ns = Squeeze (n)\n"
+	             "  number = Range (zero, ns, one)\n"
+	             "  inner = Constant <value_ints = [1, 2]> ()\n"
+	             "  block = Unsqueeze (number, inner)\n"
+	             "  full = Min (block, one)\n"
+	             "  has = CastLike (full, band)\n"
+	             "  valid = Max (has, own)\n"
+	             "  m = Mul (band, valid)\n"
+	             "  visible = Cast <to = 9> (m)\n"
+	             "  near = Where (visible, s1, low)\n",
+	         b->scale);
+	if (S) {
+		sink_numbers(&t, x);
+		str_addf(&t, "  behind = Constant <value_ints = [0, 0, 0, 0, 0, 0, %lld, 0]> ()\n"
+		             "  count = Constant <value_ints = [%lld]> ()\n"
+		             "  second = Constant <value_ints = [2]> ()\n"
+		             "  between = Constant <value_ints = [2, 3]> ()\n"
+		             "  kl = Pad (k, behind)\n"
+		             "  vl = Pad (v, behind)\n"
+		             "  ks = Slice (kl, last, count, second)\n"
+		             "  vs = Slice (vl, last, count, second)\n"
+		             "  ks6 = Unsqueeze (ks, between)\n"
+		             "  vs6 = Unsqueeze (vs, between)\n"
+		             "  wide = Constant <value_int = %lld> ()\n"
+		             "  rows = Range (zero, wide, one)\n"
+		             "  rowc = Unsqueeze (rows, single)\n"
+		             "  start = Mul (block, wide)\n"
+		             "  position = Add (start, rowc)\n",
+		         S, S, W);
+		add_sinks(&t, x);
+	} else {
+		str_add(&t, "}");
+	}
+	build_text(b, str_done(&t), in, out);
+	x->s = out[0];
+	x->v = out[1];
+}
+
+/* One block: all tokens look at themselves and at the last P before, which are a state; so are the sinks. far: P = W, else W - 1 will do. */
+static void by_steps(struct build *b, struct seen *x, bool far)
+{
+	int64_t P = far ? x->W : x->W > 1 ? x->W - 1 : 1;
+	long long S = x->S;
+	int64_t k[4] = { 0, b->G, P, b->D }, v[4] = { 0, b->G, P, b->E }, sk[4] = { 0, b->G, S, b->D }, sv[4] = { 0, b->G, S, b->E };
+	value_id in[8] = { b->q, b->k, b->v, build_first(b), build_past(b, "window_key", 4, k), build_past(b, "window_value", 4, v) },
+	         out[8] = { 0 };
+	struct str t;
+
+	if (S) {
+		in[6] = build_past(b, "sink_key", 4, sk);
+		in[7] = build_past(b, "sink_value", 4, sv);
+	}
+	str_init(&t, b->scratch);
+	str_addf(&t, "(float[B,H,T,D] q, float[B,G,T,D] k, float[B,G,T,E] v, int64[i] first, float[B,G,P,D] pk, float[B,G,P,E] pv%s) => "
+	             "(float[B,G,R,N,Q,L] %s, float[B,G,I,N,L,E] %s, float[B,G,P,D] nk, float[B,G,P,E] nv, float[B,G,T,D] gk, float[B,G,T,E] gv%s) {\n",
+	         S ? ", float[B,G,S,D] sk, float[B,G,S,E] sv" : "", S ? "s" : "near", S ? "vals" : "v2",
+	         S ? ", float[B,G,S,D] ks, float[B,G,S,E] vs" : "");
+	str_addf(&t, "  t = Shape <start = 2, end = 3> (k)\n"
+	             "  b = Shape <start = 0, end = 1> (k)\n"
+	             "  n = Constant <value_ints = [1]> ()\n"
+	             "  last = Constant <value_ints = [0]> ()\n"
+	             "  axis = Constant <value_ints = [2]> ()\n"
+	             "  between = Constant <value_ints = [2, 3]> ()\n"
+	             "  ka = Concat <axis = 2> (pk, k)\n"
+	             "  va = Concat <axis = 2> (pv, v)\n"
+	             "  from = Constant <value_ints = [%lld]> ()\n"
+	             "  to = Constant <value_ints = [9223372036854775807]> ()\n"
+	             "  nk = Slice (ka, from, to, axis)\n"
+	             "  nv = Slice (va, from, to, axis)\n"
+	             "  gk = Slice (ka, last, t, axis)\n"
+	             "  gv = Slice (va, last, t, axis)\n"
+	             "  gr = Constant <value_ints = [%lld, %lld, 1]> ()\n"
+	             "  d = Constant <value_ints = [%lld]> ()\n"
+	             "  qs = Concat <axis = 0> (b, gr, t, d)\n"
+	             "  q6 = Reshape <allowzero = 1> (q, qs)\n"
+	             "  k2 = Unsqueeze (ka, between)\n"
+	             "  v2 = Unsqueeze (va, between)\n",
+	         (long long)-P, (long long)b->G, (long long)b->R, (long long)b->D);
+	str_addf(&t, "  scale = Constant <value_float = %#.9g> ()\n"
+	             "  low = Constant <value_float = -inf> ()\n"
+	             "  kt = Transpose <perm = [0, 1, 2, 3, 5, 4]> (k2)\n"
+	             "  s0 = MatMul (q6, kt)\n"
+	             "  s1 = Mul (s0, scale)\n"
+	             "  one = Constant <value_int = 1> ()\n"
+	             "  minus = Constant <value_int = -1> ()\n"
+	             "  wide = Constant <value_int = %lld> ()\n"
+	             "  kept = Constant <value_int = %lld> ()\n"
+	             "  f = Squeeze (first)\n"
+	             "  ts = Squeeze (t)\n"
+	             "  end = Add (f, ts)\n"
+	             "  qi = Range (f, end, one)\n"
+	             "  oldest = Sub (f, kept)\n"
+	             "  kj = Range (oldest, end, one)\n"
+	             "  position = Unsqueeze (qi, n)\n"
+	             "  later = Greater (kj, position)\n"
+	             "  seen = Not (later)\n",
+	         b->scale, (long long)x->W, (long long)P);
+	str_add(&t, x->diagonal ? "  blocks = Div (position, wide)\n"
+	                          "  begin = Mul (blocks, wide)\n"
+	                          "  edge = Add (begin, minus)\n"
+	                        : "  edge = Sub (position, wide)\n");
+	str_add(&t, "  within = Greater (kj, edge)\n"
+	            "  real = Greater (kj, minus)\n"
+	            "  both = And (seen, within)\n"
+	            "  visible = And (both, real)\n"
+	            "  near = Where (visible, s1, low)\n");
+	if (S) {
+		sink_numbers(&t, x);
+		str_addf(&t, "  sinks = Constant <value_int = %lld> ()\n"
+		             "  ko = Concat <axis = 2> (sk, k)\n"
+		             "  vo = Concat <axis = 2> (sv, v)\n"
+		             "  old = Greater (f, sink)\n"
+		             "  since = Sub (sink, f)\n"
+		             "  new = Add (since, sinks)\n"
+		             "  most = Add (sinks, ts)\n"
+		             "  top = Add (most, minus)\n"
+		             "  there = Min (new, top)\n"
+		             "  which = Where (old, sink, there)\n"
+		             "  ks = Gather <axis = 2> (ko, which)\n"
+		             "  vs = Gather <axis = 2> (vo, which)\n"
+		             "  ks6 = Unsqueeze (ks, between)\n"
+		             "  vs6 = Unsqueeze (vs, between)\n",
+		         S);
+		add_sinks(&t, x);
+	} else {
+		str_add(&t, "}");
+	}
+	build_text(b, str_done(&t), in, out);
+	x->s = out[0];
+	x->v = out[1];
+	build_present(b, "window_key", out[2]);
+	build_present(b, "window_value", out[3]);
+	x->left_k = out[4];
+	x->left_v = out[5];
+	if (S) {
+		build_present(b, "sink_key", out[6]);
+		build_present(b, "sink_value", out[7]);
+	}
+}
+
+static struct seen look(struct build *b, bool diagonal, bool far)
+{
+	struct seen x = { .W = b->opt->window ? b->opt->window : b->m->window, .S = b->opt->sinks, .diagonal = diagonal };
+
+	if (build_steps(b))
+		by_steps(b, &x, far);
+	else
+		by_blocks(b, &x);
+	return x;
+}
+
+/* x [B, G, R, N, Q, width] as [B, H, T, width]. */
+static value_id joined(struct build *b, value_id x, int64_t width)
+{
+	struct str t;
+
+	str_init(&t, b->scratch);
+	str_addf(&t, "(float[B,G,R,N,Q,E] x, float[B,I,T,F] like) => (float[B,H,T,E] y) {\n"
+	             "  b = Shape <start = 0, end = 1> (x)\n"
+	             "  n = Shape <start = 3, end = 4> (x)\n"
+	             "  q = Shape <start = 4, end = 5> (x)\n"
+	             "  nq = Mul (n, q)\n"
+	             "  h = Constant <value_ints = [%lld]> ()\n"
+	             "  e = Constant <value_ints = [%lld]> ()\n"
+	             "  shape = Concat <axis = 0> (b, h, nq, e)\n"
+	             "  x4 = Reshape <allowzero = 1> (x, shape)\n"
+	             "  t = Shape <start = 2, end = 3> (like)\n"
+	             "  zero = Constant <value_ints = [0]> ()\n"
+	             "  axis = Constant <value_ints = [2]> ()\n"
+	             "  y = Slice (x4, zero, t, axis) }",
+	         (long long)b->H, (long long)width);
+	return build_value(b, str_done(&t), BUILD_IN(x, b->k));
+}
+
+/* Softmax over what is seen. */
+static value_id softmax_of(struct build *b, const struct seen *x)
+{
+	return joined(b, build_value(b, "(float[B,G,R,N,Q,K] s, float[B,G,I,N,K,E] v) => (float[B,G,R,N,Q,E] y) {\n"
+	                                "  p = Softmax <axis = -1> (s)\n"
+	                                "  y = MatMul (p, v) }", BUILD_IN(x->s, x->v)), b->E);
+}
+
+static void window(struct build *b, value_id *y)
+{
+	struct seen x = look(b, false, false);
+
+	*y = softmax_of(b, &x);
+}
+
+static void diagonal(struct build *b, value_id *y)
+{
+	struct seen x = look(b, true, false);
+
+	*y = softmax_of(b, &x);
+}
+
+value_id build_mixed(struct build *b, value_id y)
+{
+	struct seen x;
+
+	b->q = b->turned_q;
+	b->k = b->turned_k;
+	b->v = b->turned_v;
+	b->G = b->kv_heads;
+	b->R = b->H / b->G;
+	x = look(b, false, false);
+	return build_value(b, "(float[B,H,T,E] r, float[B,H,T,E] w, float[H,1,1] m) => (float[B,H,T,E] y) {\n"
+	                      "  d = Sub (r, w)\n"
+	                      "  md = Mul (d, m)\n"
+	                      "  y = Add (w, md) }",
+	                   BUILD_IN(y, softmax_of(b, &x), build_filled(b, "mix", 3, (int64_t[]){ b->H, 1, 1 }, 0.5)));
+}
+
+/* fk [B, G, T, F] and v of the tokens that have left the window when each token comes, but for sinks. */
+static void leaving(struct build *b, const struct seen *x, value_id *fk, value_id *v)
+{
+	struct str t;
+
+	if (build_steps(b)) {
+		str_init(&t, b->scratch);
+		str_addf(&t, "(float[B,G,T,F] k, int64[i] first) => (float[B,G,T,F] y) {\n"
+		             "  t = Shape <start = 2, end = 3> (k)\n"
+		             "  f = Squeeze (first)\n"
+		             "  ts = Squeeze (t)\n"
+		             "  one = Constant <value_int = 1> ()\n"
+		             "  end = Add (f, ts)\n"
+		             "  i = Range (f, end, one)\n"
+		             "  least = Constant <value_int = %lld> ()\n"
+		             "  far = Greater (i, least)\n"
+		             "  w = CastLike (far, k)\n"
+		             "  column = Constant <value_ints = [1]> ()\n"
+		             "  wc = Unsqueeze (w, column)\n"
+		             "  y = Mul (k, wc) }", (long long)(x->W + x->S) - 1);
+		*fk = build_value(b, str_done(&t), BUILD_IN(linear_map(b, x->left_k, 'k', b->G), build_first(b)));
+		*v = x->left_v;
+		return;
+	}
+	for (int i = 0; i < 2; i++) {
+		str_init(&t, b->scratch);
+		str_addf(&t, "(float[B,G,T,F] k) => (float[B,G,T,F] y) {\n"
+		             "  t = Shape <start = 2, end = 3> (k)\n"
+		             "  axis = Constant <value_ints = [2]> ()\n"
+		             "  zero = Constant <value_ints = [0]> ()\n"
+		             "  sinks = Constant <value_ints = [%lld]> ()\n"
+		             "  to = Constant <value_ints = [9223372036854775807]> ()\n"
+		             "  rest = Slice (k, sinks, to, axis)\n"
+		             "  pads = Constant <value_ints = [0, 0, %lld, 0, 0, 0, 0, 0]> ()\n"
+		             "  late = Pad (rest, pads)\n"
+		             "  y = Slice (late, zero, t, axis) }",
+		         (long long)x->S, (long long)(x->W + x->S));
+		*(i ? v : fk) = build_value(b, str_done(&t), BUILD_IN(i ? b->v : linear_map(b, b->k, 'k', b->G)));
+	}
+}
+
+void build_joint(struct build *b, value_id *y)
+{
+	struct seen x = look(b, false, true);
+	struct recurrence far = { .H = b->H, .G = b->G, .E = b->E + 1 };
+	bool shifted = b->m->shifted;
+	int64_t d[] = { b->G, b->R, 1, 1, 1 };
+	value_id near[2] = { 0, 0 };
+
+	/* log gamma, which the paper starts at log .1; or b: what far weights are multiplied by, as its log */
+	value_id gate = shifted ? build_filled(b, "window_gate", 5, d, 0) : build_filled(b, "far_gate", 3, (int64_t[]){ b->H, 1, 1 }, 0);
+
+	build_text(b, shifted ?
+	           "(float[B,G,R,N,Q,K] s, float[B,G,I,N,K,E] v, float[G,R,X,Y,Z] g) => (float[B,G,R,N,Q,F] near) {\n"
+	           "  last = Constant <value_ints = [-1]> ()\n"
+	           "  c = ReduceMax (s, last)\n"
+	           "  d0 = Sub (s, c)\n"
+	           "  d = Add (d0, g)\n"
+	           "  e = Exp (d)\n"
+	           "  num = MatMul (e, v)\n"
+	           "  den = ReduceSum (e, last)\n"
+	           "  near = Concat <axis = -1> (num, den) }" :
+	           "(float[B,G,R,N,Q,K] s, float[B,G,I,N,K,E] v) => (float[B,G,R,N,Q,F] near, float[B,G,R,N,Q,X] c) {\n"
+	           "  last = Constant <value_ints = [-1]> ()\n"
+	           "  c = ReduceMax (s, last)\n"
+	           "  d = Sub (s, c)\n"
+	           "  e = Exp (d)\n"
+	           "  num = MatMul (e, v)\n"
+	           "  den = ReduceSum (e, last)\n"
+	           "  near = Concat <axis = -1> (num, den) }", BUILD_IN(x.s, x.v, gate), near);
+	far.q = linear_map(b, b->q, 'q', b->H);
+	leaving(b, &x, &far.k, &far.v);
+	far.v = linear_ones(b, far.v);
+	far.F = b->features;
+	near[0] = joined(b, near[0], b->E + 1);
+	*y = build_recurrence(b, &far, "state");
+	*y = linear_divided(b, shifted ? patch_node(b->p, "Add", b->hint, PATCH_IN(near[0], *y), 1, NULL) :
+	                    build_value(b, "(float[B,H,T,E] near, float[B,H,T,X] c, float[B,H,T,E] far, float[H,1,1] g) => (float[B,H,T,E] y) {\n"
+	                                   "  d = Sub (g, c)\n"
+	                                   "  top = Constant <value_float = 60.0> ()\n"
+	                                   "  dm = Min (d, top)\n"
+	                                   "  e = Exp (dm)\n"
+	                                   "  some = Mul (far, e)\n"
+	                                   "  y = Add (near, some) }", BUILD_IN(near[0], joined(b, near[1], 1), *y, gate)));
+}
+
+/* ---- Rows ---- */
+
+static const struct mechanism rows[] = {
+	{
+		.name = "window",
+		.doc = "softmax over the last tokens and nothing else: what every hybrid should be compared with",
+		.source = "Beltagy et al., Longformer, 2020, section 3.1",
+		.build = window,
+		.window = 64,
+		.normaliser = NORM_NONE,
+	},
+	{
+		.name = "diag",
+		.doc = "softmax within blocks of tokens and nothing else",
+		.source = "Qin et al., The Devil in Linear Transformer, 2022, section 3.3 (DiagAttention)",
+		.build = diagonal,
+		.window = 64,
+		.normaliser = NORM_NONE,
+	},
+	{
+		.name = "lolcats",
+		.doc = "hedgehog's map of what left the window, beside exp(s - max s) in it, divided by one sum",
+		.source = "Zhang et al., LoLCATs, 2025, section 3.1",
+		.map = hedgehog_map,
+		.parameters = identity_weights,
+		.window = 64,
+		.shifted = true,
+	},
+};
+
+const struct mechanism_family hybrid_family = { rows, sizeof rows / sizeof *rows };
