@@ -160,6 +160,32 @@ value_id build_repeat(struct build *b, value_id x, int64_t width)
 	return build_value(b, str_done(&t), BUILD_IN(x));
 }
 
+value_id build_turn(struct build *b, value_id x, value_id like)
+{
+	struct rope r;
+	value_id in[8];
+	struct attr attr[8];
+	int n = 0;
+
+	if (!rope_find(b->g, like, &r))
+		return x;
+	if (!r.node)
+		return build_value(b, "(float[B,H,T,D] x, float[a,b,c,d] cos, float[e,f,g,h] sin) => (float[B,H,T,D] y) {\n"
+		                      "  x1, x2 = Split <axis = -1, num_outputs = 2> (x)\n"
+		                      "  n = Neg (x2)\n"
+		                      "  r = Concat <axis = -1> (n, x1)\n"
+		                      "  xc = Mul (x, cos)\n"
+		                      "  rs = Mul (r, sin)\n"
+		                      "  y = Add (xc, rs) }", BUILD_IN(x, r.cos, r.sin));
+	for (uint32_t i = 0; i < r.node->nattr && n < 7; i++)
+		if (attr_given(&r.node->attr[i]))
+			attr[n++] = r.node->attr[i];
+	attr[n] = (struct attr){ .name = NULL };
+	for (uint32_t i = 0; i < r.node->nin && i < 8; i++)
+		in[i] = i ? r.node->in[i] : x;
+	return patch_op(b->p, r.node->op, b->hint, in, r.node->nin, 1, attr);
+}
+
 /* As channels: x [B, heads, T, width] to [B, heads width, T], and back. */
 static const char into_channels[] = "(float[B,H,T,D] x) => (float[B,C,T] y) {\n"
                                     "  xt = Transpose <perm = [0, 2, 1, 3]> (x)\n"
@@ -245,15 +271,17 @@ static void prepare(struct build *b)
 	const struct convert_opt *o = b->opt;
 	bool per_query = o->heads ? !strcmp(o->heads, "query") : b->m->per_query;
 	int taps = o->conv ? o->conv : b->m->conv;
-	value_id q = rope_source(b->g, b->q), k = rope_source(b->g, b->k);
+	struct rope q, k;
 
+	rope_find(b->g, b->q, &q);
+	rope_find(b->g, b->k, &k);
 	b->turned_q = b->q;
 	b->turned_k = b->k;
 	b->turned_v = b->v;
 	b->kv_heads = b->G;
-	b->plain_k = k ? k : b->k;
+	b->plain_k = k.x ? k.x : b->k;
 	if (b->m->plain) {
-		b->q = q ? q : b->q;
+		b->q = q.x ? q.x : b->q;
 		b->k = b->plain_k;
 	}
 	if (per_query && b->R > 1) {

@@ -72,6 +72,9 @@ value_id build_first(struct build *b);
 /* x [B, G, T, D] repeated to H heads, each R times in place. */
 value_id build_repeat(struct build *b, value_id x, int64_t width);
 
+/* x [B, heads, T, D] rotated as `like`, queries or keys as the attention reads them, which has as many heads; x itself when that is not rotated. */
+value_id build_turn(struct build *b, value_id x, value_id like);
+
 /* The last taps tokens of each channel of x [B, heads, T, width], weighted; at first the last one alone. */
 value_id build_conv(struct build *b, value_id x, int64_t heads, int64_t width, const char *name, int taps);
 

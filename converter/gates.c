@@ -209,6 +209,43 @@ static void liger_gsa(struct build *b, value_id *y)
 	*y = through_slots(b, slowly(b, pooled(b, slots_of(b)), 16), 1, slots_of(b));
 }
 
+/* ---- SUPRA ---- */
+
+/* relu(x W + b) over the heads side by side, W uniform as fresh layers are. */
+static value_id rectified(struct build *b, value_id x, int64_t heads, const char *w, const char *bias)
+{
+	int64_t n = heads * b->D;
+	struct str t;
+
+	str_init(&t, b->scratch);
+	str_addf(&t, "(float[B,H,T,D] x, float[N,N] w, float[N] b) => (float[B,H,T,D] y) {\n"
+	             "  xt = Transpose <perm = [0, 2, 1, 3]> (x)\n"
+	             "  xs = Constant <value_ints = [0, 0, %lld]> ()\n"
+	             "  x3 = Reshape (xt, xs)\n"
+	             "  u = MatMul (x3, w)\n"
+	             "  v = Add (u, b)\n"
+	             "  r = Relu (v)\n"
+	             "  ys = Constant <value_ints = [0, 0, %lld, %lld]> ()\n"
+	             "  yt = Reshape (r, ys)\n"
+	             "  y = Transpose <perm = [0, 2, 1, 3]> (yt) }",
+	         (long long)n, (long long)heads, (long long)b->D);
+	return build_value(b, str_done(&t), BUILD_IN(x, build_drawn(b, w, 2, (int64_t[]){ n, n }), build_filled(b, bias, 1, &n, 0)));
+}
+
+/* The map comes before the rotation, so weights may be negative and the output is brought to scale by itself. */
+static void supra(struct build *b, value_id *y)
+{
+	const struct fade *fade = fade_of(b->opt);
+	value_id q = build_turn(b, rectified(b, b->q, b->H, "q_w", "q_b"), b->turned_q),
+	         k = build_turn(b, rectified(b, b->k, b->G, "k_w", "k_b"), b->turned_k);
+	struct recurrence r = { .k = k, .v = b->v, .g = build_fade(b, fade, b->D), .H = b->H, .G = b->G, .F = b->D, .E = b->E,
+		                .by_channel = fade && fade->by_channel };
+
+	r.q = patch_node(b->p, "Mul", b->hint, PATCH_IN(q, patch_float(b->p, b->dt, b->scale, "scale")), 1, NULL);
+	b->features = b->D;
+	*y = build_norm(b, build_recurrence(b, &r, "state"), true);
+}
+
 /* ---- Rows ---- */
 
 static const struct mechanism rows[] = {
@@ -246,6 +283,15 @@ static const struct mechanism rows[] = {
 		.source = "Zhang et al., Gated Slot Attention, 2024, section 3",
 		.build = gsa,
 		.normaliser = NORM_NONE,
+	},
+	{
+		.name = "supra",
+		.doc = "max(W x + b, 0) before the rotation, fading by ALiBi's slopes; the output is brought to a root mean square of 1 about its mean",
+		.source = "Mercat et al., Linearizing Large Language Models, 2024, section 3",
+		.build = supra,
+		.plain = true,
+		.normaliser = NORM_GROUP,
+		.fade = "slopes",
 	},
 	{
 		.name = "liger-gla",

@@ -240,9 +240,11 @@ static void by_steps(struct build *b, struct seen *x, bool far)
 	}
 }
 
+static int width_of(const struct build *b) { return b->opt->window ? b->opt->window : b->m->window; }
+
 static struct seen look(struct build *b, bool diagonal, bool far)
 {
-	struct seen x = { .W = b->opt->window ? b->opt->window : b->m->window, .S = b->opt->sinks, .diagonal = diagonal };
+	struct seen x = { .W = width_of(b), .S = b->opt->sinks, .diagonal = diagonal };
 
 	if (build_steps(b))
 		by_steps(b, &x, far);
@@ -282,11 +284,24 @@ static value_id softmax_of(struct build *b, const struct seen *x)
 	                                "  y = MatMul (p, v) }", BUILD_IN(x->s, x->v)), b->E);
 }
 
+static value_id over_window(struct build *b)
+{
+	struct seen x;
+	struct str t;
+
+	if (b->target != TARGET_ONNX || b->opt->sinks) {
+		x = look(b, false, false);
+		return softmax_of(b, &x);
+	}
+	str_init(&t, b->scratch);
+	str_addf(&t, "(float[B,H,T,D] q, float[B,G,T,D] k, float[B,G,T,E] v) => (float[B,H,T,E] y) {\n"
+	             "  y = Attention <is_causal = 1, left_window_size = %d, scale = %#.9g> (q, k, v) }", width_of(b) - 1, b->scale);
+	return build_value(b, str_done(&t), BUILD_IN(b->q, b->k, b->v));
+}
+
 static void window(struct build *b, value_id *y)
 {
-	struct seen x = look(b, false, false);
-
-	*y = softmax_of(b, &x);
+	*y = over_window(b);
 }
 
 static void diagonal(struct build *b, value_id *y)
@@ -298,19 +313,16 @@ static void diagonal(struct build *b, value_id *y)
 
 value_id build_mixed(struct build *b, value_id y)
 {
-	struct seen x;
-
 	b->q = b->turned_q;
 	b->k = b->turned_k;
 	b->v = b->turned_v;
 	b->G = b->kv_heads;
 	b->R = b->H / b->G;
-	x = look(b, false, false);
 	return build_value(b, "(float[B,H,T,E] r, float[B,H,T,E] w, float[H,1,1] m) => (float[B,H,T,E] y) {\n"
 	                      "  d = Sub (r, w)\n"
 	                      "  md = Mul (d, m)\n"
 	                      "  y = Add (w, md) }",
-	                   BUILD_IN(y, softmax_of(b, &x), build_filled(b, "mix", 3, (int64_t[]){ b->H, 1, 1 }, 0.5)));
+	                   BUILD_IN(y, over_window(b), build_filled(b, "mix", 3, (int64_t[]){ b->H, 1, 1 }, 0.5)));
 }
 
 /* fk [B, G, T, F] and v of the tokens that have left the window when each token comes, but for sinks. */

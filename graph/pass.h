@@ -92,8 +92,12 @@ const struct node *value_node(const struct graph *g, value_id v);
 const struct node *value_from(const struct graph *g, value_id v, const char *op);
 /* The only user of v when it has one and is no graph output, else NULL; *index: which input. */
 const struct node *value_user(const struct view *w, value_id v, uint32_t *index);
-/* x when v is its rotary embedding: RotaryEmbedding, or x cos + [-x2, x1] sin; else 0. */
-value_id rope_source(const struct graph *g, value_id v);
+/* A rotary embedding of x: RotaryEmbedding, then `node` is it, or x cos + [-x2, x1] sin. */
+struct rope {
+	value_id x, cos, sin;
+	const struct node *node;
+};
+bool rope_find(const struct graph *g, value_id v, struct rope *r);
 /* The constant of v (VALUE_CONST, or known to inference), else NULL. */
 const struct tensor *value_const(const struct graph *g, value_id v);
 /* v is constant with one element, or all its elements equal: that number. */

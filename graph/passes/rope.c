@@ -132,20 +132,21 @@ static bool table_fits(const struct graph *g, value_id v, const struct shape *x)
 	return halves_equal(g, v);
 }
 
-value_id rope_source(const struct graph *g, value_id v)
+bool rope_find(const struct graph *g, value_id v, struct rope *r)
 {
 	const struct node *n = value_node(g, v);
 
-	if (n && node_is(n, "RotaryEmbedding"))
-		return n->in[0];
-	for (int i = 0; n && node_is(n, "Add") && i < 2; i++) {
+	*r = (struct rope){ .node = n && node_is(n, "RotaryEmbedding") ? n : NULL };
+	if (r->node)
+		r->x = n->in[0];
+	for (int i = 0; n && node_is(n, "Add") && !r->x && i < 2; i++) {
 		const struct node *plain = value_from(g, n->in[i], "Mul"), *turned = value_from(g, n->in[1 - i], "Mul");
 
-		for (int j = 0; plain && turned && j < 4; j++)
+		for (int j = 0; plain && turned && !r->x && j < 4; j++)
 			if (unrotated(g, turned->in[j >> 1]) == plain->in[j & 1])
-				return plain->in[j & 1];
+				*r = (struct rope){ .x = plain->in[j & 1], .cos = plain->in[1 - (j & 1)], .sin = turned->in[1 - (j >> 1)] };
 	}
-	return 0;
+	return r->x != 0;
 }
 
 static enum linnet_code rope_halves(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)

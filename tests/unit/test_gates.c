@@ -82,7 +82,7 @@ static struct tensor *param(const struct linnet_model *m, const char *name)
 }
 
 static const char *const drawn_params[] = { "q_w", "k_w", "o_w", "q_conv", "k_conv", "v_conv", "gate_w", "gate_b", "gate_w1",
-	                                    "gate_w2", "beta_w", "beta_b", "window_gate", "far_gate", "mix", NULL };
+	                                    "gate_w2", "beta_w", "beta_b", "window_gate", "far_gate", "mix", "q_b", "k_b", NULL };
 
 static void draw_params(const struct linnet_model *m)
 {
@@ -323,9 +323,17 @@ static void as_is(struct formula *f, struct seq o, struct seq bound)
 		f->slack[i / o.width] = fmax(f->slack[i / o.width], bound.x[i]);
 }
 
-static void divided_by_root(struct formula *f, struct seq o, struct seq bound)
+static void divided_by_root(struct formula *f, struct seq o, struct seq bound, bool centred)
 {
 	as_is(f, o, bound);
+	for (int64_t i = 0; centred && i < BATCH * HEADS * o.L; i++) {
+		double mean = 0;
+
+		for (int64_t c = 0; c < o.width; c++)
+			mean += o.x[i * o.width + c] / (double)o.width;
+		for (int64_t c = 0; c < o.width; c++)
+			o.x[i * o.width + c] -= mean;
+	}
 	for (int64_t i = 0; i < BATCH * HEADS * o.L; i++) {
 		double sum = 0;
 
@@ -362,10 +370,13 @@ static struct seq gates(const struct formula *f, const char *fade, int64_t width
 		return none;
 	if (!strcmp(fade, "token"))
 		return each(f, affine(f, f->plain_k, "gate_w", "gate_b", 1), fading, 0);
-	if (!strcmp(fade, "retention")) {
+	if (!strcmp(fade, "retention") || !strcmp(fade, "slopes")) {
 		g = seq_new(f->a, f->k.heads, f->k.L, 1);
-		for (int64_t i = 0; i < BATCH * g.heads * g.L; i++)
-			g.x[i] = log(1 - pow(2, -5 - (double)(i / g.L % g.heads)));
+		for (int64_t i = 0; i < BATCH * g.heads * g.L; i++) {
+			double h = (double)(i / g.L % g.heads);
+
+			g.x[i] = *fade == 'r' ? log(1 - pow(2, -5 - h)) : -pow(2, -8 * (h + 1) / (double)g.heads);
+		}
 		return g;
 	}
 	for (int64_t bt = 0; bt < BATCH * g.L; bt++) {
@@ -409,6 +420,23 @@ static void slots(struct formula *f, struct seq g, double scale)
 	as_is(f, recurrence(f, softmax(f, scores, 1), s, f->v, g, none, false, &bound), bound);
 	for (int64_t i = 0; i < BATCH * HEADS * f->q.L; i++)
 		f->slack[i] = 4;
+}
+
+/* max(x W + b, 0) over the heads side by side. */
+static struct seq rectified(const struct formula *f, struct seq s, const char *w, const char *b)
+{
+	struct seq r = seq_new(f->a, s.heads, s.L, s.width);
+	int64_t n = s.heads * s.width;
+
+	for (int64_t i = 0; i < BATCH * s.L * n; i++) {
+		int64_t c = i % n, t = i / n % s.L, batch = i / n / s.L;
+		double sum = p(f, b, c);
+
+		for (int64_t d = 0; d < n; d++)
+			sum += at(s, batch, d / s.width, t)[d % s.width] * p(f, w, d * n + c);
+		at(r, batch, c / s.width, t)[c % s.width] = fmax(sum, 0);
+	}
+	return r;
 }
 
 /* ---- Windows ---- */
@@ -506,7 +534,7 @@ static void compute(struct formula *f)
 	} else if (!strcmp(name, "hgrn2")) {
 		logit = affine(f, f->plain_k, "gate_w", "gate_b", WIDTH);
 		o = recurrence(f, each(f, f->q, silu, 0), each(f, logit, let_go, 0), f->v, each(f, logit, gate_over, 1), none, false, &bound);
-		divided_by_root(f, o, bound);
+		divided_by_root(f, o, bound, false);
 	} else if (!strcmp(name, "liger-gla")) {
 		as_is(f, recurrence(f, softmax(f, f->q, 1), softmax(f, f->k, 1), f->v, each(f, f->plain_k, gate_over, 16), none, false, &bound), bound);
 	} else if (!strcmp(name, "liger-hgrn2")) {
@@ -519,10 +547,15 @@ static void compute(struct formula *f)
 		as_is(f, affine(f, o, "o_w", NULL, VALUE_WIDTH), bound);
 	} else if (!strcmp(name, "gla")) {
 		divided_by_root(f, recurrence(f, each(f, f->q, times, sqrt(SCALE)), each(f, f->k, times, sqrt(SCALE)), f->v, gates(f, fade, WIDTH), none,
-		                              false, &bound), bound);
+		                              false, &bound), bound, false);
+	} else if (!strcmp(name, "supra")) {
+		struct seq q = each(f, rotated(f->a, rectified(f, f->q, "q_w", "q_b")), times, SCALE);
+
+		divided_by_root(f, recurrence(f, q, rotated(f->a, rectified(f, f->k, "k_w", "k_b")), f->v, gates(f, fade, WIDTH), none, false, &bound), bound,
+		                true);
 	} else if (!strcmp(name, "mamba2")) {
 		o = recurrence(f, each(f, f->q, silu, 0), each(f, f->k, silu, 0), f->v, gates(f, fade, WIDTH), none, false, &bound);
-		divided_by_root(f, o, bound);
+		divided_by_root(f, o, bound, false);
 	} else if (!strcmp(name, "window") || !strcmp(name, "diag")) {
 		f->y = windowed(f, f->q, f->k, f->v);
 	} else if (!strcmp(name, "elu") && f->opt->window && !fade) {
@@ -684,6 +717,8 @@ static const struct {
 	{ "liger-hgrn2", { .chunk = 64 }, 2 * 4 * 3 },
 	{ "liger-gsa", { 0 }, 2 * (4 * 4 + 4 * 3) },
 	{ "liger-gsa", { .features = 3 }, 2 * (4 * 3 + 3 * 3) },
+	{ "supra", { 0 }, 2 * 4 * 3 },
+	{ "supra", { .fade = "channel", .heads = "query" }, 4 * 4 * 3 },
 	{ "delta", { .conv = 1 }, 4 * 4 * 3 },
 	{ "delta", { .conv = 1, .chunk = 1, .heads = "key" }, 2 * 4 * 3 },
 	{ "gated-delta", { 0 }, 4 * 4 * 3 + 3 * (4 * 4 + 4 * 4 + 4 * 3) },
@@ -739,10 +774,224 @@ static void targets_compute_the_formula(void **state)
 		}
 }
 
+/* ---- Properties ---- */
+
+/* The model's output for these inputs, whole; to be released. */
+static struct tensor *output(const struct linnet_model *m, struct sources x)
+{
+	struct arena *a = arena_new();
+	const struct tensor *in[5];
+	struct tensor *out;
+	struct plan *pl;
+	struct linnet_error e = { 0 };
+	char line[800];
+
+	inputs_of(a, m->graph, x, 0, x.q.L, in);
+	if (plan_new(m->graph, &(struct run_opt){ .threads = 1 }, &pl, &e) || plan_run(pl, in, &out, &e))
+		fail_msg("%s", linnet_error_line(&e, line, sizeof line));
+	plan_free(pl);
+	arena_free(a);
+	return out;
+}
+
+/* The largest difference of two outputs in tokens [from, to). */
+static double apart(const struct tensor *x, const struct tensor *y, int64_t from, int64_t to)
+{
+	double most = 0;
+
+	assert_int_equal(x->n, y->n);
+	for (int64_t i = 0; i < x->n; i++)
+		if (i / VALUE_WIDTH % x->d[2] >= from && i / VALUE_WIDTH % x->d[2] < to)
+			most = fmax(most, fabs(tensor_get(x, i) - tensor_get(y, i)));
+	return most;
+}
+
+/* What comes later changes nothing; the token itself does. */
+static void outputs_depend_on_no_later_token(void **state)
+{
+	enum { L = 45, CHANGED = 20 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		for (enum target target = 0; target < TARGET_STEP; target++) {
+			struct convert_opt opt = cases[i].opt;
+			struct linnet_model *before, *m;
+			struct convert_report r;
+			struct arena *a = arena_new();
+			struct sources x = sources_of(a, L);
+			struct tensor *one, *two;
+
+			opt.mechanism = mechanism_find(cases[i].mechanism);
+			opt.target = target;
+			m = converted(&opt, &before, &r);
+			one = output(m, x);
+			for (int64_t k = 0; k < BATCH * HEADS * L * WIDTH; k++)
+				x.q.x[k] += k / WIDTH % L >= CHANGED ? 1 : 0;
+			for (int64_t k = 0; k < BATCH * GROUPS * L * WIDTH; k++)
+				x.k.x[k] += k / WIDTH % L >= CHANGED ? 1 : 0;
+			for (int64_t k = 0; k < BATCH * GROUPS * L * VALUE_WIDTH; k++)
+				x.v.x[k] -= k / VALUE_WIDTH % L >= CHANGED ? 1 : 0;
+			two = output(m, x);
+			if (apart(one, two, 0, CHANGED) != 0 || !(apart(one, two, CHANGED, CHANGED + 1) > 1e-3))
+				fail_msg("case %d, %s, %s: %g before, %g at the change", (int)i, opt.mechanism->name, target_names[target],
+				         apart(one, two, 0, CHANGED), apart(one, two, CHANGED, CHANGED + 1));
+			tensor_release(one);
+			tensor_release(two);
+			model_free(m);
+			model_free(before);
+			arena_free(a);
+		}
+}
+
+/* A model of that mechanism, with parameters set after they were drawn: name, value, ..., NULL. */
+static struct linnet_model *with_params(const char *mechanism, enum target target, const char *const *names, const double *values)
+{
+	struct convert_opt opt = { .mechanism = mechanism_find(mechanism), .target = target, .conv = 1 };
+	struct linnet_model *m = parsed(), *again;
+	struct linnet_error e = { 0 };
+	struct convert_report r;
+	void *data;
+	size_t n;
+
+	assert_int_equal(convert_model(m, &opt, &r, &e), LINNET_OK);
+	for (; *names; names++, values++) {
+		struct tensor *t = param(m, *names);
+
+		assert_non_null(t);
+		for (int64_t i = 0; i < t->n; i++)
+			tensor_put(t, i, *values);
+	}
+	again = model_new(NULL, &e);
+	assert_int_equal(graph_export(m, r.opset, &e), LINNET_OK);
+	assert_int_equal(proto_save_memory(m, again->arena, &data, &n, &e), LINNET_OK);
+	assert_int_equal(proto_load_memory(again, data, n, &e), LINNET_OK);
+	assert_int_equal(graph_import(again, &e), LINNET_OK);
+	model_free(m);
+	return again;
+}
+
+/* Gates that leave everything are no gates. */
+static void open_gates_are_none(void **state)
+{
+	static const char *const none_set[] = { NULL }, *const gate[] = { "gate_b", NULL };
+	static const struct {
+		const char *gated, *plain;
+		double bias;
+	} pairs[] = { { "gla", "identity", 1000 }, { "gated-delta", "delta", -1000 }, { "kda", "delta", 1000 } };
+	struct arena *a = arena_new();
+	struct sources x = sources_of(a, 130);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+		for (enum target target = 0; target < TARGET_STEP; target++) {
+			struct linnet_model *g = with_params(pairs[i].gated, target, gate, &pairs[i].bias),
+			                    *p0 = with_params(pairs[i].plain, target, none_set, NULL);
+			struct tensor *one = output(g, x), *two = output(p0, x);
+
+			if (!(apart(one, two, 0, 130) < 2e-4))
+				fail_msg("%s, %s: %g apart", pairs[i].gated, target_names[target], apart(one, two, 0, 130));
+			tensor_release(one);
+			tensor_release(two);
+			model_free(g);
+			model_free(p0);
+		}
+	arena_free(a);
+}
+
+/* With beta 1 and orthonormal keys, the delta rule gives back what was stored, also what was stored last under one key. */
+static void delta_gives_back_values(void **state)
+{
+	static const char *const beta[] = { "beta_b", NULL };
+	struct arena *a = arena_new();
+	struct sources x = sources_of(a, 3 * WIDTH);
+
+	(void)state;
+	for (int64_t i = 0; i < x.cos.L * 2; i++) {
+		x.cos.x[i] = 1;
+		x.sin.x[i] = 0;
+	}
+	for (int64_t i = 0; i < BATCH * HEADS * 3 * WIDTH; i++) /* SiLU of 60 and 0 is 60 and 0; queries ask for all in another order */
+		for (int64_t c = 0; c < WIDTH; c++) {
+			int64_t t = i % (3 * WIDTH);
+
+			x.q.x[i * WIDTH + c] = c == (t + 1) % WIDTH ? 60 : 0;
+			if (i < BATCH * GROUPS * 3 * WIDTH)
+				x.k.x[i * WIDTH + c] = c == t % WIDTH ? 60 : 0;
+		}
+	for (enum target target = 0; target < TARGET_STEP; target++) {
+		struct linnet_model *m = with_params("delta", target, beta, &(double){ 60 });
+		struct tensor *y = output(m, x);
+
+		for (int64_t i = 0; i < y->n; i++) {
+			int64_t t = i / VALUE_WIDTH % y->d[2], h = i / VALUE_WIDTH / y->d[2] % HEADS, b = i / VALUE_WIDTH / y->d[2] / HEADS;
+			int64_t stored = t - WIDTH + 1; /* the last token whose key the query of token t is */
+
+			if (stored >= 0 && fabs(tensor_get(y, i) - at(x.v, b, h / (HEADS / GROUPS), stored)[i % VALUE_WIDTH]) > 1e-6)
+				fail_msg("%s, token %d: %g", target_names[target], (int)t, tensor_get(y, i));
+		}
+		tensor_release(y);
+		model_free(m);
+	}
+	arena_free(a);
+}
+
+/* ---- Running out of memory ---- */
+
+static enum linnet_code convert_bytes(struct linnet_model **m, const void *bytes, size_t n, const struct convert_opt *opt, struct linnet_error *e)
+{
+	struct convert_report r;
+
+	*m = model_new(NULL, e);
+	if (!*m)
+		return LINNET_EMEM;
+	TRY(proto_load_memory(*m, bytes, n, e));
+	TRY(graph_import(*m, e));
+	return convert_model(*m, opt, &r, e);
+}
+
+static void memory_may_run_out(void **state)
+{
+	static const struct convert_opt opts[] = { { 0 }, { .sinks = 2, .window = 4 } };
+	static const char *const names[] = { "gated-delta", "kda", "gsa", "liger-gsa", "lolcats", "supra", "elu" };
+	struct linnet_model *source = parsed();
+	struct linnet_error e = { 0 };
+	void *bytes;
+	size_t size;
+
+	(void)state;
+	assert_int_equal(proto_save_memory(source, source->arena, &bytes, &size, &e), LINNET_OK);
+	for (size_t i = 0; i < 2 * sizeof names / sizeof *names; i++)
+		for (enum target t = 0; t < NTARGET; t++) {
+			struct convert_opt opt = opts[i % 2];
+			bool done = false;
+
+			opt.mechanism = mechanism_find(names[i / 2]);
+			opt.target = t;
+			for (uint64_t n = 1; !done; n += 1 + n / 16) {
+				struct linnet_model *m;
+				enum linnet_code code;
+
+				memset(&e, 0, sizeof e);
+				mem_fail_at(n);
+				code = convert_bytes(&m, bytes, size, &opt, &e);
+				done = mem_requests() < n;
+				mem_fail_at(0);
+				if (code != (done ? LINNET_OK : LINNET_EMEM))
+					fail_msg("%s, %s, request %d failed: code %d, %s", names[i / 2], target_names[t], (int)n, (int)code, e.message);
+				model_free(m);
+			}
+		}
+	model_free(source);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(targets_compute_the_formula),
+		cmocka_unit_test(outputs_depend_on_no_later_token),
+		cmocka_unit_test(open_gates_are_none),
+		cmocka_unit_test(delta_gives_back_values),
+		cmocka_unit_test(memory_may_run_out),
 	};
 
 	return cmocka_run_group_tests_name("gates", tests, NULL, NULL);
