@@ -2,13 +2,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/blocks.h"
 #include "cli/model.h"
 #include "graph/pass.h"
 #include "graph/recognise.h"
 #include "graph/text.h"
 
 struct show_opt {
-	bool attention, text, types, passes, full, plain;
+	bool attention, blocks, text, types, passes, full, plain;
+	const char *svg, *html;
 };
 
 /* ---- As text ---- */
@@ -142,7 +144,7 @@ static void show_summary(const struct linnet_model *m, const char *path, struct 
 
 /* ---- Attention ---- */
 
-static json_t *attention_json(const struct attention_group *f)
+json_t *attention_json(const struct attention_group *f)
 {
 	json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:b, s:s, s:f, s:o, s:b, s:b, s:b, s:i}", "kind", f->kind, "heads", (json_int_t)f->heads,
 	                      "kv_heads", (json_int_t)f->kv_heads, "head_dim", (json_int_t)f->head_dim, "causal", f->causal, "mask", f->mask,
@@ -162,20 +164,23 @@ static json_t *attention_json(const struct attention_group *f)
 	return j;
 }
 
+json_t *glu_json(const struct glu_group *f)
+{
+	json_t *j = json_pack("{s:s, s:i, s:b}", "variant", f->variant, "count", f->count, "fused_weight", f->fused_weight);
+
+	if (f->alpha != 1)
+		json_object_set_new(j, "alpha", json_real(f->alpha));
+	return j;
+}
+
 static void recognised_json(const struct recognised *r)
 {
 	json_t *attention = json_array(), *glu = json_array(), *norms = json_object();
 
 	for (int i = 0; i < r->nattention; i++)
 		json_array_append_new(attention, attention_json(&r->attention[i]));
-	for (int i = 0; i < r->nglu; i++) {
-		json_t *j = json_pack("{s:s, s:i, s:b}", "variant", r->glu[i].variant, "count", r->glu[i].count, "fused_weight",
-		                      r->glu[i].fused_weight);
-
-		if (r->glu[i].alpha != 1)
-			json_object_set_new(j, "alpha", json_real(r->glu[i].alpha));
-		json_array_append_new(glu, j);
-	}
+	for (int i = 0; i < r->nglu; i++)
+		json_array_append_new(glu, glu_json(&r->glu[i]));
 	for (int i = 0; i < NORM_KINDS; i++)
 		if (r->norm[i])
 			json_object_set_new(norms, norm_names[i], json_integer(r->norm[i]));
@@ -257,12 +262,27 @@ static void show_unknown(const struct graph *g, int *count)
 				show_unknown(g->node[id].attr[i].g, count);
 }
 
+/* ---- Blocks ---- */
+
+static enum linnet_code show_blocks(const struct graph *g, const char *path, const struct show_opt *o, struct arena *a, struct linnet_error *e)
+{
+	struct block *top;
+
+	TRY(graph_blocks(g, true, a, &top, e));
+	if (o->svg)
+		TRY(blocks_draw(top, path, o->svg, false, a, e));
+	if (o->html)
+		TRY(blocks_draw(top, path, o->html, true, a, e));
+	return o->blocks ? blocks_show(top, a, e) : LINNET_OK;
+}
+
 static int show_run(void *opt, int argc, char **argv)
 {
 	const struct show_opt *o = opt;
 	struct linnet_error e = { 0 };
 	struct linnet_model *m;
 	struct arena *a;
+	bool blocks = o->blocks || o->svg || o->html;
 	int status, unknown = 0;
 
 	(void)argc;
@@ -272,10 +292,12 @@ static int show_run(void *opt, int argc, char **argv)
 	a = arena_new();
 	if (!a)
 		fail_mem(&e);
-	else if (o->attention || o->passes)
+	else if (o->attention || o->passes || blocks)
 		pass_run_all(m->graph, NULL, &e);
 	if (!e.code && o->attention && !o->text)
 		show_recognised(m->graph, a, &status, &e);
+	if (!e.code && blocks)
+		show_blocks(m->graph, argv[0], o, a, &e);
 	if (!e.code && o->passes && o->text)
 		graph_export(m, OPSET_NEWEST, &e);
 	if (e.code) {
@@ -283,7 +305,7 @@ static int show_run(void *opt, int argc, char **argv)
 		status = report_error(&e);
 	} else if (o->text) {
 		status = show_text(m, o);
-	} else if (o->attention) {
+	} else if (o->attention || blocks) {
 		; /* shown already */
 	} else if (o->types) {
 		show_unknown(m->graph, &unknown);
@@ -304,9 +326,12 @@ const struct command show_command = {
 	.summary = "Show what is in a model",
 	.operands = "MODEL",
 	.details = "Without options: a summary and a table of nodes in current operators, with the inferred types of their inputs and outputs.",
-	.examples = "linnet show model.onnx\nlinnet show --attention model.onnx\nlinnet show --text model.onnx",
+	.examples = "linnet show model.onnx\nlinnet show --attention model.onnx\nlinnet show --blocks --svg blocks.svg model.onnx\nlinnet show --text model.onnx",
 	.opt = (const struct opt[]){
 		{ "attention", 'a', OPT_FLAG, OPT(struct show_opt, attention), NULL, "recognise attention, gated linear units and norms and list them", NULL },
+		{ "blocks", 'b', OPT_FLAG, OPT(struct show_opt, blocks), NULL, "the structure of the network: parts, layers, blocks", NULL },
+		{ "svg", 0, OPT_STRING, OPT(struct show_opt, svg), "FILE", "draw the structure", NULL },
+		{ "html", 0, OPT_STRING, OPT(struct show_opt, html), "FILE", "the drawing as a page", NULL },
 		{ "text", 't', OPT_FLAG, OPT(struct show_opt, text), NULL, "the model in ONNX's textual syntax", NULL },
 		{ "full", 0, OPT_FLAG, OPT(struct show_opt, full), NULL, "with --text: weights in full", NULL },
 		{ "plain", 0, OPT_FLAG, OPT(struct show_opt, plain), NULL, "with --text: only what the onnx package reads", NULL },

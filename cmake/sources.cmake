@@ -127,6 +127,7 @@ layer(graph
 	graph/mask.c
 	graph/recognise.c
 	graph/why.c
+	graph/blocks.c
 	graph/template.c
 	graph/model.c
 	graph/file.c
@@ -193,6 +194,8 @@ add_executable(linnet_cli
 	cli/check.c
 	cli/show.c
 	cli/why.c
+	cli/blocks.c
+	cli/draw.c
 	cli/convert.c
 	cli/grad.c
 	cli/inputs.c

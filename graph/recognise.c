@@ -65,7 +65,6 @@ static bool seen(const struct origin *o, value_id v)
 static const char *const projections[] = { "MatMul", "Gemm", "Conv", "MatMulNBits", "FusedMatMul", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv",
 	                                   "Linear", "FusedConv", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QGemm", "FusedGemm", "GemmFloat8", "Attention", NULL };
 
-/* A value computed from constants only, as weights that are dequantised or cast where they are used. */
 static bool is_weight(const struct graph *g, value_id v, int depth)
 {
 	const struct node *n = value_node(g, v);
@@ -78,6 +77,11 @@ static bool is_weight(const struct graph *g, value_id v, int depth)
 		if (!is_weight(g, n->in[i], depth - 1))
 			return false;
 	return true;
+}
+
+bool value_is_weight(const struct graph *g, value_id v)
+{
+	return is_weight(g, v, 6);
 }
 
 bool is_projection(const struct graph *g, const struct node *n)
@@ -823,7 +827,7 @@ static bool one_projection(const struct graph *g, value_id gate, value_id value,
 	return true;
 }
 
-static bool describe_glu(const struct graph *g, const struct node *n, struct arena *a, struct glu_group *f)
+bool node_glu(const struct graph *g, const struct node *n, struct arena *a, struct glu_group *f)
 {
 	static const char *const words[][2] = { { "sigmoid", "glu" }, { "gelu", "geglu_erf" }, { "gelu_tanh", "geglu_tanh" }, { "swish", "swiglu" },
 		                                { "relu", "reglu" }, { "identity", "bilinear" }, { NULL, NULL } };
@@ -842,7 +846,7 @@ static bool describe_glu(const struct graph *g, const struct node *n, struct are
 	return n->nin < 2 || !n->in[1] || one_projection(g, n->in[0], n->in[1], a, &f->fused_weight);
 }
 
-static bool is_glu(const struct node *n)
+bool node_is_glu(const struct node *n)
 {
 	return node_is(n, "SwiGLU") || is_ms(n, "BiasSplitGelu") || (n->op->domain && !strcmp(n->op->domain, "linnet") && !strcmp(n->op->name, "GLU"));
 }
@@ -857,7 +861,7 @@ static bool is_attention(const struct node *n)
 	return node_is(n, "Attention") || (n->op->domain && !strcmp(n->op->domain, "com.microsoft") && op_among(n, names));
 }
 
-static int norm_of(const struct graph *g, const struct node *n)
+int node_norm(const struct graph *g, const struct node *n)
 {
 	static const struct {
 		const char *name;
@@ -879,13 +883,13 @@ enum part_kind part_kind(const struct graph *g, const struct node *n)
 {
 	if (is_attention(n))
 		return PART_ATTENTION;
-	if (is_glu(n))
+	if (node_is_glu(n))
 		return PART_GLU;
 	if (!strcmp(n->op->name, "LinearAttention") || !strcmp(n->op->name, "CausalConvWithState"))
 		return PART_RECURRENCE;
 	if (!strcmp(n->op->name, "RotaryEmbedding"))
 		return PART_POSITION;
-	return norm_of(g, n) >= 0 ? PART_NORM : PART_NONE;
+	return node_norm(g, n) >= 0 ? PART_NORM : PART_NONE;
 }
 
 static bool same_words(const char *a, const char *b)
@@ -893,7 +897,7 @@ static bool same_words(const char *a, const char *b)
 	return !strcmp(a, b);
 }
 
-static bool attention_alike(const struct attention_group *a, const struct attention_group *b)
+bool attention_alike(const struct attention_group *a, const struct attention_group *b)
 {
 	return same_words(a->kind, b->kind) && a->heads == b->heads && a->kv_heads == b->kv_heads && a->head_dim == b->head_dim &&
 	       a->value_dim == b->value_dim && a->causal == b->causal && same_words(a->mask, b->mask) && a->padding == b->padding &&
@@ -939,6 +943,13 @@ static enum linnet_code add_glu(struct recognised *r, struct arena *a, const str
 	return LINNET_OK;
 }
 
+enum linnet_code node_attention(const struct view *w, const struct node *n, struct arena *a, bool *found, struct attention_group *f,
+                                struct linnet_error *e)
+{
+	*found = is_attention(n);
+	return *found ? describe(w->g, n, a, f, e) : collect_kept(w, n, a, found, f, e);
+}
+
 static enum linnet_code collect(const struct graph *g, struct arena *a, struct recognised *out, struct linnet_error *e)
 {
 	struct view w = { .g = g, .scratch = a };
@@ -946,6 +957,8 @@ static enum linnet_code collect(const struct graph *g, struct arena *a, struct r
 	TRY(graph_uses(g, a, &w.uses, e));
 	for (node_id id = 1; id < g->nnode; id++) {
 		const struct node *n = &g->node[id];
+		struct attention_group f;
+		bool found;
 		int norm;
 
 		if (n->dead)
@@ -953,28 +966,18 @@ static enum linnet_code collect(const struct graph *g, struct arena *a, struct r
 		for (uint32_t i = 0; i < n->nattr; i++)
 			if (n->attr[i].kind == ATTR_GRAPH)
 				TRY(collect(n->attr[i].g, a, out, e));
-		norm = norm_of(g, n);
+		norm = node_norm(g, n);
 		if (norm >= 0)
 			out->norm[norm]++;
-		if (is_attention(n)) {
-			struct attention_group f;
-
-			TRY(describe(g, n, a, &f, e));
+		TRY(node_attention(&w, n, a, &found, &f, e));
+		if (found)
 			TRY(add_attention(out, a, &f, e));
-		} else {
-			struct attention_group f;
-			bool found;
+		if (node_is_glu(n)) {
+			struct glu_group unit;
 
-			TRY(collect_kept(&w, n, a, &found, &f, e));
-			if (found)
-				TRY(add_attention(out, a, &f, e));
-		}
-		if (is_glu(n)) {
-			struct glu_group f;
-
-			if (!describe_glu(g, n, a, &f))
+			if (!node_glu(g, n, a, &unit))
 				return fail_mem(e);
-			TRY(add_glu(out, a, &f, e));
+			TRY(add_glu(out, a, &unit, e));
 		}
 	}
 	return LINNET_OK;

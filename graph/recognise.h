@@ -59,4 +59,19 @@ enum linnet_code attention_kept(const struct view *w, const struct node *n, stru
 value_id product_before(const struct view *w, value_id x);
 bool product_behind(const struct view *w, value_id p);
 
+/* An attention, or the softmax of one that stays as it is: *found, and what it is. The group's count is 1. */
+enum linnet_code node_attention(const struct view *w, const struct node *n, struct arena *a, bool *found, struct attention_group *f,
+                                struct linnet_error *e);
+bool attention_alike(const struct attention_group *a, const struct attention_group *b);
+
+bool node_is_glu(const struct node *n);
+/* false: without memory. */
+bool node_glu(const struct graph *g, const struct node *n, struct arena *a, struct glu_group *f);
+
+/* enum norm_kind; -1: none */
+int node_norm(const struct graph *g, const struct node *n);
+
+/* A value computed from constants only, as weights that are dequantised or cast where they are used. */
+bool value_is_weight(const struct graph *g, value_id v);
+
 #endif
