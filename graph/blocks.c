@@ -47,6 +47,7 @@ struct maker {
 	const struct glu_group **glu;
 	int *owner;               /* of nodes, drafts from 1; 0 */
 	bool *main;               /* nodes on a way from a block's input to its output */
+	bool *scores;             /* nodes that make scores and masks of attentions, or lengths alone: no sum of theirs is a block's */
 	uint32_t *seen, *down;    /* stamps */
 	uint32_t stamp;
 	node_id *stack, *list;
@@ -181,6 +182,73 @@ static enum linnet_code classify(struct maker *m)
 		}
 	}
 	return LINNET_OK;
+}
+
+/* Whether n is a softmax that stands for an attention that stays as it is. */
+static bool is_kept(const struct maker *m, node_id id)
+{
+	const struct node *n = &m->g->node[id];
+
+	return m->attention[id] && (node_is(n, "Softmax") || node_is(n, "Div") || is_op(n, "com.microsoft", "QLinearSoftmax"));
+}
+
+/* A product with a constant for each head: beside a softmax, a memory of keys or values. */
+static bool is_memory(const struct maker *m, node_id id)
+{
+	const struct node *n = &m->g->node[id];
+
+	return node_is(n, "MatMul") && m->step[id] == STEP_PROJECTION && m->g->value[n->in[1]].type.shape.rank > 2;
+}
+
+/* From masks and scores back to what computes with weights; and what only lengths are read of. */
+static void mark_scores(struct maker *m)
+{
+	uint32_t top = 0;
+
+	for (uint32_t i = m->n; i-- > 0;) {
+		node_id id = m->order[i];
+		const struct node *n = &m->g->node[id];
+		bool data = false;
+
+		for (uint32_t k = 0; k < n->nout && !data; k++)
+			for (uint32_t u = n->out[k] ? m->w.uses.first[n->out[k]] : 0; n->out[k] && u < m->w.uses.first[n->out[k] + 1] && !data; u++) {
+				node_id user = m->w.uses.use[u].node;
+
+				data = !user || (!m->scores[user] && !(m->g->node[user].op->flags & OP_SHAPE_ONLY));
+			}
+		m->scores[id] = !data;
+	}
+	for (uint32_t i = 0; i < m->n; i++) {
+		node_id id = m->order[i];
+		const struct node *n = &m->g->node[id];
+
+		for (uint32_t k = is_kept(m, id) ? 0 : 3; m->attention[id] && k < n->nin; k++) {
+			const struct op_io *io = op_in(n->op, (int)k);
+			node_id p = n->in[k] ? m->g->value[n->in[k]].producer : 0;
+
+			if (p && m->g->value[n->in[k]].kind == VALUE_NODE && !m->scores[p] && (is_kept(m, id) || (io && (strstr(io->name, "mask") || strstr(io->name, "bias"))))) {
+				m->scores[p] = true;
+				m->stack[top++] = p;
+			}
+		}
+	}
+	while (top) {
+		node_id id = m->stack[--top];
+		const struct node *n = &m->g->node[id];
+
+		if (is_memory(m, id))
+			m->step[id] = STEP_NONE;
+		if (is_core((enum step)m->step[id]) || m->step[id] == STEP_NORM || n->op->flags & OP_SHAPE_ONLY)
+			continue;
+		for (uint32_t i = 0; i < n->nin; i++) {
+			node_id p = n->in[i] && m->g->value[n->in[i]].kind == VALUE_NODE ? m->g->value[n->in[i]].producer : 0;
+
+			if (p && !m->scores[p]) {
+				m->scores[p] = true;
+				m->stack[top++] = p;
+			}
+		}
+	}
 }
 
 /* ---- Walking ---- */
@@ -342,7 +410,7 @@ static enum linnet_code find_sum(struct maker *m, node_id id)
 	int nterm, at = 0;
 	uint32_t count = 0;
 
-	if (!is_sum(n) || !n->nout || !is_real(m->g, n->out[0]) || m->g->value[n->out[0]].type.shape.rank < 2)
+	if (!is_sum(n) || m->scores[id] || !n->nout || !is_real(m->g, n->out[0]) || m->g->value[n->out[0]].type.shape.rank < 2)
 		return LINNET_OK;
 	nterm = terms_of(m, n, term);
 	for (int i = 0; i < nterm; i++)
@@ -397,7 +465,7 @@ static node_id unit_end(struct maker *m, node_id id)
 	const struct node *n = &m->g->node[id];
 	value_id v = n->nout ? n->out[0] : 0;
 
-	if (m->step[id] != STEP_ATTENTION || !(node_is(n, "Softmax") || node_is(n, "Div") || is_op(n, "com.microsoft", "QLinearSoftmax")))
+	if (!is_kept(m, id))
 		return id;
 	for (int steps = 0; steps < MAX_BEHIND && v; steps++) {
 		value_id next = 0;
@@ -408,7 +476,9 @@ static node_id unit_end(struct maker *m, node_id id)
 
 			if (!u)
 				continue;
-			if (!is_projection(m->g, &m->g->node[u]) && among(name, (const char *const[]){ "MatMul", "FusedMatMul", "QLinearMatMul", NULL }))
+			if (is_memory(m, u))
+				m->step[u] = STEP_NONE;
+			if (m->step[u] != STEP_PROJECTION && among(name, (const char *const[]){ "MatMul", "FusedMatMul", "QLinearMatMul", NULL }))
 				return u;
 			next = next || m->g->node[u].nout == 0 || (m->g->node[u].op->flags & OP_SHAPE_ONLY) ? next : m->g->node[u].out[0];
 		}
@@ -425,6 +495,10 @@ static uint32_t unit_nodes(struct maker *m, node_id id, node_id end, int *other)
 	m->stamp++;
 	m->stack[top++] = end;
 	m->seen[end] = m->stamp;
+	if (m->seen[id] != m->stamp) {
+		m->seen[id] = m->stamp;
+		m->stack[top++] = id;
+	}
 	while (top) {
 		node_id at = m->stack[--top];
 		const struct node *n = &m->g->node[at];
@@ -449,10 +523,29 @@ static uint32_t unit_nodes(struct maker *m, node_id id, node_id end, int *other)
 	return count;
 }
 
+/* The node that alone uses v's data; 0. */
+static node_id only_user(const struct maker *m, value_id v)
+{
+	node_id found = 0;
+
+	for (uint32_t i = v ? m->w.uses.first[v] : 0; v && i < m->w.uses.first[v + 1]; i++) {
+		node_id user = m->w.uses.use[i].node;
+
+		if (user && m->g->node[user].op->flags & OP_SHAPE_ONLY)
+			continue;
+		if (!user || found)
+			return 0;
+		found = user;
+	}
+	return found;
+}
+
 /* An attention or gated unit outside of sums, with the projections around it. */
 static enum linnet_code find_unit(struct maker *m, node_id id)
 {
 	node_id end = unit_end(m, id), last = end;
+	node_id user;
+	bool done = false; /* behind the projection behind it */
 	int at = 0;
 	uint32_t count = unit_nodes(m, id, end, &at);
 	value_id v;
@@ -466,32 +559,33 @@ static enum linnet_code find_unit(struct maker *m, node_id id)
 		m->main[m->list[i]] = true;
 	}
 	v = m->g->node[end].out[0];
-	while (v && value_uses(&m->w, v) == 1) {
-		const struct use *u = &m->w.uses.use[m->w.uses.first[v]];
-		const struct node *n = &m->g->node[u->node];
+	while ((user = only_user(m, v)) != 0) {
+		const struct node *n = &m->g->node[user];
+		bool weighted = is_sum(n) && (value_is_weight(m->g, n->in[0]) || value_is_weight(m->g, n->in[1]));
 
-		if (!u->node || (n->op->flags & OP_SHAPE_ONLY) || !n->nout || m->step[u->node] == STEP_NORM)
+		if (!n->nout || m->step[user] == STEP_NORM)
 			break;
-		if (m->owner[u->node]) {
-			struct draft *d = &m->draft[m->owner[u->node]];
+		if (done && !weighted && through(m, n->out[0]) == n->out[0])
+			break;
+		if (m->owner[user]) {
+			struct draft *d = &m->draft[m->owner[user]];
 
-			if (m->owner[u->node] == at || !d->unit || m->step[d->unit] != m->step[id])
+			if (m->owner[user] == at || !d->unit || m->step[d->unit] != m->step[id])
 				break;
 			/* heads joined by what is another block's: one block */
 			for (uint32_t i = 0; i < m->n; i++)
 				if (m->owner[m->order[i]] == at)
-					m->owner[m->order[i]] = m->owner[u->node];
+					m->owner[m->order[i]] = m->owner[user];
 			m->draft[at].kind = BLOCK_KINDS; /* gone */
 			return LINNET_OK;
 		}
-		if (m->step[u->node] == STEP_ATTENTION || m->step[u->node] == STEP_GLU || (is_sum(n) && !is_projection(m->g, n) && !value_is_weight(m->g, n->in[0]) && !value_is_weight(m->g, n->in[1])))
+		if (m->step[user] == STEP_ATTENTION || m->step[user] == STEP_GLU || (is_sum(n) && !weighted))
 			break;
-		m->owner[u->node] = at;
-		m->main[u->node] = true;
-		last = u->node;
+		m->owner[user] = at;
+		m->main[user] = true;
+		last = user;
 		v = n->out[0];
-		if (is_core((enum step)m->step[u->node]))
-			break;
+		done = done || is_core((enum step)m->step[user]);
 	}
 	if (!m->draft[at].unit || m->place[last] > m->draft[at].place) {
 		m->draft[at].out = m->g->node[last].out[0];
@@ -528,10 +622,12 @@ static bool turns_rows(const struct graph *g, const struct node *n)
 	return node_is(n, "Transpose") && rank >= 2 && (perm->n == 0 || perm->ints[perm->n - 1] != rank - 1);
 }
 
-static enum block_kind kind_of(const struct maker *m, int at)
+static enum block_kind kind_of(struct maker *m, int at)
 {
 	const struct draft *d = &m->draft[at];
-	int self = 0, cross = 0, glu = 0, conv = 0, projection = 0, recurrent = 0, active = 0, experts = 0, nested = 0;
+	int self = 0, cross = 0, glu = 0, conv = 0, conv_behind = 0, projection = 0, recurrent = 0, active = 0, experts = 0, nested = 0;
+	bool routed = false, beside = false;
+	node_id last_glu = 0;
 	bool turned = false, conv_first = false;
 
 	for (int i = 1; i <= m->ndraft; i++)
@@ -549,9 +645,14 @@ static enum block_kind kind_of(const struct maker *m, int at)
 			else
 				self++;
 			break;
-		case STEP_GLU: glu++; break;
+		case STEP_GLU:
+			beside = beside || (glu && !between(m, m->g->node[last_glu].out[0], id));
+			last_glu = id;
+			glu++;
+			break;
 		case STEP_CONV:
 			conv++;
+			conv_behind += glu > 0;
 			conv_first = conv_first || !projection;
 			break;
 		case STEP_PROJECTION:
@@ -564,7 +665,9 @@ static enum block_kind kind_of(const struct maker *m, int at)
 			if (self + cross == 0 || strcmp(n->op->name, "Sigmoid") != 0)
 				active++;
 			break;
-		default: turned = turned || (!projection && turns_rows(m->g, n));
+		default:
+			routed = routed || node_is(n, "TopK");
+			turned = turned || (!projection && turns_rows(m->g, n));
 		}
 	}
 	if (nested)
@@ -573,12 +676,12 @@ static enum block_kind kind_of(const struct maker *m, int at)
 		return d->terms > 2 && (glu || active) ? BLOCK_PARALLEL : self ? BLOCK_ATTENTION : BLOCK_CROSS;
 	if (recurrent)
 		return BLOCK_RECURRENCE;
-	if (experts || glu > 1)
+	if (experts || beside || (glu && routed))
 		return BLOCK_EXPERTS;
-	if (conv && (conv_first || projection < 2))
-		return conv_first && glu && conv < 3 && !projection ? BLOCK_GLU : BLOCK_CONV;
 	if (glu)
-		return BLOCK_GLU;
+		return conv_behind > 1 ? BLOCK_CONV : BLOCK_GLU;
+	if (conv && (conv_first || projection < 2))
+		return BLOCK_CONV;
 	if (projection > 1 && active)
 		return turned ? BLOCK_MIXER : BLOCK_MLP;
 	return BLOCK_OTHER;
@@ -709,6 +812,10 @@ static enum linnet_code claim_between(struct maker *m, int at)
 	if (!d->prev) {
 		if (d->parent) {
 			m->owner[to] = d->parent;
+			return LINNET_OK;
+		}
+		if (!producer(m->g, through(m, d->in))) {
+			m->owner[to] = at;
 			return LINNET_OK;
 		}
 		owner = draft_add(m, BLOCK_EMBEDDING);
@@ -847,6 +954,15 @@ static void sink(struct maker *m)
 	}
 }
 
+/* A block of the part but the last has its norm behind the sum. */
+static bool others_normed(const struct maker *m, int part)
+{
+	for (int i = 1; i <= m->nmemory; i++)
+		if (m->draft[i].part == part && i != m->part[part].last && m->draft[i].post_norm)
+			return true;
+	return false;
+}
+
 /* Behind the last blocks: norms, then the head. Outputs made of what is inside a block are of that block. */
 static enum linnet_code claim_ends(struct maker *m)
 {
@@ -866,7 +982,10 @@ static enum linnet_code claim_ends(struct maker *m)
 
 				if (!user || m->owner[user] || m->w.uses.use[u].index)
 					continue;
-				if (m->step[user] == STEP_NORM) {
+				if (m->step[user] == STEP_NORM && others_normed(m, p)) {
+					m->owner[user] = m->part[p].last;
+					m->draft[m->part[p].last].post_norm = true;
+				} else if (m->step[user] == STEP_NORM) {
 					int at = m->part[p].norm ? m->part[p].norm : draft_add(m, BLOCK_NORM);
 
 					if (!at)
@@ -1051,7 +1170,7 @@ static int64_t parameters_of(struct maker *m, const struct node *n)
 static struct block *block_of(struct maker *m, int at, uint8_t *use)
 {
 	const struct draft *d = &m->draft[at];
-	struct block *b = block_new(m, d->kind, "");
+	struct block *b = block_new(m, d->kind, d->kind == BLOCK_PART ? "network" : "");
 	bool attention = false, glu = false;
 	int projections = 0, seen = 0;
 
@@ -1168,7 +1287,18 @@ static struct block *full_block(struct maker *m, int at, uint8_t *use, int depth
 {
 	struct block *b = block_of(m, at, use);
 
-	return b && (m->draft[at].kind != BLOCK_NESTED || put_parts(m, b, at, use, depth + 1)) ? b : NULL;
+	if (!b || m->draft[at].kind != BLOCK_NESTED)
+		return b;
+	if (!put_parts(m, b, at, use, depth + 1))
+		return NULL;
+	for (int i = 1; i < b->nchild; i++) /* steps in front of layers and behind them */
+		for (int k = i; k && place_of(m, b->child[k]->out) < place_of(m, b->child[k - 1]->out); k--) {
+			struct block *t = b->child[k];
+
+			b->child[k] = b->child[k - 1];
+			b->child[k - 1] = t;
+		}
+	return b;
 }
 
 static bool put_layers(struct maker *m, struct block *to, int part, uint8_t *use, int depth)
@@ -1220,11 +1350,12 @@ static bool put_layers(struct maker *m, struct block *to, int part, uint8_t *use
 
 static bool put_parts(struct maker *m, struct block *to, int parent, uint8_t *use, int depth)
 {
-	for (int p = 1; p <= m->npart; p++) {
+	for (int i = 0; i < 2 * m->npart; i++) { /* those that feed others first */
+		int p = i % m->npart + 1;
 		struct part *q = &m->part[p];
 		struct block *b = to;
 
-		if (q->parent != parent)
+		if (q->parent != parent || q->feeds != (i < m->npart))
 			continue;
 		if (!parent) {
 			b = block_new(m, BLOCK_PART, part_role(q));
@@ -1363,6 +1494,7 @@ static enum linnet_code prepare(struct maker *m)
 	TRY_NEW(m->glu, m->a, nnode);
 	TRY_NEW(m->owner, m->a, nnode);
 	TRY_NEW(m->main, m->a, nnode);
+	TRY_NEW(m->scores, m->a, nnode);
 	TRY_NEW(m->seen, m->a, most);
 	TRY_NEW(m->down, m->a, most);
 	TRY_NEW(m->stack, m->a, nnode + 1);
@@ -1376,12 +1508,14 @@ static enum linnet_code prepare(struct maker *m)
 
 static enum linnet_code find_blocks(struct maker *m)
 {
+	static const char *const linear[] = { "LinearAttention", "CausalConvWithState", NULL };
+
 	for (uint32_t i = 0; i < m->n; i++)
 		TRY(find_sum(m, m->order[i]));
 	for (uint32_t i = 0; i < m->n; i++) {
 		node_id id = m->order[i];
 
-		if (!m->owner[id] && (m->step[id] == STEP_ATTENTION || m->step[id] == STEP_GLU))
+		if (!m->owner[id] && (m->step[id] == STEP_ATTENTION || m->step[id] == STEP_GLU || among(m->g->node[id].op->name, linear)))
 			TRY(find_unit(m, id));
 	}
 	TRY(sort_drafts(m));
@@ -1432,11 +1566,15 @@ static enum linnet_code blocks_of(const struct graph *g, bool fold, int depth, s
 
 	TRY(prepare(&m));
 	TRY(classify(&m));
+	mark_scores(&m);
 	TRY(find_blocks(&m));
 	TRY_NEW(use, a, g->nnode);
 	top = block_new(&m, BLOCK_MODEL, "");
 	if (!top || !put_parts(&m, top, 0, use, 0))
 		return fail_mem(e);
+	if (!m.npart) {
+		m.draft[m.head].kind = BLOCK_PART;
+	}
 	if ((m.draft[m.head].nown && !block_put(&m, top, block_of(&m, m.head, use))) ||
 	    (m.draft[m.shared].nown && !block_put(&m, top, block_of(&m, m.shared, use))))
 		return fail_mem(e);
