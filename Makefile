@@ -38,6 +38,7 @@ docs: all
 	build/release/linnet passes --markdown > docs/passes.md
 	build/release/linnet why --list --markdown > docs/why.md
 	build/release/linnet help --markdown > docs/cli.md
+	build/release/linnet show --svg docs/blocks.svg corpus/lm/softmax.onnx
 	build/release/linnet test --quiet --conformance build/release/corpus/nodes > docs/conformance.md
 
 format:
