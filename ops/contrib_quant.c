@@ -252,12 +252,12 @@ static enum linnet_code shape_qsoftmax(struct shape_call *c)
 	return shape_same(c);
 }
 
-/* Up to opset 12 the exponentials of all axes from `axis` on sum to 1, later those along that axis. */
+/* Up to opset 12 the exponentials of all axes from `axis` on sum to 1, later those along that axis. As onnxruntime computes it, 1 is a whole number of steps. */
 static enum linnet_code qsoftmax(struct kernel_call *c)
 {
 	int64_t axis = attr_get(c->op, c->attr, "axis")->i, n = 1, after = 1;
 	const struct tensor *x = c->in[0], *zero = c->in[4];
-	double scale = tensor_get(c->in[1], 0), step = tensor_get(c->in[3], 0);
+	double scale = tensor_get(c->in[1], 0), one = floorf(1.0f / (float)tensor_get(c->in[3], 0));
 
 	axis += axis < 0 ? x->rank : 0;
 	if (x->n == 0)
@@ -274,7 +274,7 @@ static enum linnet_code qsoftmax(struct kernel_call *c)
 			sum += exp((double)(tensor_get_int(x, base + k * after) - most) * scale);
 		for (int64_t k = 0; k < n; k++)
 			quant_put(c->out[0], base + k * after,
-			          exp((double)(tensor_get_int(x, base + k * after) - most) * scale) / sum / step,
+			          exp((double)(tensor_get_int(x, base + k * after) - most) * scale) / sum * one,
 			          zero ? tensor_get_int(zero, 0) : 0);
 	}
 	return LINNET_OK;
