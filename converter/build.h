@@ -112,6 +112,7 @@ value_id build_fade(struct build *b, const struct fade *f, int64_t width);
 
 enum linnet_code linear_build(struct build *b, value_id *y, struct linnet_error *e); /* feature maps */
 value_id linear_map(struct build *b, value_id x, char side, int64_t heads);          /* of x [B, heads, T, D], side 'q' or 'k'; F is known then */
+value_id build_hide(struct build *b, value_id x);                                    /* x [B, G, T, F], of masked keys 0 */
 value_id linear_ones(struct build *b, value_id v);                                   /* [v, 1] */
 value_id linear_divided(struct build *b, value_id o);                                /* o but for its last column, by that */
 

@@ -130,8 +130,10 @@ static const char *why_not(const struct view *w, const struct node *n, const str
 		return "it is not causal; it can be linear but not recurrent";
 	if (!causal && (fade_of(opt) || opt->mechanism->build))
 		return "it is not causal; what fades or is gated needs an order";
-	if (input(n, MASK) && (opt->mechanism->build || opt->mechanism->window || opt->window || opt->conv > 1 || opt->mechanism->conv > 1))
-		return "it has a mask; gates, windows and convolutions would take hidden tokens in";
+	if (input(n, MASK) && (opt->mechanism->window || opt->window || opt->conv > 1 || (!opt->conv && opt->mechanism->conv > 1)))
+		return "it has a mask; windows and convolutions would take hidden tokens in";
+	if (input(n, MASK) && (opt->mechanism->build || (fade_of(opt) && fade_of(opt)->gate)) && g->value[n->in[MASK]].type.dt != DT_BOOL)
+		return "its mask is added to the scores; gates skip hidden tokens where a boolean mask tells them";
 	if (!causal && (opt->mechanism->window || opt->window || opt->conv > 1 || opt->mechanism->conv > 1))
 		return "it is not causal; windows and short convolutions look back";
 	if (opt->norm && opt->mechanism->build)
@@ -146,7 +148,7 @@ static const char *why_not(const struct view *w, const struct node *n, const str
 
 		if (!key_only && !(m->known && m->by_key))
 			return m->known ? "its mask or bias is not a function of the key alone" : "its mask is not known until run time";
-		if (s->rank == 4 && s->d[1] != 1 && s->d[1] != k->d[1])
+		if (s->rank == 4 && s->d[1] != 1 && (s->d[1] != k->d[1] || opt->heads || opt->mechanism->per_query))
 			return "its mask differs between the query heads of one key head";
 		if (target == TARGET_STEP && !key_only)
 			return "its padding mask is over the whole sequence; a step model sees one token";
@@ -502,9 +504,8 @@ value_id linear_map(struct build *b, value_id x, char side, int64_t heads)
 	return y;
 }
 
-/* Key features times what the mask leaves of their weight: 0 or 1, or exp(bias). The mask says it per key. */
-static enum linnet_code mask_keys(struct patch *p, const struct node *n, enum dtype dt, const char *hint, value_id *fk,
-                                  struct linnet_error *e)
+/* The mask says it per key: 0 or 1, or exp(bias). */
+value_id build_hide(struct build *b, value_id x)
 {
 	static const char boolean[] = "(float[B,G,S,F] k, bool[a,b,c,d] m) => (float[B,G,S,F] o) {\n"
 	                              "  w = CastLike (m, k)\n"
@@ -518,15 +519,17 @@ static enum linnet_code mask_keys(struct patch *p, const struct node *n, enum dt
 	                               "  w = Exp (last)\n"
 	                               "  t = Transpose <perm = [0, 1, 3, 2]> (w)\n"
 	                               "  o = Mul (k, t) }";
-	const struct type *t = &p->g->value[n->in[MASK]].type;
-	value_id in[2] = { *fk, n->in[MASK] };
+	value_id m = input(b->n, MASK);
+	const struct type *t = &b->g->value[m].type;
 
+	if (!m || !x)
+		return x;
 	if (t->shape.rank < 4) {
 		int64_t axes[4] = { 0, 1, 2, 3 };
 
-		in[1] = patch_node(p, "Unsqueeze", hint, PATCH_IN(in[1], patch_ints(p, axes, 4 - t->shape.rank, "axes")), 1, NULL);
+		m = patch_node(b->p, "Unsqueeze", b->hint, PATCH_IN(m, patch_ints(b->p, axes, 4 - t->shape.rank, "axes")), 1, NULL);
 	}
-	return template_apply(p, t->dt == DT_BOOL ? boolean : additive, in, fk, dt, hint, e);
+	return build_value(b, t->dt == DT_BOOL ? boolean : additive, BUILD_IN(x, m));
 }
 
 /* The normaliser's column. */
@@ -580,8 +583,7 @@ enum linnet_code linear_build(struct build *b, value_id *y, struct linnet_error 
 	in[0] = linear_map(b, b->q, 'q', b->H);
 	in[1] = linear_map(b, b->k, 'k', b->G);
 	z.F = b->features;
-	if (input(b->n, MASK))
-		TRY(mask_keys(b->p, b->n, b->dt, b->hint, &in[1], e));
+	in[1] = build_hide(b, in[1]);
 	if (ones)
 		in[2] = linear_ones(b, b->v);
 	if (fade && fade->gate)

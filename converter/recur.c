@@ -350,7 +350,11 @@ static value_id by_chunk(struct build *b, const struct recurrence *r)
 
 value_id build_recurrence(struct build *b, const struct recurrence *r, const char *name)
 {
+	struct recurrence seen = *r; /* a hidden token puts nothing and lets nothing fade */
+
+	seen.k = b->m->build ? build_hide(b, r->k) : r->k; /* features of maps were hidden already */
+	seen.g = build_hide(b, r->g);
 	if ((b->target == TARGET_ONNX || b->target == TARGET_ORT) && !r->by_value)
-		return by_operator(b, r);
-	return build_steps(b) ? by_token(b, r, name) : by_chunk(b, r);
+		return by_operator(b, &seen);
+	return build_steps(b) ? by_token(b, &seen, name) : by_chunk(b, &seen);
 }

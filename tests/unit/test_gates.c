@@ -60,13 +60,16 @@ static struct tensor *tokens(struct arena *a, struct seq s, int64_t from, int64_
 
 /* ---- Models: rotated queries and keys ---- */
 
-static const char text[] = "<ir_version: 10, opset_import: [\"\": 24]>\n"
-                           "g (float[B,4,T,4] q, float[B,2,T,4] k, float[B,2,T,3] v, float[1,T,2] c, float[1,T,2] s) => (float[B,4,T,3] y) {\n"
-                           "  n = Shape <start = 0, end = 1> (q)  rest = Constant <value_ints = [-1, 2]> ()\n"
-                           "  t = Shape <start = 2, end = 3> (q)  two = Constant <value_ints = [2]> ()\n"
-                           "  shape = Concat <axis = 0> (n, t, two)  cb = Expand (c, shape)  sb = Expand (s, shape)\n"
-                           "  qr = RotaryEmbedding (q, cb, sb)  kr = RotaryEmbedding (k, cb, sb)\n"
-                           "  y = Attention <is_causal = 1, scale = 0.5> (qr, kr, v) }";
+#define MODEL(input, arg)                                                                          \
+	"<ir_version: 10, opset_import: [\"\": 24]>\n"                                                \
+	"g (float[B,4,T,4] q, float[B,2,T,4] k, float[B,2,T,3] v, float[1,T,2] c, float[1,T,2] s" input ") => (float[B,4,T,3] y) {\n" \
+	"  n = Shape <start = 0, end = 1> (q)  rest = Constant <value_ints = [-1, 2]> ()\n"           \
+	"  t = Shape <start = 2, end = 3> (q)  two = Constant <value_ints = [2]> ()\n"                \
+	"  shape = Concat <axis = 0> (n, t, two)  cb = Expand (c, shape)  sb = Expand (s, shape)\n"   \
+	"  qr = RotaryEmbedding (q, cb, sb)  kr = RotaryEmbedding (k, cb, sb)\n"                      \
+	"  y = Attention <is_causal = 1, scale = 0.5> (qr, kr, v" arg ") }"
+
+static const char plain_text[] = MODEL("", ""), masked_text[] = MODEL(", bool[B,1,1,T] m", ", m");
 
 /* A parameter of the converted model, by its name without the layer; NULL when there is none. */
 static struct tensor *param(const struct linnet_model *m, const char *name)
@@ -96,7 +99,7 @@ static void draw_params(const struct linnet_model *m)
 	}
 }
 
-static struct linnet_model *parsed(void)
+static struct linnet_model *parsed(const char *text)
 {
 	struct linnet_error e = { 0 };
 	struct linnet_model *m = model_new(NULL, &e);
@@ -108,9 +111,9 @@ static struct linnet_model *parsed(void)
 }
 
 /* Written and read again. *before: the converted model, with its parameters. */
-static struct linnet_model *converted(const struct convert_opt *opt, struct linnet_model **before, struct convert_report *r)
+static struct linnet_model *converted(const char *text, const struct convert_opt *opt, struct linnet_model **before, struct convert_report *r)
 {
-	struct linnet_model *m = parsed(), *again;
+	struct linnet_model *m = parsed(text), *again;
 	struct linnet_error e = { 0 };
 	char line[800];
 	void *data = NULL;
@@ -130,6 +133,8 @@ static struct linnet_model *converted(const struct convert_opt *opt, struct linn
 
 /* ---- The formulas ---- */
 
+static bool hidden(int64_t b, int64_t t) { return t && (b + t) % 3 == 0; }
+
 struct formula {
 	struct arena *a;
 	const struct linnet_model *m; /* has the parameters */
@@ -137,6 +142,7 @@ struct formula {
 	struct seq q, k, v;           /* what the mechanism works on */
 	struct seq plain_k;
 	struct seq y;
+	bool masked;                  /* every third token is hidden, but not the first */
 	double *slack;                /* of each row of y: how far rounding may lead, relative to its values */
 };
 
@@ -287,7 +293,7 @@ static struct seq recurrence(const struct formula *f, struct seq q, struct seq k
 		for (int64_t t = 0; t < q.L; t++) {
 			const double *kt = at(k, b, kh, t), *vt = at(v, b, kh, t), *qt = at(q, b, h, t), *gt = g.width ? at(g, b, kh, t) : NULL;
 
-			for (int64_t i = 0; gt && i < F * E; i++) {
+			for (int64_t i = 0; gt && !(f->masked && hidden(b, t)) && i < F * E; i++) {
 				double left = exp(gt[by_value ? i % E : i / E % g.width]);
 
 				S[i] *= left;
@@ -299,7 +305,7 @@ static struct seq recurrence(const struct formula *f, struct seq q, struct seq k
 				for (int64_t d = 0; beta.width && d < F; d++)
 					put -= kt[d] * S[d * E + c];
 				put *= beta.width ? *at(beta, b, kh, t) : 1;
-				for (int64_t d = 0; d < F; d++) {
+				for (int64_t d = 0; !(f->masked && hidden(b, t)) && d < F; d++) {
 					S[d * E + c] += kt[d] * put;
 					A[d * E + c] += fabs(kt[d]) * all;
 				}
@@ -654,6 +660,13 @@ static int inputs_of(struct arena *a, const struct graph *g, struct sources x, i
 
 		if (strlen(name) > 1)
 			continue; /* a state */
+		if (*name == 'm') {
+			assert_int_equal(tensor_new(a, DT_BOOL, 4, (int64_t[]){ BATCH, 1, 1, to - from }, &t, NULL), LINNET_OK);
+			for (int64_t k = 0; k < t->n; k++)
+				tensor_put(t, k, !hidden(k / (to - from), from + k % (to - from)));
+			in[n++] = t;
+			continue;
+		}
 		if (*name == 'c' || *name == 's') {
 			struct seq table = *name == 'c' ? x.cos : x.sin;
 
@@ -681,7 +694,7 @@ static void run(const struct formula *f, const struct linnet_model *m, struct so
 	assert_int_equal(session_new(m->graph, &(struct run_opt){ .threads = 1 }, NULL, 0, &s, &e), LINNET_OK);
 	do {
 		int64_t n = longest >= 0 ? longest : 1 + (int64_t)((draw(&seed) + 1) / 2 * (double)-longest);
-		const struct tensor *in[5];
+		const struct tensor *in[6];
 		struct tensor *out;
 
 		n = n < L - from ? n : L - from;
@@ -752,7 +765,7 @@ static void targets_compute_the_formula(void **state)
 
 			opt.mechanism = mechanism_find(cases[i].mechanism);
 			opt.target = target;
-			m = converted(&opt, &before, &r);
+			m = converted(plain_text, &opt, &before, &r);
 			snprintf(what, sizeof what, "case %d, %s, %s", (int)i, opt.mechanism->name, target_names[target]);
 			if (r.item[0].state_numbers != cases[i].state)
 				fail_msg("%s: a state of %d numbers", what, (int)r.item[0].state_numbers);
@@ -774,13 +787,48 @@ static void targets_compute_the_formula(void **state)
 		}
 }
 
+/* Hidden tokens put nothing, and nothing fades over them. */
+static void masks_hide_tokens(void **state)
+{
+	static const struct {
+		const char *mechanism;
+		struct convert_opt opt;
+	} masked[] = { { "gla", { 0 } }, { "kda", { .conv = 1 } }, { "gsa", { 0 } }, { "liger-hgrn2", { 0 } }, { "elu", { .fade = "token" } },
+		       { "gated-delta", { .conv = 1, .heads = "key" } } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof masked / sizeof *masked; i++)
+		for (enum target target = 0; target < TARGET_STEP; target++) {
+			struct convert_opt opt = masked[i].opt;
+			struct linnet_model *before, *m;
+			struct convert_report r;
+			char what[100];
+
+			opt.mechanism = mechanism_find(masked[i].mechanism);
+			opt.target = target;
+			m = converted(masked_text, &opt, &before, &r);
+			snprintf(what, sizeof what, "masked, %s, %s", opt.mechanism->name, target_names[target]);
+			for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+				struct arena *a = arena_new();
+				struct sources x = sources_of(a, lengths[k]);
+				struct formula f = { .a = a, .m = before, .opt = &opt, .masked = true };
+
+				formula_of(&f, x);
+				run(&f, m, x, lengths[k], what);
+				arena_free(a);
+			}
+			model_free(m);
+			model_free(before);
+		}
+}
+
 /* ---- Properties ---- */
 
 /* The model's output for these inputs, whole; to be released. */
 static struct tensor *output(const struct linnet_model *m, struct sources x)
 {
 	struct arena *a = arena_new();
-	const struct tensor *in[5];
+	const struct tensor *in[6];
 	struct tensor *out;
 	struct plan *pl;
 	struct linnet_error e = { 0 };
@@ -823,7 +871,7 @@ static void outputs_depend_on_no_later_token(void **state)
 
 			opt.mechanism = mechanism_find(cases[i].mechanism);
 			opt.target = target;
-			m = converted(&opt, &before, &r);
+			m = converted(plain_text, &opt, &before, &r);
 			one = output(m, x);
 			for (int64_t k = 0; k < BATCH * HEADS * L * WIDTH; k++)
 				x.q.x[k] += k / WIDTH % L >= CHANGED ? 1 : 0;
@@ -847,7 +895,7 @@ static void outputs_depend_on_no_later_token(void **state)
 static struct linnet_model *with_params(const char *mechanism, enum target target, const char *const *names, const double *values)
 {
 	struct convert_opt opt = { .mechanism = mechanism_find(mechanism), .target = target, .conv = 1 };
-	struct linnet_model *m = parsed(), *again;
+	struct linnet_model *m = parsed(plain_text), *again;
 	struct linnet_error e = { 0 };
 	struct convert_report r;
 	void *data;
@@ -953,7 +1001,7 @@ static void memory_may_run_out(void **state)
 {
 	static const struct convert_opt opts[] = { { 0 }, { .sinks = 2, .window = 4 } };
 	static const char *const names[] = { "gated-delta", "kda", "gsa", "liger-gsa", "lolcats", "supra", "elu" };
-	struct linnet_model *source = parsed();
+	struct linnet_model *source = parsed(plain_text);
 	struct linnet_error e = { 0 };
 	void *bytes;
 	size_t size;
@@ -988,6 +1036,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(targets_compute_the_formula),
+		cmocka_unit_test(masks_hide_tokens),
 		cmocka_unit_test(outputs_depend_on_no_later_token),
 		cmocka_unit_test(open_gates_are_none),
 		cmocka_unit_test(delta_gives_back_values),
