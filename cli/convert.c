@@ -7,7 +7,7 @@
 
 struct convert_cli {
 	const char *output, *mechanism, *target, *layers, *fade;
-	const char *heads, *map, *norm;
+	const char *heads, *map, *norm, *grid;
 	bool strict, external, list;
 	int64_t chunk, opset, features, horizon, seed, conv, window, sinks, degree;
 };
@@ -129,12 +129,17 @@ static int convert_run(void *opt, int argc, char **argv)
 	struct linnet_model *m;
 	struct mechanism custom;
 	struct arena *a;
+	char after;
 	int status;
 
 	if (o->list)
 		return print_mechanisms();
 	if (!c.mechanism) {
 		fprintf(stderr, "linnet: there is no mechanism \"%s\"; linnet convert --list names them\n", o->mechanism);
+		return EXIT_USAGE;
+	}
+	if (o->grid && (sscanf(o->grid, "%dx%d%c", &c.rows, &c.columns, &after) != 2 || c.rows < 1 || c.columns < 1)) {
+		fprintf(stderr, "linnet: \"%s\" is no grid; --grid is ROWSxCOLUMNS, 14x14\n", o->grid);
 		return EXIT_USAGE;
 	}
 	if (o->degree < 0 || o->degree > 16) {
@@ -230,6 +235,7 @@ const struct command convert_command = {
 		{ "heads", 0, OPT_STRING, OPT(struct convert_cli, heads), "WHOSE", "one map, gate and state for each key head, or for each query head",
 		  "key|query" },
 		{ "degree", 0, OPT_INT, OPT(struct convert_cli, degree), "N", "of taylor and polynomial, 2 by default", NULL },
+		{ "grid", 0, OPT_STRING, OPT(struct convert_cli, grid), "RxC", "rows and columns of the image that tokens are, square by default (lit)", NULL },
 		{ "map", 0, OPT_STRING, OPT(struct convert_cli, map), "FILE", "a map of your own in ONNX's textual syntax, in place of --mechanism: "
 		  "(float[B,H,T,D] x) => (float[B,H,T,F] y) { ... }; x is multiplied by sqrt(scale)", NULL },
 		{ "norm", 0, OPT_STRING, OPT(struct convert_cli, norm), "NAME", "what keeps the output of a map to scale, instead of the mechanism's own",

@@ -243,6 +243,38 @@ value_id build_conv(struct build *b, value_id x, int64_t heads, int64_t width, c
 	return build_value(b, str_done(&t), out);
 }
 
+bool build_grid(const struct convert_opt *opt, dim tokens, int64_t *rows, int64_t *columns)
+{
+	if (!dim_is_int(tokens))
+		return false;
+	*rows = opt->rows;
+	*columns = opt->columns;
+	if (!opt->rows)
+		*rows = *columns = (int64_t)(sqrt((double)tokens) + 0.5);
+	return *rows * *columns == tokens;
+}
+
+value_id build_image(struct build *b, value_id y)
+{
+	int64_t C = b->G * b->E, rows = 0, columns = 0;
+	value_id conv;
+	struct str t;
+
+	build_grid(b->opt, b->g->value[b->n->in[0]].type.shape.d[2], &rows, &columns);
+	str_init(&t, b->scratch);
+	str_addf(&t, "(float[B,G,T,E] v, float[C,1,h,w] w) => (float[B,G,T,E] y) {\n"
+	             "  vt = Transpose <perm = [0, 1, 3, 2]> (v)\n"
+	             "  image = Constant <value_ints = [0, %lld, %lld, %lld]> ()\n"
+	             "  vi = Reshape (vt, image)\n"
+	             "  c = Conv <group = %lld, pads = [2, 2, 2, 2]> (vi, w)\n"
+	             "  tokens = Constant <value_ints = [0, %lld, %lld, %lld]> ()\n"
+	             "  ct = Reshape (c, tokens)\n"
+	             "  y = Transpose <perm = [0, 1, 3, 2]> (ct) }",
+	         (long long)C, (long long)rows, (long long)columns, (long long)C, (long long)b->G, (long long)b->E, (long long)(rows * columns));
+	conv = build_value(b, str_done(&t), BUILD_IN(b->v, build_filled(b, "v_image", 4, (int64_t[]){ C, 1, 5, 5 }, 0)));
+	return patch_node(b->p, "Add", b->hint, PATCH_IN(y, build_repeat(b, conv, b->E)), 1, NULL);
+}
+
 /* Added to mean squares under the root. */
 #define NORM_EPSILON "1e-5"
 
@@ -328,6 +360,8 @@ enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, co
 		build_joint(&b, &y);
 	else if (!p->code)
 		p->code = linear_build(&b, &y, e);
+	if (b.m->image)
+		y = build_image(&b, y);
 	if (window && !joint && !b.m->window)
 		y = build_mixed(&b, y);
 	patch_replace(p, n->out[0], y);

@@ -78,6 +78,12 @@ value_id build_turn(struct build *b, value_id x, value_id like);
 /* The last taps tokens of each channel of x [B, heads, T, width], weighted; at first the last one alone. */
 value_id build_conv(struct build *b, value_id x, int64_t heads, int64_t width, const char *name, int taps);
 
+/* Rows and columns of an image of so many tokens, as asked for or square; false: the number is not known, or is another. */
+bool build_grid(const struct convert_opt *opt, dim tokens, int64_t *rows, int64_t *columns);
+
+/* y [B, H, T, E] and a convolution of 5 x 5 of each channel of the values' image, at first 0. Source: Wang et al., LiT, 2025, section 3.1. */
+value_id build_image(struct build *b, value_id y);
+
 /* Each row of x [B, H, T, E] divided by its root mean square, about its mean when centred. */
 value_id build_norm(struct build *b, value_id x, bool centred);
 

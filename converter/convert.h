@@ -69,6 +69,7 @@ struct mechanism {
 	int conv;           /* taps of a short convolution before all else; 0: none */
 	int window;         /* tokens of softmax beside it; 0: none. `build` then sees to it */
 	bool shifted;       /* beside a window, weights are those of exp(s - max s), not exp(s) */
+	bool image;         /* tokens are pixels: a convolution over the values' image is added, and nothing is causal */
 	bool even;          /* weights of an odd degree may be negative */
 	bool positions;     /* the map depends on the number of the token */
 };
@@ -102,6 +103,7 @@ struct convert_opt {
 	int conv;           /* taps of short convolutions on queries, keys and values; 0: the mechanism's, 1: none */
 	int window;         /* tokens of softmax beside the mechanism; 0: the mechanism's own */
 	int sinks;          /* first tokens that stay in the window */
+	int rows, columns;  /* of the image that tokens are; 0: it is square */
 	const char *heads;  /* whose are maps, gates and states: "key", "query" heads'; NULL: the mechanism's */
 	int opset;          /* of the result; 0: the target's choice */
 };

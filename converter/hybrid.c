@@ -439,6 +439,14 @@ static const struct mechanism rows[] = {
 		.window = 64,
 		.shifted = true,
 	},
+	{
+		.name = "lit",
+		.doc = "max(x, 0), and a convolution of 5 x 5 over the values' image, for tokens that are pixels and see each other",
+		.source = "Wang et al., LiT, 2025, section 3.1",
+		.map = "(float[B,H,T,D] x) => (float[B,H,T,F] y) { y = Relu (x) }",
+		.may_vanish = true,
+		.image = true,
+	},
 };
 
 const struct mechanism_family hybrid_family = { rows, sizeof rows / sizeof *rows };

@@ -110,6 +110,7 @@ static const char *why_not(const struct view *w, const struct node *n, const str
 	const struct shape *q = &g->value[n->in[Q]].type.shape, *k = &g->value[n->in[K]].type.shape,
 	                   *v = &g->value[n->in[V]].type.shape;
 	bool causal = node_attr(n, "is_causal")->i != 0;
+	int64_t rows, columns;
 
 	if (q->rank != 4 || k->rank != 4 || v->rank != 4)
 		return "queries, keys and values are not laid out as [batch, heads, length, width]";
@@ -134,6 +135,10 @@ static const char *why_not(const struct view *w, const struct node *n, const str
 		return "it has a mask; windows and convolutions would take hidden tokens in";
 	if (input(n, MASK) && (opt->mechanism->build || (fade_of(opt) && fade_of(opt)->gate)) && g->value[n->in[MASK]].type.dt != DT_BOOL)
 		return "its mask is added to the scores; gates skip hidden tokens where a boolean mask tells them";
+	if (opt->mechanism->image && causal)
+		return "it is causal; tokens of an image look both ways";
+	if (opt->mechanism->image && !build_grid(opt, q->d[2], &rows, &columns))
+		return "its tokens are no square image; --grid says their rows and columns";
 	if (!causal && (opt->mechanism->window || opt->window || opt->conv > 1 || opt->mechanism->conv > 1))
 		return "it is not causal; windows and short convolutions look back";
 	if (opt->norm && opt->mechanism->build)

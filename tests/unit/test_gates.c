@@ -85,7 +85,7 @@ static struct tensor *param(const struct linnet_model *m, const char *name)
 }
 
 static const char *const drawn_params[] = { "q_w", "k_w", "o_w", "q_conv", "k_conv", "v_conv", "gate_w", "gate_b", "gate_w1",
-	                                    "gate_w2", "beta_w", "beta_b", "window_gate", "far_gate", "mix", "q_b", "k_b", NULL };
+	                                    "gate_w2", "beta_w", "beta_b", "window_gate", "far_gate", "mix", "q_b", "k_b", "v_image", NULL };
 
 static void draw_params(const struct linnet_model *m)
 {
@@ -822,8 +822,6 @@ static void masks_hide_tokens(void **state)
 		}
 }
 
-/* ---- Properties ---- */
-
 /* The model's output for these inputs, whole; to be released. */
 static struct tensor *output(const struct linnet_model *m, struct sources x)
 {
@@ -841,6 +839,53 @@ static struct tensor *output(const struct linnet_model *m, struct sources x)
 	arena_free(a);
 	return out;
 }
+
+/* LiT: linear attention of pixels that all see each other, and a convolution over the image of their values. Wang et al. 2025, section 3.1. */
+static void images_are_convolved(void **state)
+{
+	static const char text[] = "<ir_version: 10, opset_import: [\"\": 24]>\n"
+	                           "g (float[B,4,12,4] q, float[B,2,12,4] k, float[B,2,12,3] v) => (float[B,4,12,3] y) { y = Attention (q, k, v) }";
+	enum { ROWS = 3, COLUMNS = 4, L = ROWS * COLUMNS };
+	struct arena *a = arena_new();
+	struct sources x = sources_of(a, L);
+
+	(void)state;
+	for (enum target target = 0; target < TARGET_STEP; target++) {
+		struct convert_opt opt = { .mechanism = mechanism_find("lit"), .target = target, .rows = ROWS, .columns = COLUMNS };
+		struct linnet_model *before, *m;
+		struct convert_report r;
+		struct tensor *y, *w;
+
+		m = converted(text, &opt, &before, &r);
+		w = param(before, "v_image");
+		assert_non_null(w);
+		y = output(m, x);
+		for (int64_t i = 0; i < y->n; i++) {
+			int64_t c = i % VALUE_WIDTH, t = i / VALUE_WIDTH % L, h = i / VALUE_WIDTH / L % HEADS, b = i / VALUE_WIDTH / L / HEADS, g = h / 2;
+			double num = 0, den = 0, conv = 0;
+
+			for (int64_t j = 0; j < L; j++) {
+				int64_t up = j / COLUMNS - t / COLUMNS, right = j % COLUMNS - t % COLUMNS;
+				double s = 0;
+
+				for (int64_t d = 0; d < WIDTH; d++)
+					s += fmax(at(x.q, b, h, t)[d], 0) * fmax(at(x.k, b, g, j)[d], 0);
+				num += s * at(x.v, b, g, j)[c];
+				den += s;
+				if (labs((long)up) < 3 && labs((long)right) < 3)
+					conv += tensor_get(w, (g * VALUE_WIDTH + c) * 25 + (up + 2) * 5 + right + 2) * at(x.v, b, g, j)[c];
+			}
+			if (!(fabs(tensor_get(y, i) - (num / fmax(den, 1e-6) + conv)) < 1e-4))
+				fail_msg("%s, element %d: %g; expected %g", target_names[target], (int)i, tensor_get(y, i), num / fmax(den, 1e-6) + conv);
+		}
+		tensor_release(y);
+		model_free(m);
+		model_free(before);
+	}
+	arena_free(a);
+}
+
+/* ---- Properties ---- */
 
 /* The largest difference of two outputs in tokens [from, to). */
 static double apart(const struct tensor *x, const struct tensor *y, int64_t from, int64_t to)
@@ -1037,6 +1082,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(targets_compute_the_formula),
 		cmocka_unit_test(masks_hide_tokens),
+		cmocka_unit_test(images_are_convolved),
 		cmocka_unit_test(outputs_depend_on_no_later_token),
 		cmocka_unit_test(open_gates_are_none),
 		cmocka_unit_test(delta_gives_back_values),
