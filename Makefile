@@ -2,7 +2,7 @@
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 
-.PHONY: all .deps demo bench test install fuzz format tidy docs clean
+.PHONY: all .deps demo bench test install fuzz format tidy docs recognition clean
 
 all: .deps
 	cmake --preset release
@@ -40,6 +40,10 @@ docs: all
 	build/release/linnet help --markdown > docs/cli.md
 	build/release/linnet show --svg docs/blocks.svg corpus/lm/softmax.onnx
 	build/release/linnet test --quiet --conformance build/release/corpus/nodes > docs/conformance.md
+
+# What is recognised in a folder of models with truth.json, into docs/recognition.md.
+recognition: all
+	tests/recognition.py build/release/linnet $(MODELS) docs/recognition.md
 
 format:
 	git ls-files '*.c' '*.h' | xargs clang-format -i
