@@ -14,6 +14,7 @@
 	X(test)                                                                                    \
 	X(convert)                                                                                 \
 	X(grad)                                                                                    \
+	X(train)                                                                                   \
 	X(ops)                                                                                     \
 	X(passes)                                                                                  \
 	X(help)                                                                                    \

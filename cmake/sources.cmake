@@ -1,4 +1,4 @@
-# Sources by layer, in the order of the design: ops <- graph <- runtime <- converter <- validate <- cli.
+# Sources by layer, in the order of the design: ops <- graph <- runtime <- train <- converter <- validate <- cli.
 
 layer(ops
 	ops/base/arena.c
@@ -162,13 +162,17 @@ layer(runtime
 	runtime/zip.c runtime/npy.c runtime/data.c)
 target_link_libraries(linnet_runtime PUBLIC linnet_graph ZLIB::ZLIB)
 
+layer(train
+	train/data.c train/step.c train/train.c)
+target_link_libraries(linnet_train PUBLIC linnet_runtime)
+
 layer(converter
 	converter/mechanisms.c converter/build.c converter/recur.c
 	converter/maps.c converter/linear.c
 	converter/gates.c converter/delta.c converter/hybrid.c
 	converter/step.c
 	converter/convert.c)
-target_link_libraries(linnet_converter PUBLIC linnet_runtime)
+target_link_libraries(linnet_converter PUBLIC linnet_train)
 
 layer(validate
 	validate/runner.c
@@ -197,7 +201,7 @@ add_executable(linnet_cli
 	cli/blocks.c
 	cli/draw.c
 	cli/convert.c
-	cli/grad.c
+	cli/grad.c cli/train.c
 	cli/inputs.c
 	cli/run.c
 	cli/validate.c

@@ -31,6 +31,9 @@ enum linnet_code data_load(const char *path, enum dtype want, const struct linne
 /* Write one tensor as .npy; the file appears whole or not at all. */
 enum linnet_code npy_save(const char *path, const struct tensor *t, struct linnet_error *e);
 
+/* Write tensors that are no strings as the members of an .npz, stored; the same. LINNET_ELIMIT beyond 4 GiB. */
+enum linnet_code npz_save(const char *path, const struct named_tensor *list, int n, struct linnet_error *e);
+
 /* The bytes of an .npy file, which the tensor may borrow from. */
 enum linnet_code npy_parse(struct bytes b, enum dtype want, const struct linnet_limits *l, struct arena *a, struct tensor **t,
                            struct linnet_error *e);

@@ -3,6 +3,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <zlib.h>
 
 #include "ops/base/str.h"
 #include "ops/base/utf8.h"
@@ -493,6 +494,122 @@ enum linnet_code npy_save(const char *path, const struct tensor *t, struct linne
 	code = file_create(&f, path, a, e);
 	if (!code)
 		code = write_array(&f, t, a, e);
+	if (!code)
+		code = file_finish(&f, e);
+	if (!code)
+		code = file_publish(&f, e);
+	file_drop(&f);
+	arena_free(a);
+	return err_file(e, code, path);
+}
+
+/* ---- Archives ---- */
+
+static void little(unsigned char *p, uint64_t v, int n)
+{
+	for (int i = 0; i < n; i++)
+		p[i] = (unsigned char)(v >> 8 * i);
+}
+
+/* One member's record, before its bytes (30 bytes) or in the directory (46 bytes), without its name. */
+static void member_record(unsigned char *p, bool directory, uint32_t crc, uint64_t size, size_t name, uint64_t at)
+{
+	unsigned char *q = p + (directory ? 6 : 4);
+
+	memset(p, 0, directory ? 46 : 30);
+	memcpy(p, directory ? "PK\1\2" : "PK\3\4", 4);
+	little(p + 4, 20, 2);
+	little(q, 20, 2);
+	little(q + 8, 0x21, 2); /* the first day that the format knows */
+	little(q + 10, crc, 4);
+	little(q + 14, size, 4);
+	little(q + 18, size, 4);
+	little(q + 22, name, 2);
+	if (directory)
+		little(p + 42, at, 4);
+}
+
+/* The bytes before a tensor's data in an .npy file. */
+static enum linnet_code array_head(const struct tensor *t, struct arena *a, unsigned char **head, size_t *n, struct linnet_error *e)
+{
+	struct layout h = { .dt = t->dt };
+	const char *text = header(t, &h, a);
+	size_t length = text ? strlen(text) : 0;
+
+	if (!text)
+		return fail_mem(e);
+	TRY_NEW(*head, a, 10 + length);
+	memcpy(*head, "\x93NUMPY\1\0", 8);
+	little(*head + 8, length, 2);
+	memcpy(*head + 10, text, length);
+	*n = 10 + length;
+	return LINNET_OK;
+}
+
+static uint32_t crc_of(uint32_t crc, const unsigned char *p, size_t n)
+{
+	for (size_t step; n; p += step, n -= step) {
+		step = n < 1u << 30 ? n : 1u << 30;
+		crc = (uint32_t)crc32(crc, p, (uInt)step);
+	}
+	return crc;
+}
+
+static enum linnet_code write_archive(struct file_out *f, const struct named_tensor *list, int n, struct arena *a, struct linnet_error *e)
+{
+	unsigned char *directory, *at, end[22] = { 'P', 'K', 5, 6 };
+	size_t room = 0;
+	uint64_t from;
+
+	for (int i = 0; i < n; i++)
+		room += 46 + strlen(list[i].name) + 4;
+	TRY_NEW(directory, a, room);
+	at = directory;
+	for (int i = 0; i < n; i++) {
+		const struct tensor *t = list[i].t;
+		const char *name = arena_fmt(a, "%s.npy", list[i].name);
+		unsigned char record[30], *head;
+		uint64_t start = f->size;
+		size_t length;
+		uint32_t crc;
+
+		if (!name)
+			return fail_mem(e);
+		TRY(array_head(t, a, &head, &length, e));
+		crc = crc_of(crc_of(0, head, length), t->data, t->bytes);
+		if (start + length + t->bytes + room > UINT32_MAX)
+			return fail(e, LINNET_ELIMIT, "the archive would be over 4 GiB");
+		member_record(record, false, crc, length + t->bytes, strlen(name), 0);
+		TRY(file_write(f, record, sizeof record, e));
+		TRY(file_write(f, name, strlen(name), e));
+		TRY(file_write(f, head, length, e));
+		TRY(file_write(f, t->data, t->bytes, e));
+		member_record(at, true, crc, length + t->bytes, strlen(name), start);
+		memcpy(at + 46, name, strlen(name));
+		at += 46 + strlen(name);
+	}
+	from = f->size;
+	TRY(file_write(f, directory, room, e));
+	little(end + 8, (uint64_t)n, 2);
+	little(end + 10, (uint64_t)n, 2);
+	little(end + 12, room, 4);
+	little(end + 16, from, 4);
+	if (n > 0xfffe)
+		return fail(e, LINNET_ELIMIT, "the archive would have over 65534 members");
+	return file_write(f, end, sizeof end, e);
+}
+
+enum linnet_code npz_save(const char *path, const struct named_tensor *list, int n, struct linnet_error *e)
+{
+	struct arena *a = arena_new();
+	struct file_out f = { .fd = -1 };
+	enum linnet_code code;
+
+	if (!a)
+		return fail_mem(e);
+	code = file_create(&f, path, a, e);
+	if (!code)
+		code = write_archive(&f, list, n, a, e);
 	if (!code)
 		code = file_finish(&f, e);
 	if (!code)

@@ -1,0 +1,366 @@
+/* Training: steps against formulas by hand, data, checkpoints to the same bits, and what is refused. */
+#include "tests/unit/unit.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/data.h"
+#include "train/data.h"
+#include "train/step.h"
+#include "train/train.h"
+
+static char folder[] = "/tmp/linnet-train-XXXXXX";
+
+static const char *path(const char *name)
+{
+	static char all[8][200];
+	static int next;
+	char *p = all[next++ % 8];
+
+	snprintf(p, sizeof all[0], "%s/%s", folder, name);
+	return p;
+}
+
+static int make_folder(void **state)
+{
+	(void)state;
+	return mkdtemp(folder) ? 0 : -1;
+}
+
+static int drop_folder(void **state)
+{
+	char command[120];
+
+	(void)state;
+	snprintf(command, sizeof command, "rm -rf '%s'", folder);
+	return system(command);
+}
+
+static struct linnet_model *model_of(const char *text)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+
+	assert_non_null(m);
+	if (text_parse(m, text, strlen(text), &e) || graph_import(m, &e))
+		fail_msg("%s", e.message);
+	return m;
+}
+
+#define HEAD "<ir_version: 10, opset_import: [\"\" : 21]>\n"
+
+/* y = 2 x0 - x1 + 0.5, to be found. */
+static const char line[] = HEAD "line (float[N,2] x, float[N,1] y) => (float loss) <float[2,1] weight = {0, 0}, float[1] bias = {0}>\n"
+	"{ p = MatMul (x, weight)\n q = Add (p, bias)\n d = Sub (q, y)\n s = Mul (d, d)\n loss = ReduceMean <keepdims = 0> (s) }";
+
+/* Counts, modulo 8. */
+static const char counter[] = HEAD "lm (int64[B,T] ids) => (float[B,T,8] logits) <float[8,8] weight = {0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,"
+	"0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0}>\n{ logits = Gather (weight, ids) }";
+
+static void write_line_data(void)
+{
+	struct arena *a = arena_new();
+	struct tensor *x, *y;
+	struct rng r = { 7 };
+
+	assert_false(tensor_new(a, DT_FLOAT, 2, (int64_t[]){ 32, 2 }, &x, NULL));
+	assert_false(tensor_new(a, DT_DOUBLE, 2, (int64_t[]){ 32, 1 }, &y, NULL));
+	for (int64_t i = 0; i < 32; i++) {
+		double p = 2 * rng_unit(&r) - 1, q = 2 * rng_unit(&r) - 1;
+
+		tensor_put(x, 2 * i, p);
+		tensor_put(x, 2 * i + 1, q);
+		tensor_put(y, i, 2 * p - q + 0.5);
+	}
+	assert_false(npz_save(path("line.npz"), (struct named_tensor[]){ { "x", x }, { "y", y } }, 2, NULL));
+	arena_free(a);
+}
+
+static void write_tokens(const char *name, int64_t n, int64_t odd)
+{
+	FILE *f = fopen(path(name), "wb");
+
+	assert_non_null(f);
+	for (int64_t i = 0; i < n; i++) {
+		int x = (int)(i == 20 && odd ? odd : i % 8);
+
+		fputc(x & 255, f);
+		fputc(x >> 8, f);
+	}
+	fclose(f);
+}
+
+static const char *const usual[] = { "*weight*", "*bias*" };
+
+static struct train_opt options(void)
+{
+	return (struct train_opt){ .weight = usual, .nweight = 2, .rate = 0.1, .rate_end = 0.1, .beta1 = 0.9, .beta2 = 0.99, .epsilon = 1e-8,
+	                           .schedule = SCHEDULE_COSINE, .steps = 200, .batch = 8, .accumulate = 1, .length = 4, .seed = 3, .threads = 1 };
+}
+
+static enum linnet_code run(struct linnet_model *m, const struct train_opt *o, const char *file, const char *held, struct train_result *r,
+                            struct linnet_error *e)
+{
+	struct train_data *d = NULL, *h = NULL;
+	enum linnet_code code = data_new(&d, e);
+
+	if (!code)
+		code = data_add(d, NULL, path(file), e);
+	if (!code && held)
+		code = data_new(&h, e);
+	if (!code && held)
+		code = data_add(h, NULL, path(held), e);
+	if (!code)
+		code = train(m, o, d, h, NULL, NULL, r, e);
+	data_free(d);
+	data_free(h);
+	return code;
+}
+
+static const struct tensor *weight_of(const struct linnet_model *m, const char *name)
+{
+	for (value_id v = 1; v < m->graph->nvalue; v++)
+		if (!strcmp(m->graph->value[v].name, name))
+			return m->graph->value[v].type.value;
+	return NULL;
+}
+
+static void a_line_is_found(void **state)
+{
+	struct linnet_error e = { 0 };
+	struct train_result r;
+
+	(void)state;
+	write_line_data();
+	for (int k = 0; k < 3; k++) {
+		struct linnet_model *m = model_of(line);
+		struct train_opt o = options();
+
+		o.optimizer = (enum optimizer)k;
+		o.momentum = 0.5;
+		o.clip = 10;
+		o.accumulate = k == 1 ? 2 : 1;
+		o.steps = 400;
+		if (run(m, &o, "line.npz", "line.npz", &r, &e))
+			fail_msg("%s", e.message);
+		assert_int_equal(r.weights, 2);
+		assert_int_equal(r.parameters, 3);
+		assert_true(r.held_out < 1e-5);
+		assert_true(fabs(tensor_get(weight_of(m, "weight"), 0) - 2) < 0.01);
+		assert_true(fabs(tensor_get(weight_of(m, "weight"), 1) + 1) < 0.01);
+		assert_true(fabs(tensor_get(weight_of(m, "bias"), 0) - 0.5) < 0.01);
+		model_free(m);
+	}
+}
+
+static void a_stream_is_learned(void **state)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_of(counter);
+	struct train_opt o = options();
+	struct train_result r;
+
+	(void)state;
+	write_tokens("tokens.bin", 400, 0);
+	o.average = 0.5;
+	if (run(m, &o, "tokens.bin", "tokens.bin", &r, &e))
+		fail_msg("%s", e.message);
+	assert_true(r.held_out < 0.05); /* from log 8 */
+	assert_true(tensor_get(weight_of(m, "weight"), 3 * 8 + 4) > 2);
+	assert_int_equal(m->graph->nout, 1); /* the model is what it was but for its weights */
+	model_free(m);
+}
+
+/* Stopped after any step and begun again, or on more threads, it ends in the same bits. */
+static void runs_end_in_the_same_bits(void **state)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *whole = model_of(counter);
+	struct train_opt o = options();
+	struct train_result r;
+
+	(void)state;
+	write_tokens("tokens.bin", 400, 0);
+	o.steps = 12;
+	o.average = 0.9;
+	assert_false(run(whole, &o, "tokens.bin", "tokens.bin", &r, &e));
+	for (int stop = 1; stop < 12; stop += 5) {
+		struct linnet_model *m = model_of(counter);
+		char checkpoint[200];
+
+		snprintf(checkpoint, sizeof checkpoint, "%s", path("run.npz"));
+		o.checkpoint = checkpoint;
+		unlink(checkpoint);
+		o.keep = 1;
+		o.stop_at = stop;
+		o.threads = 2;
+		assert_false(run(m, &o, "tokens.bin", "tokens.bin", &r, &e));
+		assert_int_equal(r.step, stop);
+		assert_false(r.resumed);
+		model_free(m);
+		m = model_of(counter);
+		o.stop_at = 0;
+		assert_false(run(m, &o, "tokens.bin", "tokens.bin", &r, &e));
+		assert_true(r.resumed);
+		assert_int_equal(r.step, 12);
+		assert_true(tensor_same(weight_of(m, "weight"), weight_of(whole, "weight")));
+		model_free(m);
+	}
+	struct linnet_model *m = model_of(counter);
+
+	o.checkpoint = path("run.npz");
+	o.batch = 4;
+	assert_int_equal(run(m, &o, "tokens.bin", NULL, &r, &e), LINNET_EUSAGE);
+	assert_string_equal(e.message, "the checkpoint was made with batch 8; this run has 4");
+	model_free(m);
+	model_free(whole);
+}
+
+/* One number x = 1, gradients 0.5 and then -0.25; what PyTorch's optimizers make of it, by their formulas. */
+static void steps_are_the_formulas(void **state)
+{
+	float x, g, m, v;
+	struct arena *a = arena_new();
+	struct tensor *t;
+	struct train_opt o = options();
+
+	(void)state;
+	assert_false(tensor_new(a, DT_FLOAT, 1, (int64_t[]){ 1 }, &t, NULL));
+	o.schedule = SCHEDULE_CONSTANT;
+	o.decay = 0.1;
+	for (int k = 0; k < 3; k++) {
+		struct weight w = { .t = t, .grad = &g, .first = &m, .second = &v, .decays = true };
+		double y = 1, mm = 0, vv = 0;
+
+		o.optimizer = (enum optimizer)k;
+		o.momentum = 0.9;
+		tensor_put(t, 0, 1);
+		m = v = 0;
+		for (int step = 1; step <= 2; step++) {
+			double d = step == 1 ? 0.5 : -0.25;
+
+			g = (float)d * 2;
+			weights_step(&o, &w, 1, step, 0.5);
+			if (k == OPTIMIZER_SGD) {
+				mm = 0.9 * mm + d + 0.1 * y;
+				y -= 0.1 * mm;
+				continue;
+			}
+			d += k == OPTIMIZER_ADAM ? 0.1 * y : 0;
+			y *= k == OPTIMIZER_ADAMW ? 1 - 0.1 * 0.1 : 1;
+			mm = 0.9 * mm + 0.1 * d;
+			vv = 0.99 * vv + 0.01 * d * d;
+			y -= 0.1 * (mm / (1 - pow(0.9, step))) / (sqrt(vv / (1 - pow(0.99, step))) + 1e-8);
+		}
+		x = (float)tensor_get(t, 0);
+		assert_true(fabs((double)x - y) < 1e-6);
+	}
+	arena_free(a);
+}
+
+static void rates_follow_their_schedule(void **state)
+{
+	struct train_opt o = options();
+
+	(void)state;
+	o.warmup = 10;
+	o.steps = 110;
+	o.rate = 1;
+	assert_true(fabs(rate_at(&o, 5) - 0.5) < 1e-12);
+	assert_true(fabs(rate_at(&o, 10) - 1) < 1e-12);
+	assert_true(fabs(rate_at(&o, 60) - 0.55) < 1e-12); /* cosine: half-way between 1 and 0.1 */
+	assert_true(fabs(rate_at(&o, 110) - 0.1) < 1e-12);
+	o.schedule = SCHEDULE_LINEAR;
+	assert_true(fabs(rate_at(&o, 35) - 0.775) < 1e-12);
+}
+
+/* Each epoch holds every window once, in an order of its own. */
+static void samples_come_once_an_epoch(void **state)
+{
+	struct linnet_error e = { 0 };
+	struct train_data *d;
+	int64_t n, first[2] = { 0 };
+
+	(void)state;
+	write_tokens("tokens.bin", 43, 0);
+	assert_false(data_new(&d, &e));
+	assert_false(data_add(d, NULL, path("tokens.bin"), &e));
+	assert_false(data_samples(d, 4, &n, &e));
+	assert_int_equal(n, 10);
+	for (int epoch = 0; epoch < 2; epoch++) {
+		bool seen[10] = { false };
+
+		for (int i = 0; i < 10; i++) {
+			int64_t at;
+
+			assert_false(data_sample(d, 4, 5, true, epoch * 10 + i, &at, &e));
+			assert_true(at >= 0 && at + 4 < 43);
+			assert_false(seen[at / 4]);
+			seen[at / 4] = true;
+			first[epoch] = first[epoch] * 10 + at / 4;
+		}
+	}
+	assert_int_not_equal(first[0], first[1]);
+	data_free(d);
+}
+
+static void refuses(const char *text, const char *file, const struct train_opt *o, enum linnet_code code, const char *message)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_of(text);
+	struct train_result r;
+
+	assert_int_equal(run(m, o, file, NULL, &r, &e), code);
+	assert_string_equal(e.message, message);
+	model_free(m);
+}
+
+static void wrong_data_is_one_clear_line(void **state)
+{
+	struct train_opt o = options();
+	struct arena *a = arena_new();
+	struct tensor *t;
+
+	(void)state;
+	write_tokens("tokens.bin", 40, 9);
+	refuses(counter, "tokens.bin", &o, LINNET_EVALUE, "token 9, number 20, is beyond the vocabulary of 8");
+	write_tokens("tokens.bin", 0, 0);
+	refuses(counter, "tokens.bin", &o, LINNET_EFORMAT, "the file is empty");
+	write_tokens("tokens.bin", 3, 0);
+	refuses(counter, "tokens.bin", &o, LINNET_ESHAPE, "3 tokens are fewer than a window of 4 and the one behind it");
+	write_tokens("tokens.bin", 40, 0);
+	refuses(line, "tokens.bin", &o, LINNET_EMODEL, "the model has no output of logits, [batch, tokens, vocabulary]; data that is a stream of tokens is "
+	                                               "for language models");
+	assert_false(tensor_new(a, DT_FLOAT, 2, (int64_t[]){ 8, 3 }, &t, NULL));
+	memset(t->data, 0, t->bytes);
+	assert_false(npz_save(path("wrong.npz"), (struct named_tensor[]){ { "x", t }, { "y", t } }, 2, NULL));
+	refuses(line, "wrong.npz", &o, LINNET_ESHAPE, "input \"x\" has length 2 along axis 1; the data has 3");
+	assert_false(npz_save(path("wrong.npz"), (struct named_tensor[]){ { "z", t } }, 1, NULL));
+	refuses(line, "wrong.npz", &o, LINNET_EMODEL, "there is no data for input \"x\"");
+	write_line_data();
+	o.rate = 1e30;
+	o.optimizer = OPTIMIZER_SGD;
+	refuses(line, "line.npz", &o, LINNET_EVALUE, "the loss is inf at step 2; no checkpoint was kept");
+	o = options();
+	o.weight = (const char *const[]){ "w[0-9]" };
+	o.nweight = 1;
+	refuses(line, "line.npz", &o, LINNET_EMODEL, "no constant of floats is named \"w[0-9]\"");
+	o = options();
+	o.loss = "score";
+	refuses(line, "line.npz", &o, LINNET_EMODEL, "there is no value \"score\" to be the loss");
+	arena_free(a);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_line_is_found), cmocka_unit_test(a_stream_is_learned), cmocka_unit_test(runs_end_in_the_same_bits),
+		cmocka_unit_test(steps_are_the_formulas), cmocka_unit_test(rates_follow_their_schedule),
+		cmocka_unit_test(samples_come_once_an_epoch), cmocka_unit_test(wrong_data_is_one_clear_line),
+	};
+
+	return cmocka_run_group_tests(tests, make_folder, drop_folder);
+}

@@ -1,0 +1,682 @@
+/* Training: the graphs of loss and gradients, batches, steps, checkpoints. */
+#include "train/train.h"
+
+#include <fnmatch.h>
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#include "graph/grad.h"
+#include "graph/pass.h"
+#include "runtime/runtime.h"
+#include "train/data.h"
+#include "train/step.h"
+
+/* What a graph input gets. */
+enum source { FROM_DEFAULT, FROM_WEIGHT, FROM_ARRAY, FROM_TOKENS, FROM_LABELS, FROM_ONES, FROM_POSITIONS };
+
+struct port {
+	enum source from;
+	int weight;
+	const struct tensor *array;
+	struct tensor *batch; /* what is made of the data */
+};
+
+/* A graph with its plan; the loss is its first output. */
+struct machine {
+	struct graph *g;
+	struct plan *plan;
+	struct port *port;           /* by graph input */
+	const struct tensor **in;
+	struct tensor **out;
+	const struct train_data *bound; /* whose arrays the ports refer to */
+};
+
+struct training {
+	struct arena *a;
+	const struct train_opt *o;
+	struct linnet_error *e;
+	const char *loss, *tokens, *labels;
+	int64_t vocabulary;          /* -1: not known */
+	struct weight *weight;
+	struct tensor **first, **second, **average;
+	int nweight;
+	struct machine learn, judge;
+	int64_t step, bad;           /* evaluations without a new best */
+	double best;
+};
+
+static bool is_weight(const struct train_opt *o, const char *name)
+{
+	for (int i = 0; i < o->nweight; i++)
+		if (!fnmatch(o->weight[i], name, 0))
+			return true;
+	return false;
+}
+
+static value_id named(const struct graph *g, const char *name)
+{
+	for (value_id v = 1; v < g->nvalue; v++)
+		if (!strcmp(g->value[v].name, name))
+			return v;
+	return 0;
+}
+
+/* ---- The loss ---- */
+
+/* The cross-entropy of the next token, by the model's output of rank 3, as a new output. */
+static enum linnet_code add_loss(struct training *t, struct graph *g)
+{
+	static const struct op_io in[] = { { "logits" }, { "labels" }, { NULL } }, out[] = { { "loss" }, { NULL } };
+	static const struct op row = { .name = "NextToken", .in = in, .out = out };
+	static const char text[] = "{ width = Shape <start = -1> (logits)\n"
+	                           "  flat = Constant <value = int64[1] {-1}> ()\n"
+	                           "  rows = Concat <axis = 0> (flat, width)\n"
+	                           "  each = Reshape (logits, rows)\n"
+	                           "  right = Reshape (labels, flat)\n"
+	                           "  loss = SoftmaxCrossEntropyLoss (each, right) }";
+	struct linnet_error *e = t->e;
+	value_id logits = 0, tokens = 0, made = 0;
+	struct type type;
+
+	for (uint32_t i = 0; i < g->nout; i++)
+		if (dtype_in(g->value[g->out[i]].type.dt, FLOATS) && g->value[g->out[i]].type.shape.rank == 3) {
+			if (logits)
+				return fail(e, LINNET_EMODEL, "outputs \"%s\" and \"%s\" could both be logits; name a loss", g->value[logits].name,
+				            g->value[g->out[i]].name);
+			logits = g->out[i];
+		}
+	for (uint32_t i = 0; i < g->nin; i++) {
+		const struct value *v = &g->value[g->in[i]];
+
+		if (v->has_default || !dtype_in(v->type.dt, INDICES) || strstr(v->name, "mask") || strstr(v->name, "position"))
+			continue;
+		if (tokens)
+			return fail(e, LINNET_EMODEL, "inputs \"%s\" and \"%s\" could both be tokens", g->value[tokens].name, v->name);
+		tokens = g->in[i];
+	}
+	if (!logits || !tokens)
+		return fail(e, LINNET_EMODEL, "the model has no %s; data that is a stream of tokens is for language models",
+		            logits ? "input of tokens" : "output of logits, [batch, tokens, vocabulary]");
+	t->tokens = g->value[tokens].name;
+	t->vocabulary = dim_is_int(g->value[logits].type.shape.d[2]) ? g->value[logits].type.shape.d[2] : -1;
+	type = (struct type){ .dt = DT_INT64, .shape = g->value[tokens].type.shape };
+	t->labels = graph_fresh_name(g, "labels");
+	t->loss = graph_fresh_name(g, "loss");
+	if (!t->labels || !t->loss)
+		return fail_mem(e);
+	value_id inputs[2] = { logits, graph_add_input(g, t->labels, &type) };
+	bool wanted = true;
+	struct block_call c = { .op = &row, .name = t->loss, .in = inputs, .wanted = &wanted, .out = &made, .nin = 2, .nout = 1 };
+
+	if (!inputs[1])
+		return fail_mem(e);
+	c.real = g->value[logits].type.dt;
+	TRY(graph_add_block(g, text, &c, e));
+	t->loss = g->value[made].name;
+	return graph_add_output(g, made) ? fail_mem(e) : LINNET_OK;
+}
+
+static enum linnet_code find_loss(struct training *t, struct graph *g, const struct train_data *d)
+{
+	struct linnet_error *e = t->e;
+	value_id v;
+
+	if (d->stream && !t->o->loss)
+		return add_loss(t, g);
+	if (!t->o->loss && g->nout != 1)
+		return fail(e, LINNET_EMODEL, "the model has %u outputs; tell which is the loss", g->nout);
+	v = t->o->loss ? named(g, t->o->loss) : g->out[0];
+	if (!v)
+		return fail(e, LINNET_EMODEL, "there is no value \"%s\" to be the loss", t->o->loss);
+	if (!dtype_in(g->value[v].type.dt, SET(FLOAT) | SET(DOUBLE)) || g->value[v].type.shape.rank > 1)
+		return fail(e, LINNET_ETYPE, "\"%s\" is no loss: a loss is one float", g->value[v].name);
+	t->loss = g->value[v].name;
+	for (uint32_t i = 0; i < g->nin && d->stream; i++) {
+		const struct value *x = &g->value[g->in[i]];
+
+		if (!x->has_default && dtype_in(x->type.dt, INDICES) && strstr(x->name, "label"))
+			t->labels = x->name;
+		else if (!x->has_default && dtype_in(x->type.dt, INDICES))
+			t->tokens = t->tokens ? t->tokens : x->name;
+	}
+	return LINNET_OK;
+}
+
+/* ---- Weights ---- */
+
+static bool decays(const struct train_opt *o, const char *name, const struct tensor *t)
+{
+	for (int i = 0; i < o->nno_decay; i++)
+		if (!fnmatch(o->no_decay[i], name, 0))
+			return false;
+	return t->rank > 1;
+}
+
+static enum linnet_code make_weights(struct training *t, struct graph *g)
+{
+	struct linnet_error *e = t->e;
+
+	TRY_NEW(t->weight, t->a, g->nvalue);
+	TRY_NEW(t->first, t->a, g->nvalue);
+	TRY_NEW(t->second, t->a, g->nvalue);
+	TRY_NEW(t->average, t->a, g->nvalue);
+	for (value_id v = 1; v < g->nvalue; v++) {
+		const struct tensor *from = g->value[v].type.value;
+		struct weight *w = &t->weight[t->nweight];
+		int k = t->nweight;
+
+		if (g->value[v].kind != VALUE_CONST || !is_weight(t->o, g->value[v].name) || !dtype_in(from->dt, FLOATS))
+			continue;
+		if (from->dt != DT_FLOAT)
+			return fail(e, LINNET_ETYPE, "weight \"%s\" is of %s; only float is trained", g->value[v].name, dtype_name(from->dt));
+		w->name = g->value[v].name;
+		TRY(tensor_new(t->a, DT_FLOAT, from->rank, from->d, &w->t, e));
+		memcpy(w->t->data, from->data, from->bytes);
+		TRY(tensor_new(t->a, DT_FLOAT, from->rank, from->d, &t->first[k], e));
+		memset(t->first[k]->data, 0, t->first[k]->bytes);
+		w->first = t->first[k]->data;
+		if (t->o->optimizer != OPTIMIZER_SGD) {
+			TRY(tensor_new(t->a, DT_FLOAT, from->rank, from->d, &t->second[k], e));
+			memset(t->second[k]->data, 0, t->second[k]->bytes);
+			w->second = t->second[k]->data;
+		}
+		if (t->o->average > 0) {
+			TRY(tensor_new(t->a, DT_FLOAT, from->rank, from->d, &t->average[k], e));
+			memcpy(t->average[k]->data, from->data, from->bytes);
+			w->average = t->average[k]->data;
+		}
+		TRY_NEW(w->grad, t->a, from->n);
+		w->decays = decays(t->o, w->name, from);
+		t->nweight++;
+	}
+	if (!t->nweight)
+		return fail(e, LINNET_EMODEL, "no constant of floats is named \"%s\"%s", t->o->weight[0], t->o->nweight > 1 ? " or as the others" : "");
+	return LINNET_OK;
+}
+
+/* ---- Graphs to run ---- */
+
+/* Only these outputs, then the exact passes, with types throughout. */
+static enum linnet_code settle(struct training *t, struct graph *g, const value_id *out, uint32_t n)
+{
+	struct arena *s = arena_new();
+	enum linnet_code code = s ? LINNET_OK : fail_mem(t->e);
+
+	g->nout = 0;
+	g->out = NULL;
+	for (uint32_t i = 0; !code && i < n; i++)
+		if (graph_add_output(g, out[i]))
+			code = fail_mem(t->e);
+	if (!code)
+		code = graph_compact(g, s, t->e);
+	arena_free(s);
+	if (!code)
+		code = graph_infer(g, t->e);
+	return code ? code : pass_run_all(g, NULL, t->e);
+}
+
+static enum linnet_code make_machine(struct training *t, struct machine *m)
+{
+	struct run_opt opt = { .threads = t->o->threads, .seed = t->o->seed };
+	struct linnet_error *e = t->e;
+
+	TRY_NEW(m->port, t->a, m->g->nin);
+	TRY_NEW(m->in, t->a, m->g->nin);
+	TRY_NEW(m->out, t->a, m->g->nout);
+	return plan_new(m->g, &opt, &m->plan, e);
+}
+
+/* Weights that the loss does not depend on are none. */
+static enum linnet_code make_graphs(struct training *t, const struct graph *model, const struct train_data *d)
+{
+	struct linnet_error *e = t->e;
+	value_id loss, *wrt, *grad;
+	uint32_t n = 0;
+	int kept = 0;
+
+	TRY(graph_copy(model, t->a, &t->learn.g, e));
+	TRY(find_loss(t, t->learn.g, d));
+	TRY(make_weights(t, t->learn.g));
+	for (int i = 0; i < t->nweight; i++)
+		if (graph_free_const(t->learn.g, named(t->learn.g, t->weight[i].name)))
+			return fail_mem(e);
+	loss = named(t->learn.g, t->loss);
+	TRY(settle(t, t->learn.g, &loss, 1));
+	TRY(graph_copy(t->learn.g, t->a, &t->judge.g, e));
+	TRY_NEW(wrt, t->a, t->nweight);
+	TRY_NEW(grad, t->a, t->nweight + 1);
+	for (int i = 0; i < t->nweight; i++)
+		wrt[i] = named(t->learn.g, t->weight[i].name);
+	loss = t->learn.g->out[0];
+	TRY(graph_grad(t->learn.g, loss, wrt, (uint32_t)t->nweight, grad + 1, e));
+	grad[0] = loss;
+	for (int i = 0; i < t->nweight; i++) {
+		if (!grad[1 + i])
+			continue;
+		t->weight[kept] = t->weight[i];
+		t->first[kept] = t->first[i];
+		t->second[kept] = t->second[i];
+		t->average[kept++] = t->average[i];
+		grad[++n] = grad[1 + i];
+	}
+	if (!kept)
+		return fail(e, LINNET_EMODEL, "the loss \"%s\" depends on no weight", t->loss);
+	t->nweight = kept;
+	TRY(settle(t, t->learn.g, grad, n + 1));
+	TRY(make_machine(t, &t->learn));
+	return make_machine(t, &t->judge);
+}
+
+/* ---- Batches ---- */
+
+static enum linnet_code batch_tensor(struct training *t, struct port *p, const struct value *v, const struct tensor *like)
+{
+	const struct shape *s = &v->type.shape;
+	struct linnet_error *e = t->e;
+	int64_t d[MAX_RANK] = { t->o->batch };
+	int rank = like ? like->rank : 2;
+
+	d[1] = t->o->length;
+	for (int i = 1; like && i < rank; i++)
+		d[i] = like->d[i];
+	if (s->rank >= 0 && s->rank != rank)
+		return fail(e, LINNET_ESHAPE, "input \"%s\" has rank %d; the data has rank %d", v->name, s->rank, rank);
+	for (int i = 0; i < s->rank; i++)
+		if (dim_is_int(s->d[i]) && s->d[i] != d[i])
+			return fail(e, LINNET_ESHAPE, "input \"%s\" has length %lld along axis %d; %s %lld", v->name, (long long)s->d[i], i,
+			            i || like ? i ? "the data has" : "a batch has" : "a batch has", (long long)d[i]);
+	if (like && (dtype_class(like->dt) == CLASS_FLOAT) != (dtype_class(v->type.dt) == CLASS_FLOAT))
+		return fail(e, LINNET_ETYPE, "input \"%s\" is of %s; the data is of %s", v->name, dtype_name(v->type.dt), dtype_name(like->dt));
+	return tensor_new(t->a, v->type.dt, rank, d, &p->batch, e);
+}
+
+/* Which input gets what of the data. */
+static enum linnet_code bind(struct training *t, struct machine *m, const struct train_data *d)
+{
+	struct linnet_error *e = t->e;
+
+	for (uint32_t i = 0; i < m->g->nin; i++) {
+		const struct value *v = &m->g->value[m->g->in[i]];
+		struct port *p = &m->port[i];
+
+		*p = (struct port){ .weight = -1 };
+		for (int k = 0; k < t->nweight; k++)
+			if (!strcmp(t->weight[k].name, v->name))
+				p->weight = k;
+		p->array = data_array(d, v->name);
+		if (p->weight >= 0) {
+			p->from = FROM_WEIGHT;
+			continue;
+		}
+		if (p->array)
+			p->from = FROM_ARRAY;
+		else if (d->stream && t->tokens && !strcmp(v->name, t->tokens))
+			p->from = FROM_TOKENS;
+		else if (d->stream && t->labels && !strcmp(v->name, t->labels))
+			p->from = FROM_LABELS;
+		else if (v->has_default)
+			continue;
+		else if (d->stream && strstr(v->name, "mask"))
+			p->from = FROM_ONES;
+		else if (d->stream && strstr(v->name, "position"))
+			p->from = FROM_POSITIONS;
+		else
+			return fail(e, LINNET_EMODEL, "there is no data for input \"%s\"", v->name);
+		TRY(batch_tensor(t, p, v, p->array));
+		for (int64_t k = 0; k < p->batch->n && (p->from == FROM_ONES || p->from == FROM_POSITIONS); k++)
+			tensor_put_int(p->batch, k, p->from == FROM_ONES ? 1 : k % t->o->length);
+	}
+	for (int i = 0; i < d->narray; i++) {
+		value_id v = named(m->g, d->array[i].name);
+
+		if (!v || m->g->value[v].kind != VALUE_INPUT)
+			return fail(e, LINNET_EMODEL, "the loss depends on no input \"%s\" that there is data for", d->array[i].name);
+	}
+	m->bound = d;
+	return LINNET_OK;
+}
+
+static enum linnet_code check_tokens(struct training *t, const struct train_data *d)
+{
+	for (int64_t i = 0; d->stream && t->vocabulary >= 0 && i < d->stream->n; i++) {
+		int64_t x = tensor_get_int(d->stream, i);
+
+		if (x < 0 || x >= t->vocabulary)
+			return err_file(t->e, fail(t->e, LINNET_EVALUE, "token %lld, number %lld, is beyond the vocabulary of %lld", (long long)x,
+			                           (long long)i, (long long)t->vocabulary), d->path);
+	}
+	return LINNET_OK;
+}
+
+static void copy_row(struct tensor *to, int64_t row, const struct tensor *from, int64_t at)
+{
+	int64_t n = to->n / to->d[0];
+	bool whole = dtype_class(to->dt) != CLASS_FLOAT;
+
+	if (to->dt == from->dt && dtype_bits(to->dt) >= 8) {
+		size_t bytes = to->bytes / (size_t)to->d[0];
+
+		memcpy((char *)to->data + (size_t)row * bytes, (const char *)from->data + (size_t)at * bytes, bytes);
+		return;
+	}
+	for (int64_t i = 0; i < n; i++)
+		if (whole)
+			tensor_put_int(to, row * n + i, tensor_get_int(from, at * n + i));
+		else
+			tensor_put(to, row * n + i, tensor_get(from, at * n + i));
+}
+
+/* Batch number `number`; averaged: of the averaged weights. */
+static enum linnet_code fill(struct training *t, struct machine *m, struct train_data *d, bool shuffled, int64_t number, bool averaged)
+{
+	int64_t n = t->o->length;
+
+	for (int64_t row = 0; row < t->o->batch; row++) {
+		int64_t at;
+
+		TRY(data_sample(d, n, t->o->seed, shuffled, number * t->o->batch + row, &at, t->e));
+		for (uint32_t i = 0; i < m->g->nin; i++) {
+			struct port *p = &m->port[i];
+
+			if (p->from == FROM_ARRAY)
+				copy_row(p->batch, row, p->array, at);
+			for (int64_t k = 0; k < n && (p->from == FROM_TOKENS || p->from == FROM_LABELS); k++)
+				tensor_put_int(p->batch, row * n + k, tensor_get_int(d->stream, at + k + (p->from == FROM_LABELS)));
+		}
+	}
+	for (uint32_t i = 0; i < m->g->nin; i++) {
+		const struct port *p = &m->port[i];
+
+		m->in[i] = p->from != FROM_WEIGHT ? p->batch : averaged ? t->average[p->weight] : t->weight[p->weight].t;
+	}
+	return LINNET_OK;
+}
+
+/* ---- Checkpoints ---- */
+
+enum { FACTS = 5 };
+
+static void facts_of(const struct training *t, int64_t fact[FACTS])
+{
+	fact[0] = (int64_t)t->o->seed;
+	fact[1] = t->o->batch;
+	fact[2] = t->o->accumulate;
+	fact[3] = t->o->length;
+	fact[4] = t->o->optimizer;
+}
+
+static enum linnet_code save_checkpoint(struct training *t)
+{
+	struct linnet_error *e = t->e;
+	struct arena *a = arena_new();
+	struct named_tensor *list = a ? NEW(a, 4 * (size_t)t->nweight + 3, struct named_tensor) : NULL;
+	struct tensor *step, *facts, *best;
+	int64_t fact[FACTS], two = 2, many = FACTS;
+	enum linnet_code code = list ? LINNET_OK : fail_mem(e);
+	int n = 3;
+
+	if (!code)
+		code = tensor_new(a, DT_INT64, 1, &two, &step, e);
+	if (!code)
+		code = tensor_new(a, DT_INT64, 1, &many, &facts, e);
+	if (!code)
+		code = tensor_new(a, DT_DOUBLE, 0, NULL, &best, e);
+	if (!code) {
+		tensor_put_int(step, 0, t->step);
+		tensor_put_int(step, 1, t->bad);
+		tensor_put(best, 0, t->best);
+		facts_of(t, fact);
+		for (int i = 0; i < FACTS; i++)
+			tensor_put_int(facts, i, fact[i]);
+		list[0] = (struct named_tensor){ "step", step };
+		list[1] = (struct named_tensor){ "facts", facts };
+		list[2] = (struct named_tensor){ "best", best };
+		for (int i = 0; i < t->nweight; i++) {
+			const char *name = t->weight[i].name;
+
+			list[n++] = (struct named_tensor){ arena_fmt(a, "weight/%s", name), t->weight[i].t };
+			list[n++] = (struct named_tensor){ arena_fmt(a, "first/%s", name), t->first[i] };
+			if (t->second[i])
+				list[n++] = (struct named_tensor){ arena_fmt(a, "second/%s", name), t->second[i] };
+			if (t->average[i])
+				list[n++] = (struct named_tensor){ arena_fmt(a, "average/%s", name), t->average[i] };
+		}
+		for (int i = 0; i < n; i++)
+			if (!list[i].name)
+				code = fail_mem(e);
+	}
+	if (!code)
+		code = npz_save(t->o->checkpoint, list, n, e);
+	arena_free(a);
+	return code;
+}
+
+static enum linnet_code member(const struct named_tensor *list, int n, const char *kind, const char *name, struct tensor *to, struct linnet_error *e)
+{
+	for (int i = 0; i < n; i++) {
+		const struct tensor *t = list[i].t;
+		size_t k = strlen(kind);
+
+		if (strncmp(list[i].name, kind, k) || (*name ? list[i].name[k] != '/' || strcmp(list[i].name + k + 1, name) : list[i].name[k] != '\0'))
+			continue;
+		if (t->dt != to->dt || t->rank != to->rank || memcmp(t->d, to->d, (size_t)t->rank * sizeof *t->d))
+			return fail(e, LINNET_ESHAPE, "the checkpoint's \"%s\" is of another shape than the model's", list[i].name);
+		memcpy(to->data, t->data, t->bytes);
+		return LINNET_OK;
+	}
+	return fail(e, LINNET_EFORMAT, "the checkpoint has no \"%s%s%s\"", kind, *name ? "/" : "", name);
+}
+
+static enum linnet_code read_checkpoint(struct training *t, struct arena *a)
+{
+	static const char *const names[FACTS] = { "seed", "batch", "accumulate", "length", "optimizer" };
+	struct linnet_error *e = t->e;
+	struct named_tensor *list;
+	struct tensor *step, *facts, *best;
+	int64_t fact[FACTS], two = 2, many = FACTS;
+	int n;
+
+	TRY(data_load(t->o->checkpoint, DT_UNDEFINED, NULL, a, &list, &n, e));
+	TRY(tensor_new(a, DT_INT64, 1, &two, &step, e));
+	TRY(tensor_new(a, DT_INT64, 1, &many, &facts, e));
+	TRY(tensor_new(a, DT_DOUBLE, 0, NULL, &best, e));
+	TRY(member(list, n, "step", "", step, e));
+	TRY(member(list, n, "facts", "", facts, e));
+	TRY(member(list, n, "best", "", best, e));
+	facts_of(t, fact);
+	for (int i = 0; i < FACTS; i++)
+		if (tensor_get_int(facts, i) != fact[i])
+			return fail(e, LINNET_EUSAGE, "the checkpoint was made with %s %lld; this run has %lld", names[i],
+			            (long long)tensor_get_int(facts, i), (long long)fact[i]);
+	for (int i = 0; i < t->nweight; i++) {
+		TRY(member(list, n, "weight", t->weight[i].name, t->weight[i].t, e));
+		TRY(member(list, n, "first", t->weight[i].name, t->first[i], e));
+		if (t->second[i])
+			TRY(member(list, n, "second", t->weight[i].name, t->second[i], e));
+		if (t->average[i])
+			TRY(member(list, n, "average", t->weight[i].name, t->average[i], e));
+	}
+	t->step = tensor_get_int(step, 0);
+	t->bad = tensor_get_int(step, 1);
+	t->best = tensor_get(best, 0);
+	return LINNET_OK;
+}
+
+static enum linnet_code resume(struct training *t, bool *resumed)
+{
+	struct arena *a = arena_new();
+	enum linnet_code code;
+	struct bytes b;
+	struct linnet_error none = { 0 };
+
+	*resumed = false;
+	if (!a)
+		return fail_mem(t->e);
+	if (!file_load(a, t->o->checkpoint, (int64_t)1 << 40, &b, &none)) {
+		*resumed = true;
+		code = err_file(t->e, read_checkpoint(t, a), t->o->checkpoint);
+	} else {
+		code = none.code == LINNET_EIO ? LINNET_OK : none.code; /* there is none yet */
+	}
+	arena_free(a);
+	return code;
+}
+
+/* ---- Running ---- */
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static enum linnet_code diverged(struct training *t, const char *what, double x)
+{
+	return fail(t->e, LINNET_EVALUE, "the %s is %g at step %lld; %s", what, x, (long long)t->step,
+	            t->o->checkpoint && t->o->keep ? "the checkpoint is the last good one" : "no checkpoint was kept");
+}
+
+/* Gradients of one step, summed over its batches. */
+static enum linnet_code gradients(struct training *t, struct train_data *d, double *loss)
+{
+	struct machine *m = &t->learn;
+
+	*loss = 0;
+	for (int64_t k = 0; k < t->o->accumulate; k++) {
+		TRY(fill(t, m, d, true, (t->step - 1) * t->o->accumulate + k, false));
+		TRY(plan_run(m->plan, m->in, m->out, t->e));
+		*loss += tensor_get(m->out[0], 0) / (double)t->o->accumulate;
+		for (int i = 0; i < t->nweight; i++) {
+			const float *g = m->out[1 + i]->data;
+			struct weight *w = &t->weight[i];
+
+			for (int64_t j = 0; j < w->t->n; j++)
+				w->grad[j] = k ? w->grad[j] + g[j] : g[j];
+		}
+		for (uint32_t i = 0; i < m->g->nout; i++)
+			tensor_release(m->out[i]);
+	}
+	return LINNET_OK;
+}
+
+/* The mean loss over all whole batches of held-out samples, in order. */
+static enum linnet_code evaluate(struct training *t, struct train_data *d, double *loss)
+{
+	struct machine *m = &t->judge;
+	int64_t samples, batches;
+
+	TRY(data_samples(d, t->o->length, &samples, t->e));
+	batches = samples / t->o->batch ? samples / t->o->batch : 1;
+	*loss = 0;
+	for (int64_t k = 0; k < batches; k++) {
+		TRY(fill(t, m, d, false, k, t->o->average > 0));
+		TRY(plan_run(m->plan, m->in, m->out, t->e));
+		*loss += tensor_get(m->out[0], 0) / (double)batches;
+		tensor_release(m->out[0]);
+	}
+	return LINNET_OK;
+}
+
+static enum linnet_code one_step(struct training *t, struct train_data *d, struct train_event *now_)
+{
+	double factor = 1 / (double)t->o->accumulate, norm;
+
+	t->step++;
+	TRY(gradients(t, d, &now_->loss));
+	norm = norm_of(t->weight, t->nweight) * factor;
+	if (!isfinite(now_->loss))
+		return diverged(t, "loss", now_->loss);
+	if (!isfinite(norm))
+		return diverged(t, "norm of the gradients", norm);
+	if (t->o->clip > 0 && norm > t->o->clip)
+		factor *= t->o->clip / norm;
+	weights_step(t->o, t->weight, t->nweight, t->step, factor);
+	now_->step = t->step;
+	now_->rate = rate_at(t->o, t->step);
+	now_->norm = norm;
+	now_->tokens = t->step * t->o->accumulate * t->o->batch * (d->stream ? t->o->length : 1);
+	return LINNET_OK;
+}
+
+static enum linnet_code run(struct training *t, struct train_data *data, struct train_data *held,
+                            int (*report)(void *, const struct train_event *), void *ctx, struct train_result *r)
+{
+	struct train_event ev = { .held_out = NAN };
+	double start = now();
+	bool go = true;
+
+	r->held_out = NAN;
+	while (go && t->step < t->o->steps && !r->stopped) {
+		bool last;
+
+		TRY(one_step(t, data, &ev));
+		last = t->step == t->o->steps;
+		ev.evaluated = held && (last || (t->o->evaluate && t->step % t->o->evaluate == 0));
+		if (ev.evaluated) {
+			TRY(evaluate(t, held, &ev.held_out));
+			t->bad = !(t->best <= ev.held_out) ? 0 : t->bad + 1;
+			t->best = !(t->best <= ev.held_out) ? ev.held_out : t->best;
+			r->stopped = t->o->patience && t->bad >= t->o->patience;
+			r->held_out = ev.held_out;
+		}
+		ev.best = t->best;
+		if (t->o->checkpoint && (last || r->stopped || (t->o->keep && t->step % t->o->keep == 0)))
+			TRY(save_checkpoint(t));
+		ev.seconds = now() - start;
+		r->loss = ev.loss;
+		go = !(report && report(ctx, &ev)) && t->step != t->o->stop_at;
+	}
+	if (held && isnan(r->held_out) && go)
+		TRY(evaluate(t, held, &r->held_out));
+	return LINNET_OK;
+}
+
+/* The model's constants take the trained contents. */
+static enum linnet_code give_back(struct training *t, struct linnet_model *m)
+{
+	for (int i = 0; i < t->nweight; i++) {
+		struct value *v = &m->graph->value[named(m->graph, t->weight[i].name)];
+		const struct tensor *from = t->average[i] ? t->average[i] : t->weight[i].t;
+		struct tensor *to;
+
+		TRY(tensor_new(m->arena, DT_FLOAT, from->rank, from->d, &to, t->e));
+		memcpy(to->data, from->data, from->bytes);
+		v->type.value = to;
+	}
+	m->changed = true;
+	return graph_infer(m->graph, t->e);
+}
+
+enum linnet_code train(struct linnet_model *m, const struct train_opt *opt, struct train_data *data, struct train_data *held_out,
+                       int (*report)(void *ctx, const struct train_event *), void *ctx, struct train_result *out, struct linnet_error *e)
+{
+	struct training t = { .a = arena_new(), .o = opt, .e = e, .vocabulary = -1, .best = NAN };
+	enum linnet_code code = t.a ? make_graphs(&t, m->graph, data) : fail_mem(e);
+
+	*out = (struct train_result){ 0 };
+	if (!code)
+		code = check_tokens(&t, data);
+	if (!code && held_out)
+		code = check_tokens(&t, held_out);
+	if (!code)
+		code = bind(&t, &t.learn, data);
+	if (!code && held_out)
+		code = bind(&t, &t.judge, held_out);
+	if (!code && opt->checkpoint)
+		code = resume(&t, &out->resumed);
+	if (!code)
+		code = run(&t, data, held_out, report, ctx, out);
+	if (!code)
+		code = give_back(&t, m);
+	out->step = t.step;
+	out->weights = t.nweight;
+	for (int i = 0; i < t.nweight; i++)
+		out->parameters += t.weight[i].t->n;
+	plan_free(t.learn.plan);
+	plan_free(t.judge.plan);
+	arena_free(t.a);
+	return code;
+}

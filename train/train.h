@@ -1,0 +1,77 @@
+/*
+ * Training: a model's weights moved along the gradient of its loss, by steps whose bits depend on the data, the options and the seed alone.
+ */
+#ifndef LINNET_TRAIN_H
+#define LINNET_TRAIN_H
+
+#include "graph/graph.h"
+
+/* ---- Data ---- */
+
+/*
+ * What batches are drawn of: arrays by the names of inputs, with the samples along the first axis; or one stream of tokens, of which samples are
+ * windows of length + 1: the model's integer input gets all but the last, `labels` all but the first.
+ */
+struct train_data;
+
+/* file: .npy, .npz, or (tokens) integers of 16 bits, little-endian, without header. name: of the input, or NULL for a stream or the members
+ * of an .npz. Called once for each file. */
+enum linnet_code data_new(struct train_data **out, struct linnet_error *e);
+enum linnet_code data_add(struct train_data *d, const char *name, const char *file, struct linnet_error *e);
+void data_free(struct train_data *d);
+
+/* ---- Options ---- */
+
+enum optimizer { OPTIMIZER_ADAMW, OPTIMIZER_ADAM, OPTIMIZER_SGD };
+enum schedule { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_LINEAR };
+
+struct train_opt {
+	const char *loss;          /* an output of one element; NULL: the model's only output, or, for a stream of tokens, the cross-entropy of
+	                            * the next one by the model's logits */
+	const char *const *weight; /* names, or patterns with * and ?, of the constants that are trained */
+	int nweight;
+	const char *const *no_decay; /* of those whose weights do not decay; besides, those of fewer than two axes do not */
+	int nno_decay;
+	enum optimizer optimizer;
+	enum schedule schedule;
+	double rate, rate_end;     /* of the peak and, as its share, of the end */
+	double beta1, beta2, epsilon, momentum, decay;
+	double clip;               /* largest norm of all gradients; 0: any */
+	double average;            /* of an exponential moving average of the weights, which is what is kept; 0: none */
+	int64_t steps, warmup, batch, accumulate, length; /* length: tokens a window */
+	int64_t evaluate, keep;    /* every so many steps; 0: at the end only, never */
+	int64_t patience;          /* stop after so many evaluations without a new best; 0: never */
+	int64_t stop_at;           /* stop after that step, as if killed; 0: not. For tests */
+	uint64_t seed;
+	int threads;
+	const char *checkpoint;    /* written every `keep` steps and at the end, read when it is there; or NULL */
+};
+
+/* One step, or one evaluation, that is done. */
+struct train_event {
+	int64_t step, tokens;     /* so far; tokens are samples where there is no stream */
+	double loss, rate, norm;  /* of the step's batch; of all gradients before clipping */
+	bool evaluated;
+	double held_out, best;    /* mean loss; NaN: none yet */
+	double seconds;           /* since the run began */
+};
+
+struct train_result {
+	int64_t step, weights, parameters;
+	double loss, held_out;
+	bool stopped;             /* early, as `patience` has it */
+	bool resumed;
+};
+
+/*
+ * Train m's weights in place: the constants of m->graph get new contents, nothing else changes. held_out may be NULL. report may be NULL; a
+ * nonzero answer stops the run after that step.
+ *
+ * Errors: LINNET_EMODEL there is no such loss, weight or input; LINNET_EVALUE a token beyond the vocabulary, or a loss that is
+ * no number: the checkpoint is then the last good one; LINNET_ESHAPE data that does not fit an input;
+ * LINNET_EUNSUPPORTED an operator without gradient.
+ */
+enum linnet_code train(struct linnet_model *m, const struct train_opt *opt, struct train_data *data, struct train_data *held_out,
+                       int (*report)(void *ctx, const struct train_event *), void *ctx, struct train_result *out, struct linnet_error *e);
+
+#endif
