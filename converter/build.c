@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "graph/mask.h"
 #include "graph/template.h"
 #include "ops/base/str.h"
 
@@ -302,6 +303,7 @@ static void prepare(struct build *b)
 {
 	const struct convert_opt *o = b->opt;
 	bool per_query = o->heads ? !strcmp(o->heads, "query") : b->m->per_query;
+	bool alike = true; /* slopes of the query heads of one key head */
 	int taps = o->conv ? o->conv : b->m->conv;
 	struct rope q, k;
 
@@ -316,7 +318,9 @@ static void prepare(struct build *b)
 		b->q = q.x ? q.x : b->q;
 		b->k = b->plain_k;
 	}
-	if (per_query && b->R > 1) {
+	for (int64_t h = 0; b->slope && h < b->H; h++)
+		alike = alike && b->slope[h] == b->slope[h / b->R * b->R];
+	if ((per_query || !alike) && b->R > 1) {
 		b->k = build_repeat(b, b->k, b->D);
 		b->v = build_repeat(b, b->v, b->E);
 		b->plain_k = build_repeat(b, b->plain_k, b->D);
@@ -348,9 +352,15 @@ enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, co
 	                   .causal = node_attr(n, "is_causal")->i != 0, .q = n->in[0], .k = n->in[1], .v = n->in[2] };
 	bool window, joint;
 	value_id y = 0;
+	double *slope = NULL;
 
 	if (!b.scratch)
 		return fail_mem(e);
+	b.mask = n->nin > 3 ? n->in[3] : 0;
+	if (b.mask && b.causal && !p->code)
+		p->code = mask_slopes(g, b.mask, b.H, b.scratch, &slope, e);
+	b.slope = slope;
+	b.mask = slope ? 0 : b.mask;
 	prepare(&b);
 	window = opt->window || b.m->window;
 	joint = window && !b.m->build && normaliser_of(opt) == NORM_RATIO && !fade_of(opt);

@@ -29,6 +29,8 @@ struct build {
 	value_id turned_v;           /* by key heads */
 	int64_t kv_heads;            /* of the attention, whatever G has become */
 	value_id plain_k;            /* before its rotation; gates look at it */
+	value_id mask;               /* hides keys; 0: none */
+	const double *slope;         /* ALiBi's, [H], of an attention whose bias they are: another fade; else NULL */
 	value_id first;              /* number of the first token, int64 [1], once it was asked for */
 	int64_t features;            /* F, once known */
 	int64_t state_numbers;       /* elements of all states of one batch entry so far */
@@ -111,7 +113,10 @@ extern const struct fade retention_fade, slopes_fade, token_fade, channel_fade;
 /* What fades in this conversion; NULL: nothing. */
 const struct fade *fade_of(const struct convert_opt *opt);
 
-/* Its logs, [B, G, T, 1], or [B, G, T, width] where it fades by channel; 0: nothing fades. */
+/* g and the logs of the attention's slopes, where it has them; g may be 0. */
+value_id build_sloped(struct build *b, value_id g);
+
+/* Its logs and those of the attention's slopes, [B, G, T, 1], or [B, G, T, width] where it fades by channel; 0: nothing fades. */
 value_id build_fade(struct build *b, const struct fade *f, int64_t width);
 
 /* ---- linear.c ---- */

@@ -65,23 +65,30 @@ static value_id channel_gate(struct build *b, int64_t width)
 const struct fade channel_fade = { .name = "channel", .doc = "a gate a key channel and token: logsigmoid(k W1 W2 + b) / 16",
 	                           .gate = channel_gate, .by_channel = true };
 
+/* -slope, or a fade's constant log, by head. */
+static value_id constant_fade(struct build *b, const struct fade *f)
+{
+	struct tensor *g = build_tensor(b, 4, (int64_t[]){ 1, b->G, 1, 1 });
+
+	for (int64_t h = 0; g && h < b->G; h++)
+		tensor_put(g, h, f ? f->log_factor(h, b->G) : -b->slope[h * b->R]);
+	return build_value(b, "(float[B,G,T,D] k, float[a,G,c,d] c) => (float[B,G,T,1] g) {\n"
+	                      "  lead = Shape <start = 0, end = 3> (k)\n"
+	                      "  one = Constant <value_ints = [1]> ()\n"
+	                      "  shape = Concat <axis = 0> (lead, one)\n"
+	                      "  g = Expand (c, shape) }", BUILD_IN(b->k, build_param(b, f ? "fade" : "slope", g)));
+}
+
+value_id build_sloped(struct build *b, value_id g)
+{
+	value_id slope = b->slope ? constant_fade(b, NULL) : 0;
+
+	return g && slope ? patch_node(b->p, "Add", b->hint, PATCH_IN(g, slope), 1, NULL) : g ? g : slope;
+}
+
 value_id build_fade(struct build *b, const struct fade *f, int64_t width)
 {
-	struct tensor *g;
-	struct str t;
-
-	if (!f || f->gate)
-		return f ? f->gate(b, width) : 0;
-	g = build_tensor(b, 4, (int64_t[]){ 1, b->G, 1, 1 });
-	for (int64_t h = 0; g && h < b->G; h++)
-		tensor_put(g, h, f->log_factor(h, b->G));
-	str_init(&t, b->scratch);
-	str_addf(&t, "(float[B,G,T,D] k, float[a,G,c,d] c) => (float[B,G,T,1] g) {\n"
-	             "  lead = Shape <start = 0, end = 3> (k)\n"
-	             "  one = Constant <value_ints = [1]> ()\n"
-	             "  shape = Concat <axis = 0> (lead, one)\n"
-	             "  g = Expand (c, shape) }");
-	return build_value(b, str_done(&t), BUILD_IN(b->k, build_param(b, "fade", g)));
+	return build_sloped(b, !f ? 0 : f->gate ? f->gate(b, width) : constant_fade(b, f));
 }
 
 /* ---- HGRN2: the key is what the gate lets go ---- */
@@ -121,7 +128,7 @@ static value_id let_go(struct build *b, value_id f)
 static value_id by_key(struct build *b, value_id q, value_id k, value_id g)
 {
 	b->features = b->D;
-	return build_recurrence(b, &(struct recurrence){ .q = q, .k = k, .v = b->v, .g = g, .H = b->H, .G = b->G, .F = b->D, .E = b->E,
+	return build_recurrence(b, &(struct recurrence){ .q = q, .k = k, .v = b->v, .g = build_sloped(b, g), .H = b->H, .G = b->G, .F = b->D, .E = b->E,
 	                                                 .by_channel = true }, "state");
 }
 
@@ -141,7 +148,7 @@ static void hgrn2(struct build *b, value_id *y)
  */
 static value_id through_slots(struct build *b, value_id g, double scale, int64_t slots)
 {
-	struct recurrence keys = { .k = b->k, .g = g, .H = b->H, .G = b->G, .F = b->D, .E = slots, .by_value = true }, values;
+	struct recurrence keys = { .k = b->k, .g = build_sloped(b, g), .H = b->H, .G = b->G, .F = b->D, .E = slots, .by_value = true }, values;
 	value_id p;
 
 	b->features = slots;
@@ -152,7 +159,7 @@ static value_id through_slots(struct build *b, value_id g, double scale, int64_t
 	                        "  s = Sub (one, e) }", &g);
 	p = build_value(b, "(float[B,H,T,M] x) => (float[B,H,T,M] y) { y = Softmax <axis = -1> (x) }",
 	                BUILD_IN(build_recurrence(b, &keys, "slot_key")));
-	values = (struct recurrence){ .q = p, .k = keys.v, .v = b->v, .g = g, .H = b->H, .G = b->G, .F = slots, .E = b->E, .by_channel = true };
+	values = (struct recurrence){ .q = p, .k = keys.v, .v = b->v, .g = keys.g, .H = b->H, .G = b->G, .F = slots, .E = b->E, .by_channel = true };
 	return build_recurrence(b, &values, "slot_value");
 }
 

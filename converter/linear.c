@@ -103,13 +103,15 @@ static value_id input(const struct node *n, uint32_t i)
 	return i < n->nin ? n->in[i] : 0;
 }
 
-static const char *why_not(const struct view *w, const struct node *n, const struct convert_opt *opt, const struct mask *m)
+static const char *why_not(const struct view *w, const struct node *n, const struct convert_opt *opt, const struct mask *m,
+                           bool slopes)
 {
 	enum target target = opt->target;
 	const struct graph *g = w->g;
 	const struct shape *q = &g->value[n->in[Q]].type.shape, *k = &g->value[n->in[K]].type.shape,
 	                   *v = &g->value[n->in[V]].type.shape;
 	bool causal = node_attr(n, "is_causal")->i != 0;
+	bool masked = input(n, MASK) && !slopes; /* slopes are another fade */
 	int64_t rows, columns;
 
 	if (q->rank != 4 || k->rank != 4 || v->rank != 4)
@@ -131,9 +133,11 @@ static const char *why_not(const struct view *w, const struct node *n, const str
 		return "it is not causal; it can be linear but not recurrent";
 	if (!causal && (fade_of(opt) || opt->mechanism->build))
 		return "it is not causal; what fades or is gated needs an order";
-	if (input(n, MASK) && (opt->mechanism->window || opt->window || opt->conv > 1 || (!opt->conv && opt->mechanism->conv > 1)))
+	if (slopes && (opt->mechanism->window || opt->window))
+		return "it has ALiBi's bias; softmax over a window is built without";
+	if (masked && (opt->mechanism->window || opt->window || opt->conv > 1 || (!opt->conv && opt->mechanism->conv > 1)))
 		return "it has a mask; windows and convolutions would take hidden tokens in";
-	if (input(n, MASK) && (opt->mechanism->build || (fade_of(opt) && fade_of(opt)->gate)) && g->value[n->in[MASK]].type.dt != DT_BOOL)
+	if (masked && (opt->mechanism->build || (fade_of(opt) && fade_of(opt)->gate)) && g->value[n->in[MASK]].type.dt != DT_BOOL)
 		return "its mask is added to the scores; gates skip hidden tokens where a boolean mask tells them";
 	if (opt->mechanism->image && causal)
 		return "it is causal; tokens of an image look both ways";
@@ -147,7 +151,7 @@ static const char *why_not(const struct view *w, const struct node *n, const str
 		return "weights of an odd degree may be negative, so their sum is nothing to divide by";
 	if (opt->window && opt->mechanism->positions)
 		return "its features depend on positions, which the window's other side has no more";
-	if (input(n, MASK)) {
+	if (masked) {
 		const struct shape *s = &g->value[n->in[MASK]].type.shape;
 		bool key_only = s->rank < 2 || s->d[s->rank - 2] == 1;
 
@@ -172,12 +176,15 @@ enum linnet_code linear_check(const struct view *w, const struct node *n, const 
 	struct mask m = { .known = false };
 	struct convert_opt counted = *opt;
 	struct patch p; /* never applied */
+	double *slope = NULL;
 
 	if (input(n, MASK))
 		TRY(mask_classify(g, n->in[MASK], &m, e));
+	if (input(n, MASK) && node_attr(n, "is_causal")->i && q->shape.rank == 4 && dim_is_int(q->shape.d[1]))
+		TRY(mask_slopes(g, n->in[MASK], q->shape.d[1], w->scratch, &slope, e));
 	item->node = n->name;
 	item->causal = node_attr(n, "is_causal")->i != 0;
-	item->reason = why_not(w, n, opt, &m);
+	item->reason = why_not(w, n, opt, &m, slope != NULL);
 	if (q->shape.rank != 4 || k->rank != 4 || v->rank != 4)
 		return LINNET_OK;
 	item->heads = q->shape.d[1];
@@ -524,7 +531,7 @@ value_id build_hide(struct build *b, value_id x)
 	                               "  w = Exp (last)\n"
 	                               "  t = Transpose <perm = [0, 1, 3, 2]> (w)\n"
 	                               "  o = Mul (k, t) }";
-	value_id m = input(b->n, MASK);
+	value_id m = b->mask;
 	const struct type *t = &b->g->value[m].type;
 
 	if (!m || !x)
@@ -591,10 +598,10 @@ enum linnet_code linear_build(struct build *b, value_id *y, struct linnet_error 
 	in[1] = build_hide(b, in[1]);
 	if (ones)
 		in[2] = linear_ones(b, b->v);
-	if (fade && fade->gate)
+	if (b->slope || (fade && fade->gate))
 		*y = build_recurrence(b, &(struct recurrence){ .q = in[0], .k = in[1], .v = in[2], .g = build_fade(b, fade, z.F), .H = b->H, .G = b->G,
-		                                               .F = z.F, .E = z.E1, .by_channel = fade->by_channel }, "state");
-	if (fade && fade->gate)
+		                                               .F = z.F, .E = z.E1, .by_channel = fade && fade->by_channel }, "state");
+	if (b->slope || (fade && fade->gate))
 		return to_scale(b, *y, y);
 	if (build_steps(b))
 		in[3] = build_past(b, "state", 4, (int64_t[]){ 0, b->G, b->features, z.E1 });

@@ -284,3 +284,50 @@ enum linnet_code mask_classify(const struct graph *g, value_id v, struct mask *o
 	*out = m.known && !code ? m : (struct mask){ .left = -1 };
 	return code;
 }
+
+/* Narrow slopes, 0 where none was seen yet, by one evaluated mask; false: it is no ALiBi. */
+static bool observe_slopes(const struct tensor *t, int64_t heads, double *slope)
+{
+	int64_t L = t->rank < 3 ? 0 : t->d[t->rank - 2], S = t->rank < 3 ? 0 : t->d[t->rank - 1];
+
+	if (t->rank < 3 || (t->d[t->rank - 3] != heads && t->d[t->rank - 3] != 1) || !dtype_in(t->dt, FLOATS))
+		return false;
+	for (int64_t row = 0; S && row < t->n / S; row++) {
+		int64_t h = row / L % t->d[t->rank - 3];
+
+		for (int64_t j = 1; j < S && j <= row % L + S - L; j++) {
+			double d = entry(t, row * S + j) - entry(t, row * S + j - 1);
+
+			if (!(d > 0) || !isfinite(d) || (slope[h] != 0 && fabs(d - slope[h]) > 1e-4 * slope[h]))
+				return false;
+			slope[h] = d;
+		}
+	}
+	for (int64_t h = t->d[t->rank - 3]; h < heads; h++)
+		slope[h] = slope[0];
+	return true;
+}
+
+enum linnet_code mask_slopes(const struct graph *g, value_id v, int64_t heads, struct arena *a, double **slope, struct linnet_error *e)
+{
+	struct arena *s = arena_new();
+	bool fixed = g->value[v].type.value != NULL, is = true;
+	enum linnet_code code = s ? LINNET_OK : fail_mem(e);
+
+	*slope = code ? NULL : NEW(a, (size_t)heads, double);
+	if (!code && !*slope)
+		code = fail_mem(e);
+	for (int trial = 0; trial < (fixed ? 1 : TRIALS) && !code && is; trial++) {
+		const struct tensor *t;
+
+		code = value_eval(g, v, trial, false, s, &t, e);
+		is = !code && t && observe_slopes(t, heads, *slope);
+	}
+	for (int64_t h = 0; is && !code && h < heads; h++)
+		is = (*slope)[h] > 0;
+	if (!is || code)
+		*slope = NULL;
+	if (s)
+		arena_free(s);
+	return code;
+}

@@ -30,6 +30,12 @@ struct mask {
 enum linnet_code mask_classify(const struct graph *g, value_id v, struct mask *out, struct linnet_error *e);
 
 /*
+ * Slopes of ALiBi: what a key up to the query's own gains over the one before it, the same for all queries, above 0, [heads]; keys are counted
+ * up to the last query's. NULL when v is something else, hides such keys, or depends on the data of graph inputs.
+ */
+enum linnet_code mask_slopes(const struct graph *g, value_id v, int64_t heads, struct arena *a, double **slope, struct linnet_error *e);
+
+/*
  * Evaluate v by reference kernels, with the small lengths of that trial (0 to 4) for the symbols. draw: data of graph inputs, all ones at
  * trial 0 and seeded small numbers after; without draw, needing their data makes it fail.
  * *out is NULL when it cannot be evaluated (depends on data and !draw, an operator without kernel, too large).

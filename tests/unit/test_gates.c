@@ -69,6 +69,15 @@ static struct tensor *tokens(struct arena *a, struct seq s, int64_t from, int64_
 	"  qr = RotaryEmbedding (q, cb, sb)  kr = RotaryEmbedding (k, cb, sb)\n"                      \
 	"  y = Attention <is_causal = 1, scale = 0.5> (qr, kr, v" arg ") }"
 
+/* ALiBi as an input of the attention: slopes 1/4, 1/16, 1/64, 1/256 times the key's distance. */
+static const char sloped_text[] =
+	"<ir_version: 10, opset_import: [\"\": 24]>\n"
+	"g (float[B,4,T,4] q, float[B,2,T,4] k, float[B,2,T,3] v, float[1,T,2] c, float[1,T,2] s) => (float[B,4,T,3] y)\n"
+	"<float[4,1,1] slope = {0.25, 0.0625, 0.015625, 0.00390625}, int64 zero = {0}, int64 one = {1}, int64[1] last = {1}> {\n"
+	"  t1 = Shape <start = 2, end = 3> (q)  t = Squeeze (t1)  r = Range (zero, t, one)  f = Cast <to = 1> (r)\n"
+	"  column = Unsqueeze (f, last)  apart = Sub (f, column)  bias = Mul (slope, apart)\n"
+	"  y = Attention <is_causal = 1, scale = 0.5> (q, k, v, bias) }";
+
 static const char plain_text[] = MODEL("", ""), masked_text[] = MODEL(", bool[B,1,1,T] m", ", m");
 
 /* A parameter of the converted model, by its name without the layer; NULL when there is none. */
@@ -142,6 +151,8 @@ struct formula {
 	struct seq q, k, v;           /* what the mechanism works on */
 	struct seq plain_k;
 	struct seq y;
+	bool unturned;                /* nothing is rotated */
+	bool sloped;                  /* the past fades by exp(-4^(-1-h)) too */
 	bool masked;                  /* every third token is hidden, but not the first */
 	double *slack;                /* of each row of y: how far rounding may lead, relative to its values */
 };
@@ -294,7 +305,7 @@ static struct seq recurrence(const struct formula *f, struct seq q, struct seq k
 			const double *kt = at(k, b, kh, t), *vt = at(v, b, kh, t), *qt = at(q, b, h, t), *gt = g.width ? at(g, b, kh, t) : NULL;
 
 			for (int64_t i = 0; gt && !(f->masked && hidden(b, t)) && i < F * E; i++) {
-				double left = exp(gt[by_value ? i % E : i / E % g.width]);
+				double left = exp(gt[by_value ? i % E : i / E % g.width] - (f->sloped ? pow(4, -1 - (double)h) : 0));
 
 				S[i] *= left;
 				A[i] *= left;
@@ -373,7 +384,7 @@ static struct seq gates(const struct formula *f, const char *fade, int64_t width
 	int64_t n = f->k.heads * WIDTH, m = f->k.heads * width;
 
 	if (!fade)
-		return none;
+		return f->sloped ? seq_new(f->a, f->k.heads, f->k.L, 1) : none; /* zeros */
 	if (!strcmp(fade, "token"))
 		return each(f, affine(f, f->plain_k, "gate_w", "gate_b", 1), fading, 0);
 	if (!strcmp(fade, "retention") || !strcmp(fade, "slopes")) {
@@ -607,8 +618,8 @@ static void formula_of(struct formula *f, struct sources s)
 	bool per_query = f->opt->heads ? !strcmp(f->opt->heads, "query") : m->per_query;
 	int taps = f->opt->conv ? f->opt->conv : m->conv;
 
-	f->q = m->plain ? s.q : rotated(f->a, s.q);
-	f->k = m->plain ? s.k : rotated(f->a, s.k);
+	f->q = m->plain || f->unturned ? s.q : rotated(f->a, s.q);
+	f->k = m->plain || f->unturned ? s.k : rotated(f->a, s.k);
 	f->v = s.v;
 	f->plain_k = s.k;
 	if (per_query) {
@@ -838,6 +849,38 @@ static struct tensor *output(const struct linnet_model *m, struct sources x)
 	plan_free(pl);
 	arena_free(a);
 	return out;
+}
+
+/* ALiBi's bias fades like any gate; it is not the same for the query heads of one key head, which so get states of their own. */
+static void slopes_fade(void **state)
+{
+	static const char *const names[] = { "elu", "gla", "delta", "hgrn2", "gsa" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		for (enum target target = 0; target < NTARGET; target++) {
+			struct convert_opt opt = { .mechanism = mechanism_find(names[i]), .target = target, .conv = 1 };
+			struct linnet_model *before, *m;
+			struct convert_report r;
+			char what[100];
+
+			m = converted(sloped_text, &opt, &before, &r);
+			opt.heads = "query"; /* as it has come to be */
+			snprintf(what, sizeof what, "sloped, %s, %s", names[i], target_names[target]);
+			for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+				struct arena *a = arena_new();
+				struct sources x = sources_of(a, lengths[k]);
+				struct formula f = { .a = a, .m = before, .opt = &opt, .sloped = true, .unturned = true };
+
+				formula_of(&f, x);
+				run(&f, m, x, target == TARGET_STEP ? 1 : lengths[k], what);
+				if (target == TARGET_STEP)
+					run(&f, m, x, -40, what);
+				arena_free(a);
+			}
+			model_free(m);
+			model_free(before);
+		}
 }
 
 /* LiT: linear attention of pixels that all see each other, and a convolution over the image of their values. Wang et al. 2025, section 3.1. */
@@ -1077,15 +1120,53 @@ static void memory_may_run_out(void **state)
 	model_free(source);
 }
 
+/* Keys that are nearly one, and gates that leave next to nothing: every target stays finite and says the same. */
+static void extremes_stay_finite(void **state)
+{
+	static const char *const beta[] = { "beta_b", "gate_b", NULL };
+	struct arena *a = arena_new();
+
+	(void)state;
+	for (int fading = 0; fading < 2; fading++) {
+		struct sources x = sources_of(a, 130);
+		struct tensor *first = NULL;
+
+		for (int64_t i = 0; i < BATCH * GROUPS * 130 * WIDTH; i++)
+			x.k.x[i] = 1 + 1e-3 * x.k.x[i];
+		for (int64_t i = 0; i < x.cos.L * 2; i++) {
+			x.cos.x[i] = 1;
+			x.sin.x[i] = 0;
+		}
+		for (enum target target = 0; target < TARGET_STEP; target++) {
+			struct linnet_model *m = with_params("gated-delta", target, beta, (double[]){ 60, fading ? 60 : -100 });
+			struct tensor *y = output(m, x);
+
+			for (int64_t i = 0; i < y->n; i++)
+				assert_true(isfinite(tensor_get(y, i)));
+			if (first && !(apart(first, y, 0, 130) < 2e-4))
+				fail_msg("%s: %g apart", target_names[target], apart(first, y, 0, 130));
+			if (first)
+				tensor_release(y);
+			else
+				first = y;
+			model_free(m);
+		}
+		tensor_release(first);
+	}
+	arena_free(a);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(targets_compute_the_formula),
 		cmocka_unit_test(masks_hide_tokens),
+		cmocka_unit_test(slopes_fade),
 		cmocka_unit_test(images_are_convolved),
 		cmocka_unit_test(outputs_depend_on_no_later_token),
 		cmocka_unit_test(open_gates_are_none),
 		cmocka_unit_test(delta_gives_back_values),
+		cmocka_unit_test(extremes_stay_finite),
 		cmocka_unit_test(memory_may_run_out),
 	};
 
