@@ -44,8 +44,8 @@
 	  "the scores are also used elsewhere, or are an output of the graph, so they must exist",                               \
 	  "drop the other use; scores that only serve to read lengths can be replaced by Shape of an input")                     \
 	X(ATTENTION_SCORES_MULTIPLIED, "attention.scores-multiplied", "attention",                                               \
-	  "scores are multiplied or divided by something that is not one constant",                                              \
-	  "multiply the queries or keys instead; one Attention node has one scale")                                              \
+	  "scores are multiplied or divided by something that differs within a head, or after terms were added",                  \
+	  "multiply queries or keys by it, before terms are added to the scores")                                              \
 	X(ATTENTION_SCORES_LAYOUT, "attention.scores-layout", "attention",                                                       \
 	  "the scores are turned, cut or reshaped so that queries and keys are no more their last two axes",                     \
 	  "keep the scores [batch, heads, queries, keys] until the product with values")                                         \
@@ -86,8 +86,8 @@
 	  "queries, keys and values differ in element type",                                                                     \
 	  "cast them to one type in front of the products")                                                                      \
 	X(ATTENTION_BATCH, "attention.batch", "attention",                                                                       \
-	  "keys or values lack queries' batch or heads and are broadcast, which Attention does for whole groups of heads only",  \
-	  "expand constant keys and values to the batch")                                                                        \
+	  "queries, keys and values differ in rank, or in leading lengths that are not 1", \
+	  "give them one rank, with the same batch and heads or lengths of 1")                                                                        \
 	X(GLU_BOTH_ACTIVATED, "glu.both-activated", "glu",                                                                       \
 	  "both factors are activations: neither is the plain value of a gated linear unit",                                     \
 	  "nothing: cells of recurrent and highway networks do this")                                                                        \

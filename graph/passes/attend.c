@@ -25,11 +25,13 @@ struct term {
 	double fill;
 };
 
-/* Scores as read back from the softmax: softcap * tanh(scale q k^T / softcap) + terms. */
+/* Scores as read back from the softmax: softcap * tanh(scale factor q k^T / softcap) + terms. */
 struct scores {
 	value_id q, kt;    /* of the product: [..., L, D], [..., D, S] */
 	value_id product;  /* its result */
 	double scale, softcap;
+	const struct node *factor; /* Mul or Div by something that is the same for all entries of a head, or NULL */
+	value_id by;               /* that */
 	struct term term[MAX_BIAS];
 	int nterm;
 	bool capped, reshaped;
@@ -47,6 +49,8 @@ static bool add_term(const struct view *w, struct scores *s, struct term t)
 {
 	if (s->capped) /* inside a soft cap nothing may be added */
 		return why_not(w, WHY_ATTENTION_SOFT_CAP, s->reader, t.value, s->steps);
+	if (s->factor) /* nor before the factor */
+		return why_not(w, WHY_ATTENTION_SCORES_MULTIPLIED, s->factor, t.value, s->steps);
 	if (s->nterm == MAX_BIAS)
 		return why_not(w, WHY_ATTENTION_MANY_TERMS, s->reader, t.value, s->steps);
 	t.inner = s->reshaped;
@@ -108,6 +112,19 @@ static enum why_code unread(const struct node *n)
 	return WHY_ATTENTION_OPERATOR;
 }
 
+/* n multiplies or divides the scores by v, which has no rows and columns of its own: a learned scale for each head, a temperature. */
+static bool is_factor(const struct graph *g, const struct node *n, value_id v)
+{
+	const struct shape *x = &g->value[n->out[0]].type.shape, *c = &g->value[v].type.shape;
+
+	if (c->rank < 0 || c->rank > x->rank)
+		return false;
+	for (int i = 1; i <= 2 && i <= c->rank; i++)
+		if (c->d[c->rank - i] != 1)
+			return false;
+	return true;
+}
+
 /* Read v as scores that are multiplied by mul before the softmax sees them. */
 static bool read_scores(const struct view *w, value_id v, double mul, struct scores *s)
 {
@@ -131,7 +148,7 @@ static bool read_scores(const struct view *w, value_id v, double mul, struct sco
 		s->scale = mul;
 		return true;
 	}
-	if (node_is(n, "Reshape") && !s->reshaped && keeps_last_two(g, n)) {
+	if (node_is(n, "Reshape") && !s->reshaped && !s->factor && keeps_last_two(g, n)) {
 		s->reshaped = true;
 		return read_scores(w, n->in[0], mul, s);
 	}
@@ -150,7 +167,18 @@ static bool read_scores(const struct view *w, value_id v, double mul, struct sco
 		return read_sum(w, n->in[0], (struct term){ .value = n->in[1], .times = -mul }, mul, s);
 	if (node_is(n, "Where"))
 		return read_where(w, n, mul, s);
-	if (node_is(n, "Tanh") && !s->capped && mul > 0) {
+	for (int i = 0; i < (node_is(n, "Mul") ? 2 : node_is(n, "Div") ? 1 : 0) && !s->factor; i++) {
+		struct scores keep = *s;
+
+		if (!is_factor(g, n, n->in[1 - i]))
+			continue;
+		s->factor = n;
+		s->by = n->in[1 - i];
+		if (read_scores(w, n->in[i], mul, s))
+			return true;
+		*s = keep;
+	}
+	if (node_is(n, "Tanh") && !s->capped && !s->factor && mul > 0) {
 		s->capped = true;
 		if (!read_scores(w, n->in[0], 1, s))
 			return false;
@@ -431,22 +459,79 @@ static bool masks_fit(const struct view *w, const struct scores *s, int rank)
 	return true;
 }
 
-/* Attention repeats heads, never batches: k and v need q's batch, and heads that divide q's. */
-static bool leads_fit(const struct view *w, value_id q, value_id k, value_id v)
+/* Queries, keys or values on the way into the node. */
+struct side {
+	value_id from; /* of the graph */
+	value_id v;    /* turned, multiplied, expanded */
+	struct shape s; /* leading lengths of v; the last two axes may be turned */
+	bool expand;   /* lengths of 1 among them are to become those of the scores */
+};
+
+enum { Q, K, V, MASK, PAST_K, PAST_V, NINPUT };
+
+/*
+ * Attention repeats heads, never batches: all sides get the leading lengths of the scores, keys and values of one head may keep it. Constants
+ * may lack them.
+ */
+static bool leads_fit(const struct view *w, struct side *side, const struct shape *want)
 {
-	const struct graph *g = w->g;
-	const struct shape *a = &g->value[q].type.shape;
+	bool one_head = want->rank == 4 && side[K].s.rank == 4 && side[V].s.rank == 4 && side[K].s.d[1] == 1 && side[V].s.d[1] == 1;
 
-	for (int i = 0; i < 2; i++) {
-		const struct shape *b = &g->value[i ? v : k].type.shape;
-		bool fits = a->rank == b->rank;
+	for (int i = Q; i <= V; i++) {
+		struct shape *s = &side[i].s;
+		bool fits = s->rank == want->rank; /* a matrix for all batches is a weight */
 
-		for (int j = 0; fits && j < a->rank - 2; j++)
-			fits = a->d[j] == b->d[j] || (a->rank == 4 && j == 1 && b->d[1] == 1 && g->value[k].type.shape.d[1] == g->value[v].type.shape.d[1]);
+		for (int j = 0; fits && j < want->rank - 2; j++) {
+			if (s->d[j] == want->d[j] || (i != Q && j == 1 && one_head))
+				continue;
+			fits = s->d[j] == 1;
+			s->d[j] = want->d[j];
+			side[i].expand = true;
+		}
 		if (!fits)
-			return why_not(w, WHY_ATTENTION_BATCH, value_node(g, i ? v : k), i ? v : k, 0);
+			return why_not(w, WHY_ATTENTION_BATCH, value_node(w->g, side[i].from), side[i].from, 0);
 	}
 	return true;
+}
+
+/* Where the leading length of that axis is read: off queries, keys or values when one of them has it. */
+static value_id lead_source(const struct graph *g, const struct side *side, int axis, dim d, value_id scores)
+{
+	for (int i = Q; i <= V; i++) {
+		const struct shape *s = &g->value[side[i].from].type.shape;
+
+		if (axis < s->rank - 2 && s->rank == g->value[scores].type.shape.rank && s->d[axis] == d)
+			return side[i].from;
+	}
+	return scores;
+}
+
+static void expand_side(struct patch *p, const struct side *all, struct side *side, value_id scores, const char *hint)
+{
+	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
+	value_id part[MAX_RANK], one;
+	int r = side->s.rank;
+
+	if (!side->expand)
+		return;
+	one = patch_ints(p, (int64_t[]){ 1, 1 }, 2, "one");
+	for (int j = 0; j < r - 2; j++)
+		part[j] = side->s.d[j] == 1 ? patch_ints(p, (int64_t[]){ 1 }, 1, "one")
+		                            : dims_of(p, lead_source(p->g, all, j, side->s.d[j], scores), j, j + 1, false);
+	part[r - 2] = one;
+	side->v = patch_node(p, "Expand", hint, PATCH_IN(side->v, patch_node(p, "Concat", "shape", part, (uint32_t)(r - 1), 1, axis0)), 1, NULL);
+}
+
+/* The factor has one number for each head of the product's first operand, of its type. */
+static bool factor_fits(const struct view *w, const struct scores *s)
+{
+	const struct type *c = &w->g->value[s->by].type, *q = &w->g->value[s->q].type;
+	int more = q->shape.rank - c->shape.rank;
+	bool fits = c->dt == q->dt && more >= 0;
+
+	for (int i = 0; fits && i < c->shape.rank; i++)
+		fits = c->shape.d[i] == 1 || c->shape.d[i] == q->shape.d[i + more];
+	return fits || why_not(w, WHY_ATTENTION_SCORES_MULTIPLIED, s->factor, s->by, 0);
 }
 
 /* Scores before softmax n and a product behind it; with w->why both are looked at in any case. */
@@ -479,7 +564,9 @@ static value_id lead_of(const struct graph *g, value_id v, value_id q)
 static enum linnet_code attend_softmax(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	const struct graph *g = w->g;
-	value_id x = n->in[0], q, k, v, y, mask, in[4];
+	static const char *const names[] = { "q", "k", "v" };
+	value_id x = n->in[0], first, y, mask, in[4];
+	struct side side[3] = { { .from = 0 } };
 	const struct shape *shape = &g->value[x].type.shape, *ys;
 	struct scores s = { .softcap = 0 };
 	struct weighted o;
@@ -511,27 +598,35 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 		why_not(w, WHY_ATTENTION_SCALE, value_node(g, s.product), s.product, 0);
 		return LINNET_OK;
 	}
-	grouped = ys->rank == 5 && are_grouped(g, s.turned ? s.kt : s.q, s.turned ? s.q : s.kt, o.v);
-	if (!grouped && shape->rank == g->value[s.q].type.shape.rank && ys->rank == shape->rank &&
-	    !leads_fit(w, s.turned ? s.kt : s.q, s.turned ? s.q : s.kt, o.v))
+	if (s.factor && !factor_fits(w, &s))
 		return LINNET_OK;
-	k = s.turned ? s.q : transpose_last(p, s.kt, g->value[s.kt].type.shape.rank, "k");
-	q = s.turned ? transpose_last(p, s.kt, g->value[s.kt].type.shape.rank, "q") : s.q;
-	v = o.transposed ? transpose_last(p, o.v, g->value[o.v].type.shape.rank, "v") : o.v;
+	side[Q].from = s.turned ? s.kt : s.q;
+	side[K].from = s.turned ? s.q : s.kt;
+	side[V].from = o.v;
+	for (int i = Q; i <= V; i++)
+		side[i].s = g->value[side[i].from].type.shape;
+	grouped = ys->rank == 5 && are_grouped(g, side[Q].from, side[K].from, o.v);
+	if (!grouped && shape->rank == g->value[s.product].type.shape.rank && ys->rank == shape->rank && !leads_fit(w, side, shape))
+		return LINNET_OK;
+	first = s.factor ? patch_node(p, s.factor->op->name, "scaled", PATCH_IN(s.q, s.by), 1, NULL) : s.q;
+	side[K].v = s.turned ? first : transpose_last(p, s.kt, g->value[s.kt].type.shape.rank, "k");
+	side[Q].v = s.turned ? transpose_last(p, s.kt, g->value[s.kt].type.shape.rank, "q") : first;
+	side[V].v = o.transposed ? transpose_last(p, o.v, g->value[o.v].type.shape.rank, "v") : o.v;
 	if (grouped) {
 		value_id one = patch_ints(p, (int64_t[]){ 2 }, 1, "axis");
-		value_id lead = patch_node(p, "Concat", "shape", PATCH_IN(dims_of(p, q, 0, 1, false), patch_ints(p, (int64_t[]){ -1 }, 1, "heads"),
-		                                                          dims_of(p, q, -2, 0, true)), 1, (struct attr[]){ attr_int("axis", 0), { .name = NULL } });
+		value_id lead = patch_node(p, "Concat", "shape", PATCH_IN(dims_of(p, side[Q].v, 0, 1, false), patch_ints(p, (int64_t[]){ -1 }, 1, "heads"),
+		                                                          dims_of(p, side[Q].v, -2, 0, true)), 1, (struct attr[]){ attr_int("axis", 0), { .name = NULL } });
 
-		q = patch_node(p, "Reshape", "q", PATCH_IN(q, lead), 1, NULL);
-		k = patch_node(p, "Squeeze", "k", PATCH_IN(k, one), 1, NULL);
-		v = patch_node(p, "Squeeze", "v", PATCH_IN(v, one), 1, NULL);
+		in[Q] = patch_node(p, "Reshape", "q", PATCH_IN(side[Q].v, lead), 1, NULL);
+		in[K] = patch_node(p, "Squeeze", "k", PATCH_IN(side[K].v, one), 1, NULL);
+		in[V] = patch_node(p, "Squeeze", "v", PATCH_IN(side[V].v, one), 1, NULL);
 	} else {
-		value_id lead = lead_of(g, x, s.turned ? s.kt : s.q);
+		value_id lead = lead_of(g, x, side[Q].from);
 
-		q = as_heads(p, q, &g->value[s.turned ? s.kt : s.q].type.shape, lead, shape, "q");
-		k = as_heads(p, k, &g->value[s.turned ? s.q : s.kt].type.shape, lead, shape, "k");
-		v = as_heads(p, v, &g->value[o.v].type.shape, lead, shape, "v");
+		for (int i = Q; i <= V; i++) {
+			expand_side(p, side, &side[i], x, names[i]);
+			in[i] = as_heads(p, side[i].v, &side[i].s, lead, shape, names[i]);
+		}
 	}
 	mask = make_mask(p, &s, x, dt);
 	attr[na++] = attr_float("scale", s.scale);
@@ -540,7 +635,7 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	if (g->value[x].type.dt != dt)
 		attr[na++] = attr_int("softmax_precision", g->value[x].type.dt);
 	attr[na] = (struct attr){ .name = NULL };
-	in[0] = q, in[1] = k, in[2] = v, in[3] = mask;
+	in[MASK] = mask;
 	y = patch_node(p, "Attention", *n->name ? n->name : "attention", in, mask ? 4 : 3, 1, attr);
 	if (ys->rank == 3 && shape->rank == 3)
 		y = patch_node(p, "Squeeze", "y", PATCH_IN(y, patch_ints(p, (int64_t[]){ 1 }, 1, "axes")), 1, NULL);
@@ -548,7 +643,7 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 		y = patch_node(p, "Squeeze", "y", PATCH_IN(y, patch_ints(p, (int64_t[]){ 0, 1 }, 2, "axes")), 1, NULL);
 	else if (ys->rank != 4 || shape->rank != 4) {
 		static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
-		value_id to = patch_node(p, "Concat", "shape", PATCH_IN(dims_of(p, lead_of(g, o.p, s.turned ? s.kt : s.q), 0, -2, false), dims_of(p, y, -2, 0, true)), 1, axis0);
+		value_id to = patch_node(p, "Concat", "shape", PATCH_IN(dims_of(p, lead_of(g, o.p, side[Q].from), 0, -2, false), dims_of(p, y, -2, 0, true)), 1, axis0);
 
 		y = patch_node(p, "Reshape", "y", PATCH_IN(y, to), 1, NULL);
 	}
@@ -559,8 +654,6 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 }
 
 /* ---- Attention already found: its scale, its heads, its mask, its cache ---- */
-
-enum { Q, K, V, MASK, PAST_K, PAST_V, NINPUT };
 
 /* The node again with other inputs and, for the named attributes in `change`, other values. */
 static void attention_again(struct patch *p, const struct node *n, const value_id *in, const struct attr *change)
