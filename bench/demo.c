@@ -184,9 +184,9 @@ static enum linnet_code time_steps(const struct graph *g, const struct tensor *t
 	return code;
 }
 
-static enum linnet_code measure(struct row *r, const struct tensor *tokens, const int64_t *bytes, int64_t nbytes, struct linnet_error *e)
+static enum linnet_code measure(struct row *r, const struct tensor *tokens, const struct tokenizer *tokenizer, struct linnet_error *e)
 {
-	struct lm_opt opt = { .run = run_options(), .bytes = bytes, .nbytes = nbytes, .progress = show_progress,
+	struct lm_opt opt = { .run = run_options(), .tokenizer = tokenizer, .progress = show_progress,
 	                      .progress_ctx = (void *)(uintptr_t)r->path };
 	struct lm_result lm;
 	struct linnet_model *m = NULL;
@@ -276,11 +276,11 @@ static enum linnet_code demo(const char *source, const char *stream, const char 
 	static const char *const maps[] = { "elu", "relu", "exp" };
 	struct row row[1 + NTARGET * sizeof maps / sizeof *maps] = { { 0 } };
 	struct named_tensor *list;
-	int64_t *bytes, nbytes;
+	struct tokenizer *vocabulary;
 	int n = 0, count;
 
 	TRY(data_load(stream, DT_UNDEFINED, NULL, a, &list, &count, e));
-	TRY(lm_vocabulary(tokenizer, a, &bytes, &nbytes, e));
+	TRY(tokenizer_load(tokenizer, a, &vocabulary, e));
 	row[n++] = (struct row){ .form = "softmax", .map = "-", .path = source };
 	for (size_t k = 0; k < sizeof maps / sizeof *maps; k++)
 		for (enum target t = 0; t < NTARGET; t++) {
@@ -295,7 +295,7 @@ static enum linnet_code demo(const char *source, const char *stream, const char 
 	printf("%d models written; held-out text: %lld tokens, windows of 512\n\n", n - 1, (long long)list[0].t->n);
 	for (int i = 0; i < n; i++) {
 		note("%d of %d: %s", i + 1, n, row[i].path);
-		TRY(measure(&row[i], list[0].t, bytes, nbytes, e));
+		TRY(measure(&row[i], list[0].t, vocabulary, e));
 	}
 	print_table(row, n);
 	printf("\ntok/s: one sequence of that length; step: one token at a time up to that length. peak: activations, weights not counted.\n"

@@ -11,6 +11,7 @@
 	X(why)                                                                                     \
 	X(run)                                                                                     \
 	X(validate)                                                                                \
+	X(generate)                                                                                \
 	X(test)                                                                                    \
 	X(convert)                                                                                 \
 	X(grad)                                                                                    \

@@ -1,6 +1,7 @@
 /* Opening models for commands. */
 #include "cli/model.h"
 
+#include "graph/pass.h"
 #include "ops/base/str.h"
 
 int open_container(const char *path, struct linnet_model **m)
@@ -32,6 +33,17 @@ int open_model(const char *path, struct linnet_model **m)
 	err_file(&e, code, path);
 	model_free(*m);
 	*m = NULL;
+	return report_error(&e);
+}
+
+int open_for_running(const char *path, bool as_written, struct linnet_model **m)
+{
+	struct linnet_error e = { 0 };
+	int status = open_model(path, m);
+
+	if (status || as_written || !pass_run_all((*m)->graph, NULL, &e))
+		return status;
+	err_file(&e, e.code, path);
 	return report_error(&e);
 }
 

@@ -8,6 +8,9 @@
 /* Load and import; prints the error and gives its exit status when that fails. "-" is standard input. */
 int open_model(const char *path, struct linnet_model **m);
 
+/* The same with the exact passes made, unless it is to be as written. */
+int open_for_running(const char *path, bool as_written, struct linnet_model **m);
+
 /* Load only the container. */
 int open_container(const char *path, struct linnet_model **m);
 

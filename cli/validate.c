@@ -26,17 +26,6 @@ static void on_window(void *ctx, int64_t done, int64_t total)
 	progress(ctx, done, total);
 }
 
-static int open_for_running(const char *path, bool as_written, struct linnet_model **m)
-{
-	struct linnet_error e = { 0 };
-	int status = open_model(path, m);
-
-	if (status || as_written || !pass_run_all((*m)->graph, NULL, &e))
-		return status;
-	err_file(&e, e.code, path);
-	return report_error(&e);
-}
-
 /* ---- Two models ---- */
 
 static json_t *real(double x)
@@ -229,18 +218,18 @@ static int validate_lm(const struct validate_cli *o, int argc, char **argv, stru
 		              .context = o->context, .batch = o->batch, .progress = on_window };
 	struct linnet_error e = { 0 };
 	struct named_tensor *list;
-	int64_t *bytes = NULL;
+	struct tokenizer *tokenizer = NULL;
 	struct table t;
 	int n, status = EXIT_YES;
 
 	if (data_load(o->tokens, DT_UNDEFINED, NULL, a, &list, &n, &e) ||
-	    (o->tokenizer && lm_vocabulary(o->tokenizer, a, &bytes, &opt.nbytes, &e)))
+	    (o->tokenizer && tokenizer_load(o->tokenizer, a, &tokenizer, &e)))
 		return report_error(&e);
 	if (n != 1) {
 		fprintf(stderr, "linnet: %s: holds %d tensors instead of one\n", o->tokens, n);
 		return EXIT_INPUT;
 	}
-	opt.bytes = bytes;
+	opt.tokenizer = tokenizer;
 	table_init(&t, 6, "lrrrrr");
 	if (!globals.json)
 		for (const char *const *h = (const char *const[]){ "model", "tokens", "NLL", "perplexity", "bits/byte", "tok/s", NULL }; *h; h++)

@@ -180,7 +180,10 @@ layer(validate
 	validate/compare.c
 	validate/locate.c
 	validate/pair.c
-	validate/lm.c)
+	validate/generate.c
+	validate/lm.c
+	validate/lm_ports.c
+	validate/tokenizer.c)
 target_link_libraries(linnet_validate PUBLIC linnet_converter)
 
 # The library: the public header's functions over all layers, in one archive and one shared object.
@@ -204,6 +207,7 @@ add_executable(linnet_cli
 	cli/grad.c cli/train.c
 	cli/inputs.c
 	cli/run.c
+	cli/generate.c
 	cli/validate.c
 	cli/test.c
 	cli/ops.c

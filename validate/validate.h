@@ -4,6 +4,7 @@
 
 #include "ops/base/rng.h"
 #include "runtime/runtime.h"
+#include "validate/tokenizer.h"
 
 /* ---- Recorded cases (runner.c) ---- */
 
@@ -177,8 +178,7 @@ enum linnet_code pair_compare(const struct side *a, const struct side *b, const 
 struct lm_opt {
 	struct run_opt run;
 	int64_t context, batch; /* tokens a window; windows a run; 0: 512 and 8 */
-	const int64_t *bytes;   /* of each token, or NULL */
-	int64_t nbytes;
+	const struct tokenizer *tokenizer; /* for bytes; or NULL */
 	void (*progress)(void *ctx, int64_t done, int64_t total);
 	void *progress_ctx;
 };
@@ -202,9 +202,33 @@ struct lm_result {
 enum linnet_code lm_evaluate(const struct graph *g, const struct tensor *stream, const struct lm_opt *opt, struct lm_result *out,
                              struct linnet_error *e);
 
+/* ---- Generating text (generate.c) ---- */
+
+struct generate_opt {
+	struct run_opt run;
+	int64_t tokens;     /* to make, at most */
+	double temperature; /* 0: the most likely token always */
+	int64_t top_k;      /* among the k most likely; 0: all */
+	double top_p;       /* among the most likely that together have this probability; 0 or 1: all */
+	uint64_t seed;
+	int64_t stop;       /* a token that ends the text, which is not given out; -1: none */
+	void (*token)(void *ctx, int64_t id); /* called with each as it is made */
+	void *ctx;
+};
+
+struct generate_result {
+	int64_t prompt, tokens; /* read and made */
+	double prompt_seconds, seconds; /* of running the model on the prompt, and afterwards */
+	int64_t state_bytes;    /* at the end; 0 for a model without states, which reads everything again for each token */
+	bool stopped;           /* by the token that ends a text */
+};
+
 /*
- * Bytes of each token from a vocabulary file: lines `hex left right` in the order of ids, '#' starts a comment. List in the arena.
+ * Tokens that a language model goes on with, batch 1. A model with states (a step model of linnet's, or one with key/value caches) reads
+ * the prompt in one run and then each token once. The same seed gives the same tokens. Errors: LINNET_EVALUE an empty prompt, a token the
+ * model does not have, logits that are not numbers; what lm_evaluate() gives.
  */
-enum linnet_code lm_vocabulary(const char *path, struct arena *a, int64_t **bytes, int64_t *n, struct linnet_error *e);
+enum linnet_code lm_generate(const struct graph *g, const int64_t *prompt, int64_t n, const struct generate_opt *opt, struct generate_result *out,
+                             struct linnet_error *e);
 
 #endif

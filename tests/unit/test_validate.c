@@ -276,11 +276,12 @@ static void predicts_by_a_table(void **state)
 	uint16_t text[] = { 0, 1, 1, 2, 1, 0, 0, 2 };
 	struct tensor stream = wrap(DT_UINT16, 8, text);
 	double want = log(3) + log(2) + log(4) + log(5. / 3) + log(4) + log(3) + log(3);
-	int64_t bytes[] = { 1, 2, 5 };
+	struct text token[] = { { "a", 1 }, { "bc", 2 }, { "defgh", 5 } };
+	struct tokenizer tokenizer = { .n = 3, .token = token };
 
 	(void)state;
 	for (int64_t context = 1; context <= 9; context++) {
-		struct lm_opt opt = { .context = context, .batch = 2, .bytes = bytes, .nbytes = 3 };
+		struct lm_opt opt = { .context = context, .batch = 2, .tokenizer = &tokenizer };
 		struct lm_result r;
 
 		assert_int_equal(lm_evaluate(m->graph, &stream, &opt, &r, NULL), LINNET_OK);
@@ -303,16 +304,16 @@ static void predicts_as_onnxruntime(void **state)
 	struct named_tensor *list;
 	struct tensor stream;
 	struct lm_result r;
-	int64_t *bytes;
+	struct tokenizer *t;
 	int n;
 
 	(void)state;
 	assert_int_equal(proto_load(m, "corpus/lm/softmax.onnx", NULL), LINNET_OK);
 	assert_int_equal(graph_import(m, NULL), LINNET_OK);
 	assert_int_equal(data_load("corpus/lm/valid.npy", DT_UNDEFINED, NULL, m->arena, &list, &n, NULL), LINNET_OK);
-	assert_int_equal(lm_vocabulary("corpus/lm/tokenizer.txt", m->arena, &bytes, &opt.nbytes, NULL), LINNET_OK);
-	assert_int_equal(opt.nbytes, 2048);
-	opt.bytes = bytes;
+	assert_int_equal(tokenizer_load("corpus/lm/tokenizer.txt", m->arena, &t, NULL), LINNET_OK);
+	assert_int_equal(t->n, 2048);
+	opt.tokenizer = t;
 	stream = *list->t;
 	stream.n = stream.d[0] = 1100;
 	assert_int_equal(lm_evaluate(m->graph, &stream, &opt, &r, NULL), LINNET_OK);
@@ -322,9 +323,163 @@ static void predicts_as_onnxruntime(void **state)
 	model_free(m);
 }
 
+/* ---- Text ---- */
+
+static struct linnet_model *corpus_model(const char *path)
+{
+	struct linnet_model *m = model_new(NULL, NULL);
+
+	assert_int_equal(proto_load(m, path, NULL), LINNET_OK);
+	assert_int_equal(graph_import(m, NULL), LINNET_OK);
+	return m;
+}
+
+/* A text encoded by the rule as corpus/lm/README.md states it, in Python. */
+static void encodes_text(void **state)
+{
+	static const int64_t want[] = { 73, 116, 39, 115, 32, 32, 597, 195, 169, 32, 51, 10, 10, 32, 120 };
+	static const char text[] = "It's  12\xc3\xa9 3\n\n x";
+	struct arena *a = arena_new();
+	struct tokenizer *t;
+	int64_t *ids, n;
+
+	(void)state;
+	assert_int_equal(tokenizer_load("corpus/lm/tokenizer.txt", a, &t, NULL), LINNET_OK);
+	assert_int_equal(tokenizer_encode(t, (struct text){ text, sizeof text - 1 }, a, &ids, &n, NULL), LINNET_OK);
+	assert_int_equal(n, sizeof want / sizeof *want);
+	assert_memory_equal(ids, want, sizeof want);
+	assert_int_equal(tokenizer_encode(t, (struct text){ "", 0 }, a, &ids, &n, NULL), LINNET_OK);
+	assert_int_equal(n, 0);
+	arena_free(a);
+}
+
+/* The validation split's tokens, whose encoder was another, become text and the same tokens again. */
+static void encodes_what_it_decodes(void **state)
+{
+	struct arena *a = arena_new();
+	struct named_tensor *list;
+	struct tokenizer *t;
+	size_t bytes = 0, at = 0;
+	int64_t *ids, n;
+	char *text;
+	int count;
+
+	(void)state;
+	assert_int_equal(tokenizer_load("corpus/lm/tokenizer.txt", a, &t, NULL), LINNET_OK);
+	assert_int_equal(data_load("corpus/lm/valid.npy", DT_UNDEFINED, NULL, a, &list, &count, NULL), LINNET_OK);
+	for (int64_t i = 0; i < list->t->n; i++)
+		bytes += t->token[tensor_get_int(list->t, i)].n;
+	text = arena_get(a, bytes, 1);
+	for (int64_t i = 0; i < list->t->n; i++) {
+		struct text s = t->token[tensor_get_int(list->t, i)];
+
+		memcpy(text + at, s.p, s.n);
+		at += s.n;
+	}
+	assert_int_equal(tokenizer_encode(t, (struct text){ text, bytes }, a, &ids, &n, NULL), LINNET_OK);
+	assert_int_equal(n, list->t->n);
+	for (int64_t i = 0; i < n; i++)
+		assert_int_equal(ids[i], tensor_get_int(list->t, i));
+	arena_free(a);
+}
+
+struct said {
+	int64_t id[200];
+	int n;
+};
+
+static void say(void *ctx, int64_t id)
+{
+	struct said *s = ctx;
+
+	s->id[s->n++] = id;
+}
+
+static const int64_t genesis[] = { 0, 71, 277, 280, 276, 32, 49, 10, 49, 1065, 258, 1817, 1278 };
+
+static struct said generated(const struct linnet_model *m, struct generate_opt opt)
+{
+	struct generate_result r;
+	struct said s = { .n = 0 };
+
+	opt.token = say;
+	opt.ctx = &s;
+	assert_int_equal(lm_generate(m->graph, genesis, sizeof genesis / sizeof *genesis, &opt, &r, NULL), LINNET_OK);
+	assert_int_equal(r.tokens, s.n);
+	return s;
+}
+
+/* What onnxruntime 1.32.0 finds most likely, token by token, from corpus/lm/softmax.onnx. */
+static void goes_on_as_onnxruntime(void **state)
+{
+	static const int64_t want[24] = { 268, 258, 348, 336, 258, 626, 44, 267, 258, 626, 336, 258, 626, 46, 10, 50, 297, 258, 348, 388, 321, 696, 44, 295 };
+	struct linnet_model *whole = corpus_model("corpus/lm/softmax.onnx"), *cached = corpus_model("corpus/lm/softmax_kv.onnx");
+	struct generate_opt greedy = { .tokens = 24, .stop = -1 }, first = { .tokens = 24, .stop = -1, .temperature = 2, .top_k = 1 };
+	struct generate_opt drawn = { .tokens = 24, .stop = -1, .temperature = 1, .top_p = 0.9, .seed = 5 };
+	struct said a, b;
+
+	(void)state;
+	a = generated(cached, greedy);
+	assert_int_equal(a.n, 24);
+	assert_memory_equal(a.id, want, sizeof want);
+	greedy.tokens = 8;
+	a = generated(whole, greedy);
+	assert_memory_equal(a.id, want, 8 * sizeof *want);
+	a = generated(cached, first);
+	assert_memory_equal(a.id, want, sizeof want);
+	a = generated(cached, drawn);
+	b = generated(cached, drawn);
+	assert_memory_equal(a.id, b.id, sizeof want);
+	assert_memory_not_equal(a.id, want, sizeof want);
+	drawn.seed = 6;
+	b = generated(cached, drawn);
+	assert_memory_not_equal(a.id, b.id, sizeof want);
+	greedy.stop = 44;
+	greedy.tokens = 24;
+	a = generated(cached, greedy);
+	assert_int_equal(a.n, 6);
+	assert_int_equal(lm_generate(cached->graph, genesis, 0, &greedy, &(struct generate_result){ 0 }, NULL), LINNET_EVALUE);
+	model_free(whole);
+	model_free(cached);
+}
+
+/* Tokens are drawn with their probabilities: 1/4, 1/2, 1/4 after token 1, of which top_k and top_p leave out the rare. */
+static void draws_with_probabilities(void **state)
+{
+	struct linnet_model *m = parse(HEAD "g (int64[batch,seq] ids) => (float[batch,seq,4] logits)\n"
+	                                    "<float[4,4] table = {0, 0.6931472, 0, -99, 0, 0.6931472, 0, -99, 0, 0.6931472, 0, -99, 0, 0, 0, 0}>\n"
+	                                    "{ logits = Gather <axis = 0> (table, ids) }");
+	static const struct {
+		int64_t k;
+		double p, want[3];
+	} c[] = { { 0, 0, { 0.25, 0.5, 0.25 } }, { 2, 0, { 1 / 3., 2 / 3., 0 } }, { 0, 0.6, { 1 / 3., 2 / 3., 0 } }, { 0, 0.5, { 0, 1, 0 } } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+		int count[4] = { 0 };
+
+		for (uint64_t seed = 1; seed <= 30; seed++) {
+			struct said s = { .n = 0 };
+			struct generate_opt opt = { .tokens = 100, .stop = -1, .temperature = 1, .top_k = c[i].k, .top_p = c[i].p, .seed = seed * 1000, .token = say, .ctx = &s };
+
+			assert_int_equal(lm_generate(m->graph, (const int64_t[]){ 1 }, 1, &opt, &(struct generate_result){ 0 }, NULL), LINNET_OK);
+			for (int k = 0; k < s.n; k++)
+				count[s.id[k]]++;
+		}
+		for (int k = 0; k < 3; k++) /* five standard deviations of 3000 draws */
+			assert_true(fabs(count[k] / 3000. - c[i].want[k]) <= 5 * sqrt(c[i].want[k] * (1 - c[i].want[k]) / 3000));
+		assert_int_equal(count[3], 0);
+	}
+	model_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(encodes_text),
+		cmocka_unit_test(encodes_what_it_decodes),
+		cmocka_unit_test(goes_on_as_onnxruntime),
+		cmocka_unit_test(draws_with_probabilities),
 		cmocka_unit_test(compares_floats),
 		cmocka_unit_test(counts_ulps),
 		cmocka_unit_test(finds_nan_and_infinity),
