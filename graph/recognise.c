@@ -342,8 +342,37 @@ static void structure(const struct tensor *t, bool given, struct attention_group
 	}
 }
 
-/* inverted: a boolean mask says what is hidden. */
-static enum linnet_code describe_mask(const struct graph *g, value_id q, value_id mask, bool inverted, struct attention_group *f, struct arena *a,
+/* The keys are those of attention and one of zeros behind them, whose score is what the mask adds: a sink. */
+static bool has_sink(const struct graph *g, value_id k)
+{
+	const struct node *n = value_from(g, k, "Pad");
+	int64_t pads[2 * MAX_RANK];
+	int count;
+
+	return n && value_ints(g, n->in[1], pads, 2 * MAX_RANK, &count) && count == 8 && pads[6] == 1 && !pads[2];
+}
+
+/* t without its last column, the sink's; *learned: there was something but zeros in it. */
+static enum linnet_code without_sink(const struct tensor *t, struct arena *a, const struct tensor **out, bool *learned, struct linnet_error *e)
+{
+	int64_t d[MAX_RANK], S = t->d[t->rank - 1];
+	struct tensor *keys;
+
+	memcpy(d, t->d, (size_t)t->rank * sizeof *d);
+	d[t->rank - 1] = S - 1;
+	TRY(tensor_new(a, t->dt, t->rank, d, &keys, e));
+	for (int64_t i = 0; i < t->n; i++) {
+		if (i % S < S - 1)
+			tensor_put(keys, i / S * (S - 1) + i % S, tensor_get(t, i));
+		else
+			*learned = *learned || tensor_get(t, i) != 0;
+	}
+	*out = keys;
+	return LINNET_OK;
+}
+
+/* inverted: a boolean mask says what is hidden. sink: its last column is one. */
+static enum linnet_code describe_mask(const struct graph *g, value_id q, value_id mask, bool inverted, bool sink, struct attention_group *f, struct arena *a,
                                       struct linnet_error *e)
 {
 	const struct shape *queries = &g->value[q].type.shape, *width = &g->value[mask].type.shape;
@@ -364,6 +393,8 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
 			tensor_put(visible, i, tensor_get(t, i) == 0);
 		t = visible;
 	}
+	if (sink && t && t->rank >= 2 && t->d[t->rank - 1] > 1)
+		TRY(without_sink(t, a, &t, &f->sink, e));
 	if (t && t->rank >= 2)
 		structure(t, s.each_key || s.each_pair, f);
 	if (s.each_pair && s.real && !s.each_head && !strcmp(f->mask, "relative_bias"))
@@ -516,7 +547,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	f->sink = input_named(n, "head_sink") || node_attr(n, "smooth_softmax")->i > 0;
 	mask = input_named(n, contrib ? "attention_bias" : "attn_mask");
 	if (mask)
-		TRY(describe_mask(g, q, mask, false, f, a, e));
+		TRY(describe_mask(g, q, mask, false, !contrib && has_sink(g, k), f, a, e));
 	if (window < 0 && contrib && is_ms(n, "GroupQueryAttention") && local > 0)
 		window = local - 1;
 	if (node_attr(n, "left_window_size")->given ? window >= 0 : contrib && window > 0) {
@@ -718,7 +749,7 @@ static enum linnet_code describe_kept(const struct around *r, struct arena *a, s
 	f->qk_norm = is_normed(g, &from[0]);
 	f->kv_cache = is_cached(g, &from[1]);
 	for (int i = 0; i < r->nterm; i++)
-		TRY(describe_mask(g, r->q, r->term[i], r->condition[i] && r->hides[i], f, a, e));
+		TRY(describe_mask(g, r->q, r->term[i], r->condition[i] && r->hides[i], false, f, a, e));
 	f->kind = kind_of(f, !same && !f->kv_cache, s->rank >= 4);
 	return LINNET_OK;
 }

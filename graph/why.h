@@ -23,8 +23,8 @@
 	  "exponentials are divided by a sum that is not theirs along one axis kept with length 1",                              \
 	  "sum the same exponentials over one axis with keepdims=1")                                                             \
 	X(SOFTMAX_PLUS, "softmax.plus", "softmax",                                                                               \
-	  "something is added to the sum of exponentials before the division, as in softmax plus one",                           \
-	  "nothing; it is described as attention with a sink, and stays as it is written")                                       \
+	  "something other than one is added to the sum of exponentials before the division",                           \
+	  "nothing; softmax plus one can be said as attention, other sums cannot")                                       \
 	X(ATTENTION_NO_SCORES, "attention.no-scores", "attention",                                                               \
 	  "a product with values lies behind the softmax, but reading back from the softmax meets no product of queries and keys", \
 	  "nothing, if scores are meant to be made otherwise (additive attention, pooling)")                                     \
@@ -50,8 +50,8 @@
 	  "the scores are turned, cut or reshaped so that queries and keys are no more their last two axes",                     \
 	  "keep the scores [batch, heads, queries, keys] until the product with values")                                         \
 	X(ATTENTION_SINK, "attention.sink", "attention",                                                                         \
-	  "further logits are joined to the scores whose probabilities go nowhere (a sink)",                                     \
-	  "nothing; it is described as attention with a sink, and stays as it is written")                                       \
+	  "more than one further logit is joined to each row of scores, or its probability is not dropped at once behind the softmax",                                     \
+	  "join one logit as the last column, and slice it off behind the softmax")                                       \
 	X(ATTENTION_QUANTISED, "attention.quantised", "attention",                                                               \
 	  "scores or probabilities are quantised between the two products",                                                      \
 	  "leave the two products and the softmax of attention out of quantisation")                                             \

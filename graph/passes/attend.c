@@ -19,7 +19,7 @@ enum { MAX_BIAS = 6, MAX_STEPS = 24 };
 struct term {
 	value_id value;
 	double times;   /* of an additive term */
-	bool inner;     /* added to the product's result before a Reshape of the scores */
+	int level;      /* Reshapes of the scores behind it */
 	bool condition; /* value is boolean: entries are hidden where it is `hides` */
 	bool hides;
 	double fill;
@@ -32,9 +32,13 @@ struct scores {
 	double scale, softcap;
 	const struct node *factor; /* Mul or Div by something that is the same for all entries of a head, or NULL */
 	value_id by;               /* that */
+	const struct node *sink;   /* joins one more logit to each row, or NULL: Concat, or Pad with zero */
+	value_id logit;            /* that, [..., L or 1, 1]; 0: zero */
 	struct term term[MAX_BIAS];
 	int nterm;
-	bool capped, reshaped;
+	bool capped;
+	int level;         /* Reshapes met so far */
+	value_id at[3];    /* from 1 on: the scores in front of each */
 	bool turned;       /* the product is k q^T: terms are [..., S, L] */
 	int steps;
 	const struct node *reader; /* through which they were reached */
@@ -53,7 +57,7 @@ static bool add_term(const struct view *w, struct scores *s, struct term t)
 		return why_not(w, WHY_ATTENTION_SCORES_MULTIPLIED, s->factor, t.value, s->steps);
 	if (s->nterm == MAX_BIAS)
 		return why_not(w, WHY_ATTENTION_MANY_TERMS, s->reader, t.value, s->steps);
-	t.inner = s->reshaped;
+	t.level = s->level;
 	s->term[s->nterm++] = t;
 	return true;
 }
@@ -125,6 +129,36 @@ static bool is_factor(const struct graph *g, const struct node *n, value_id v)
 	return true;
 }
 
+/* Pad appends one entry of zero to that axis (from the last: 1, 2) and does nothing else. */
+static bool appends_zero(const struct graph *g, const struct node *n, int axis)
+{
+	int64_t pads[2 * MAX_RANK];
+	int rank = g->value[n->in[0]].type.shape.rank, count;
+	struct text mode = node_attr(n, "mode")->s;
+	double zero;
+
+	if (!node_is(n, "Pad") || mode.n != 8 || memcmp(mode.p, "constant", 8) != 0 || (n->nin > 3 && n->in[3]) || rank < axis ||
+	    !value_ints(g, n->in[1], pads, 2 * MAX_RANK, &count) || count != 2 * rank || (n->nin > 2 && n->in[2] && (!value_scalar(g, n->in[2], &zero) || zero != 0)))
+		return false;
+	for (int i = 0; i < count; i++)
+		if (pads[i] != (i == count - axis))
+			return false;
+	return true;
+}
+
+/* n joins a logit to every row of the scores, its first input. */
+static bool joins_sink(const struct graph *g, const struct node *n, value_id *logit)
+{
+	const struct shape *x = &g->value[n->in[0]].type.shape, *sink = n->nin > 1 && n->in[1] ? &g->value[n->in[1]].type.shape : NULL;
+	int64_t axis = node_attr(n, "axis")->i;
+
+	*logit = 0;
+	if (!node_is(n, "Concat"))
+		return appends_zero(g, n, 1);
+	*logit = n->in[1];
+	return n->nin == 2 && x->rank >= 2 && (axis == -1 || axis == x->rank - 1) && sink->rank == x->rank && sink->d[x->rank - 1] == 1;
+}
+
 /* Read v as scores that are multiplied by mul before the softmax sees them. */
 static bool read_scores(const struct view *w, value_id v, double mul, struct scores *s)
 {
@@ -148,8 +182,8 @@ static bool read_scores(const struct view *w, value_id v, double mul, struct sco
 		s->scale = mul;
 		return true;
 	}
-	if (node_is(n, "Reshape") && !s->reshaped && !s->factor && keeps_last_two(g, n)) {
-		s->reshaped = true;
+	if (node_is(n, "Reshape") && s->level < 2 && !s->factor && keeps_last_two(g, n)) {
+		s->at[++s->level] = n->in[0];
 		return read_scores(w, n->in[0], mul, s);
 	}
 	if ((node_is(n, "Cast") && is_float(g, n->in[0])) || node_is(n, "Identity"))
@@ -177,6 +211,10 @@ static bool read_scores(const struct view *w, value_id v, double mul, struct sco
 		if (read_scores(w, n->in[i], mul, s))
 			return true;
 		*s = keep;
+	}
+	if (!s->sink && !s->nterm && !s->level && !s->factor && !s->capped && !s->turned && mul == 1 && joins_sink(g, n, &s->logit)) {
+		s->sink = n;
+		return read_scores(w, n->in[0], 1, s);
 	}
 	if (node_is(n, "Tanh") && !s->capped && !s->factor && mul > 0) {
 		s->capped = true;
@@ -262,12 +300,30 @@ static enum why_code unweighted(const struct view *w, const struct node *n)
 	return WHY_ATTENTION_PROBABILITIES_CHANGED;
 }
 
+/* Slice n leaves the probabilities of the keys, without that of the sink. */
+static bool cuts_sink(const struct graph *g, const struct node *n, const struct scores *s)
+{
+	const struct shape *x = &g->value[n->in[0]].type.shape, *y = &g->value[n->out[0]].type.shape, *keys = &g->value[s->sink->in[0]].type.shape;
+	double one;
+	int64_t start;
+	int count;
+
+	if (!node_is(n, "Slice") || x->rank != y->rank || x->rank < 2 || keys->rank < 2 || y->d[y->rank - 1] != keys->d[keys->rank - 1] ||
+	    !value_ints(g, n->in[1], &start, 1, &count) || count != 1 || start != 0 ||
+	    (n->nin > 4 && n->in[4] && (!value_scalar(g, n->in[4], &one) || one != 1)))
+		return false;
+	for (int i = 0; i < x->rank - 1; i++)
+		if (x->d[i] != y->d[i])
+			return false;
+	return true;
+}
+
 /* turned: p is stored transposed, [..., S, L]. */
 static bool read_weighted(const struct view *w, value_id p, const struct scores *s, bool turned, struct weighted *out)
 {
 	const struct graph *g = w->g;
 	const struct node *guard = NULL;
-	bool moved = false;
+	bool moved = false, cut = !s->sink;
 
 	for (int step = 0; step < MAX_STEPS; step++) {
 		uint32_t index;
@@ -282,7 +338,7 @@ static bool read_weighted(const struct view *w, value_id p, const struct scores 
 			return why_not(w, WHY_ATTENTION_NO_VALUES, NULL, p, step);
 		if (node_is(n, "MatMul") && index == (turned ? 1 : 0)) {
 			*out = (struct weighted){ .v = n->in[turned ? 0 : 1], .y = n->out[0], .p = p, .transposed = turned };
-			return true;
+			return cut || why_not(w, WHY_ATTENTION_SINK, s->sink, p, step);
 		}
 		if (node_is(n, "MatMul"))
 			return why_not(w, WHY_ATTENTION_SOFTMAX_AXIS, n, p, step);
@@ -293,6 +349,8 @@ static bool read_weighted(const struct view *w, value_id p, const struct scores 
 			;
 		} else if (node_is(n, "Where") && (n == guard || hides_again(g, n, index, s))) {
 			;
+		} else if (!cut && !index && cuts_sink(g, n, s)) {
+			cut = true;
 		} else if (!(node_is(n, "Reshape") && !index && keeps_last_two(g, n)) && !node_is(n, "Identity") &&
 		           !(node_is(n, "Cast") && is_float(g, n->out[0]))) {
 			return why_not(w, unweighted(w, n), n, p, step);
@@ -357,19 +415,51 @@ static value_id as_heads(struct patch *p, value_id v, const struct shape *have, 
 	return v;
 }
 
+/* Where the leading lengths of scores v are read: off the queries when they have them, so that nothing keeps the scores alive. */
+static value_id lead_of(const struct graph *g, value_id v, value_id q)
+{
+	const struct shape *a = &g->value[v].type.shape, *b = &g->value[q].type.shape;
+
+	for (int i = 0; i < a->rank - 2; i++)
+		if (a->rank != b->rank || a->d[i] != b->d[i])
+			return v;
+	return q;
+}
+
+/* v broadcast to the leading lengths of `like`, where it is smaller. */
+static value_id with_leads(struct patch *p, value_id v, value_id like)
+{
+	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
+	const struct shape *a = &p->g->value[v].type.shape, *b = &p->g->value[like].type.shape;
+	value_id part[MAX_RANK];
+	int r = b->rank;
+	bool same = a->rank == r;
+
+	for (int i = 0; i < r - 2; i++) {
+		same = same && a->d[i] == b->d[i];
+		part[i] = dim_is_int(b->d[i]) ? patch_ints(p, (int64_t[]){ b->d[i] }, 1, "length") : dims_of(p, like, i, i + 1, false);
+	}
+	if (same)
+		return v;
+	part[r - 2] = patch_ints(p, (int64_t[]){ 1, 1 }, 2, "one");
+	return patch_node(p, "Expand", "mask", PATCH_IN(v, patch_node(p, "Concat", "shape", part, (uint32_t)(r - 1), 1, axis0)), 1, NULL);
+}
+
 /* One term as an additive mask of type dt, or a boolean one (true: visible) when `boolean`. */
 static value_id make_term(struct patch *p, const struct scores *s, const struct term *t, value_id softmax_in, enum dtype dt, bool boolean)
 {
 	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
 	value_id v = t->value;
 
-	if (t->inner) {
-		value_id to = patch_node(p, "Concat", "shape", PATCH_IN(dims_of(p, softmax_in, 0, -2, false), dims_of(p, v, -2, 0, true)), 1, axis0);
+	if (t->level) {
+		value_id from = lead_of(p->g, softmax_in, s->turned ? s->kt : s->q), tail = dims_of(p, v, -2, 0, true);
 
-		v = patch_node(p, "Reshape", "mask", PATCH_IN(v, to), 1, NULL);
+		v = patch_node(p, "Reshape", "mask",
+		               PATCH_IN(with_leads(p, v, s->at[t->level]), patch_node(p, "Concat", "shape", PATCH_IN(dims_of(p, from, 0, -2, false), tail), 1, axis0)),
+		               1, NULL);
 	}
 	if (s->turned)
-		v = transpose_last(p, v, p->g->value[t->inner ? softmax_in : t->value].type.shape.rank, "mask");
+		v = transpose_last(p, v, p->g->value[t->level ? softmax_in : t->value].type.shape.rank, "mask");
 	if (t->condition && boolean)
 		return t->hides ? patch_node(p, "Not", "visible", PATCH_IN(v), 1, NULL) : v;
 	if (t->condition) {
@@ -388,21 +478,76 @@ static value_id make_term(struct patch *p, const struct scores *s, const struct 
 	return t->times == 1 ? v : patch_node(p, "Mul", "mask", PATCH_IN(v, patch_float(p, dt, t->times, "times")), 1, NULL);
 }
 
+/* A column of zeros behind the mask's, for the sink. */
+static value_id pad_end(struct patch *p, value_id v, int rank, int axis, const char *hint)
+{
+	int64_t pads[2 * MAX_RANK] = { 0 };
+
+	pads[2 * rank - axis] = 1;
+	return patch_node(p, "Pad", hint, PATCH_IN(v, patch_ints(p, pads, 2 * rank, "pads")), 1, NULL);
+}
+
+/* The sink's logits behind zeros for all keys; *rank is theirs. */
+static value_id make_sink(struct patch *p, const struct scores *s, enum dtype dt, int *rank)
+{
+	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
+	const struct graph *g = p->g;
+	const struct node *expand = value_from(g, s->logit, "Expand");
+	value_id v = s->logit, before, behind;
+	int64_t zeros[MAX_RANK] = { 0 };
+	struct attr to[] = { attr_int("to", dt), { .name = NULL } };
+
+	*rank = g->value[v].type.shape.rank;
+	if (expand && g->value[expand->in[0]].type.shape.rank == *rank)
+		v = expand->in[0];
+	if (g->value[v].type.dt != dt)
+		v = patch_node(p, "Cast", "sink", PATCH_IN(v), 1, to);
+	before = patch_ints(p, zeros, *rank - 1, "none");
+	behind = patch_ints(p, zeros, *rank, "none");
+	before = patch_node(p, "Concat", "pads", PATCH_IN(before, dims_of(p, s->kt, -1, 0, true), behind), 1, axis0);
+	return patch_node(p, "Pad", "sink", PATCH_IN(v, before), 1, NULL);
+}
+
+static bool has_width(const struct graph *g, const struct scores *s, value_id v)
+{
+	const struct shape *t = &g->value[v].type.shape, *k = &g->value[s->kt].type.shape;
+
+	return t->rank > 0 && k->rank > 0 && t->d[t->rank - 1] == k->d[k->rank - 1];
+}
+
 /* All terms as one mask [B or 1, H or 1, L or 1, S] for 4-D scores; 0 when there is none. */
 static value_id make_mask(struct patch *p, const struct scores *s, value_id softmax_in, enum dtype dt)
 {
+	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
 	const struct graph *g = p->g;
 	int rank = g->value[softmax_in].type.shape.rank, widest = 0;
 	value_id mask = 0;
+	bool wide = false; /* as wide as the keys, provably */
 	/* a finite fill keeps its meaning in rows that hide everything: the additive form says the same there */
-	bool boolean = s->nterm == 1 && s->term[0].condition && isinf(s->term[0].fill);
+	bool boolean = s->nterm == 1 && s->term[0].condition && isinf(s->term[0].fill) && !s->sink;
 
 	for (int i = 0; i < s->nterm; i++) {
 		value_id t = make_term(p, s, &s->term[i], softmax_in, dt, boolean);
-		int r = s->term[i].inner ? rank : g->value[s->term[i].value].type.shape.rank;
+		int r = s->term[i].level ? rank : g->value[s->term[i].value].type.shape.rank;
 
 		widest = r > widest ? r : widest;
+		wide = wide || has_width(g, s, s->term[i].value);
 		mask = mask ? patch_node(p, "Add", "mask", PATCH_IN(mask, t), 1, NULL) : t;
+	}
+	if (s->sink && mask && !wide) {
+		mask = patch_node(p, "Expand", "mask",
+		                  PATCH_IN(mask, patch_node(p, "Concat", "shape", PATCH_IN(patch_ints(p, (int64_t[]){ 1 }, 1, "one"), dims_of(p, s->kt, -1, 0, true)), 1, axis0)),
+		                  1, NULL);
+		widest = widest > 2 ? widest : 2;
+	}
+	if (s->sink && mask)
+		mask = pad_end(p, mask, widest, 1, "mask");
+	if (s->logit) {
+		int r;
+		value_id sink = make_sink(p, s, dt, &r);
+
+		widest = r > widest ? r : widest;
+		mask = mask ? patch_node(p, "Add", "mask", PATCH_IN(mask, sink), 1, NULL) : sink;
 	}
 	if (!mask || widest <= 2 || (rank == 4 && widest <= 4))
 		return mask;
@@ -438,15 +583,14 @@ static bool are_grouped(const struct graph *g, value_id q, value_id k, value_id 
 
 static bool mask_fits(const struct graph *g, const struct scores *s, const struct term *term, int rank)
 {
-	const struct shape *t = &g->value[term->value].type.shape, *u = &g->value[s->product].type.shape;
+	const struct shape *t = &g->value[term->value].type.shape, *u = &g->value[s->at[term->level]].type.shape;
 
-	if (!term->inner)
+	if (!term->level)
 		return t->rank >= (s->turned ? 2 : 0) && t->rank <= (rank > 4 ? 2 : rank);
-	/* it must have the leading lengths of the product, not broadcast to them */
-	if (rank > 4 || t->rank != u->rank)
+	if (rank > 4 || t->rank < 2 || t->rank > u->rank)
 		return false;
-	for (int k = 0; k < u->rank - 2; k++)
-		if (t->d[k] != u->d[k])
+	for (int k = 1; k <= t->rank - 2; k++)
+		if (t->d[t->rank - 2 - k] != u->d[u->rank - 2 - k] && t->d[t->rank - 2 - k] != 1)
 			return false;
 	return true;
 }
@@ -550,17 +694,6 @@ static bool read_around(const struct view *w, const struct node *n, struct score
 	return before && behind;
 }
 
-/* Where the leading lengths of scores v are read: off the queries when they have them, so that nothing keeps the scores alive. */
-static value_id lead_of(const struct graph *g, value_id v, value_id q)
-{
-	const struct shape *a = &g->value[v].type.shape, *b = &g->value[q].type.shape;
-
-	for (int i = 0; i < a->rank - 2; i++)
-		if (a->rank != b->rank || a->d[i] != b->d[i])
-			return v;
-	return q;
-}
-
 static enum linnet_code attend_softmax(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	const struct graph *g = w->g;
@@ -618,6 +751,10 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 		                                                          dims_of(p, side[Q].v, -2, 0, true)), 1, (struct attr[]){ attr_int("axis", 0), { .name = NULL } });
 
 		in[Q] = patch_node(p, "Reshape", "q", PATCH_IN(side[Q].v, lead), 1, NULL);
+		if (s.sink) {
+			why_not(w, WHY_ATTENTION_SINK, s.sink, x, 0);
+			return LINNET_OK;
+		}
 		in[K] = patch_node(p, "Squeeze", "k", PATCH_IN(side[K].v, one), 1, NULL);
 		in[V] = patch_node(p, "Squeeze", "v", PATCH_IN(side[V].v, one), 1, NULL);
 	} else {
@@ -629,6 +766,8 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 		}
 	}
 	mask = make_mask(p, &s, x, dt);
+	for (int i = K; i <= V && s.sink; i++) /* a key and a value of zeros: its score is what the mask adds */
+		in[i] = pad_end(p, in[i], 4, 2, names[i]);
 	attr[na++] = attr_float("scale", s.scale);
 	if (s.softcap > 0)
 		attr[na++] = attr_float("softcap", s.softcap);
@@ -786,19 +925,29 @@ static value_id before_repeat(const struct graph *g, value_id v)
 	return unsqueeze->in[0];
 }
 
+/* Keys or values with zeros behind them, for a sink. */
+static bool is_padded(const struct graph *g, value_id v)
+{
+	const struct node *n = value_from(g, v, "Pad");
+
+	return n && g->value[v].type.shape.rank == 4 && appends_zero(g, n, 2);
+}
+
 static enum linnet_code attend_group(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	static const struct attr none[] = { { .name = NULL } };
 	value_id in[NINPUT], k, v;
+	bool sink;
 
 	(void)e;
 	inputs_of(n, in);
-	k = before_repeat(w->g, in[K]);
-	v = before_repeat(w->g, in[V]);
+	sink = is_padded(w->g, in[K]) && is_padded(w->g, in[V]);
+	k = before_repeat(w->g, sink ? value_node(w->g, in[K])->in[0] : in[K]);
+	v = before_repeat(w->g, sink ? value_node(w->g, in[V])->in[0] : in[V]);
 	if (!k || !v || in[PAST_K] || w->g->value[k].type.shape.d[1] != w->g->value[v].type.shape.d[1])
 		return LINNET_OK;
-	in[K] = k;
-	in[V] = v;
+	in[K] = sink ? pad_end(p, k, 4, 2, "k") : k;
+	in[V] = sink ? pad_end(p, v, 4, 2, "v") : v;
 	attention_again(p, n, in, none);
 	return LINNET_OK;
 }

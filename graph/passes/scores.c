@@ -310,6 +310,50 @@ static enum linnet_code scores_softmax(const struct view *w, const struct node *
 	return LINNET_OK;
 }
 
+/* Softmax of x - max x over the same axis is that of x: it subtracts the maximum itself. */
+static enum linnet_code scores_shift(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *sub = value_from(g, n->in[0], "Sub"), *max = sub ? value_from(g, sub->in[1], "ReduceMax") : NULL;
+	int64_t axis = node_attr(n, "axis")->i, along;
+	int rank = g->value[n->in[0]].type.shape.rank;
+
+	(void)e;
+	if (max && max->in[0] == sub->in[0] && reduces_one(g, max, &along) && along == (axis < 0 ? axis + rank : axis))
+		patch_replace(p, n->out[0], patch_node(p, "Softmax", *n->name ? n->name : "softmax", PATCH_IN(sub->in[0]), 1,
+		                                       (struct attr[]){ attr_int("axis", axis), { .name = NULL } }));
+	return LINNET_OK;
+}
+
+/* exp x / (1 + sum(exp x)) over the last axis is softmax with one more logit, of zero, whose probability is dropped. */
+static enum linnet_code scores_plus(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *ex = value_from(g, n->in[0], "Exp"), *plus = value_from(g, n->in[1], "Add");
+	int rank = ex ? g->value[ex->in[0]].type.shape.rank : -1;
+
+	(void)e;
+	for (int i = 0; rank >= 2 && plus && i < 2; i++) {
+		const struct node *sum = value_from(g, plus->in[i], "ReduceSum");
+		int64_t axis, pads[2 * MAX_RANK] = { 0 };
+		double one;
+		value_id v;
+
+		if (!sum || sum->in[0] != n->in[0] || !reduces_one(g, sum, &axis) || axis != rank - 1 || !value_scalar(g, plus->in[1 - i], &one) || one != 1 ||
+		    g->value[plus->in[1 - i]].type.shape.rank > rank)
+			continue;
+		pads[2 * rank - 1] = 1;
+		v = patch_node(p, "Pad", "scores", PATCH_IN(ex->in[0], patch_ints(p, pads, 2 * rank, "pads")), 1, NULL);
+		v = patch_node(p, "Softmax", "softmax", PATCH_IN(v), 1, (struct attr[]){ attr_int("axis", -1), { .name = NULL } });
+		v = patch_node(p, "Slice", "probabilities",
+		               PATCH_IN(v, patch_ints(p, (int64_t[]){ 0 }, 1, "start"), patch_ints(p, (int64_t[]){ -1 }, 1, "end"),
+		                        patch_ints(p, (int64_t[]){ -1 }, 1, "axis")), 1, NULL);
+		patch_replace(p, n->out[0], v);
+		return LINNET_OK;
+	}
+	return LINNET_OK;
+}
+
 /* e times the reciprocal of its sum. */
 static enum linnet_code scores_reciprocal(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
@@ -536,6 +580,8 @@ static const struct rule rules[] = {
 	{ .name = "scores/einsum", .doc = "Einsum of two operands with batch axes that is a product of matrices becomes MatMul", .anchor = "Einsum", .apply = scores_einsum },
 	{ .name = "scores/fused", .doc = "com.microsoft.FusedMatMul becomes Transpose, MatMul and Mul", .apply = scores_fused },
 	{ .name = "scores/softmax", .doc = "exp(x - max x) over its sum, before or behind the product with values, becomes Softmax", .anchor = "Div", .apply = scores_softmax },
+	{ .name = "scores/plus", .doc = "exp x over one more than its sum becomes Softmax with a logit of zero more", .anchor = "Div", .apply = scores_plus },
+	{ .name = "scores/shift", .doc = "the maximum is not subtracted in front of Softmax, which does so itself", .anchor = "Softmax", .apply = scores_shift },
 	{ .name = "scores/reciprocal", .doc = "exp(x - max x) times the reciprocal of its sum becomes Softmax", .anchor = "Mul", .apply = scores_reciprocal },
 	{ .name = "scores/exp", .doc = "exp(x - logsumexp x) and the exponential of LogSoftmax become Softmax", .anchor = "Exp", .apply = scores_exp },
 	{ .name = "scores/rows", .doc = "Softmax between Reshapes that keep its axis and cancel leaves them out", .anchor = "Softmax", .apply = scores_rows },
