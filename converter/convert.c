@@ -201,7 +201,7 @@ static int result_opset(const struct linnet_model *m, const struct convert_opt *
 
 static enum linnet_code convert(struct job *j, struct linnet_error *e)
 {
-	static const char *const before[] = { "tidy", "fold", "share", "attend" };
+	static const char *const before[] = { "tidy", "fold", "share", "scores", "attend" };
 	node_id *list;
 	uint32_t n, changes, count;
 	dim tokens = DIM_NONE;

@@ -222,6 +222,8 @@ static void judge_attention(const struct view *w, const struct node *n, struct f
 		set_used(w, f, behind->value);
 	} else if (behind || whole) {
 		set_note(w, f, behind ? behind : whole);
+	} else { /* an operator no rule asks for */
+		set(w, f, strcmp(n->op->name, "QLinearSoftmax") ? WHY_ATTENTION_OPERATOR : WHY_ATTENTION_QUANTISED, n, 0);
 	}
 }
 

@@ -354,6 +354,40 @@ static enum linnet_code scores_plus(const struct view *w, const struct node *n, 
 	return LINNET_OK;
 }
 
+/* The bias of com.microsoft.BiasSoftmax is broadcast as Add does it: lengths of 1 behind its own (inner), or before them. */
+static bool adds_plainly(const struct shape *x, const struct shape *bias, bool inner)
+{
+	int r = x->rank - 1, i = 0;
+
+	if (r < 1 || bias->rank != x->rank || x->d[r] != bias->d[r])
+		return false;
+	while (i < r && (inner ? x->d[i] == bias->d[i] : bias->d[i] == 1))
+		i++;
+	while (i < r && (inner ? bias->d[i] == 1 : x->d[i] == bias->d[i]))
+		i++;
+	return i == r;
+}
+
+static enum linnet_code scores_bias(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	value_id v;
+	int64_t axis;
+	int rank;
+
+	(void)e;
+	if (strcmp(n->op->name, "BiasSoftmax") != 0 || !n->op->domain || strcmp(n->op->domain, "com.microsoft") != 0)
+		return LINNET_OK;
+	rank = g->value[n->in[0]].type.shape.rank;
+	axis = node_attr(n, "axis")->i;
+	if ((axis < 0 ? axis + rank : axis) != rank - 1 ||
+	    !adds_plainly(&g->value[n->in[0]].type.shape, &g->value[n->in[1]].type.shape, node_attr(n, "is_inner_broadcast")->i != 0))
+		return LINNET_OK;
+	v = patch_node(p, "Add", "scores", n->in, 2, 1, NULL);
+	patch_replace(p, n->out[0], patch_node(p, "Softmax", *n->name ? n->name : "softmax", PATCH_IN(v), 1, (struct attr[]){ attr_int("axis", -1), { .name = NULL } }));
+	return LINNET_OK;
+}
+
 /* e times the reciprocal of its sum. */
 static enum linnet_code scores_reciprocal(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
@@ -580,6 +614,7 @@ static const struct rule rules[] = {
 	{ .name = "scores/einsum", .doc = "Einsum of two operands with batch axes that is a product of matrices becomes MatMul", .anchor = "Einsum", .apply = scores_einsum },
 	{ .name = "scores/fused", .doc = "com.microsoft.FusedMatMul becomes Transpose, MatMul and Mul", .apply = scores_fused },
 	{ .name = "scores/softmax", .doc = "exp(x - max x) over its sum, before or behind the product with values, becomes Softmax", .anchor = "Div", .apply = scores_softmax },
+	{ .name = "scores/bias", .doc = "com.microsoft.BiasSoftmax over the last axis becomes Add and Softmax", .apply = scores_bias },
 	{ .name = "scores/plus", .doc = "exp x over one more than its sum becomes Softmax with a logit of zero more", .anchor = "Div", .apply = scores_plus },
 	{ .name = "scores/shift", .doc = "the maximum is not subtracted in front of Softmax, which does so itself", .anchor = "Softmax", .apply = scores_shift },
 	{ .name = "scores/reciprocal", .doc = "exp(x - max x) times the reciprocal of its sum becomes Softmax", .anchor = "Mul", .apply = scores_reciprocal },
