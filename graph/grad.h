@@ -15,4 +15,11 @@
  */
 enum linnet_code graph_grad(struct graph *g, value_id of, const value_id *wrt, uint32_t n, value_id *out, struct linnet_error *e);
 
+/*
+ * Put in place of every Gradient node of ai.onnx.preview.training what it stands for: the nodes between the values that xs and zs name and the
+ * one that y names are computed again from the node's inputs, and differentiated with respect to xs. For the importer, while values have
+ * the names of the file.
+ */
+enum linnet_code graph_grad_nodes(struct graph *g, bool *changed, struct linnet_error *e);
+
 #endif

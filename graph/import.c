@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "graph/grad.h"
 #include "graph/proto.h"
 #include "graph/text.h"
 
@@ -1578,6 +1579,7 @@ static enum linnet_code import_model(struct import *im, struct linnet_error *e)
 	TRY(finish_late(im, &changed, e));
 	if (changed)
 		TRY(graph_infer(s.g, e));
+	TRY(graph_grad_nodes(s.g, &changed, e));
 	TRY(graph_verify(s.g, e));
 	m->graph = s.g;
 	m->changed = false;

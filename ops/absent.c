@@ -13,7 +13,6 @@
 #define RECENT "recent in onnxruntime; no model that we have met carries it"
 
 static const struct op_absent absent[] = {
-	{ "ai.onnx.preview.training", "Gradient", "it has no kernel: gradients are made as graphs, not yet here" },
 	{ MS, "AttnLSTM", "an LSTM with the attention of before transformers; no exporter writes it, and its variants are undocumented" },
 	{ MS, "BeamSearch", SEARCH },
 	{ MS, "BranchwiseRMSNorm", RECENT },

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "ops/op.h"
+#include "ops/kernel.h"
 
 /*
  * Inputs are R, T and then groups of n tensors each: the optimized ones X1 .. Xn, their gradients G1 .. Gn, and what is kept between
@@ -101,6 +101,16 @@ static enum linnet_code adagrad(struct kernel_call *c) { return step(c, adagrad_
 static enum linnet_code adam(struct kernel_call *c) { return step(c, adam_step); }
 static enum linnet_code momentum(struct kernel_call *c) { return step(c, momentum_step); }
 
+/* A gradient is like the value it goes with. */
+static enum linnet_code gradient_shape(struct shape_call *c)
+{
+	for (int i = 0; i < c->nout && i < c->nin; i++) {
+		c->out[i].dt = c->in[i]->dt;
+		c->out[i].shape = c->in[i]->shape;
+	}
+	return LINNET_OK;
+}
+
 #define STEP(groups)                                                                               \
 	.domain = "ai.onnx.preview.training", .since = 1, .agree = AGREE_ROUND,                    \
 	.in = IN({ "R", T1 }, { "T", T2 }, { "inputs", T3, FLOW_NONE, VARIADIC | HETERO }),        \
@@ -110,6 +120,17 @@ static enum linnet_code momentum(struct kernel_call *c) { return step(c, momentu
 #define NUMBER(title, value) { .name = title, .kind = ATTR_FLOAT, .f = value }
 
 static const struct op rows[] = {
+	{
+		.domain = "ai.onnx.preview.training", .name = "Gradient", .since = 1,
+		.doc = "The gradient of the value named y with respect to those named xs, at the inputs; those named zs are constant. The importer "
+		       "puts the nodes that compute it in its place.",
+		.in = IN({ "Inputs", T1, FLOW_NONE, VARIADIC | HETERO }),
+		.out = OUT({ "Outputs", T2, FLOW_NONE, VARIADIC | HETERO }),
+		.attr = ATTRS({ .name = "xs", .kind = ATTR_STRINGS, .flags = REQUIRED }, { .name = "y", .kind = ATTR_STRING, .flags = REQUIRED },
+		              { .name = "zs", .kind = ATTR_STRINGS, .flags = OPTIONAL }),
+		.types = { [T1] = COMMON & ~SET(BFLOAT16), [T2] = SET(FLOAT16) | SET(FLOAT) | SET(DOUBLE) }, .agree = AGREE_ROUND,
+		.shape = gradient_shape,
+	},
 	{
 		.name = "Adagrad", STEP(1), .kernel = adagrad,
 		.doc = "A step of AdaGrad: each number's rate is divided by the root of its squared gradients' sum.",

@@ -988,3 +988,158 @@ enum linnet_code graph_grad(struct graph *g, value_id of, const value_id *wrt, u
 	arena_free(b.s);
 	return code;
 }
+
+/* ---- Gradient nodes ---- */
+
+static enum linnet_code find_named(const struct graph *g, struct text name, value_id *v, struct linnet_error *e)
+{
+	for (*v = 1; *v < g->nvalue; ++*v)
+		if (strlen(g->value[*v].name) == name.n && !memcmp(g->value[*v].name, name.p, name.n))
+			return LINNET_OK;
+	return fail(e, LINNET_EMODEL, "there is no value \"%.*s\"", (int)name.n, name.p);
+}
+
+/* The node once more, on other inputs. */
+static enum linnet_code repeat(struct graph *g, node_id id, value_id *by, struct arena *s, struct linnet_error *e)
+{
+	const struct node n = g->node[id];
+	const char *name = graph_fresh_name(g, node_label(g, &n));
+	struct attr *attr;
+	uint32_t nattr = 0;
+	value_id *in;
+	node_id made;
+
+	if (!name)
+		return fail_mem(e);
+	TRY_NEW(in, s, n.nin);
+	TRY_NEW(attr, s, n.nattr);
+	for (uint32_t i = 0; i < n.nin; i++)
+		in[i] = by[n.in[i]] ? by[n.in[i]] : n.in[i];
+	for (uint32_t i = 0; i < n.nattr; i++) {
+		if (!n.attr[i].given)
+			continue;
+		attr[nattr] = n.attr[i];
+		if (attr[nattr].kind == ATTR_GRAPH) {
+			TRY(graph_copy(n.attr[i].g, g->arena, &attr[nattr].g, e));
+			attr[nattr].g->outer = g;
+		}
+		nattr++;
+	}
+	TRY(graph_add_node(g, n.op, name, in, n.nin, NULL, n.nout, attr, nattr, &made, e));
+	g->node[made].known = n.known;
+	g->node[made].ncapture = n.ncapture;
+	for (uint32_t i = 0; i < n.nout; i++)
+		if (n.out[i])
+			by[n.out[i]] = g->node[made].out[i];
+	return graph_infer_node(g, made, e);
+}
+
+/* Everything that y depends on and that depends on a value with a substitute gets one. */
+static enum linnet_code substitute(struct graph *g, value_id y, value_id *by, struct arena *s, struct linnet_error *e)
+{
+	bool *reach;
+	node_id *order;
+	uint32_t n;
+
+	TRY_NEW(reach, s, g->nvalue);
+	TRY(graph_order(g, s, &order, &n, e));
+	reach[y] = true;
+	for (uint32_t k = n; k-- > 0;) {
+		const struct node *x = &g->node[order[k]];
+		bool some = false;
+
+		for (uint32_t i = 0; i < x->nout; i++)
+			some |= x->out[i] && reach[x->out[i]] && !by[x->out[i]];
+		for (uint32_t i = 0; some && i < x->nin; i++)
+			reach[x->in[i]] = true;
+	}
+	for (uint32_t k = 0; k < n; k++) {
+		const struct node *x = &g->node[order[k]];
+		bool out = false, in = false;
+
+		for (uint32_t i = 0; i < x->nout; i++)
+			out |= x->out[i] && reach[x->out[i]] && !by[x->out[i]];
+		for (uint32_t i = 0; i < x->nin; i++)
+			in |= by[x->in[i]] != 0;
+		if (out && in)
+			TRY(repeat(g, order[k], by, s, e));
+	}
+	return LINNET_OK;
+}
+
+static enum linnet_code grad_node(struct graph *g, node_id id, struct arena *s, struct linnet_error *e)
+{
+	const struct node n = g->node[id];
+	const struct attr *xs = node_attr(&n, "xs"), *zs = node_attr(&n, "zs"), *y = node_attr(&n, "y");
+	uint32_t nx = (uint32_t)xs->n, nz = attr_given(zs) ? (uint32_t)zs->n : 0, room = g->nvalue;
+	value_id *by, *wrt, *grad, target;
+
+	if (n.nin != nx + nz || n.nout > nx)
+		return fail(e, LINNET_EMODEL, "%u inputs and %u outputs given; %u values are named in xs and %u in zs", n.nin, n.nout, nx, nz);
+	TRY_NEW(by, s, room + n.nin);
+	TRY_NEW(wrt, s, nx);
+	TRY_NEW(grad, s, nx);
+	for (uint32_t i = 0; i < n.nin; i++) {
+		value_id v;
+
+		TRY(find_named(g, i < nx ? xs->strings[i] : zs->strings[i - nx], &v, e));
+		if (v >= room)
+			return fail(e, LINNET_EMODEL, "\"%s\" is named twice", g->value[v].name);
+		TRY(emit(g, "Identity", &n.in[i], 1, NULL, &by[v], e));
+		if (i < nx)
+			wrt[i] = by[v];
+	}
+	TRY(find_named(g, y->s, &target, e));
+	{
+		value_id *more;
+
+		TRY_NEW(more, s, g->nvalue);
+		memcpy(more, by, room * sizeof *more);
+		by = more;
+	}
+	TRY(substitute(g, target, by, s, e));
+	if (by[target])
+		TRY(graph_grad(g, by[target], wrt, nx, grad, e));
+	for (uint32_t i = 0; i < n.nout; i++) {
+		if (!n.out[i])
+			continue;
+		if (!grad[i])
+			TRY(filled(g, wrt[i], 0, &grad[i], e));
+		TRY(graph_add_node(g, op_newest(NULL, "Identity"), graph_fresh_name(g, node_label(g, &n)), &grad[i], 1, &n.out[i], 1, NULL, 0, NULL, e));
+	}
+	g->node[id].dead = true;
+	return LINNET_OK;
+}
+
+enum linnet_code graph_grad_nodes(struct graph *g, bool *changed, struct linnet_error *e)
+{
+	bool again = true;
+
+	*changed = false;
+	while (again) { /* the first in order, as later ones may differentiate its result */
+		struct arena *s = arena_new();
+		enum linnet_code code;
+		node_id *order;
+		uint32_t n = 0;
+
+		if (!s)
+			return fail_mem(e);
+		again = false;
+		code = graph_order(g, s, &order, &n, e);
+		for (uint32_t k = 0; !code && !again && k < n; k++) {
+			const struct node *x = &g->node[order[k]];
+
+			if (!x->known || !x->op->domain || strcmp(x->op->domain, "ai.onnx.preview.training") || strcmp(x->op->name, "Gradient"))
+				continue;
+			const char *name = node_label(g, x);
+
+			code = err_node(e, grad_node(g, order[k], s, e), name, "Gradient");
+			again = *changed = true;
+			if (!code)
+				code = graph_infer(g, e);
+		}
+		arena_free(s);
+		TRY(code);
+	}
+	return LINNET_OK;
+}

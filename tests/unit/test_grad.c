@@ -552,6 +552,39 @@ static void dropout_goes_back_where_it_came_from(void **state)
 	arena_free(a);
 }
 
+/* Nodes of ai.onnx.preview.training: at other places than the values named, with constants, twice. */
+static void gradient_nodes_are_replaced(void **state)
+{
+	static const char text[] = "<ir_version: 10, opset_import: [\"\" : 21, \"ai.onnx.preview.training\" : 1]>\n"
+		"m (double x, double z, double p) => (double y, double a, double b, double c) {\n"
+		" s = Mul (x, x)\n t = Mul (s, x)\n y = Mul (t, z)\n"
+		" a = ai.onnx.preview.training.Gradient <xs = [\"x\"], zs = [\"z\"], y = \"y\"> (p, z)\n"
+		" d = ai.onnx.preview.training.Gradient <xs = [\"x\"], y = \"y\"> (x)\n"
+		" b = ai.onnx.preview.training.Gradient <xs = [\"x\"], y = \"d\"> (x)\n"
+		" c = ai.onnx.preview.training.Gradient <xs = [\"x\"], zs = [\"s\"], y = \"y\"> (x, s) }";
+	const double at[3] = { 2, 5, 3 }, want[4] = { 8 * 5, 3 * 9 * 5, 6 * 2 * 5, 4 * 5 };
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	const struct tensor *in[3];
+	struct tensor *t, *out[4];
+
+	(void)state;
+	assert_non_null(m);
+	if (text_parse(m, text, strlen(text), &e) || graph_import(m, &e))
+		fail_msg("%s %s", e.node, e.message);
+	for (int i = 0; i < 3; i++) {
+		assert_false(tensor_new(m->arena, DT_DOUBLE, 0, NULL, &t, &e));
+		tensor_put(t, 0, at[i]);
+		in[i] = t;
+	}
+	assert_false(run_graph(m->graph, in, out, &e));
+	for (int i = 0; i < 4; i++) {
+		assert_true(tensor_get(out[i], 0) == want[i]);
+		tensor_release(out[i]);
+	}
+	model_free(m);
+}
+
 static void refusals_name_the_node(void **state)
 {
 	struct arena *a = arena_new();
@@ -575,7 +608,8 @@ static void refusals_name_the_node(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(rows_agree), cmocka_unit_test(graphs_agree),
-		cmocka_unit_test(dropout_goes_back_where_it_came_from), cmocka_unit_test(refusals_name_the_node) };
+		cmocka_unit_test(dropout_goes_back_where_it_came_from), cmocka_unit_test(gradient_nodes_are_replaced),
+		 cmocka_unit_test(refusals_name_the_node) };
 
 	read_arguments(argc, argv);
 	return cmocka_run_group_tests(tests, NULL, NULL);
