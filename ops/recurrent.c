@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ops/body.h"
 #include "ops/fast/fast.h"
 #include "ops/op.h"
 
@@ -325,6 +326,193 @@ static enum linnet_code recurrent(struct kernel_call *c)
 	return LINNET_OK;
 }
 
+/* ---- Bodies ---- */
+
+#define SAY(...) str_addf(&b->s, __VA_ARGS__)
+
+/* to: the activation of x; names made on the way start with `to`. */
+static void say_activation(struct body *b, const struct activation *f, enum dtype dt, const char *to, const char *x)
+{
+	if (!strcmp(f->name, "Affine")) {
+		SAY("%s_a = Constant <value = %s {%#.17g}> ()\n%s_b = Constant <value = %s {%#.17g}> ()\n", to, dtype_name(dt), f->alpha, to,
+		    dtype_name(dt), f->beta);
+		SAY("%s_m = Mul (%s, %s_a)\n%s = Add (%s_m, %s_b)\n", to, x, to, to, to, to);
+	} else if (!strcmp(f->name, "ScaledTanh")) {
+		SAY("%s_a = Constant <value = %s {%#.17g}> ()\n%s_b = Constant <value = %s {%#.17g}> ()\n", to, dtype_name(dt), f->alpha, to,
+		    dtype_name(dt), f->beta);
+		SAY("%s_m = Mul (%s, %s_b)\n%s_t = Tanh (%s_m)\n%s = Mul (%s_t, %s_a)\n", to, x, to, to, to, to, to, to);
+	} else if (f->takes_beta) {
+		SAY("%s = %s <alpha = %#.9g, beta = %#.9g> (%s)\n", to, f->name, f->alpha, f->beta, x);
+	} else if (f->takes_alpha) {
+		SAY("%s = %s <alpha = %#.9g> (%s)\n", to, f->name, f->alpha, x);
+	} else {
+		SAY("%s = %s (%s)\n", to, f->name, x);
+	}
+}
+
+/* to: gate function `which` of the sum of x and y, clipped. */
+static void say_gate(struct body *b, const struct shape_call *c, const struct activation *f, const char *to, const char *x, const char *y)
+{
+	const struct attr *clip = attr_get(c->op, c->attr, "clip");
+	char sum[40];
+
+	snprintf(sum, sizeof sum, "%s_sum", to);
+	SAY("%s = Add (%s, %s)\n", sum, x, y);
+	if (attr_given(clip)) {
+		SAY("%s_lo = Constant <value = %s {%#.17g}> ()\n%s_hi = Constant <value = %s {%#.17g}> ()\n%s_cut = Clip (%s, %s_lo, %s_hi)\n", to,
+		    dtype_name(c->in[0]->dt), -clip->f, to, dtype_name(c->in[0]->dt), clip->f, to, sum, to, to);
+		snprintf(sum, sizeof sum, "%s_cut", to);
+	}
+	say_activation(b, f, c->in[0]->dt, to, sum);
+}
+
+/* One step on h, c and `xw`: h2, c2. d: the direction, in names that stand outside. */
+static void say_step(struct body *b, const struct shape_call *c, const struct activation *f, int d)
+{
+	const struct cell *cell = c->op->param;
+	bool bias = c->nin > 3 && c->in[3], peep = cell->states > 1 && c->nin > 7 && c->in[7];
+
+	SAY("hr%s = MatMul (h, rt%d)\n", bias ? "_bare" : "", d);
+	if (bias)
+		SAY("hr = Add (hr_bare, rb%d)\n", d);
+	if (cell->gates == 1) {
+		say_gate(b, c, &f[0], "h2", "xw", "hr");
+	} else if (cell->gates == 3) {
+		SAY("xz, xr, xh = Split <axis = -1, num_outputs = 3> (xw)\nhz, hrr, hh = Split <axis = -1, num_outputs = 3> (hr)\n");
+		say_gate(b, c, &f[0], "r", "xr", "hrr");
+		if (attr_get(c->op, c->attr, "linear_before_reset")->i) {
+			SAY("hg = Mul (hh, r)\n");
+		} else {
+			SAY("rh = Mul (r, h)\nhg%s = MatMul (rh, rht%d)\n", bias ? "_bare" : "", d);
+			if (bias)
+				SAY("hg = Add (hg_bare, rbh%d)\n", d);
+		}
+		say_gate(b, c, &f[0], "z", "xz", "hz");
+		say_gate(b, c, &f[1], "n", "xh", "hg");
+		SAY("apart = Sub (h, n)\nkept = Mul (z, apart)\nh2 = Add (n, kept)\n");
+	} else {
+		SAY("xi, xo, xf, xc = Split <axis = -1, num_outputs = 4> (xw)\nhi, ho, hf, hc = Split <axis = -1, num_outputs = 4> (hr)\n");
+		SAY(peep ? "pic = Mul (pi%d, c)\nhi_p = Add (hi, pic)\npfc = Mul (pf%d, c)\nhf_p = Add (hf, pfc)\n"
+		         : "hi_p = Identity (hi)\nhf_p = Identity (hf)\n", d, d);
+		say_gate(b, c, &f[0], "i", "xi", "hi_p");
+		if (attr_get(c->op, c->attr, "input_forget")->i)
+			SAY("unit = Constant <value = %s {1.0}> ()\nf = Sub (unit, i)\n", dtype_name(c->in[0]->dt));
+		else
+			say_gate(b, c, &f[0], "f", "xf", "hf_p");
+		say_gate(b, c, &f[1], "g", "xc", "hc");
+		SAY("fc = Mul (f, c)\nig = Mul (i, g)\nc2 = Add (fc, ig)\n");
+		SAY(peep ? "poc = Mul (po%d, c2)\nho_p = Add (ho, poc)\n" : "ho_p = Identity (ho)\n", d);
+		say_gate(b, c, &f[0], "o", "xo", "ho_p");
+		say_activation(b, &f[2], c->in[0]->dt, "hc2", "c2");
+		SAY("h2 = Mul (o, hc2)\n");
+	}
+}
+
+/* Of input `from` [D, ...] the part of direction d. */
+static void say_part(struct body *b, const char *to, int d, const char *from)
+{
+	SAY("%s%d_which = Constant <value = int64 {%d}> ()\n%s%d = Gather <axis = 0> (%s, %s%d_which)\n", to, d, d, to, d, from, to, d);
+}
+
+/* The state that direction d begins with: what is given, or zeros. */
+static void say_start(struct body *b, const struct shape_call *c, const char *to, int d, int i)
+{
+	bool samples_first = attr_get(c->op, c->attr, "layout")->i != 0;
+
+	if (c->nin <= i || !c->in[i]) {
+		SAY("%s%d = Expand (nothing, state_shape)\n", to, d);
+		return;
+	}
+	SAY(samples_first ? "%s%d_all = Transpose <perm = [1, 0, 2]> (%s)\n" : "%s%d_all = Identity (%s)\n", to, d, op_in(c->op, i)->name);
+	SAY("%s%d_which = Constant <value = int64 {%d}> ()\n%s%d = Gather <axis = 0> (%s%d_all, %s%d_which)\n", to, d, d, to, d, to, d, to, d);
+}
+
+static void say_direction(struct body *b, const struct shape_call *c, const struct activation *f, int d)
+{
+	const struct cell *cell = c->op->param;
+	bool bias = c->nin > 3 && c->in[3], lens = c->nin > 4 && c->in[4], two = cell->states > 1;
+	bool reverse = d || attr_get(c->op, c->attr, "direction")->s.p[0] == 'r';
+
+	say_part(b, "w", d, "W");
+	say_part(b, "rr", d, "R");
+	SAY("wt%d = Transpose <perm = [1, 0]> (w%d)\nrt%d = Transpose <perm = [1, 0]> (rr%d)\n", d, d, d, d);
+	SAY(lens && reverse ? "x%d = ReverseSequence <time_axis = 0, batch_axis = 1> (x, turned)\n" : "x%d = Identity (x)\n", d);
+	SAY("xw%d%s = MatMul (x%d, wt%d)\n", d, bias ? "_bare" : "", d, d);
+	if (bias) {
+		say_part(b, "bias", d, "B");
+		SAY("wb%d, rb%d = Split <axis = 0, num_outputs = 2> (bias%d)\nxw%d = Add (xw%d_bare, wb%d)\n", d, d, d, d, d, d);
+	}
+	if (cell->gates == 3) {
+		SAY("rtz%d, rtr%d, rht%d = Split <axis = 1, num_outputs = 3> (rt%d)\n", d, d, d, d);
+		if (bias)
+			SAY("rbz%d, rbr%d, rbh%d = Split <axis = 0, num_outputs = 3> (rb%d)\n", d, d, d, d);
+	}
+	if (two && c->nin > 7 && c->in[7]) {
+		say_part(b, "p", d, "P");
+		SAY("pi%d, po%d, pf%d = Split <axis = 0, num_outputs = 3> (p%d)\n", d, d, d, d);
+	}
+	say_start(b, c, "h", d, 5);
+	if (two)
+		say_start(b, c, "c", d, 6);
+	SAY("h_last%d, %s%s%d = Scan <num_scan_inputs = %d, ", d, two ? (d ? "c_last1, " : "c_last0, ") : "", "y_as", d, lens ? 2 : 1);
+	if (reverse && !lens)
+		SAY("scan_input_directions = [1], scan_output_directions = [1], ");
+	SAY("body = step (h, %sxw%s) => (h_next, %sy) {\n", two ? "c, " : "", lens ? ", at" : "", two ? "c_next, " : "");
+	say_step(b, c, f, d);
+	if (lens) {
+		SAY("live_flat = Less (at, sequence_lens)\nlast = Constant <value = int64[1] {-1}> ()\nlive = Unsqueeze (live_flat, last)\n"
+		    "none = Constant <value = %s {0.0}> ()\nh_next = Where (live, h2, h)\ny = Where (live, h2, none)\n", dtype_name(c->in[0]->dt));
+		SAY(two ? "c_next = Where (live, c2, c)\n" : "");
+	} else {
+		SAY("h_next = Identity (h2)\ny = Identity (h2)\n%s", two ? "c_next = Identity (c2)\n" : "");
+	}
+	SAY("}> (h%d, ", d);
+	if (two)
+		SAY("c%d, ", d);
+	SAY("xw%d%s)\n", d, lens ? ", times" : "");
+	SAY(lens && reverse ? "y%d_t = ReverseSequence <time_axis = 0, batch_axis = 1> (y_as%d, turned)\n" : "y%d_t = Identity (y_as%d)\n", d, d);
+	SAY("y%d = Unsqueeze (y%d_t, second)\nh_end%d = Unsqueeze (h_last%d, first)\n", d, d, d, d);
+	if (two)
+		SAY("c_end%d = Unsqueeze (c_last%d, first)\n", d, d);
+}
+
+/* A Scan a direction, over products of X with W that are made at once. */
+static enum linnet_code write_recurrent(struct shape_call *c, const char **text)
+{
+	const struct cell *cell = c->op->param;
+	bool samples_first = attr_get(c->op, c->attr, "layout")->i != 0;
+	int nd = direction_count(c->op, c->attr);
+	struct activation f[6];
+	struct body body, *b = &body;
+
+	TRY(read_activations(c->op, c->attr, nd, f, c->e));
+	if (c->in[0]->dt == DT_UNDEFINED)
+		return fail(c->e, LINNET_EUNSUPPORTED, "element types must be known to write it in other operators");
+	body_begin(b, c);
+	body_ints(b, "first", 1, &(int64_t){ 0 });
+	body_ints(b, "second", 1, &(int64_t){ 1 });
+	body_ints(b, "third", 1, &(int64_t){ 2 });
+	body_float(b, "nothing", c->in[0]->dt, 0);
+	SAY(samples_first ? "x = Transpose <perm = [1, 0, 2]> (X)\n" : "x = Identity (X)\n");
+	SAY("x_shape = Shape (x)\nr_shape = Shape (R)\nsamples = Gather (x_shape, second)\nhidden = Gather (r_shape, third)\n"
+	    "state_shape = Concat <axis = 0> (samples, hidden)\n");
+	if (c->nin > 4 && c->in[4])
+		SAY("from = Constant <value = int32 {0}> ()\nby = Constant <value = int32 {1}> ()\nsteps_one = Gather (x_shape, first)\n"
+		    "steps_64 = Squeeze (steps_one)\nsteps = Cast <to = 6> (steps_64)\ntimes = Range (from, steps, by)\n"
+		    "lens_64 = Cast <to = 7> (sequence_lens)\nturned = Max (lens_64, second)\n");
+	for (int d = 0; d < nd; d++)
+		say_direction(b, c, f + d * cell->functions, d);
+	SAY(nd > 1 ? "y_all = Concat <axis = 1> (y0, y1)\nh_all = Concat <axis = 0> (h_end0, h_end1)\n"
+	           : "y_all = Identity (y0)\nh_all = Identity (h_end0)\n");
+	SAY(samples_first ? "Y = Transpose <perm = [2, 0, 1, 3]> (y_all)\nY_h = Transpose <perm = [1, 0, 2]> (h_all)\n"
+	                  : "Y = Identity (y_all)\nY_h = Identity (h_all)\n");
+	if (cell->states > 1) {
+		SAY(nd > 1 ? "c_all = Concat <axis = 0> (c_end0, c_end1)\n" : "c_all = Identity (c_end0)\n");
+		SAY(samples_first ? "Y_c = Transpose <perm = [1, 0, 2]> (c_all)\n" : "Y_c = Identity (c_all)\n");
+	}
+	return body_end(b, text);
+}
+
 #define SEQUENCE_INPUTS                                                                            \
 	{ "X", T, FLOW_KINKED }, { "W", T, FLOW_KINKED }, { "R", T, FLOW_KINKED }, { "B", T, FLOW_KINKED, OPTIONAL }, \
 		{ "sequence_lens", T1, FLOW_NONE, OPTIONAL }, { "initial_h", T, FLOW_KINKED, OPTIONAL }
@@ -348,7 +536,7 @@ static const struct op rows[] = {
 		.types = { [T] = FLOATS, [T1] = SET(INT32) },
 		.agree = AGREE_ROUND,
 		.shape = shape_recurrent,
-		.kernel = recurrent, .fast = FAST(&fast_recurrent),
+		.kernel = recurrent, .fast = FAST(&fast_recurrent), .write_body = write_recurrent,
 		.param = &rnn_cell,
 		.fuzz = { .shapes = FUZZ_STEPS },
 	},
@@ -361,7 +549,7 @@ static const struct op rows[] = {
 		.types = { [T] = FLOATS, [T1] = SET(INT32) },
 		.agree = AGREE_ROUND,
 		.shape = shape_recurrent,
-		.kernel = recurrent, .fast = FAST(&fast_recurrent),
+		.kernel = recurrent, .fast = FAST(&fast_recurrent), .write_body = write_recurrent,
 		.param = &gru_cell,
 		.fuzz = { .shapes = FUZZ_STEPS },
 	},
@@ -374,7 +562,7 @@ static const struct op rows[] = {
 		.types = { [T] = FLOATS, [T1] = SET(INT32) },
 		.agree = AGREE_ROUND,
 		.shape = shape_recurrent,
-		.kernel = recurrent, .fast = FAST(&fast_recurrent),
+		.kernel = recurrent, .fast = FAST(&fast_recurrent), .write_body = write_recurrent,
 		.param = &lstm_cell,
 		.fuzz = { .shapes = FUZZ_STEPS },
 	},

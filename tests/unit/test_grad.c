@@ -43,9 +43,6 @@ static const struct reason without[] = {
 	{ "DeformConv", "to come" },
 	{ "Col2Im", "to come" },
 	{ "DequantizeLinear", "to come" },
-	{ "RNN", "to come" },
-	{ "GRU", "to come" },
-	{ "LSTM", "to come" },
 	{ "DFT", "to come" },
 	{ "STFT", "to come" },
 	{ "MatMulIntegerToFloat", "its body is not for all ranks of scales" },
@@ -236,19 +233,19 @@ static void check_call(const struct call *c, struct tensor *const *out, struct a
 	value_id wrt[CALL_MAX], grad[CALL_MAX];
 	struct tensor *got[CALL_MAX] = { NULL };
 	int input[CALL_MAX], asked = 0;
-	bool some = false;
+	enum dtype first = DT_UNDEFINED;
 	enum linnet_code code;
 
 	for (int i = 0; i < c->nin; i++)
 		t.asked[i] = real(c->in[i]) && c->in[i]->n && op_in(c->op, i)->flow != FLOW_NONE;
 	for (int i = 0; i < c->nout; i++)
 		if (c->wanted[i] && real(out[i]) && out[i]->n) {
-			if (some && out[i]->dt != out[0]->dt)
+			if (first && out[i]->dt != first)
 				continue;
 			t.weight[i] = random_like(a, out[i]);
-			some = true;
+			first = out[i]->dt;
 		}
-	if (!some || (!strcmp(c->op->name, "Dropout") && c->nin > 2 && c->in[2] && tensor_get_int(c->in[2], 0)))
+	if (!first || (!strcmp(c->op->name, "Dropout") && c->nin > 2 && c->in[2] && tensor_get_int(c->in[2], 0)))
 		return; /* or at random */
 	code = make_graph(&t, &e);
 	for (int i = 0; i < c->nin; i++)
