@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "ops/body.h"
+#include "ops/fast/fast.h"
 #include "ops/grad.h"
 #include "ops/kernel.h"
 
@@ -199,7 +200,7 @@ static const struct op rows[] = {
 		.types = { [T] = FLOATS, [T1] = INDICES },
 		.agree = AGREE_ROUND,
 		.write_grad = grad_cross_entropy,
-		.shape = shape_loss, .kernel = cross_entropy, .write_body = write_cross_entropy,
+		.shape = shape_loss, .kernel = cross_entropy, .fast = FAST(&fast_cross_entropy), .write_body = write_cross_entropy,
 	},
 };
 

@@ -597,6 +597,7 @@ static const struct op rows[] = {
 		        "  d_input = Sub (d_output, es) }",
 		.shape = shape_axis,
 		.kernel = log_softmax,
+		.fast = FAST(&fast_log_softmax),
 		.body = "{" AXIS_LIST
 		        "  m = ReduceMax (input, axes)\n"
 		        "  d = Sub (input, m)\n"

@@ -16,6 +16,8 @@
 	X(attention)                                                                               \
 	X(linear_attention)                                                                        \
 	X(softmax)                                                                                 \
+	X(log_softmax)                                                                             \
+	X(cross_entropy)                                                                           \
 	X(rms_norm)                                                                                \
 	X(layer_norm)                                                                              \
 	X(rotary)                                                                                  \

@@ -1,5 +1,5 @@
 /*
- * What is done row by row in float32: softmax, RMS and layer normalisation, sums, means and extremes over the last axes, rotary embedding.
+ * What is done row by row in float32: softmax and its logarithm, cross-entropy, RMS and layer normalisation, sums, means and extremes over the last axes, rotary embedding.
  * Memory bounds them: each row is read once or twice while it is in the first cache. Sums run in sixteen lanes, added in a fixed order.
  */
 #include "ops/base/thread.h"
@@ -132,6 +132,104 @@ static enum linnet_code softmax_run(struct kernel_call *c)
 }
 
 const struct fast FAST_KERNEL(softmax) = { .name = "softmax/float", .ok = softmax_ok, .run = softmax_run, .inplace = true };
+
+/* ---- Logarithms of softmax over the last axis ---- */
+
+/* log of the sum of e^x */
+static double log_sum_exp(const float *x, int64_t n)
+{
+	enum { MANY = 1024 };
+	float y[MANY], top = max_of(x, n);
+	double sum = 0;
+
+	for (int64_t at = 0; at < n; at += MANY) {
+		int64_t some = n - at < MANY ? n - at : MANY;
+
+		for (int64_t i = 0; i < some; i++)
+			y[i] = x[at + i] - top;
+		v_exp(y, y, some);
+		sum += (double)sum_of(y, some);
+	}
+	return (double)top + log(sum);
+}
+
+static void log_softmax_row(const struct rows *r, const float *x, float *y)
+{
+	double l = log_sum_exp(x, r->width);
+
+	for (int64_t i = 0; i < r->width; i++)
+		y[i] = (float)((double)x[i] - l);
+}
+
+static enum linnet_code log_softmax_run(struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0];
+	struct rows r = { .x = x->data, .y = c->out[0]->data, .width = x->d[x->rank - 1], .row = log_softmax_row };
+
+	r.n = r.width ? x->n / r.width : 0;
+	r.out = r.width;
+	run_rows(&r, c->threads);
+	return LINNET_OK;
+}
+
+const struct fast FAST_KERNEL(log_softmax) = { .name = "log_softmax/float", .ok = softmax_ok, .run = log_softmax_run, .inplace = true };
+
+/* ---- Cross-entropy of rows ---- */
+
+struct entropy {
+	const float *x;
+	const struct tensor *target;
+	double *loss;
+	int64_t n, width, group;
+};
+
+static void entropy_piece(void *ctx, int64_t i)
+{
+	const struct entropy *j = ctx;
+
+	for (int64_t k = i * j->group; k < (i + 1) * j->group && k < j->n; k++) {
+		int64_t t = tensor_get_int(j->target, k);
+
+		if (t >= 0 && t < j->width)
+			j->loss[k] = log_sum_exp(j->x + k * j->width, j->width) - (double)j->x[k * j->width + t];
+	}
+}
+
+/* Scores of rank 2 without weights, of which only the loss is wanted. */
+static bool cross_entropy_ok(const struct kernel_call *c)
+{
+	return c->in[0]->dt == DT_FLOAT && c->in[0]->rank == 2 && (c->nin < 3 || !c->in[2]) && (c->nout < 2 || !c->out[1]) && c->out[0];
+}
+
+static enum linnet_code cross_entropy_run(struct kernel_call *c)
+{
+	const struct attr *ignore = attr_get(c->op, c->attr, "ignore_index");
+	char kind = attr_get(c->op, c->attr, "reduction")->s.p[0];
+	struct entropy j = { .x = c->in[0]->data, .target = c->in[1], .n = c->in[0]->d[0], .width = c->in[0]->d[1] };
+	struct linnet_error *e = c->e;
+	double sum = 0;
+	int64_t count = 0;
+
+	TRY_NEW(j.loss, c->scratch, j.n);
+	j.group = j.width && j.width < PIECE ? PIECE / j.width : 1;
+	parallel_for(j.n * j.width < 4 * PIECE ? 1 : c->threads, (j.n + j.group - 1) / j.group, entropy_piece, &j);
+	for (int64_t i = 0; i < j.n; i++) {
+		int64_t t = tensor_get_int(j.target, i);
+		bool skip = attr_given(ignore) && t == ignore->i;
+
+		if (!skip && (t < 0 || t >= j.width))
+			return fail(c->e, LINNET_EVALUE, "class %lld is not in [0, %lld)", (long long)t, (long long)j.width);
+		sum += skip ? 0 : j.loss[i];
+		count += !skip;
+		if (kind == 'n')
+			tensor_put(c->out[0], i, skip ? 0 : j.loss[i]);
+	}
+	if (kind != 'n')
+		tensor_put(c->out[0], 0, kind == 's' ? sum : sum / (double)count);
+	return LINNET_OK;
+}
+
+const struct fast FAST_KERNEL(cross_entropy) = { .name = "cross_entropy/float", .ok = cross_entropy_ok, .run = cross_entropy_run };
 
 /* ---- Normalisation ---- */
 
