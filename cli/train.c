@@ -9,7 +9,7 @@ struct train_cli {
 	struct opt_list data, held_out, weights, no_decay;
 	const char *loss, *output, *optimizer, *schedule, *checkpoint, *log;
 	double rate, rate_end, beta1, beta2, epsilon, momentum, decay, clip, average;
-	int64_t steps, warmup, batch, accumulate, length, evaluate, keep, patience, seed, threads, stop_at;
+	int64_t steps, warmup, batch, accumulate, length, evaluate, keep, patience, seed, threads, stop_at, memory;
 	bool external;
 };
 
@@ -99,12 +99,13 @@ static bool fill_options(const struct train_cli *o, struct train_opt *t)
 	                         .beta1 = o->beta1, .beta2 = o->beta2, .epsilon = o->epsilon, .momentum = o->momentum, .decay = o->decay,
 	                         .clip = o->clip, .average = o->average, .steps = o->steps, .warmup = o->warmup, .batch = o->batch,
 	                         .accumulate = o->accumulate, .length = o->length, .evaluate = o->evaluate, .keep = o->keep,
-	                         .patience = o->patience, .stop_at = o->stop_at, .seed = (uint64_t)o->seed, .threads = (int)o->threads,
+	                         .patience = o->patience, .stop_at = o->stop_at, 
+	                         .memory = o->memory << 20, .seed = (uint64_t)o->seed, .threads = (int)o->threads,
 	                         .checkpoint = o->checkpoint };
 	t->optimizer = !strcmp(o->optimizer, "adam") ? OPTIMIZER_ADAM : !strcmp(o->optimizer, "sgd") ? OPTIMIZER_SGD : OPTIMIZER_ADAMW;
 	t->schedule = !strcmp(o->schedule, "linear") ? SCHEDULE_LINEAR : !strcmp(o->schedule, "constant") ? SCHEDULE_CONSTANT : SCHEDULE_COSINE;
 	return o->steps > 0 && o->batch > 0 && o->batch < 1 << 20 && o->accumulate > 0 && o->length > 0 && o->length < 1 << 24 && o->warmup >= 0 &&
-	       o->evaluate >= 0 && o->keep >= 0 && o->patience >= 0 && o->threads >= 0 && o->threads < 4096 && o->rate > 0 && o->rate_end >= 0 &&
+	       o->memory >= 0 && o->memory < 1 << 30 && o->evaluate >= 0 && o->keep >= 0 && o->patience >= 0 && o->threads >= 0 && o->threads < 4096 && o->rate > 0 && o->rate_end >= 0 &&
 	       o->average >= 0 && o->average < 1 && o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->clip >= 0;
 }
 
@@ -147,16 +148,20 @@ static int train_run(void *opt, int argc, char **argv)
 		err_file(&e, e.code, o->output);
 		status = report_error(&e);
 	} else if (globals.json) {
-		json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:f, s:b, s:b}", "file", o->output, "steps", (json_int_t)r.step, "weights",
-		                      (json_int_t)r.weights, "parameters", (json_int_t)r.parameters, "loss", r.loss, "stopped", r.stopped,
+		json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:I, s:i, s:f, s:b, s:b}", "file", o->output, "steps", (json_int_t)r.step, "weights",
+		                      (json_int_t)r.weights, "parameters", (json_int_t)r.parameters, "peak_bytes", (json_int_t)r.peak, "segments",
+		                      r.segments, "loss", r.loss, "stopped", r.stopped,
 		                      "resumed", r.resumed);
 
 		if (!isnan(r.held_out))
 			json_object_set_new(j, "held_out", json_real(r.held_out));
 		json_line(j, "train");
 	} else if (!globals.quiet) {
-		printf("%s  %lld weights, %lld numbers, %lld steps%s\n", o->output, (long long)r.weights, (long long)r.parameters, (long long)r.step,
-		       r.stopped ? ", stopped early" : "");
+		char bytes[40];
+
+		printf("%s  %lld weights, %lld numbers, %lld steps%s; %s of activations", o->output, (long long)r.weights, (long long)r.parameters,
+		       (long long)r.step, r.stopped ? ", stopped early" : "", human_bytes(r.peak, bytes, sizeof bytes));
+		printf(r.segments ? ", computed again in %d segments\n" : "\n", r.segments);
 	}
 	data_free(data);
 	data_free(held);
@@ -208,6 +213,7 @@ const struct command train_command = {
 		{ "keep", 0, OPT_INT, OPT(struct train_cli, keep), "N", "and every N steps", NULL },
 		{ "log", 0, OPT_STRING, OPT(struct train_cli, log), "FILE", "append one JSON object a step", NULL },
 		{ "seed", 0, OPT_INT, OPT(struct train_cli, seed), "N", "of the order of samples, 1 by default", NULL },
+		{ "memory", 0, OPT_INT, OPT(struct train_cli, memory), "MIB", "for activations; beyond it, parts are computed again", NULL },
 		{ "threads", 0, OPT_INT, OPT(struct train_cli, threads), "N", "threads, all processors by default", NULL },
 		{ "external", 0, OPT_FLAG, OPT(struct train_cli, external), NULL, "weights in a file of their own", NULL },
 		{ .name = NULL },

@@ -16,6 +16,12 @@
 enum linnet_code graph_grad(struct graph *g, value_id of, const value_id *wrt, uint32_t n, value_id *out, struct linnet_error *e);
 
 /*
+ * For less memory: the nodes that the loss depends on are cut into segments, and what the others read of a segment, but for the last, is computed again from
+ * what crosses the cuts. Runs give the same bits. After all passes: they would share again what is computed twice.
+ */
+enum linnet_code graph_recompute(struct graph *g, value_id loss, int segments, struct linnet_error *e);
+
+/*
  * Put in place of every Gradient node of ai.onnx.preview.training what it stands for: the nodes between the values that xs and zs name and the
  * one that y names are computed again from the node's inputs, and differentiated with respect to xs. For the importer, while values have
  * the names of the file.

@@ -42,6 +42,7 @@ struct training {
 	struct tensor **first, **second, **average;
 	int nweight;
 	struct machine learn, judge;
+	struct graph *whole;         /* learn's, when memory is bounded: before anything is computed again */
 	int64_t step, bad;           /* evaluations without a new best */
 	double best;
 };
@@ -264,6 +265,8 @@ static enum linnet_code make_graphs(struct training *t, const struct graph *mode
 		return fail(e, LINNET_EMODEL, "the loss \"%s\" depends on no weight", t->loss);
 	t->nweight = kept;
 	TRY(settle(t, t->learn.g, grad, n + 1));
+	if (t->o->memory)
+		TRY(graph_copy(t->learn.g, t->a, &t->whole, e));
 	TRY(make_machine(t, &t->learn));
 	return make_machine(t, &t->judge);
 }
@@ -389,6 +392,33 @@ static enum linnet_code fill(struct training *t, struct machine *m, struct train
 		const struct port *p = &m->port[i];
 
 		m->in[i] = p->from != FROM_WEIGHT ? p->batch : averaged ? t->average[p->weight] : t->weight[p->weight].t;
+	}
+	return LINNET_OK;
+}
+
+/* Parts are computed again, more and more of them, until a step takes no more than the memory it may. */
+static enum linnet_code fit_memory(struct training *t, struct train_data *d, struct train_result *r)
+{
+	for (int segments = 2; t->o->memory; segments *= 2) {
+		struct machine *m = &t->learn;
+
+		TRY(fill(t, m, d, true, 0, false));
+		TRY(plan_run(m->plan, m->in, m->out, t->e));
+		for (uint32_t i = 0; i < m->g->nout; i++)
+			tensor_release(m->out[i]);
+		if (plan_peak_bytes(m->plan) <= t->o->memory)
+			return LINNET_OK;
+		if (segments > 64)
+			return fail(t->e, LINNET_ELIMIT, "a step takes %lld bytes of activations, however much is computed again; %lld are allowed",
+			            (long long)plan_peak_bytes(m->plan), (long long)t->o->memory);
+		plan_free(m->plan);
+		m->plan = NULL;
+		TRY(graph_copy(t->whole, t->a, &m->g, t->e));
+		TRY(graph_recompute(m->g, m->g->out[0], segments, t->e));
+		TRY(graph_infer(m->g, t->e));
+		TRY(make_machine(t, m));
+		TRY(bind(t, m, d));
+		r->segments = segments;
 	}
 	return LINNET_OK;
 }
@@ -665,6 +695,8 @@ enum linnet_code train(struct linnet_model *m, const struct train_opt *opt, stru
 		code = bind(&t, &t.learn, data);
 	if (!code && held_out)
 		code = bind(&t, &t.judge, held_out);
+	if (!code)
+		code = fit_memory(&t, data, out);
 	if (!code && opt->checkpoint)
 		code = resume(&t, &out->resumed);
 	if (!code)
@@ -672,6 +704,7 @@ enum linnet_code train(struct linnet_model *m, const struct train_opt *opt, stru
 	if (!code)
 		code = give_back(&t, m);
 	out->step = t.step;
+	out->peak = t.learn.plan ? plan_peak_bytes(t.learn.plan) : 0;
 	out->weights = t.nweight;
 	for (int i = 0; i < t.nweight; i++)
 		out->parameters += t.weight[i].t->n;

@@ -42,6 +42,7 @@ struct train_opt {
 	int64_t evaluate, keep;    /* every so many steps; 0: at the end only, never */
 	int64_t patience;          /* stop after so many evaluations without a new best; 0: never */
 	int64_t stop_at;           /* stop after that step, as if killed; 0: not. For tests */
+	int64_t memory;            /* bytes of activations that a step may take: beyond, parts are computed again; 0: any */
 	uint64_t seed;
 	int threads;
 	const char *checkpoint;    /* written every `keep` steps and at the end, read when it is there; or NULL */
@@ -59,6 +60,8 @@ struct train_event {
 struct train_result {
 	int64_t step, weights, parameters;
 	double loss, held_out;
+	int64_t peak;             /* bytes of activations */
+	int segments;             /* that the model was cut into for less memory; 0: not */
 	bool stopped;             /* early, as `patience` has it */
 	bool resumed;
 };

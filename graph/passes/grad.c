@@ -1143,3 +1143,189 @@ enum linnet_code graph_grad_nodes(struct graph *g, bool *changed, struct linnet_
 	}
 	return LINNET_OK;
 }
+
+/* ---- Computing again ---- */
+
+struct segments {
+	struct graph *g;
+	struct arena *s;
+	struct linnet_error *e;
+	node_id *forward;    /* in order */
+	uint32_t n;
+	uint32_t *at;        /* by node: place in `forward` from 1 on, 0 for the others */
+	uint32_t *last;      /* by value: place of the last forward node that reads it */
+	bool *kept;          /* by value */
+	value_id *by;        /* by value: its second computation */
+};
+
+/* Bytes of a value, with a guess at lengths that are not known. */
+static double bytes_of(const struct graph *g, value_id v)
+{
+	const struct type *t = &g->value[v].type;
+	double n = dtype_bits(t->dt) / 8.0;
+
+	for (int i = 0; i < t->shape.rank; i++)
+		n *= dim_is_int(t->shape.d[i]) ? (double)t->shape.d[i] : 64;
+	return n;
+}
+
+static enum linnet_code find_forward(struct segments *x, value_id loss)
+{
+	struct linnet_error *e = x->e;
+	struct graph *g = x->g;
+	bool *reach;
+	node_id *order;
+	uint32_t n;
+
+	TRY_NEW(reach, x->s, g->nvalue);
+	TRY_NEW(x->at, x->s, g->nnode);
+	TRY_NEW(x->last, x->s, g->nvalue);
+	TRY_NEW(x->kept, x->s, g->nvalue);
+	TRY_NEW(x->by, x->s, g->nvalue);
+	TRY(graph_order(g, x->s, &order, &n, e));
+	TRY_NEW(x->forward, x->s, n);
+	reach[loss] = true;
+	for (uint32_t k = n; k-- > 0;) {
+		const struct node *node = &g->node[order[k]];
+		bool some = false;
+
+		for (uint32_t i = 0; i < node->nout; i++)
+			some |= node->out[i] && reach[node->out[i]];
+		for (uint32_t i = 0; some && i < node->nin; i++)
+			reach[node->in[i]] = true;
+		x->at[order[k]] = some;
+	}
+	for (uint32_t k = 0; k < n; k++) {
+		const struct node *node = &g->node[order[k]];
+
+		if (!x->at[order[k]])
+			continue;
+		x->forward[x->n++] = order[k];
+		x->at[order[k]] = x->n;
+		for (uint32_t i = 0; i < node->nin; i++)
+			x->last[node->in[i]] = x->n;
+	}
+	return LINNET_OK;
+}
+
+/* Place of the value's node in the forward order; 0 for inputs, constants and what comes later. */
+static uint32_t place(const struct segments *x, value_id v)
+{
+	const struct value *value = &x->g->value[v];
+
+	return v && value->kind == VALUE_NODE ? x->at[value->producer] : 0;
+}
+
+/* What a cut behind place `cut` keeps. */
+static double crossing(const struct segments *x, uint32_t cut, bool keep)
+{
+	double bytes = 0;
+
+	for (uint32_t k = 0; k < cut; k++) {
+		const struct node *node = &x->g->node[x->forward[k]];
+
+		for (uint32_t i = 0; i < node->nout; i++)
+			if (node->out[i] && x->last[node->out[i]] > cut) {
+				bytes += bytes_of(x->g, node->out[i]);
+				x->kept[node->out[i]] |= keep;
+			}
+	}
+	return bytes;
+}
+
+/* Cuts near equal distances, where least crosses; what is not worth computing again, or would come out different, is kept. */
+static void cut(struct segments *x, int segments)
+{
+	uint32_t reach = x->n / (uint32_t)(3 * segments), last = 0;
+
+	for (int k = 1; k < segments; k++) {
+		uint32_t middle = (uint32_t)((uint64_t)x->n * (uint64_t)k / (uint64_t)segments), best = middle;
+		double least = -1;
+
+		for (uint32_t c = middle > reach ? middle - reach : 1; c <= middle + reach && c < x->n; c++) {
+			double bytes = crossing(x, c, false);
+
+			if (least < 0 || bytes < least) {
+				least = bytes;
+				best = c;
+			}
+		}
+		crossing(x, best, true);
+		last = best > last ? best : last;
+	}
+	for (uint32_t k = 0; k < x->n; k++) {
+		const struct node *node = &x->g->node[x->forward[k]];
+		bool random = !node->known || node->op->agree == AGREE_RANDOM || node_is(node, "Dropout") || node->ncapture;
+
+		for (uint32_t i = 0; i < node->nout; i++)
+			if (node->out[i] && (k + 1 > last || random || !is_real(x->g, node->out[i])))
+				x->kept[node->out[i]] = true;
+	}
+}
+
+/* The value's node once more, and before it those it needs. */
+static enum linnet_code again(struct segments *x, value_id v)
+{
+	struct linnet_error *e = x->e;
+	value_id *stack;
+	uint32_t n = 0;
+
+	TRY_NEW(stack, x->s, x->n + 1);
+	stack[n++] = v;
+	while (n) {
+		const struct node *node = &x->g->node[x->g->value[stack[n - 1]].producer];
+		bool ready = true;
+
+		if (x->by[stack[n - 1]]) {
+			n--;
+			continue;
+		}
+		for (uint32_t i = 0; i < node->nin && ready; i++) {
+			value_id in = node->in[i];
+
+			if (!place(x, in) || x->kept[in] || x->by[in])
+				continue;
+			ready = false;
+			if (n > x->n)
+				return fail(e, LINNET_EINTERNAL, "more nodes to compute again than there are");
+			stack[n++] = in;
+		}
+		if (ready)
+			TRY(repeat(x->g, x->g->value[stack[--n]].producer, x->by, x->s, e));
+	}
+	return LINNET_OK;
+}
+
+static enum linnet_code recompute(struct segments *x, value_id loss, int segments)
+{
+	node_id end = x->g->nnode;
+
+	TRY(find_forward(x, loss));
+	if (segments < 2 || x->n < 2 * (uint32_t)segments)
+		return LINNET_OK;
+	cut(x, segments);
+	for (uint32_t i = 0; i < x->g->nout; i++)
+		x->kept[x->g->out[i]] = true;
+	for (node_id id = 1; id < end; id++) {
+		if (x->g->node[id].dead || x->at[id])
+			continue;
+		for (uint32_t i = 0; i < x->g->node[id].nin; i++) {
+			value_id v = x->g->node[id].in[i];
+
+			if (!place(x, v) || x->kept[v])
+				continue;
+			TRY(again(x, v));
+			x->g->node[id].in[i] = x->by[v];
+		}
+	}
+	return LINNET_OK;
+}
+
+enum linnet_code graph_recompute(struct graph *g, value_id loss, int segments, struct linnet_error *e)
+{
+	struct segments x = { .g = g, .s = arena_new(), .e = e };
+	enum linnet_code code = x.s ? recompute(&x, loss, segments) : fail_mem(e);
+
+	arena_free(x.s);
+	return code;
+}

@@ -219,6 +219,50 @@ static void runs_end_in_the_same_bits(void **state)
 	model_free(whole);
 }
 
+/* What is computed again for less memory is the same. */
+static void less_memory_gives_the_same_bits(void **state)
+{
+	enum { LAYERS = 24 };
+	struct linnet_error e = { 0 };
+	struct train_opt o = options();
+	struct train_result r;
+	struct linnet_model *m[2];
+	char text[8000];
+	size_t n;
+
+	(void)state;
+	write_line_data();
+	n = (size_t)snprintf(text, sizeof text, "%s", HEAD "deep (float[N,2] x, float[N,1] y) => (float loss) <");
+	for (int i = 0; i < LAYERS; i++)
+		n += (size_t)snprintf(text + n, sizeof text - n, "%sfloat[1,8] weight%d = {1, 0.5, 2, 0.25, 1, 3, 0.75, 1}", i ? ", " : "", i);
+	n += (size_t)snprintf(text + n, sizeof text - n, "> {\n a = ReduceSum (x)\n s = Constant <value = int64[2] {512, 8}> ()\n h0 = Expand (a, s)\n");
+	for (int i = 0; i < LAYERS; i++)
+		n += (size_t)snprintf(text + n, sizeof text - n, " p%d = Mul (h%d, weight%d)\n q%d = Sin (p%d)\n h%d = Add (q%d, h%d)\n", i, i, i, i, i, i + 1, i, i);
+	snprintf(text + n, sizeof text - n, " d = Sub (h%d, y)\n t = Mul (d, d)\n loss = ReduceMean <keepdims = 0> (t) }", LAYERS);
+	o.steps = 5;
+	o.rate = 0.01;
+	o.batch = 1;
+	for (int i = 0; i < 2; i++) {
+		m[i] = model_of(text);
+		o.memory = i ? r.peak / 2 : 0;
+		if (run(m[i], &o, "line.npz", NULL, &r, &e))
+			fail_msg("%s", e.message);
+		assert_true(i ? r.segments > 0 && r.peak <= o.memory : r.segments == 0);
+	}
+	for (int i = 0; i < LAYERS; i++) {
+		char name[20];
+
+		snprintf(name, sizeof name, "weight%d", i);
+		assert_true(tensor_same(weight_of(m[0], name), weight_of(m[1], name)));
+	}
+	model_free(m[0]);
+	model_free(m[1]);
+	m[0] = model_of(text);
+	o.memory = 1000;
+	assert_int_equal(run(m[0], &o, "line.npz", NULL, &r, &e), LINNET_ELIMIT);
+	model_free(m[0]);
+}
+
 /* One number x = 1, gradients 0.5 and then -0.25; what PyTorch's optimizers make of it, by their formulas. */
 static void steps_are_the_formulas(void **state)
 {
@@ -358,7 +402,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_line_is_found), cmocka_unit_test(a_stream_is_learned), cmocka_unit_test(runs_end_in_the_same_bits),
-		cmocka_unit_test(steps_are_the_formulas), cmocka_unit_test(rates_follow_their_schedule),
+		cmocka_unit_test(less_memory_gives_the_same_bits), cmocka_unit_test(steps_are_the_formulas),
+		 cmocka_unit_test(rates_follow_their_schedule),
 		cmocka_unit_test(samples_come_once_an_epoch), cmocka_unit_test(wrong_data_is_one_clear_line),
 	};
 
