@@ -426,12 +426,17 @@ static enum linnet_code matmul_integer16(struct kernel_call *c)
 /* The length of a vector that belongs to the columns of Y (a number has one): a bias, or as `scalar` admits one number for all. */
 static enum linnet_code column_check(struct shape_call *c, int i, bool scalar, const char *what)
 {
-	const struct shape v = in_shape(c, i), *y = &c->out[0].shape;
+	const struct shape v = in_shape(c, i), b = in_shape(c, 1), *y = &c->out[0].shape;
 
 	if (!in_given(c, i) || v.rank < 0 || y->rank < 0)
 		return LINNET_OK;
 	if (scalar && (v.rank == 0 || shape_count(c->dims, &v, 0, v.rank) == 1))
 		return LINNET_OK;
+	if (scalar && v.rank > 1 && b.rank >= 0) { /* of B's shape, one for each column */
+		TRY(rank_check(c, i, b.rank, b.rank));
+		for (int j = 0; j < v.rank; j++)
+			TRY(length_join(c, "lengths of B and of its scales or zero points", j == v.rank - 2 ? 1 : b.d[j], v.d[j], NULL));
+	}
 	if (v.rank != 1)
 		return scalar ? LINNET_OK : rank_check(c, i, 1, 1);
 	return length_join(c, what, y->rank ? y->d[y->rank - 1] : 1, v.d[0], NULL);
@@ -952,7 +957,7 @@ static const struct op rows[] = {
 	},
 	{
 		MS, .name = "QuantizeLinear",
-		.doc = "QuantizeLinear by one scale or, when the axis is said, by one for each of its members.",
+		.doc = "QuantizeLinear by one scale or, when the axis is said, by one for each of its members; quotients are float, as in onnxruntime.",
 		.in = IN(Q("x", T1), Q("y_scale", T1), Q_MAYBE("y_zero_point", T2)),
 		.out = OUT({ "y", T2 }),
 		.attr = ATTRS({ .name = "axis", .kind = ATTR_INT, .flags = OPTIONAL }),

@@ -155,13 +155,13 @@ static double rounded(enum dtype t, double v)
 	return dtype_get(t, &store, 0);
 }
 
-/* y = x / scale + zero point, the quotient in the type `precision` names or in that of the scale. */
+/* y = x / scale + zero point, the quotient in the type `precision` names or in that of the scale; in com.microsoft in float. */
 static enum linnet_code quantize(struct kernel_call *c)
 {
 	const struct tensor *x = c->in[0], *scale = c->in[1], *zero = c->nin > 2 ? c->in[2] : NULL;
 	int64_t precision = attr_get(c->op, c->attr, "precision")->i;
 	bool saturate = attr_get(c->op, c->attr, "saturate")->i != 0;
-	enum dtype t = precision ? (enum dtype)precision : dtype_in(scale->dt, SCALED) ? scale->dt : DT_FLOAT;
+	enum dtype t = precision ? (enum dtype)precision : dtype_in(scale->dt, SCALED) && !c->op->domain ? scale->dt : DT_FLOAT;
 	struct scaling s = scaling_of(c);
 	struct tensor *y = c->out[0];
 
