@@ -7,21 +7,26 @@
  * Source: Yang et al. 2024 (DeltaNet), Yang et al. 2024 (Gated DeltaNet); what is inherited of softmax attention is our own.
  */
 #include "converter/build.h"
+#include "ops/base/str.h"
 
 static value_id unit(struct build *b, value_id x, int64_t heads, const char *name)
 {
-	return build_value(b, "(float[B,H,T,D] x, float[H,D,D] w) => (float[B,H,T,D] y) {\n"
-	                      "  u = MatMul (x, w)\n"
-	                      "  s = Sigmoid (u)\n"
-	                      "  a = Mul (u, s)\n"
-	                      "  square = Mul (a, a)\n"
-	                      "  last = Constant <value_ints = [-1]> ()\n"
-	                      "  sum = ReduceSum (square, last)\n"
-	                      "  tiny = Constant <value_float = 1e-12> ()\n"
-	                      "  more = Add (sum, tiny)\n"
-	                      "  length = Sqrt (more)\n"
-	                      "  y = Div (a, length) }",
-	                   BUILD_IN(x, build_identity(b, name, heads, b->D, b->D)));
+	struct str t;
+
+	str_init(&t, b->scratch);
+	str_addf(&t, "(float[B,H,T,D] x, float[H,D,D] w) => (float[B,H,T,D] y) {\n"
+	             "  u = MatMul (x, w)\n"
+	             "  s = Sigmoid (u)\n"
+	             "  a = Mul (u, s)\n"
+	             "  square = Mul (a, a)\n"
+	             "  last = Constant <value_ints = [-1]> ()\n"
+	             "  sum = ReduceSum (square, last)\n"
+	             "  tiny = Constant <value_float = %s> ()\n"
+	             "  more = Add (sum, tiny)\n"
+	             "  length = Sqrt (more)\n"
+	             "  y = Div (a, length) }",
+	         b->dt == DT_FLOAT16 ? "1e-7" : "1e-12"); /* the least that float16 has is 6e-8 */
+	return build_value(b, str_done(&t), BUILD_IN(x, build_identity(b, name, heads, b->D, b->D)));
 }
 
 static void delta(struct build *b, value_id *y)
