@@ -327,7 +327,9 @@ static void prepare(struct build *b)
 		b->G = b->H;
 		b->R = 1;
 	}
-	if (taps > 1) {
+	if (taps > 1) { /* what is hidden counts as nothing */
+		b->k = build_hide(b, b->k);
+		b->v = build_hide(b, b->v);
 		b->q = build_conv(b, b->q, b->H, b->D, "q", taps);
 		b->k = build_conv(b, b->k, b->G, b->D, "k", taps);
 		b->v = build_conv(b, b->v, b->G, b->E, "v", taps);

@@ -24,23 +24,24 @@ struct seen {
 static bool in_band(int64_t i, int64_t j, int64_t W) { return j > i && j <= i + W; }
 static bool in_block(int64_t i, int64_t j, int64_t W) { return j >= W && j <= i + W; }
 static bool own(int64_t i, int64_t j, int64_t W) { (void)i; return j >= W; }
+static bool itself(int64_t i, int64_t j, int64_t W) { return j == i + W; }
 
 /* Scores and values of the sinks beside those of the window; position: int64, of each query, and ks, vs [B, G, 1, 1, S, width]. */
-static void add_sinks(struct str *t, const struct seen *x)
+static void add_sinks(struct str *t, bool masked)
 {
 	str_addf(t, "  kst = Transpose <perm = [0, 1, 2, 3, 5, 4]> (ks6)\n"
 	            "  ss0 = MatMul (q6, kst)\n"
 	            "  ss = Mul (ss0, scale)\n"
 	            "  until = Add (sink, w1)\n"
-	            "  out = Greater (position, until)\n"
+	            "  %s = Greater (position, until)\n%s"
 	            "  sm = Where (out, ss, low)\n"
 	            "  s = Concat <axis = 5> (near, sm)\n"
 	            "  onehead = Constant <value_ints = [1, 1, 1]> ()\n"
 	            "  oneone = Constant <value_ints = [1, 1]> ()\n"
 	            "  times = Concat <axis = 0> (onehead, n, oneone)\n"
 	            "  vse = Expand (vs6, times)\n"
-	            "  vals = Concat <axis = 4> (v2, vse) }");
-	(void)x;
+	            "  vals = Concat <axis = 4> (v2, vse) }",
+	         masked ? "away" : "out", masked ? "  out = And (away, kept)\n" : "");
 }
 
 static void sink_numbers(struct str *t, const struct seen *x)
@@ -57,13 +58,22 @@ static void sink_numbers(struct str *t, const struct seen *x)
 static void by_blocks(struct build *b, struct seen *x)
 {
 	long long W = x->W, S = x->S, G = b->G, R = b->R;
-	value_id in[5] = { b->q, b->k, b->v,
+	value_id in[7] = { b->q, b->k, b->v,
 		           build_mask(b, x->diagonal ? "block" : "band", W, 2 * W, x->diagonal ? in_block : in_band, W),
 		           build_mask(b, "own", 1, 2 * W, own, W) }, out[2] = { 0, 0 };
 	struct str t;
 
 	str_init(&t, b->scratch);
-	str_addf(&t, "(float[B,H,T,D] q, float[B,G,T,D] k, float[B,G,T,E] v, float[W,K] band, float[a,K] own) => (float[B,G,R,N,W,L] %s, "
+	if (b->mask) { /* 1 where a key is not hidden; every query sees itself, so that rows nobody looks at are numbers */
+		in[5] = build_hide(b, build_value(b, "(float[B,G,T,D] k) => (float[B,G,T,1] m) {\n"
+		                                     "  lead = Shape <start = 0, end = 3> (k)\n"
+		                                     "  single = Constant <value_ints = [1]> ()\n"
+		                                     "  shape = Concat <axis = 0> (lead, single)\n"
+		                                     "  one = Constant <value_float = 1.0> ()\n"
+		                                     "  m = Expand (one, shape) }", &b->k));
+		in[6] = build_mask(b, "itself", W, 2 * W, itself, W);
+	}
+	str_addf(&t, "(float[B,H,T,D] q, float[B,G,T,D] k, float[B,G,T,E] v, float[W,K] band, float[a,K] own%s) => (float[B,G,R,N,W,L] %s, "
 	             "float[B,G,I,N,L,E] %s) {\n"
 	             "  t = Shape <start = 2, end = 3> (k)\n"
 	             "  b = Shape <start = 0, end = 1> (k)\n"
@@ -80,14 +90,14 @@ static void by_blocks(struct build *b, struct seen *x)
 	             "  pads = Concat <axis = 0> (front, rest, last)\n"
 	             "  earlier = Constant <value_ints = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]> ()\n"
 	             "  third = Constant <value_ints = [3]> ()\n",
-	         S ? "s" : "near", S ? "vals" : "v2", W, W - 1);
-	for (const char *v = "qkv"; *v; v++) {
+	         b->mask ? ", float[B,G,T,1] m, float[W,K] itself" : "", S ? "s" : "near", S ? "vals" : "v2", W, W - 1);
+	for (const char *v = b->mask ? "qkvm" : "qkv"; *v; v++) {
 		str_addf(&t, "  %cp = Pad (%c, pads)\n"
 		             "  %cg = Constant <value_ints = [%lld, %lld]> ()\n"
 		             "  %cw = Constant <value_ints = [%lld, %lld]> ()\n"
 		             "  %cz = Concat <axis = 0> (b, %cg, n, %cw)\n"
 		             "  %c6 = Reshape (%cp, %cz)\n",
-		         *v, *v, *v, G, *v == 'q' ? R : 1, *v, W, (long long)(*v == 'v' ? b->E : b->D), *v, *v, *v, *v, *v, *v);
+		         *v, *v, *v, G, *v == 'q' ? R : 1, *v, W, (long long)(*v == 'm' ? 1 : *v == 'v' ? b->E : b->D), *v, *v, *v, *v, *v, *v);
 		if (*v != 'q')
 			str_addf(&t, "  %ce = Pad (%c6, earlier)\n"
 			             "  %cb = Slice (%ce, last, n, third)\n"
@@ -107,10 +117,14 @@ static void by_blocks(struct build *b, struct seen *x)
 	             "  full = Min (block, one)\n"
 	             "  has = CastLike (full, band)\n"
 	             "  valid = Max (has, own)\n"
-	             "  m = Mul (band, valid)\n"
-	             "  visible = Cast <to = 9> (m)\n"
-	             "  near = Where (visible, s1, low)\n",
+	             "  bv = Mul (band, valid)\n",
 	         b->scale);
+	str_add(&t, b->mask ? "  mt = Transpose <perm = [0, 1, 2, 3, 5, 4]> (m2)\n"
+	                      "  some = Max (mt, itself)\n"
+	                      "  bvm = Mul (bv, some)\n"
+	                      "  visible = Cast <to = 9> (bvm)\n"
+	                    : "  visible = Cast <to = 9> (bv)\n");
+	str_add(&t, "  near = Where (visible, s1, low)\n");
 	if (S) {
 		sink_numbers(&t, x);
 		str_addf(&t, "  behind = Constant <value_ints = [0, 0, 0, 0, 0, 0, %lld, 0]> ()\n"
@@ -129,7 +143,13 @@ static void by_blocks(struct build *b, struct seen *x)
 		             "  start = Mul (block, wide)\n"
 		             "  position = Add (start, rowc)\n",
 		         S, S, W);
-		add_sinks(&t, x);
+		if (b->mask)
+			str_add(&t, "  ml = Pad (m, behind)\n"
+			            "  ms = Slice (ml, last, count, second)\n"
+			            "  ms6 = Unsqueeze (ms, between)\n"
+			            "  mst = Transpose <perm = [0, 1, 2, 3, 5, 4]> (ms6)\n"
+			            "  kept = Cast <to = 9> (mst)\n");
+		add_sinks(&t, b->mask);
 	} else {
 		str_add(&t, "}");
 	}
@@ -223,7 +243,7 @@ static void by_steps(struct build *b, struct seen *x, bool far)
 		             "  ks6 = Unsqueeze (ks, between)\n"
 		             "  vs6 = Unsqueeze (vs, between)\n",
 		         S);
-		add_sinks(&t, x);
+		add_sinks(&t, false);
 	} else {
 		str_add(&t, "}");
 	}
@@ -289,7 +309,7 @@ static value_id over_window(struct build *b)
 	struct seen x;
 	struct str t;
 
-	if (b->target != TARGET_ONNX || b->opt->sinks) {
+	if (b->target != TARGET_ONNX || b->opt->sinks || b->mask) {
 		x = look(b, false, false);
 		return softmax_of(b, &x);
 	}
@@ -362,7 +382,7 @@ static void leaving(struct build *b, const struct seen *x, value_id *fk, value_i
 		             "  late = Pad (rest, pads)\n"
 		             "  y = Slice (late, zero, t, axis) }",
 		         (long long)x->S, (long long)(x->W + x->S));
-		*(i ? v : fk) = build_value(b, str_done(&t), BUILD_IN(i ? b->v : linear_map(b, b->k, 'k', b->G)));
+		*(i ? v : fk) = build_value(b, str_done(&t), BUILD_IN(i ? b->v : build_hide(b, linear_map(b, b->k, 'k', b->G))));
 	}
 }
 

@@ -135,10 +135,10 @@ static const char *why_not(const struct view *w, const struct node *n, const str
 		return "it is not causal; what fades or is gated needs an order";
 	if (slopes && (opt->mechanism->window || opt->window))
 		return "it has ALiBi's bias; softmax over a window is built without";
-	if (masked && (opt->mechanism->window || opt->window || opt->conv > 1 || (!opt->conv && opt->mechanism->conv > 1)))
-		return "it has a mask; windows and convolutions would take hidden tokens in";
-	if (masked && (opt->mechanism->build || (fade_of(opt) && fade_of(opt)->gate)) && g->value[n->in[MASK]].type.dt != DT_BOOL)
-		return "its mask is added to the scores; gates skip hidden tokens where a boolean mask tells them";
+	if (masked && (opt->mechanism->build || opt->mechanism->window || opt->window || opt->conv || opt->mechanism->conv ||
+	               (fade_of(opt) && fade_of(opt)->gate)) && !m->plain &&
+	    g->value[n->in[MASK]].type.dt != DT_BOOL)
+		return "its mask weighs keys; gates, windows and convolutions know only hidden ones";
 	if (opt->mechanism->image && causal)
 		return "it is causal; tokens of an image look both ways";
 	if (opt->mechanism->image && !build_grid(opt, q->d[2], &rows, &columns))

@@ -78,6 +78,16 @@ static const char sloped_text[] =
 	"  column = Unsqueeze (f, last)  apart = Sub (f, column)  bias = Mul (slope, apart)\n"
 	"  y = Attention <is_causal = 1, scale = 0.5> (q, k, v, bias) }";
 
+/* The same mask as HF models have it: hidden is the least number, added to the scores. */
+static const char added_text[] =
+	"<ir_version: 10, opset_import: [\"\": 24]>\n"
+	"g (float[B,4,T,4] q, float[B,2,T,4] k, float[B,2,T,3] v, float[1,T,2] c, float[1,T,2] s, bool[B,1,1,T] m) => (float[B,4,T,3] y)\n"
+	"<float least = {-3.4e38}, float none = {0}> {\n"
+	"  n = Shape <start = 0, end = 1> (q)  t = Shape <start = 2, end = 3> (q)  two = Constant <value_ints = [2]> ()\n"
+	"  shape = Concat <axis = 0> (n, t, two)  cb = Expand (c, shape)  sb = Expand (s, shape)\n"
+	"  qr = RotaryEmbedding (q, cb, sb)  kr = RotaryEmbedding (k, cb, sb)  bias = Where (m, none, least)\n"
+	"  y = Attention <is_causal = 1, scale = 0.5> (qr, kr, v, bias) }";
+
 static const char plain_text[] = MODEL("", ""), masked_text[] = MODEL(", bool[B,1,1,T] m", ", m");
 
 /* A parameter of the converted model, by its name without the layer; NULL when there is none. */
@@ -460,13 +470,15 @@ static struct seq rectified(const struct formula *f, struct seq s, const char *w
 
 static int64_t window_of(const struct convert_opt *opt) { return opt->window ? opt->window : opt->mechanism->window; }
 
-static bool visible(const struct convert_opt *opt, int64_t i, int64_t j)
+static bool visible(const struct formula *f, int64_t b, int64_t i, int64_t j)
 {
-	int64_t W = window_of(opt);
+	int64_t W = window_of(f->opt);
 
-	if (!strcmp(opt->mechanism->name, "diag"))
+	if (f->masked && hidden(b, j) && j != i)
+		return false;
+	if (!strcmp(f->opt->mechanism->name, "diag"))
 		return j <= i && j / W == i / W;
-	return j <= i && (j > i - W || j < opt->sinks);
+	return j <= i && (j > i - W || j < f->opt->sinks);
 }
 
 static double logit(struct seq q, struct seq k, int64_t b, int64_t h, int64_t i, int64_t j)
@@ -479,12 +491,12 @@ static double logit(struct seq q, struct seq k, int64_t b, int64_t h, int64_t i,
 }
 
 /* The largest logit that query i sees. */
-static double top(const struct convert_opt *opt, struct seq q, struct seq k, int64_t b, int64_t h, int64_t i)
+static double top(const struct formula *f, struct seq q, struct seq k, int64_t b, int64_t h, int64_t i)
 {
 	double most = -INFINITY;
 
 	for (int64_t j = 0; j <= i; j++)
-		if (visible(opt, i, j))
+		if (visible(f, b, i, j))
 			most = fmax(most, logit(q, k, b, h, i, j));
 	return most;
 }
@@ -495,10 +507,10 @@ static struct seq windowed(const struct formula *f, struct seq q, struct seq k, 
 
 	for (int64_t r = 0; r < BATCH * HEADS * q.L; r++) {
 		int64_t b = r / q.L / HEADS, h = r / q.L % HEADS, i = r % q.L;
-		double sum = 0, most = top(f->opt, q, k, b, h, i);
+		double sum = 0, most = top(f, q, k, b, h, i);
 
 		for (int64_t j = 0; j <= i; j++) {
-			double w = visible(f->opt, i, j) ? exp(logit(q, k, b, h, i, j) - most) : 0;
+			double w = visible(f, b, i, j) ? exp(logit(q, k, b, h, i, j) - most) : 0;
 
 			sum += w;
 			for (int64_t c = 0; c < VALUE_WIDTH; c++)
@@ -518,15 +530,15 @@ static void joint(struct formula *f, struct seq fq, struct seq fk)
 	f->y = seq_new(f->a, HEADS, fq.L, VALUE_WIDTH);
 	for (int64_t r = 0; r < BATCH * HEADS * fq.L; r++) {
 		int64_t b = r / fq.L / HEADS, h = r / fq.L % HEADS, i = r % fq.L;
-		double sum = 0, most = top(f->opt, f->q, f->k, b, h, i);
+		double sum = 0, most = top(f, f->q, f->k, b, h, i);
 		double near = shifted ? exp(p(f, "window_gate", h)) : 1, far = shifted ? 1 : exp(p(f, "far_gate", h) - most);
 
 		for (int64_t j = 0; j <= i; j++) {
 			double w = 0;
 
-			if (visible(f->opt, i, j))
+			if (visible(f, b, i, j))
 				w = near * exp(logit(f->q, f->k, b, h, i, j) - most);
-			for (int64_t c = 0; !visible(f->opt, i, j) && c < fq.width; c++)
+			for (int64_t c = 0; !visible(f, b, i, j) && !(f->masked && hidden(b, j)) && c < fq.width; c++)
 				w += far * at(fq, b, h, i)[c] * at(fk, b, h / (HEADS / fk.heads), j)[c];
 			sum += w;
 			for (int64_t c = 0; c < VALUE_WIDTH; c++)
@@ -627,6 +639,15 @@ static void formula_of(struct formula *f, struct sources s)
 		f->v = repeated(f->a, f->v);
 		f->plain_k = repeated(f->a, f->plain_k);
 	}
+	if (f->masked && taps > 1) { /* the sources stay as they are */
+		f->k = each(f, f->k, times, 1);
+		f->v = each(f, f->v, times, 1);
+	}
+	for (int64_t i = 0; f->masked && taps > 1 && i < BATCH * f->k.heads * s.q.L; i++)
+		if (hidden(i / s.q.L / f->k.heads, i % s.q.L)) { /* what is hidden counts as nothing */
+			memset(f->k.x + i * WIDTH, 0, WIDTH * sizeof *f->k.x);
+			memset(f->v.x + i * VALUE_WIDTH, 0, VALUE_WIDTH * sizeof *f->v.x);
+		}
 	if (taps > 1) {
 		f->q = filtered(f, f->q, "q_conv", taps);
 		f->k = filtered(f, f->k, "k_conv", taps);
@@ -805,7 +826,9 @@ static void masks_hide_tokens(void **state)
 		const char *mechanism;
 		struct convert_opt opt;
 	} masked[] = { { "gla", { 0 } }, { "kda", { .conv = 1 } }, { "gsa", { 0 } }, { "liger-hgrn2", { 0 } }, { "elu", { .fade = "token" } },
-		       { "gated-delta", { .conv = 1, .heads = "key" } } };
+		       { "gated-delta", { .conv = 1, .heads = "key" } }, { "gated-delta", { 0 } }, { "window", { .window = 5, .sinks = 2 } },
+		       { "diag", { .window = 7 } }, { "lolcats", { .window = 4 } }, { "elu", { .window = 6, .sinks = 2 } },
+		       { "liger-gla", { .window = 5 } } };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof masked / sizeof *masked; i++)
@@ -817,7 +840,7 @@ static void masks_hide_tokens(void **state)
 
 			opt.mechanism = mechanism_find(masked[i].mechanism);
 			opt.target = target;
-			m = converted(masked_text, &opt, &before, &r);
+			m = converted(i % 2 ? masked_text : added_text, &opt, &before, &r);
 			snprintf(what, sizeof what, "masked, %s, %s", opt.mechanism->name, target_names[target]);
 			for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
 				struct arena *a = arena_new();
