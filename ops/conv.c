@@ -440,6 +440,7 @@ static const struct op rows[] = {
 		.attr = ATTRS(LIST("dilations", 1), LIST("pads", 0), LIST("strides", 1)),
 		.types = { [T] = COMMON, [T1] = SET(INT64) },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_col2im,
 		.shape = shape_col2im,
 		.kernel = col2im,
 	},

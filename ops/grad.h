@@ -11,7 +11,8 @@ body_fn grad_transpose, grad_concat, grad_split, grad_slice, grad_pad, grad_drop
 body_fn grad_gather, grad_scatter, grad_topk;                        /* index.c */
 body_fn grad_layer_norm, grad_rms_norm, grad_group_norm, grad_batch_norm, grad_lrn, grad_lp_norm; /* norm.c */
 body_fn grad_cross_entropy, grad_nll;                                /* loss.c */
-body_fn grad_conv, grad_conv_transpose;                               /* conv.c */
+body_fn grad_conv, grad_conv_transpose, grad_col2im;                  /* conv.c */
+body_fn grad_resize, grad_dft, grad_dequantize;                       /* resize.c, signal.c, quant.c */
 body_fn grad_max_pool, grad_sum_pool, grad_global_pool;               /* pool.c */
 
 /*

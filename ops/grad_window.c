@@ -428,3 +428,167 @@ enum linnet_code grad_lp_norm(struct shape_call *c, const char **text)
 	SAY("us = Mul (u, s)\nrest = Sub (d_output, us)\nslope = Div (rest, long)\nd_input = Where (empty, zero, slope)\n");
 	return body_end(b, text);
 }
+
+/* ---- conv.c: Col2Im ---- */
+
+/* The blocks of the gradient: a convolution of each channel with every place of the block by itself. */
+enum linnet_code grad_col2im(struct shape_call *c, const char **text)
+{
+	const struct tensor *block = c->in[2]->value;
+	const struct shape *y = &c->out[0].shape;
+	struct body body, *b = &body;
+	int64_t taps = 1, channels;
+	struct window w = { .n = 0 };
+
+	if (!block || block->n > SPACE || y->rank < 3 || !dim_is_int(y->d[1]) || !dtype_in(c->in[0]->dt, FLOATS))
+		return fail(c->e, LINNET_EUNSUPPORTED, "the gradient needs a known block and number of channels");
+	w.n = (int)block->n;
+	channels = y->d[1];
+	for (int i = 0; i < w.n; i++) {
+		int at = SPACE - w.n + i;
+
+		w.taps[at] = tensor_get_int(block, i);
+		w.stride[at] = list_item(get(c, "strides"), i, 1);
+		w.dilation[at] = list_item(get(c, "dilations"), i, 1);
+		w.begin[at] = list_item(get(c, "pads"), i, 0);
+		w.end[at] = list_item(get(c, "pads"), i + w.n, 0);
+		taps *= w.taps[at];
+	}
+	if (taps < 1 || taps > 4096)
+		return fail(c->e, LINNET_EUNSUPPORTED, "the gradient of blocks of %lld elements", (long long)taps);
+	body_begin(b, c);
+	SAY("line_from = Constant <value = int64 {0}> ()\nline_by = Constant <value = int64 {1}> ()\nline_to = Constant <value = int64 {%lld}> ()\n"
+	    "line = Range (line_from, line_to, line_by)\noff_on = Constant <value = double[2] {0.0, 1.0}> ()\neye = OneHot (line, line_to, off_on)\n"
+	    "one_shape = Constant <value = int64[%d] {%lld, 1", (long long)taps, w.n + 2, (long long)taps);
+	for (int i = SPACE - w.n; i < SPACE; i++)
+		SAY(", %lld", (long long)w.taps[i]);
+	SAY("}> ()\none = Reshape (eye, one_shape)\nmany = Constant <value = int64[%d] {%lld, 1", w.n + 2, (long long)channels);
+	for (int i = 0; i < w.n; i++)
+		SAY(", 1");
+	SAY("}> ()\nkernel = Tile (one, many)\nblocks = Conv <group = %lld, ", (long long)channels);
+	list(b, &w, "strides", w.stride, 1);
+	SAY(", ");
+	list(b, &w, "dilations", w.dilation, 1);
+	SAY(", ");
+	pads(b, &w);
+	SAY("> (d_output, kernel)\nlengths = Shape (input)\nd_input = Reshape <allowzero = 1> (blocks, lengths)\n");
+	return body_end(b, text);
+}
+
+/* ---- resize.c ---- */
+
+/* Nearest: back to the elements picked. Linear and cubic: along each axis by the matrix that resizing makes of the unit matrix. */
+enum linnet_code grad_resize(struct shape_call *c, const char **text)
+{
+#define SAME_WAY                                                                                   \
+	"mode: string = @mode, nearest_mode: string = @nearest_mode, "                             \
+	"coordinate_transformation_mode: string = @coordinate_transformation_mode"
+	static const char nearest[] = GRAD_OF_PICKING("X", "Y", "Resize <axes: ints = @axes, antialias: int = @antialias, "
+		"extrapolation_value: float = @extrapolation_value, keep_aspect_ratio_policy: string = @keep_aspect_ratio_policy, " SAME_WAY
+		"> (all, roi, scales, sizes)");
+	const struct attr *axes = get(c, "axes");
+	int rank = c->in[0]->shape.rank, n;
+	bool scaled = c->nin > 2 && c->in[2];
+	struct body body, *b = &body;
+	char d[16] = "d_Y";
+
+	if (*get(c, "coordinate_transformation_mode")->s.p == 't')
+		return fail(c->e, LINNET_EUNSUPPORTED, "the gradient of a resized crop");
+	if (*get(c, "mode")->s.p == 'n') {
+		*text = nearest;
+		return LINNET_OK;
+	}
+	if (rank < 0 || (!scaled && *get(c, "keep_aspect_ratio_policy")->s.p != 's'))
+		return fail(c->e, LINNET_EUNSUPPORTED, "the gradient of unknown rank, or with a kept aspect ratio");
+	n = attr_given(axes) && axes->n ? (int)axes->n : rank;
+	body_begin(b, c);
+	number(b, "zero", 0);
+	SAY("x_shape = Shape (X)\n");
+	for (int k = 0; k < n; k++) {
+		int64_t a = attr_given(axes) && axes->n ? axes->ints[k] : k;
+
+		a += a < 0 ? rank : 0;
+		SAY("which_%d = Constant <value = int64[1] {%d}> ()\naxis_%d = Constant <value = int64[1] {%lld}> ()\n"
+		    "n_%d = Gather (x_shape, axis_%d)\nnn_%d = Concat <axis = 0> (n_%d, n_%d)\nzeros_%d = Expand (zero, nn_%d)\neye_%d = EyeLike (zeros_%d)\n",
+		    k, k, k, (long long)a, k, k, k, k, k, k, k, k, k);
+		SAY("by_%d = Gather (%s, which_%d)\n", k, scaled ? "scales" : "sizes", k);
+		SAY("m_%d = Resize <axes = [1], antialias: int = @antialias, cubic_coeff_a: float = @cubic_coeff_a, exclude_outside: int = @exclude_outside, "
+		    SAME_WAY "> (eye_%d, , %sby_%d)\n", k, k, scaled ? "" : ", ", k);
+		SAY("mt_%d = Transpose <perm = [1, 0]> (m_%d)\n", k, k);
+		/* the axis and the last one change places */
+		SAY("t_%d = Transpose <perm = [", k);
+		for (int i = 0; i < rank; i++)
+			SAY("%s%lld", i ? ", " : "", i == rank - 1 ? (long long)a : i == a ? (long long)rank - 1 : (long long)i);
+		SAY("]> (%s)\np_%d = MatMul (t_%d, mt_%d)\nd_%d = Transpose <perm = [", d, k, k, k, k);
+		for (int i = 0; i < rank; i++)
+			SAY("%s%lld", i ? ", " : "", i == rank - 1 ? (long long)a : i == a ? (long long)rank - 1 : (long long)i);
+		SAY("]> (p_%d)\n", k);
+		snprintf(d, sizeof d, "d_%d", k);
+	}
+	SAY("d_X = Identity (%s)\n", d);
+	return body_end(b, text);
+#undef SAME_WAY
+}
+
+/* ---- signal.c: DFT ---- */
+
+/* The transform the other way, unscaled, of what stays of the spectrum; a real signal takes the real part. */
+enum linnet_code grad_dft(struct shape_call *c, const char **text)
+{
+	const struct shape *x = &c->in[0]->shape, *y = &c->out[0].shape;
+	bool inverse = get(c, "inverse")->i, onesided = get(c, "onesided")->i;
+	const struct type *where = c->nin > 2 ? c->in[2] : NULL, *length = c->nin > 1 ? c->in[1] : NULL;
+	struct body body, *b = &body;
+	int64_t axis, n, full;
+
+	if (x->rank < 2 || y->rank < 2 || (where && !where->value) || (length && !length->value) || (inverse && onesided))
+		return fail(c->e, LINNET_EUNSUPPORTED, "the gradient needs a known axis and length, and no one-sided inverse");
+	axis = where ? tensor_get_int(where->value, 0) : -2;
+	axis += axis < 0 ? x->rank : 0;
+	if (axis < 0 || axis >= x->rank - 1 || !dim_is_int(x->d[axis]) || !dim_is_int(x->d[x->rank - 1]))
+		return fail(c->e, LINNET_EUNSUPPORTED, "the gradient needs a known axis and length");
+	n = x->d[axis];
+	full = length ? tensor_get_int(length->value, 0) : n;
+	body_begin(b, c);
+	SAY("along = Constant <value = int64 {%lld}> ()\nalongs = Constant <value = int64[1] {%lld}> ()\nnone = Constant <value = int64[1] {0}> ()\n"
+	    "one = Constant <value = int64[1] {1}> ()\nn = Constant <value = int64[1] {%lld}> ()\nfull = Constant <value = int64[1] {%lld}> ()\n"
+	    "last = Constant <value = int64[1] {-1}> ()\n", (long long)axis, (long long)axis, (long long)n, (long long)full);
+	SAY("there = Constant <value = int64[2] {0, %lld}> ()\n", (long long)(onesided ? full - (full / 2 + 1) : 0));
+	SAY("spectrum = Pad (d_output, there, , alongs)\ntransform = DFT <inverse = %d> (spectrum, , along)\n", !inverse);
+	number(b, "factor", inverse ? 1 / (double)full : (double)full);
+	SAY("all = Mul (transform, factor)\n");
+	SAY("cut = Slice (all, none, n, alongs)\nrest = Constant <value = int64[2] {0, %lld}> ()\nlong = Pad (cut, rest, , alongs)\n",
+	    (long long)(n > full ? n - full : 0));
+	SAY(x->d[x->rank - 1] == 1 ? "d_input = Slice (long, none, one, last)\n" : "d_input = Identity (long)\n");
+	return body_end(b, text);
+}
+
+/* ---- quant.c ---- */
+
+/* Of the scale, which each element of its part is multiplied with. */
+enum linnet_code grad_dequantize(struct shape_call *c, const char **text)
+{
+	const struct shape *x = &c->in[0]->shape, *s = &c->in[1]->shape;
+	struct body body, *b = &body;
+	int64_t axis = get(c, "axis")->i;
+
+	if (s->rank < 0 || x->rank < 0 || (s->rank > 1 && s->rank == x->rank && get(c, "block_size")->i) || !dtype_in(c->in[1]->dt, FLOATS) ||
+	    c->in[1]->dt != c->out[0].dt)
+		return fail(c->e, LINNET_EUNSUPPORTED, "the gradient of scales of blocks, or in another type");
+	body_begin(b, c);
+	number(b, "one", 1);
+	SAY("s_shape = Shape (x_scale)\nones = Expand (one, s_shape)\nwhole = DequantizeLinear <axis: int = @axis> (x, ones, x_zero_point)\n"
+	    "each = Mul (d_y, whole)\n");
+	if (s->rank == 1 && s->d[0] != 1 && x->rank > 0) {
+		axis += axis < 0 ? x->rank : 0;
+		SAY("axes = Constant <value = int64[%d] {", x->rank - 1);
+		for (int i = 0, k = 0; i < x->rank; i++)
+			if (i != axis)
+				SAY("%s%d", k++ ? ", " : "", i);
+		SAY("}> ()\nsums = ReduceSum <keepdims = 0, noop_with_empty_axes = 1> (each, axes)\n");
+	} else {
+		SAY("sums = ReduceSum <keepdims = 0> (each)\n");
+	}
+	SAY("d_x_scale = Reshape <allowzero = 1> (sums, s_shape)\n");
+	return body_end(b, text);
+}

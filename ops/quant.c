@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ops/fast/fast.h"
+#include "ops/grad.h"
 #include "ops/quant.h"
 
 #define QUANTISED                                                                                  \
@@ -490,6 +491,7 @@ static const struct op rows[] = {
 		              { .name = "output_dtype", .kind = ATTR_INT, .since = 23 }),
 		.types = { [T1] = QUANTISED | SET(INT32), [T2] = SCALED | SET(FLOAT8E8M0), [T3] = SCALED },
 		.agree = AGREE_BITS,
+		.write_grad = grad_dequantize,
 		.shape = shape_dequantize,
 		.kernel = dequantize,
 		.fast = FAST(&fast_dequantize),

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ops/fast/fast.h"
+#include "ops/grad.h"
 #include "ops/kernel.h"
 #include "ops/resize.h"
 
@@ -358,6 +359,7 @@ static const struct op rows[] = {
 		              { .name = "nearest_mode", .kind = ATTR_STRING, .s = "round_prefer_floor", .oneof = NEARESTS }),
 		.types = { [T1] = COMMON, [T2] = SET(FLOAT) | SET(DOUBLE) | SET(FLOAT16), [T3] = SET(FLOAT), [T4] = SET(INT64) },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_resize,
 		.shape = resize_shape, .kernel = resize_kernel, .fast = FAST(&fast_resize),
 	},
 	{

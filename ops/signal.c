@@ -1,6 +1,7 @@
 /* Fourier transforms, windows and mel filters: reference kernels, then rows. */
 #include <math.h>
 
+#include "ops/grad.h"
 #include "ops/op.h"
 
 /* ---- The discrete Fourier transform of one sequence ---- */
@@ -408,6 +409,7 @@ static const struct op rows[] = {
 		              { .name = "onesided", .kind = ATTR_INT, .lo = 0, .hi = 1 }),
 		.types = { [T1] = FLOATS, [T2] = INDICES, [T3] = SET(INT64) },
 		.agree = AGREE_ROUND,
+		.write_grad = grad_dft,
 		.shape = dft_shape, .kernel = dft,
 	},
 	{

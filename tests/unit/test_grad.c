@@ -34,17 +34,13 @@ struct reason {
 
 /* Operators that have none, though inputs ought to. */
 static const struct reason without[] = {
-	{ "Det", "to come" },
-	{ "Resize", "to come" },
-	{ "GridSample", "to come" },
-	{ "RoiAlign", "to come" },
-	{ "MaxRoiPool", "to come" },
-	{ "Unique", "to come" },
-	{ "DeformConv", "to come" },
-	{ "Col2Im", "to come" },
-	{ "DequantizeLinear", "to come" },
-	{ "DFT", "to come" },
-	{ "STFT", "to come" },
+	{ "Det", "no operator inverts a matrix" },
+	{ "GridSample", "not written yet: weights of places that are inputs" },
+	{ "RoiAlign", "not written yet: the same" },
+	{ "DeformConv", "not written yet: the same" },
+	{ "MaxRoiPool", "not written yet: it does not say which element was the largest" },
+	{ "Unique", "of equal elements none is the one" },
+	{ "STFT", "not written yet: frames overlap" },
 	{ "MatMulIntegerToFloat", "its body is not for all ranks of scales" },
 	{ NULL, NULL },
 };
