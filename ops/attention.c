@@ -580,15 +580,16 @@ static enum linnet_code write_attention(struct shape_call *c, const char **text)
 		str_add(&b.s, "s = Identity (s2)\n");
 	write_scores(&b, 2, "s");
 	soft = attr_given(precision) ? (enum dtype)precision->i : p.dt;
-	body_cast(&b, "s_soft", "s", p.dt, soft);
-	str_add(&b.s, "w_soft = Softmax <axis = -1> (s_soft)\n");
-	body_cast(&b, "w_typed", "w_soft", soft, p.dt);
-	if (may_see_nothing(&p))
+	if (may_see_nothing(&p)) /* the softmax of nothing is no number, and would not be one in gradients either */
 		str_add(&b.s, "s_max = ReduceMax (s, rest)\n"
 		        "unseeing = Equal (s_max, infinite)\n"
-		        "w = Where (unseeing, none, w_typed)\n");
+		        "s_some = Where (unseeing, none, s)\n");
 	else
-		str_add(&b.s, "w = Identity (w_typed)\n");
+		str_add(&b.s, "s_some = Identity (s)\n");
+	body_cast(&b, "s_soft", "s_some", p.dt, soft);
+	str_add(&b.s, "w_soft = Softmax <axis = -1> (s_soft)\n");
+	body_cast(&b, "w_typed", "w_soft", soft, p.dt);
+	str_add(&b.s, may_see_nothing(&p) ? "w = Where (unseeing, none, w_typed)\n" : "w = Identity (w_typed)\n");
 	write_scores(&b, 3, "w");
 	if (p.packed)
 		str_add(&b.s, "y4 = MatMul (w, v)\n"

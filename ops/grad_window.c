@@ -500,7 +500,7 @@ enum linnet_code grad_resize(struct shape_call *c, const char **text)
 	}
 	if (rank < 0 || (!scaled && *get(c, "keep_aspect_ratio_policy")->s.p != 's'))
 		return fail(c->e, LINNET_EUNSUPPORTED, "the gradient of unknown rank, or with a kept aspect ratio");
-	n = attr_given(axes) && axes->n ? (int)axes->n : rank;
+	n = !rank ? 0 : attr_given(axes) && axes->n ? (int)axes->n : rank;
 	body_begin(b, c);
 	number(b, "zero", 0);
 	SAY("x_shape = Shape (X)\n");

@@ -370,19 +370,21 @@ static const struct op rows[] = {
 		.grad = "{" REAL("zero", "0.0") "  flat = Constant <value = int64[1] {-1}> ()\n"
 		        "  lengths = Shape (X)\n"
 		        "  count = Size (X)\n"
-		        "  first = Constant <value = int64 {0}> ()\n"
 		        "  step = Constant <value = int64 {1}> ()\n"
-		        "  line = Range (first, count, step)\n"
-		        "  where = Reshape (I, flat)\n"
-		        "  all = Reshape (d_output, flat)\n"
-		        "  room = Shape (all)\n"
-		        "  nobody = Expand (first, room)\n"
-		        "  last = ScatterElements (nobody, where, line)\n"
-		        "  who = Gather (last, where)\n"
-		        "  what = Gather (all, where)\n"
-		        "  mine = Equal (who, line)\n"
-		        "  got = Where (mine, what, zero)\n"
-		        "  d_X = Reshape <allowzero = 1> (got, lengths) }",
+		        "  room = Add (count, step)\n"
+		        "  line = Range (step, room, step)\n"
+		        "  real = Cast <to = 11> (line)\n"
+		        "  numbers = Reshape <allowzero = 1> (real, lengths)\n"
+		        "  who = MaxUnpool <kernel_shape: ints = @kernel_shape, pads: ints = @pads, strides: ints = @strides> (numbers, I, output_shape)\n"
+		        "  whose = Cast <to = 7> (who)\n"
+		        "  where = Reshape (whose, flat)\n"
+		        "  what = Reshape (d_output, flat)\n"
+		        "  length = Reshape (room, flat)\n"
+		        "  zeros = Expand (zero, length)\n"
+		        "  sums = ScatterElements <reduction = \"add\"> (zeros, where, what)\n"
+		        "  from = Reshape (step, flat)\n"
+		        "  mine = Slice (sums, from, length)\n"
+		        "  d_X = Reshape <allowzero = 1> (mine, lengths) }",
 		.shape = shape_unpool,
 		.kernel = unpool,
 	},
