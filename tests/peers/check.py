@@ -67,8 +67,12 @@ class Reference:
         return dict(zip(self.outputs, self.session.run(None, feeds)))
 
 
+def whole_run(model, ids):
+    return model.run({"input_ids": ids})
+
+
 def whole(model, ids):
-    return model.run({"input_ids": ids})["logits"]
+    return whole_run(model, ids)["logits"]
 
 
 def by_steps(model, ids, pieces):
@@ -123,6 +127,25 @@ def language_model():
         agree(f"{mechanism}, reference evaluator: step", by_steps(Reference(paths["step"]), ids, (1, 2)), y)
 
 
+# ---- Gradients are models as others are ----
+
+
+def gradients():
+    source = os.path.join(CORPUS, "lm", "softmax.onnx")
+    ids = np.load(os.path.join(CORPUS, "lm", "valid.npy")).astype(np.int64)[None, :70]
+    tokens, folder = os.path.join(WORK, "ids.npy"), os.path.join(WORK, "gradients")
+    np.save(tokens, ids)
+    os.makedirs(folder, exist_ok=True)
+    for name, path in (("softmax", source), ("elu", convert(source, "grad-elu", "--target", "portable", "--mechanism", "elu"))):
+        out = os.path.join(WORK, f"grad-of-{name}.onnx")
+        subprocess.run([LINNET, "grad", "-q", path, "--of", "logits", "--wrt", "*weight*", "--opset", "20", "-o", out], check=True)
+        onnx.checker.check_model(onnx.load(out), full_check=True)
+        subprocess.run([LINNET, "run", "-q", out, "-i", "input_ids=" + tokens, "-o", folder], check=True, stdout=subprocess.DEVNULL)
+        got = whole_run(Ort(out), ids)
+        for value in got:
+            agree(f"gradient of {name}, {value}", got[value], np.load(os.path.join(folder, value + ".npy")))
+
+
 # ---- Files come back as they were ----
 
 
@@ -175,7 +198,7 @@ def printed_texts_are_read():
 
 
 os.makedirs(WORK, exist_ok=True)
-for f in (saved_files_are_equal, printed_texts_are_read, language_model):
+for f in (saved_files_are_equal, printed_texts_are_read, language_model, gradients):
     start = time.time()
     f()
     print(f"{f.__name__}: {time.time() - start:.1f} s", flush=True)

@@ -1,6 +1,6 @@
 """The gradient of a whole language model against PyTorch's autograd.
 
-grad.py LINNET MODEL WORK: the program, the model of ../shared/lm, a folder to write in. The model is run in PyTorch by its own nodes, a dozen
+grad.py LINNET MODEL WORK: the program, the model of corpus/lm, a folder to write in. The model is run in PyTorch by its own nodes, a dozen
 operators, so nothing is assumed of how it was exported; gradients of all its weights must agree to 1e-4 of the largest element. Exit
 status 77, after saying why, where PyTorch or the model is missing.
 """

@@ -1,4 +1,4 @@
-"""A dozen ONNX operators in PyTorch: what the model of ../shared/lm is made of."""
+"""A dozen ONNX operators in PyTorch: what the model of corpus/lm is made of."""
 
 import onnx.helper
 import onnx.numpy_helper

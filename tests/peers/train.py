@@ -1,6 +1,6 @@
 """Training a language model from random weights beside PyTorch: the same weights, windows and AdamW; the loss of each step.
 
-train.py LINNET MODEL TOKENS WORK: the program, the model of ../shared/lm, a stream of tokens (.npy), a folder to write in. Losses must agree to 1e-3 for the
+train.py LINNET MODEL TOKENS WORK: the program, the model of corpus/lm, a stream of tokens (.npy), a folder to write in. Losses must agree to 1e-3 for the
 first steps, where rounding has not grown yet, and to 2 % at the end. Exit status 77, after saying why, where PyTorch or the model is missing.
 """
 
