@@ -124,6 +124,7 @@ layer(graph
 	graph/graph.c
 	graph/patch.c
 	graph/pass.c
+	graph/uses.c
 	graph/mask.c
 	graph/recognise.c
 	graph/why.c

@@ -391,7 +391,7 @@ static enum linnet_code constants_write(struct export *x, const struct graph *g,
 	for (value_id i = 1; i < g->nvalue; i++) {
 		const struct value *v = &g->value[i];
 
-		if (v->kind == VALUE_CONST && (v->origin || u.first[i] < u.first[i + 1]))
+		if (v->kind == VALUE_CONST && (v->origin || u.first[i] < u.end[i]))
 			TRY(tensor_write(x, v->type.value, v->origin, v->name, &p->initializer[p->n_initializer++], e));
 		else if (v->has_default)
 			TRY(tensor_write(x, v->dflt, NULL, v->name, &p->initializer[p->n_initializer++], e));

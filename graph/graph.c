@@ -217,39 +217,47 @@ bool graph_is_output(const struct graph *g, value_id v)
 	return false;
 }
 
-/* The main graph's output `old` becomes `by` under the name of `old`. */
-static enum linnet_code replace_output(struct graph *g, value_id old, value_id by, struct linnet_error *e)
+/* The value that carries `by` out of the main graph under the name of its output `old`. */
+static enum linnet_code output_carrier(struct graph *g, struct uses *u, value_id old, value_id by, value_id *carry, struct linnet_error *e)
 {
-	value_id carry = by;
+	node_id id;
 
+	*carry = by;
 	if (g->value[old].kind == VALUE_INPUT)
-		return LINNET_OK; /* the output is the input of that name */
+		*carry = old; /* the output is the input of that name */
+	if (*carry == old)
+		return LINNET_OK;
 	if (g->value[by].kind == VALUE_INPUT || graph_is_output(g, by)) {
-		carry = graph_add_value(g, VALUE_NODE, NULL, g->value[old].name);
-		if (!carry)
+		*carry = graph_add_value(g, VALUE_NODE, NULL, g->value[old].name);
+		if (!*carry)
 			return fail_mem(e);
-		g->value[carry].type = g->value[by].type;
-		TRY(graph_add_node(g, op_newest(NULL, "Identity"), NULL, &by, 1, &carry, 1, NULL, 0, NULL, e));
+		g->value[*carry].type = g->value[by].type;
+		TRY(graph_add_node(g, op_newest(NULL, "Identity"), NULL, &by, 1, carry, 1, NULL, 0, &id, e));
+		TRY(uses_add_nodes(u, g, id, e));
 	}
-	if (exchange_names(g, old, carry))
-		return fail_mem(e);
-	for (uint32_t i = 0; i < g->nout; i++)
-		if (g->out[i] == old)
-			g->out[i] = carry;
-	return LINNET_OK;
+	return exchange_names(g, old, *carry) ? fail_mem(e) : LINNET_OK;
 }
 
-enum linnet_code graph_replace(struct graph *g, value_id old, value_id by, struct linnet_error *e)
+enum linnet_code graph_replace(struct graph *g, struct uses *u, value_id old, value_id by, struct linnet_error *e)
 {
-	for (uint32_t i = 1; i < g->nnode; i++)
-		for (uint32_t j = 0; !g->node[i].dead && j < g->node[i].nin; j++)
-			if (g->node[i].in[j] == old)
-				g->node[i].in[j] = by;
+	uint32_t n = uses_of(u, old), kept = 0;
+	value_id carry = by;
+
 	if (!g->outer && graph_is_output(g, old))
-		return replace_output(g, old, by, e);
-	for (uint32_t i = 0; i < g->nout; i++)
-		if (g->out[i] == old)
-			g->out[i] = by;
+		TRY(output_carrier(g, u, old, by, &carry, e));
+	for (uint32_t i = 0; i < n && by != old; i++) {
+		struct use use = u->use[u->first[old] + i];
+		value_id to = use.node ? by : carry;
+
+		if (to == old) {
+			u->use[u->first[old] + kept++] = use;
+			continue;
+		}
+		*(use.node ? &g->node[use.node].in[use.index] : &g->out[use.index]) = to;
+		TRY(uses_add(u, to, use, e));
+	}
+	if (by != old)
+		u->end[old] = u->first[old] + kept;
 	return LINNET_OK;
 }
 
@@ -326,36 +334,6 @@ const char *node_label(const struct graph *g, const struct node *n)
 bool node_is(const struct node *n, const char *name)
 {
 	return !n->dead && n->known && !n->op->domain && !strcmp(n->op->name, name);
-}
-
-enum linnet_code graph_uses(const struct graph *g, struct arena *scratch, struct uses *u, struct linnet_error *e)
-{
-	uint32_t total = g->nout, *at;
-
-	TRY_NEW(u->first, scratch, g->nvalue + 1);
-	TRY_NEW(at, scratch, g->nvalue + 1);
-	for (uint32_t i = 1; i < g->nnode; i++)
-		if (!g->node[i].dead)
-			for (uint32_t j = 0; j < g->node[i].nin; j++) {
-				u->first[g->node[i].in[j]]++;
-				total++;
-			}
-	for (uint32_t i = 0; i < g->nout; i++)
-		u->first[g->out[i]]++;
-	TRY_NEW(u->use, scratch, total);
-	for (uint32_t v = 0, n = 0; v <= g->nvalue; v++) {
-		uint32_t c = u->first[v];
-
-		u->first[v] = at[v] = n;
-		n += v < g->nvalue ? c : 0;
-	}
-	for (uint32_t i = 1; i < g->nnode; i++)
-		if (!g->node[i].dead)
-			for (uint32_t j = 0; j < g->node[i].nin; j++)
-				u->use[at[g->node[i].in[j]]++] = (struct use){ i, j };
-	for (uint32_t i = 0; i < g->nout; i++)
-		u->use[at[g->out[i]]++] = (struct use){ 0, i };
-	return LINNET_OK;
 }
 
 enum linnet_code graph_order(const struct graph *g, struct arena *scratch, node_id **order, uint32_t *n,

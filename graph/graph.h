@@ -13,6 +13,8 @@
 typedef uint32_t value_id; /* index into graph.value; 0 means none */
 typedef uint32_t node_id;  /* index into graph.node;  0 means none */
 
+struct uses;
+
 enum value_kind { VALUE_NODE, VALUE_INPUT, VALUE_CONST };
 
 struct value {
@@ -118,10 +120,10 @@ enum linnet_code graph_add_node(struct graph *g, const struct op *op, const char
                                 struct linnet_error *e);
 
 /*
- * Replace every use of `old` (node inputs, graph outputs) by `by`. The main graph's outputs keep their names: `by` exchanges
+ * Replace every use of `old` (node inputs, graph outputs) by `by`, in u too. The main graph's outputs keep their names: `by` exchanges
  * names with `old` when it is a node's value and no output yet, else an Identity node carries it to the output.
  */
-enum linnet_code graph_replace(struct graph *g, value_id old, value_id by, struct linnet_error *e);
+enum linnet_code graph_replace(struct graph *g, struct uses *u, value_id old, value_id by, struct linnet_error *e);
 
 /* Whether a value of the graph or of one around it has that name. */
 bool graph_name_used(const struct graph *g, const char *name);
@@ -167,12 +169,27 @@ struct use {
 	uint32_t index; /* which input, or which graph output */
 };
 
+/*
+ * The uses of each value, kept while the graph changes: uses of v are use[first[v]..end[v]), in no order that lasts. Valid for the values
+ * that existed when the uses were made or have been used since: uses_of() counts for all.
+ */
 struct uses {
-	uint32_t *first; /* nvalue + 1: uses of v are use[first[v]..first[v + 1]) */
+	uint32_t *first, *end, *room; /* by value */
 	struct use *use;
+	uint32_t *input, *place;      /* of node n's input i: use[first[v] + place[input[n] + i]] */
+	uint32_t nvalue, nuse, nnode, ninput;
+	uint32_t cap_value, cap_use, cap_node, cap_input;
+	struct arena *a;
 };
 
 enum linnet_code graph_uses(const struct graph *g, struct arena *scratch, struct uses *u, struct linnet_error *e);
+
+/* The inputs of nodes added since, from node `first` on. */
+enum linnet_code uses_add_nodes(struct uses *u, const struct graph *g, node_id first, struct linnet_error *e);
+enum linnet_code uses_add(struct uses *u, value_id v, struct use use, struct linnet_error *e);
+/* Take away those of a node that dies. */
+void uses_drop_node(struct uses *u, const struct graph *g, node_id n);
+static inline uint32_t uses_of(const struct uses *u, value_id v) { return v < u->nvalue ? u->end[v] - u->first[v] : 0; }
 
 /* Live nodes, producers before users; LINNET_EMODEL names a node on a cycle. Stable: file order where it may be kept. */
 enum linnet_code graph_order(const struct graph *g, struct arena *scratch, node_id **order, uint32_t *n,

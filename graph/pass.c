@@ -36,7 +36,7 @@ const struct pass *pass_find(const char *name)
 
 bool value_is_output(const struct view *w, value_id v)
 {
-	for (uint32_t i = w->uses.first[v]; i < w->uses.first[v + 1]; i++)
+	for (uint32_t i = w->uses.first[v]; i < w->uses.end[v]; i++)
 		if (!w->uses.use[i].node)
 			return true;
 	return false;
@@ -120,6 +120,8 @@ static enum linnet_code try_node(struct runner *r, struct graph *g, struct view 
 		if (rule->anchor && !node_is(n, rule->anchor))
 			continue;
 		patch_init(&p, g, e);
+		p.uses = &w->uses;
+		arena_reset(w->scratch);
 		TRY(err_node(e, rule->apply(w, n, &p, e), n->name, n->op->name));
 		if (p.code)
 			return p.code;
@@ -135,12 +137,28 @@ static enum linnet_code try_node(struct runner *r, struct graph *g, struct view 
 	return LINNET_OK;
 }
 
+static enum linnet_code run_graph(struct runner *r, struct graph *g, struct arena *s, struct linnet_error *e);
+
+static enum linnet_code run_rules(struct runner *r, struct graph *g, struct arena *s, struct arena *scratch, struct linnet_error *e)
+{
+	struct view w = { .g = g, .scratch = scratch };
+	bool again = true;
+
+	TRY(graph_uses(g, s, &w.uses, e));
+	while (again && !(r->left && !*r->left)) {
+		again = false;
+		for (node_id id = 1; id < g->nnode && !(r->left && !*r->left); id++)
+			if (!g->node[id].dead)
+				TRY(try_node(r, g, &w, id, &again, e));
+	}
+	return LINNET_OK;
+}
+
 static enum linnet_code run_graph(struct runner *r, struct graph *g, struct arena *s, struct linnet_error *e)
 {
-	struct view w = { .g = g, .scratch = s };
-	bool again = r->pass->rule != NULL;
 	uint32_t before = r->count;
 
+	arena_reset(s);
 	if (r->pass->run) {
 		uint32_t n = 0;
 
@@ -148,22 +166,12 @@ static enum linnet_code run_graph(struct runner *r, struct graph *g, struct aren
 			TRY(r->pass->run(g, &n, e));
 		r->count += n;
 	}
-	while (again && !(r->left && !*r->left)) {
-		again = false;
-		arena_reset(s);
-		TRY(graph_uses(g, s, &w.uses, e));
-		for (node_id id = 1; id < g->nnode && !(r->left && !*r->left); id++) {
-			bool changed = false;
+	if (r->pass->rule) {
+		struct arena *scratch = arena_new();
+		enum linnet_code code = scratch ? run_rules(r, g, s, scratch, e) : fail_mem(e);
 
-			if (g->node[id].dead)
-				continue;
-			TRY(try_node(r, g, &w, id, &changed, e));
-			if (changed) {
-				again = true;
-				arena_reset(s);
-				TRY(graph_uses(g, s, &w.uses, e));
-			}
-		}
+		arena_free(scratch);
+		TRY(code);
 	}
 	for (node_id id = 1; id < g->nnode; id++)
 		for (uint32_t i = 0; !g->node[id].dead && i < g->node[id].nattr; i++)

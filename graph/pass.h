@@ -25,6 +25,7 @@ struct patch {
 	uint32_t nreplace, cap_replace;
 	struct patch_output *output;
 	uint32_t noutput, cap_output;
+	struct uses *uses;   /* of the graph, to be kept; NULL: made anew */
 	uint32_t base;       /* the graph's nvalue when the patch was begun */
 	struct linnet_error *e;
 	enum linnet_code code;
@@ -75,15 +76,15 @@ enum linnet_code patch_apply(struct graph *g, struct patch *p, const char *from,
 
 /* ---- Reading graphs in rules ---- */
 
-/* What rules need to know of a graph, made anew after each applied patch. */
+/* What rules need to know of a graph; patches keep it. */
 struct view {
 	const struct graph *g;
 	struct uses uses;
-	struct arena *scratch;
+	struct arena *scratch; /* until the rule returns */
 	struct why *why; /* NULL, or where recognisers note what they miss (graph/why.h) */
 };
 
-static inline uint32_t value_uses(const struct view *w, value_id v) { return w->uses.first[v + 1] - w->uses.first[v]; }
+static inline uint32_t value_uses(const struct view *w, value_id v) { return uses_of(&w->uses, v); }
 bool value_is_output(const struct view *w, value_id v);
 
 /* The node computing v, NULL for inputs and constants. */

@@ -1,6 +1,7 @@
 /* Patches: a described change, and carrying it out. */
 #include "graph/pass.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 struct patch_node {
@@ -282,43 +283,71 @@ static enum linnet_code check_type(const struct graph *g, value_id old, value_id
 /* What a rule replaced: nodes that died, the one of the first value it replaced before them. */
 struct replaced {
 	node_id *node;
-	uint32_t n;
+	uint32_t n, cap;
 };
 
-/* Nodes none of whose outputs is used, back from those given; those of the graph before the patch, below `first`, are put into r. */
-static enum linnet_code sweep(struct graph *g, uint32_t first, struct replaced *r, struct arena *s, struct linnet_error *e)
+static enum linnet_code note_dead(struct replaced *r, node_id n, struct arena *s, struct linnet_error *e)
 {
-	uint32_t *uses;
-	enum linnet_code code = LINNET_OK;
-	bool again = true;
+	if (r->n == r->cap) {
+		node_id *more;
 
-	TRY_NEW(uses, s, g->nvalue);
-	TRY_NEW(r->node, s, g->nnode + 1);
-	r->n = 1;
-	for (uint32_t i = 1; !code && i < g->nnode; i++)
-		for (uint32_t j = 0; !g->node[i].dead && j < g->node[i].nin; j++)
-			uses[g->node[i].in[j]]++;
-	for (uint32_t i = 0; !code && i < g->nout; i++)
-		uses[g->out[i]]++;
-	while (!code && again) {
-		again = false;
-		for (uint32_t i = g->nnode - 1; i > 0; i--) {
-			struct node *n = &g->node[i];
-			bool used = n->dead;
-
-			for (uint32_t j = 0; j < n->nout && !used; j++)
-				used = n->out[j] && uses[n->out[j]];
-			if (used)
-				continue;
-			n->dead = true;
-			again = true;
-			if (i < first)
-				r->node[r->n++] = i;
-			for (uint32_t j = 0; j < n->nin; j++)
-				uses[n->in[j]]--;
-		}
+		r->cap = r->cap ? 2 * r->cap : 16;
+		TRY_NEW(more, s, r->cap);
+		if (r->n)
+			memcpy(more, r->node, r->n * sizeof *more);
+		r->node = more;
 	}
-	return code;
+	r->node[r->n++] = n;
+	return LINNET_OK;
+}
+
+static bool unused(const struct uses *u, const struct node *n)
+{
+	bool used = n->dead;
+
+	for (uint32_t i = 0; i < n->nout && !used; i++)
+		used = n->out[i] && uses_of(u, n->out[i]);
+	return !used;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+	node_id x = *(const node_id *)a, y = *(const node_id *)b;
+
+	return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/*
+ * Nodes none of whose outputs is used any more: those that computed what was replaced, new ones, and what only they needed. Those of the
+ * graph before the patch, below `first`, are put into r.
+ */
+static enum linnet_code sweep(struct graph *g, struct uses *u, const struct patch *p, uint32_t first, struct replaced *r, struct arena *s,
+                              struct linnet_error *e)
+{
+	struct replaced todo = { NULL, 0, 0 };
+
+	TRY(note_dead(r, 0, s, e));
+	for (node_id i = first; i < g->nnode; i++)
+		TRY(note_dead(&todo, i, s, e));
+	for (uint32_t i = 0; i < p->nreplace; i++)
+		if (g->value[p->replace[i].old].kind == VALUE_NODE)
+			TRY(note_dead(&todo, g->value[p->replace[i].old].producer, s, e));
+	while (todo.n) {
+		node_id id = todo.node[--todo.n];
+		struct node *n = &g->node[id];
+
+		if (!unused(u, n))
+			continue;
+		n->dead = true;
+		uses_drop_node(u, g, id);
+		if (id < first)
+			TRY(note_dead(r, id, s, e));
+		for (uint32_t i = 0; i < n->nin; i++)
+			if (n->in[i] && g->value[n->in[i]].kind == VALUE_NODE)
+				TRY(note_dead(&todo, g->value[n->in[i]].producer, s, e));
+	}
+	qsort(r->node + 1, r->n - 1, sizeof *r->node, newest_first);
+	return LINNET_OK;
 }
 
 /* The new nodes, from `first` on, stand for those replaced. */
@@ -350,26 +379,27 @@ static enum linnet_code leave_trail(struct graph *g, uint32_t first, const struc
 	return LINNET_OK;
 }
 
-static enum linnet_code finish(struct graph *g, const struct patch *p, uint32_t first, node_id main, const char *from, struct linnet_error *e)
+static enum linnet_code finish(struct graph *g, struct uses *u, const struct patch *p, uint32_t first, node_id main, const char *from,
+                               struct arena *s, struct linnet_error *e)
 {
-	struct arena *s = arena_new();
-	struct replaced r;
-	enum linnet_code code = s ? sweep(g, first, &r, s, e) : fail_mem(e);
+	struct replaced r = { NULL, 0, 0 };
 
-	if (!code && p->nnode) {
-		r.node[0] = main;
-		code = leave_trail(g, first, &r, from, e);
-	}
-	arena_free(s);
-	return code;
+	TRY(sweep(g, u, p, first, &r, s, e));
+	if (!p->nnode)
+		return LINNET_OK;
+	r.node[0] = main;
+	return leave_trail(g, first, &r, from, e);
 }
 
-enum linnet_code patch_apply(struct graph *g, struct patch *p, const char *from, struct linnet_error *e)
+static enum linnet_code apply(struct graph *g, struct patch *p, const char *from, struct arena *s, struct linnet_error *e)
 {
 	uint32_t first = g->nnode;
 	node_id main = p->nreplace && g->value[p->replace[0].old].kind == VALUE_NODE ? g->value[p->replace[0].old].producer : 0;
+	struct uses own, *u = p->uses ? p->uses : &own;
 	enum linnet_code code = p->code;
 
+	if (!code && !p->uses)
+		code = graph_uses(g, s, &own, e);
 	if (!code)
 		code = make_nodes(g, p, from, e);
 	for (uint32_t i = 0; !code && i < p->nreplace; i++)
@@ -379,8 +409,9 @@ enum linnet_code patch_apply(struct graph *g, struct patch *p, const char *from,
 			g->node[i].dead = true;
 		return code;
 	}
+	TRY(uses_add_nodes(u, g, first, e));
 	for (uint32_t i = 0; i < p->nreplace; i++)
-		TRY(graph_replace(g, p->replace[i].old, result(p, p->replace[i].by), e));
+		TRY(graph_replace(g, u, p->replace[i].old, result(p, p->replace[i].by), e));
 	for (uint32_t i = 0; i < p->noutput; i++) {
 		value_id v = result(p, p->output[i].value);
 
@@ -389,6 +420,16 @@ enum linnet_code patch_apply(struct graph *g, struct patch *p, const char *from,
 		g->value[v].name = p->output[i].name;
 		if (graph_add_output(g, v))
 			return fail_mem(e);
+		TRY(uses_add(u, v, (struct use){ 0, g->nout - 1 }, e));
 	}
-	return finish(g, p, first, main, from, e);
+	return finish(g, u, p, first, main, from, s, e);
+}
+
+enum linnet_code patch_apply(struct graph *g, struct patch *p, const char *from, struct linnet_error *e)
+{
+	struct arena *s = arena_new();
+	enum linnet_code code = s ? apply(g, p, from, s, e) : fail_mem(e);
+
+	arena_free(s);
+	return code;
 }

@@ -241,7 +241,7 @@ static const struct node *guarded(const struct view *w, value_id p)
 {
 	const struct node *where = NULL;
 
-	for (uint32_t i = w->uses.first[p]; i < w->uses.first[p + 1]; i++) {
+	for (uint32_t i = w->uses.first[p]; i < w->uses.end[p]; i++) {
 		const struct use *u = &w->uses.use[i];
 		const struct node *n = u->node ? &w->g->node[u->node] : NULL, *isnan;
 		double zero;

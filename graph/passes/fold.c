@@ -44,7 +44,7 @@ static enum linnet_code evaluate(struct graph *g, const struct uses *u, const st
 		in[i] = value_const(g, n->in[i]);
 		if (!in[i])
 			return LINNET_OK;
-		if (g->value[n->in[i]].kind == VALUE_CONST && u->first[n->in[i] + 1] - u->first[n->in[i]] == 1)
+		if (g->value[n->in[i]].kind == VALUE_CONST && u->end[n->in[i]] - u->first[n->in[i]] == 1)
 			total += in[i]->n;
 	}
 	for (uint32_t i = 0; i < n->nout; i++) {

@@ -127,8 +127,10 @@ static void outputs_keep_their_names(void **state)
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct linnet_model *m = imported(cases[i].before), *again;
 		struct linnet_error e = { 0 };
+		struct uses u;
 
-		assert_int_equal(graph_replace(m->graph, find(m->graph, cases[i].old), find(m->graph, cases[i].by), &e), LINNET_OK);
+		assert_int_equal(graph_uses(m->graph, m->arena, &u, &e), LINNET_OK);
+		assert_int_equal(graph_replace(m->graph, &u, find(m->graph, cases[i].old), find(m->graph, cases[i].by), &e), LINNET_OK);
 		compact(m->graph);
 		/* names of captures follow when the graph is written and read again */
 		assert_int_equal(graph_export(m, 0, &e) || graph_import(m, &e), LINNET_OK);
