@@ -15,7 +15,7 @@
 
 enum { EXIT_YES = 0, EXIT_NO = 1, EXIT_USAGE = 2, EXIT_INPUT = 3, EXIT_RESOURCES = 4 };
 
-enum opt_kind { OPT_FLAG, OPT_INT, OPT_REAL, OPT_STRING, OPT_LIST };
+enum opt_kind { OPT_FLAG, OPT_INT, OPT_REAL, OPT_STRING, OPT_LIST, OPT_MAYBE };
 
 /* What OPT_LIST fills: every occurrence in order. */
 struct opt_list {
@@ -25,7 +25,7 @@ struct opt_list {
 
 /*
  * One option. The value goes to the member at `offset` of the command's option struct: bool,
- * int64_t, double, const char *, struct opt_list.
+ * int64_t, double, const char *, struct opt_list; OPT_MAYBE: const char *, the value only as --name=VALUE, "" without.
  */
 struct opt {
 	const char *name; /* long name without dashes; NULL ends the table */

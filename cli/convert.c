@@ -1,11 +1,13 @@
-/* linnet convert: softmax attention into linear attention. */
+/* linnet convert: softmax attention into linear attention; or, without an option of that, the same model in other words (again.c). */
 #include <string.h>
 
+#include "cli/again.h"
 #include "cli/model.h"
 #include "converter/convert.h"
 #include "graph/file.h"
 
 struct convert_cli {
+	struct again_opt again;
 	const char *output, *mechanism, *target, *layers, *fade;
 	const char *heads, *map, *norm, *grid;
 	bool strict, external, list;
@@ -116,9 +118,8 @@ static enum linnet_code user_mechanism(struct arena *a, const char *path, struct
 	return LINNET_OK;
 }
 
-static int convert_run(void *opt, int argc, char **argv)
+static int linear_run(const struct convert_cli *o, int argc, char **argv)
 {
-	const struct convert_cli *o = opt;
 	struct convert_opt c = { .mechanism = mechanism_find(o->mechanism), .layers = o->layers, .strict = o->strict, .chunk = (int)o->chunk,
 	                         .opset = (int)o->opset, .fade = o->fade, .features = o->features, .horizon = o->horizon,
 	                         .seed = (uint64_t)o->seed, .conv = (int)o->conv, .heads = o->heads,
@@ -132,8 +133,6 @@ static int convert_run(void *opt, int argc, char **argv)
 	char after;
 	int status;
 
-	if (o->list)
-		return print_mechanisms();
 	if (!c.mechanism) {
 		fprintf(stderr, "linnet: there is no mechanism \"%s\"; linnet convert --list names them\n", o->mechanism);
 		return EXIT_USAGE;
@@ -206,20 +205,62 @@ static int convert_run(void *opt, int argc, char **argv)
 	return status;
 }
 
-static const struct convert_cli defaults = { .mechanism = "elu", .target = "portable", .window = -1 };
+static const struct convert_cli defaults = { .mechanism = "elu", .target = "portable", .window = -1, .again.cases = 4 };
+
+/* Whether an option was given that only linear attention has. */
+static bool linear_given(const struct convert_cli *o)
+{
+	struct convert_cli x;
+
+	memcpy(&x, o, sizeof x);
+	x.again = defaults.again;
+	x.output = defaults.output;
+	x.external = defaults.external;
+	x.opset = defaults.opset;
+	x.seed = defaults.seed;
+	return memcmp(&x, &defaults, sizeof x) != 0;
+}
+
+static int convert_run(void *opt, int argc, char **argv)
+{
+	struct convert_cli *o = opt;
+	bool linear = linear_given(o);
+
+	if (o->list)
+		return print_mechanisms();
+	if (!again_given(&o->again) && (linear || !o->opset))
+		return linear_run(o, argc, argv);
+	if (linear || argc != 1 || !o->output) {
+		fprintf(stderr, "linnet: %s; see linnet convert --help\n",
+		        linear ? "linear attention is one thing, saying the model again another: convert twice" : "convert needs one MODEL and -o FILE");
+		return EXIT_USAGE;
+	}
+	o->again.opset = o->opset;
+	o->again.external = o->external;
+	o->again.seed = o->seed ? o->seed : 1;
+	return again_run(&o->again, argv[0], o->output);
+}
 
 const struct command convert_command = {
 	.name = "convert",
-	.summary = "Turn softmax attention into linear attention",
+	.summary = "Say a model again, or turn its softmax attention into linear attention",
 	.operands = "MODEL -o FILE",
 	.details =
-		"Recognises softmax attention and rewrites it into linear attention with a feature map and what keeps it to scale.\n"
+		"With --opset, --simplify, --fuse, --expand, --fix-dim, --extract, --external-data or a precision, and no option of linear attention: the\n"
+		"same model in other words. Names of inputs, outputs and of values that survive are kept. Parts are taken first, then lengths fixed, then\n"
+		"the model is simplified, fused or expanded, then its precision changed. What the wanted opset cannot say is an error that names the node\n"
+		"and the lowest opset that can.\n"
+		"Otherwise: recognises softmax attention and rewrites it into linear attention with a feature map and what keeps it to scale.\n"
 		"Targets: onnx, the LinearAttention operator of opset 27; ort, LinearAttention of com.microsoft; portable, standard operators of\n"
 		"opset 17, in chunks; step, the same with states past_state.N in and present_state.N out, and the count of tokens seen so far as\n"
 		"`position`, for one token at a time or a few.\n"
 		"The result is approximate and not calibrated: compare it with linnet validate. Attention that cannot be carried over stays as it is\n"
 		"and is listed with the reason. Exit status 1: nothing could be converted; the model is written all the same.",
-	.examples = "linnet convert model.onnx -o linear.onnx --mechanism elu --target portable\n"
+	.examples = "linnet convert model.onnx -o old.onnx --opset 11\n"
+	            "linnet convert model.onnx -o small.onnx --simplify --certify small.json\n"
+	            "linnet convert model.onnx -o fused.onnx --fuse=ort\n"
+	            "linnet convert model.onnx -o part.onnx --extract hidden..logits\n"
+	            "linnet convert model.onnx -o linear.onnx --mechanism elu --target portable\n"
 	            "linnet convert model.onnx -o step.onnx --target step\n"
 	            "linnet convert --list\n"
 	            "linnet convert model.onnx -o hybrid.onnx --layers all,-0",
@@ -241,14 +282,31 @@ const struct command convert_command = {
 		{ "norm", 0, OPT_STRING, OPT(struct convert_cli, norm), "NAME", "what keeps the output of a map to scale, instead of the mechanism's own",
 		  "sum|rms|group|none" },
 		{ "horizon", 0, OPT_INT, OPT(struct convert_cli, horizon), "N", "longest sequence that cosformer is for, 2048 by default", NULL },
-		{ "seed", 0, OPT_INT, OPT(struct convert_cli, seed), "N", "of random maps, 1 by default", NULL },
+		{ "seed", 0, OPT_INT, OPT(struct convert_cli, seed), "N", "of random maps and of --certify, 1 by default", NULL },
 		{ "target", 't', OPT_STRING, OPT(struct convert_cli, target), "NAME", "the words of the result, portable by default",
 		  "onnx|ort|portable|step" },
 		{ "layers", 'l', OPT_STRING, OPT(struct convert_cli, layers), "LIST", "which attentions: all, 0,2-4, all,-0, or 0,2-3=NAME for another mechanism", NULL },
 		{ "strict", 0, OPT_FLAG, OPT(struct convert_cli, strict), NULL, "attention that stays softmax is an error", NULL },
 		{ "chunk", 0, OPT_INT, OPT(struct convert_cli, chunk), "N", "tokens a chunk of the portable form, 64 by default", NULL },
-		{ "opset", 0, OPT_INT, OPT(struct convert_cli, opset), "N", "opset of the result instead of the target's own", NULL },
+		{ "opset", 0, OPT_INT, OPT(struct convert_cli, opset), "N", "opset of the result, 11 to 28; of linear attention instead of the target's own", NULL },
 		{ "external", 0, OPT_FLAG, OPT(struct convert_cli, external), NULL, "weights in a file of their own", NULL },
+		{ "external-data", 0, OPT_LIST, OPT(struct convert_cli, again.external_data), "WHERE",
+		  "the same: the file's name, or how many bytes a weight has at most that stays inside; may be repeated", NULL },
+		{ "simplify", 0, OPT_FLAG, OPT(struct convert_cli, again.simplify), NULL,
+		  "compute constants and lengths, drop what has no effect or is there twice; never makes a model larger", NULL },
+		{ "fuse", 0, OPT_MAYBE, OPT(struct convert_cli, again.fuse), "[=WORDS]",
+		  "one operator where several spell attention, norms, activations or rotary embedding: ONNX's of the opset, or ONNX Runtime's", "onnx|ort" },
+		{ "expand", 0, OPT_FLAG, OPT(struct convert_cli, again.expand), NULL, "only primitive operators: functions of ONNX are replaced by their bodies", NULL },
+		{ "fix-dim", 0, OPT_LIST, OPT(struct convert_cli, again.dim), "NAME=N", "a symbolic length of inputs becomes a number; may be repeated", NULL },
+		{ "extract", 0, OPT_STRING, OPT(struct convert_cli, again.extract), "FROM..TO",
+		  "the part between values, names joined by commas; FROM or TO left out: the model's inputs or outputs; or a block, \"layer 2\"", NULL },
+		{ "float16", 0, OPT_FLAG, OPT(struct convert_cli, again.float16), NULL, "weights and values in float16 where that is safe; what is not is listed", NULL },
+		{ "bfloat16", 0, OPT_FLAG, OPT(struct convert_cli, again.bfloat16), NULL, "likewise bfloat16", NULL },
+		{ "float32", 0, OPT_FLAG, OPT(struct convert_cli, again.float32), NULL, "float16 and bfloat16 become float", NULL },
+		{ "keep-io", 0, OPT_FLAG, OPT(struct convert_cli, again.keep_io), NULL, "inputs and outputs keep their element types", NULL },
+		{ "certify", 0, OPT_STRING, OPT(struct convert_cli, again.certify), "FILE",
+		  "write what each step did and how it was proved or tested, for linnet certify", NULL },
+		{ "cases", 0, OPT_INT, OPT(struct convert_cli, again.cases), "N", "drawn inputs a step of --certify, 4 by default", NULL },
 		{ .name = NULL },
 	},
 	.min = 0,

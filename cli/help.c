@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* Between an option and its value. */
+static const char *gap(const struct opt *o) { return o->arg && o->kind != OPT_MAYBE ? " " : ""; }
+
 static const char about[] = "convert, run and validate ONNX models";
 static const char statuses[] = "0 done and the answer is yes, 1 done and the answer is no, 2 wrong usage, "
                                "3 input unreadable or unsupported, 4 out of resources";
@@ -14,7 +17,7 @@ static void print_opts(FILE *f, const struct opt *o)
 
 		if (o->letter)
 			snprintf(letter, sizeof letter, "-%c, ", o->letter);
-		snprintf(words, sizeof words, "%s--%s%s%s", letter, o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+		snprintf(words, sizeof words, "%s--%s%s%s", letter, o->name, gap(o), o->arg ? o->arg : "");
 		fprintf(f, "  %s%-26s%s %s", style(f, CYAN), words, style(f, RESET), o->help);
 		fprintf(f, o->values ? " (%s)\n" : "\n", o->values);
 	}
@@ -78,7 +81,7 @@ static void roff_opts(FILE *f, const struct opt *o)
 			fprintf(f, "\\fB\\-%c\\fR, ", o->letter);
 		fputs("\\fB\\-\\-", f);
 		roff(f, o->name);
-		fprintf(f, "\\fR%s\\fI%s\\fR\n", o->arg ? " " : "", o->arg ? o->arg : "");
+		fprintf(f, "\\fR%s\\fI%s\\fR\n", gap(o), o->arg ? o->arg : "");
 		roff(f, o->help);
 		if (o->values) {
 			fputs(" (", f);
@@ -132,7 +135,7 @@ static void markdown_opts(FILE *f, const struct opt *o)
 		return;
 	fputs("\n| option | meaning |\n| --- | --- |\n", f);
 	for (; o->name; o++) {
-		fprintf(f, "| `--%s%s%s`", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+		fprintf(f, "| `--%s%s%s`", o->name, gap(o), o->arg ? o->arg : "");
 		if (o->letter)
 			fprintf(f, ", `-%c`", o->letter);
 		fprintf(f, " | %s", o->help);
@@ -252,7 +255,9 @@ static void zsh_opts(FILE *f, const struct opt *o)
 		for (const char *s = o->help; *s; s++)
 			fprintf(f, *s == '[' || *s == ']' || *s == ':' ? "\\%c" : *s == '\'' ? "'\\%c'" : "%c", *s);
 		fputc(']', f);
-		if (o->values) {
+		if (o->kind == OPT_MAYBE) {
+			; /* mostly used without a value */
+		} else if (o->values) {
 			fprintf(f, ":%s:(", o->arg);
 			spaced(f, o->values);
 			fputc(')', f);

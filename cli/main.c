@@ -14,6 +14,7 @@
 	X(generate)                                                                                \
 	X(test)                                                                                    \
 	X(convert)                                                                                 \
+	X(certify)                                                                                 \
 	X(grad)                                                                                    \
 	X(train)                                                                                   \
 	X(ops)                                                                                     \
@@ -89,7 +90,7 @@ static const char *store(const struct opt *o, char *base, const char *value)
 	const char **v;
 
 	errno = 0;
-	if (o->values && !admitted(o->values, value))
+	if (o->values && !(o->kind == OPT_MAYBE && !*value) && !admitted(o->values, value))
 		return " is none of the admitted values";
 	switch (o->kind) {
 	case OPT_FLAG: *(bool *)(base + o->offset) = true; return NULL;
@@ -99,6 +100,7 @@ static const char *store(const struct opt *o, char *base, const char *value)
 	case OPT_REAL:
 		*(double *)(base + o->offset) = strtod(value, &end);
 		return errno || end == value || *end ? " is not a number" : NULL;
+	case OPT_MAYBE:
 	case OPT_STRING: *(const char **)(base + o->offset) = value; return NULL;
 	case OPT_LIST: break;
 	}
@@ -131,6 +133,8 @@ static int parse_opt(const struct command *c, char *base, int argc, char **argv,
 		value = arg + 2;
 	if (o->kind == OPT_FLAG && value)
 		return usage("option ", arg, " takes no value");
+	if (o->kind == OPT_MAYBE && !value)
+		value = "";
 	if (o->kind != OPT_FLAG && !value) {
 		if (*at + 1 >= argc)
 			return usage("option ", arg, " needs a value");

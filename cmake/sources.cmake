@@ -10,7 +10,7 @@ layer(ops
 	ops/base/utf8.c
 	ops/base/map.c
 	ops/base/thread.c
-	ops/table.c ops/since.c
+	ops/table.c ops/since.c ops/function.c
 	ops/shapes.c
 	ops/eval.c
 	ops/kernel.c
@@ -125,6 +125,10 @@ layer(graph
 	graph/patch.c
 	graph/pass.c
 	graph/uses.c
+	graph/rewrite.c
+	graph/extract.c
+	graph/precision.c
+	graph/canon.c
 	graph/mask.c
 	graph/recognise.c
 	graph/why.c
@@ -145,6 +149,7 @@ layer(graph
 	graph/infer.c
 	graph/verify.c
 	graph/passes/tidy.c
+	graph/passes/ort.c
 	graph/passes/fold.c
 	graph/passes/share.c
 	graph/passes/norm.c
@@ -181,6 +186,7 @@ layer(validate
 	validate/compare.c
 	validate/locate.c
 	validate/pair.c
+	validate/certify.c
 	validate/generate.c
 	validate/lm.c
 	validate/lm_ports.c
@@ -206,6 +212,7 @@ add_executable(linnet_cli
 	cli/draw.c
 	cli/convert.c
 	cli/grad.c cli/train.c
+	cli/again.c
 	cli/inputs.c
 	cli/run.c
 	cli/generate.c

@@ -211,7 +211,7 @@ static void mark_scores(struct maker *m)
 		bool data = false;
 
 		for (uint32_t k = 0; k < n->nout && !data; k++)
-			for (uint32_t u = n->out[k] ? m->w.uses.first[n->out[k]] : 0; n->out[k] && u < m->w.uses.first[n->out[k] + 1] && !data; u++) {
+			for (uint32_t u = n->out[k] ? m->w.uses.begin[n->out[k]] : 0; n->out[k] && u < m->w.uses.end[n->out[k]] && !data; u++) {
 				node_id user = m->w.uses.use[u].node;
 
 				data = !user || (!m->scores[user] && !(m->g->node[user].op->flags & OP_SHAPE_ONLY));
@@ -470,7 +470,7 @@ static node_id unit_end(struct maker *m, node_id id)
 	for (int steps = 0; steps < MAX_BEHIND && v; steps++) {
 		value_id next = 0;
 
-		for (uint32_t i = m->w.uses.first[v]; i < m->w.uses.first[v + 1]; i++) {
+		for (uint32_t i = m->w.uses.begin[v]; i < m->w.uses.end[v]; i++) {
 			node_id u = m->w.uses.use[i].node;
 			const char *name = m->g->node[u].op ? m->g->node[u].op->name : "";
 
@@ -528,7 +528,7 @@ static node_id only_user(const struct maker *m, value_id v)
 {
 	node_id found = 0;
 
-	for (uint32_t i = v ? m->w.uses.first[v] : 0; v && i < m->w.uses.first[v + 1]; i++) {
+	for (uint32_t i = v ? m->w.uses.begin[v] : 0; v && i < m->w.uses.end[v]; i++) {
 		node_id user = m->w.uses.use[i].node;
 
 		if (user && m->g->node[user].op->flags & OP_SHAPE_ONLY)
@@ -943,7 +943,7 @@ static void sink(struct maker *m)
 		int owner = -1;
 
 		for (uint32_t k = 0; k < n->nout && !m->owner[id]; k++)
-			for (uint32_t u = n->out[k] ? m->w.uses.first[n->out[k]] : 0; n->out[k] && u < m->w.uses.first[n->out[k] + 1]; u++) {
+			for (uint32_t u = n->out[k] ? m->w.uses.begin[n->out[k]] : 0; n->out[k] && u < m->w.uses.end[n->out[k]]; u++) {
 				node_id user = m->w.uses.use[u].node;
 
 				if (user)
@@ -976,7 +976,7 @@ static enum linnet_code claim_ends(struct maker *m)
 		for (int steps = 0; steps < MAX_THROUGH && v && !m->part[p].norm; steps++) {
 			value_id next = 0;
 
-			for (uint32_t u = m->w.uses.first[v]; u < m->w.uses.first[v + 1]; u++) {
+			for (uint32_t u = m->w.uses.begin[v]; u < m->w.uses.end[v]; u++) {
 				node_id user = m->w.uses.use[u].node;
 				const struct node *n = &m->g->node[user];
 
@@ -1010,7 +1010,7 @@ static enum linnet_code claim_ends(struct maker *m)
 
 		ends[id] = !m->owner[id];
 		for (uint32_t k = 0; k < n->nout && ends[id]; k++)
-			for (uint32_t u = n->out[k] ? m->w.uses.first[n->out[k]] : 0; n->out[k] && u < m->w.uses.first[n->out[k] + 1]; u++)
+			for (uint32_t u = n->out[k] ? m->w.uses.begin[n->out[k]] : 0; n->out[k] && u < m->w.uses.end[n->out[k]]; u++)
 				ends[id] = ends[id] && (!m->w.uses.use[u].node || ends[m->w.uses.use[u].node]);
 	}
 	for (uint32_t i = 0; i < m->n; i++) {

@@ -2,6 +2,7 @@
  * Graph to protobuf tree. The tree is new; names, strings, weights, and whatever the graph does not interpret (doc
  * strings, metadata, unknown fields) are shared with the graph and with the tree it was imported from.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "graph/proto.h"
@@ -391,7 +392,7 @@ static enum linnet_code constants_write(struct export *x, const struct graph *g,
 	for (value_id i = 1; i < g->nvalue; i++) {
 		const struct value *v = &g->value[i];
 
-		if (v->kind == VALUE_CONST && (v->origin || u.first[i] < u.end[i]))
+		if (v->kind == VALUE_CONST && (v->origin || u.begin[i] < u.end[i]))
 			TRY(tensor_write(x, v->type.value, v->origin, v->name, &p->initializer[p->n_initializer++], e));
 		else if (v->has_default)
 			TRY(tensor_write(x, v->dflt, NULL, v->name, &p->initializer[p->n_initializer++], e));
@@ -556,6 +557,20 @@ static enum linnet_code wanted_opsets(struct export *x, int version, int64_t *on
 	return LINNET_OK;
 }
 
+/* Say of a node that the opset cannot say which is the lowest that can. */
+static enum linnet_code say_lowest(struct export *x, const struct graph *g, const char *stuck, struct linnet_error *e)
+{
+	size_t n = e ? strlen(e->message) : 0;
+	int lowest;
+
+	if (!e || !stuck)
+		return LINNET_EUNSUPPORTED;
+	TRY(graph_lowest(g, x->opset, x->nopset, stuck, &lowest, e));
+	if (lowest)
+		snprintf(e->message + n, sizeof e->message - n, "; opset %d is the lowest that can say it", lowest);
+	return LINNET_EUNSUPPORTED;
+}
+
 static enum linnet_code export_model(struct export *x, int version, struct linnet_error *e)
 {
 	struct graph *g = x->m->graph;
@@ -564,8 +579,15 @@ static enum linnet_code export_model(struct export *x, int version, struct linne
 	TRY(wanted_opsets(x, version, &onnx, e));
 	TRY(graph_verify(g, e));
 	if (!graph_fits(g, x->opset, x->nopset)) {
+		const struct graph *before = g;
+		const char *stuck;
+		enum linnet_code code;
+
 		TRY(graph_copy(g, x->a, &g, e));
-		TRY(graph_lower(g, x->opset, x->nopset, e));
+		code = graph_lower(g, x->opset, x->nopset, &stuck, e);
+		if (code == LINNET_EUNSUPPORTED)
+			code = say_lowest(x, before, stuck, e);
+		TRY(code);
 	}
 	return model_write(x, g, onnx, e);
 }

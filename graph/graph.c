@@ -246,18 +246,18 @@ enum linnet_code graph_replace(struct graph *g, struct uses *u, value_id old, va
 	if (!g->outer && graph_is_output(g, old))
 		TRY(output_carrier(g, u, old, by, &carry, e));
 	for (uint32_t i = 0; i < n && by != old; i++) {
-		struct use use = u->use[u->first[old] + i];
+		struct use use = u->use[u->begin[old] + i];
 		value_id to = use.node ? by : carry;
 
 		if (to == old) {
-			u->use[u->first[old] + kept++] = use;
+			u->use[u->begin[old] + kept++] = use;
 			continue;
 		}
 		*(use.node ? &g->node[use.node].in[use.index] : &g->out[use.index]) = to;
 		TRY(uses_add(u, to, use, e));
 	}
 	if (by != old)
-		u->end[old] = u->first[old] + kept;
+		u->end[old] = u->begin[old] + kept;
 	return LINNET_OK;
 }
 

@@ -73,6 +73,10 @@ struct graph {
 	uint32_t nin, nout, ncapture; /* nin counts the captures too */
 	struct graph *outer;
 	const void *origin;         /* the file's GraphProto */
+	/* Of the main graph: rules make no operator that this opset of ai.onnx cannot say; 0: any. */
+	int opset;
+	/* When set, they make such operators for a time; but not where "Operator:node of the file" is in this map. */
+	const struct map *denied;
 	uint32_t fresh;             /* counter behind new names */
 	struct map names;           /* value names in use */
 	struct map inner;           /* those in use in subgraphs */
@@ -155,9 +159,19 @@ enum linnet_code graph_copy(const struct graph *g, struct arena *a, struct graph
 /*
  * lower.c: make do with older opsets. Nodes take the row that is valid at the opset of their domain, with constant
  * inputs turned into attributes, or are expanded by their body until all that is left exists there. The graph must have types;
- * afterwards it may hold old rows and is good for writing only. LINNET_EUNSUPPORTED names the node that needs more.
+ * afterwards it may hold old rows and is good for writing only. LINNET_EUNSUPPORTED names the node that needs more, and *stuck its first output.
  */
-enum linnet_code graph_lower(struct graph *g, const struct opset *opset, uint32_t nopset, struct linnet_error *e);
+enum linnet_code graph_lower(struct graph *g, const struct opset *opset, uint32_t nopset, const char **stuck, struct linnet_error *e);
+
+/*
+ * The least opset of ai.onnx above the one listed that can say the node of which `stuck` is the first output, as graph_lower() gave it; 0 when
+ * none can. The graph is as it was before.
+ */
+enum linnet_code graph_lowest(const struct graph *g, const struct opset *opset, uint32_t nopset, const char *stuck, int *lowest,
+                              struct linnet_error *e);
+
+/* Only primitive operators: functions of ONNX and operators of com.microsoft that have a body are replaced by it, in subgraphs too. */
+enum linnet_code graph_primitive(struct graph *g, uint32_t *count, struct linnet_error *e);
 
 /* Whether graph_lower() would leave the graph as it is. */
 bool graph_fits(const struct graph *g, const struct opset *opset, uint32_t nopset);
@@ -170,13 +184,13 @@ struct use {
 };
 
 /*
- * The uses of each value, kept while the graph changes: uses of v are use[first[v]..end[v]), in no order that lasts. Valid for the values
+ * The uses of each value, kept while the graph changes: uses of v are use[begin[v]..end[v]), in no order that lasts. Valid for the values
  * that existed when the uses were made or have been used since: uses_of() counts for all.
  */
 struct uses {
-	uint32_t *first, *end, *room; /* by value */
+	uint32_t *begin, *end, *room; /* by value */
 	struct use *use;
-	uint32_t *input, *place;      /* of node n's input i: use[first[v] + place[input[n] + i]] */
+	uint32_t *input, *place;      /* of node n's input i: use[begin[v] + place[input[n] + i]] */
 	uint32_t nvalue, nuse, nnode, ninput;
 	uint32_t cap_value, cap_use, cap_node, cap_input;
 	struct arena *a;
@@ -189,7 +203,7 @@ enum linnet_code uses_add_nodes(struct uses *u, const struct graph *g, node_id f
 enum linnet_code uses_add(struct uses *u, value_id v, struct use use, struct linnet_error *e);
 /* Take away those of a node that dies. */
 void uses_drop_node(struct uses *u, const struct graph *g, node_id n);
-static inline uint32_t uses_of(const struct uses *u, value_id v) { return v < u->nvalue ? u->end[v] - u->first[v] : 0; }
+static inline uint32_t uses_of(const struct uses *u, value_id v) { return v < u->nvalue ? u->end[v] - u->begin[v] : 0; }
 
 /* Live nodes, producers before users; LINNET_EMODEL names a node on a cycle. Stable: file order where it may be kept. */
 enum linnet_code graph_order(const struct graph *g, struct arena *scratch, node_id **order, uint32_t *n,
@@ -240,6 +254,14 @@ enum linnet_code proto_load_memory(struct linnet_model *m, const void *data, siz
  * when that makes more than 2 GiB, or external is set, tensors over 1 KiB go to `<path>.data`.
  */
 enum linnet_code proto_save(const struct linnet_model *m, const char *path, bool external, struct linnet_error *e);
+
+struct save_opt {
+	bool external;    /* in any case */
+	const char *data; /* name of the data file, beside the model; NULL: that of the model and ".data" */
+	int64_t more;     /* tensors of more bytes go there; 0: 1024 */
+};
+
+enum linnet_code proto_save_as(const struct linnet_model *m, const char *path, const struct save_opt *o, struct linnet_error *e);
 
 /* The same into the arena. */
 enum linnet_code proto_save_memory(const struct linnet_model *m, struct arena *a, void **data, size_t *n, struct linnet_error *e);

@@ -21,6 +21,8 @@ struct lowering {
 		const struct op *op, *row;
 	} cache[NCACHE]; /* rows looked up before */
 	char why[256]; /* what stands against the older row of the node at hand */
+	const char *only;  /* not NULL: just the node whose first output has this name (these very bytes) is treated */
+	const char *stuck; /* likewise, the node that could not be */
 };
 
 static bool version_of(const struct lowering *l, const struct op *op, int64_t *version)
@@ -459,6 +461,14 @@ static enum linnet_code take_row(struct lowering *l, struct graph *g, node_id id
 
 static enum linnet_code lower_nodes(struct lowering *l, struct graph *g, node_id from, int depth, struct linnet_error *e);
 
+static const char *first_output(const struct graph *g, const struct node *n)
+{
+	for (uint32_t i = 0; i < n->nout; i++)
+		if (n->out[i])
+			return g->value[n->out[i]].name;
+	return "";
+}
+
 /* A node that inference has evaluated becomes constants. */
 static void fold(struct graph *g, node_id id)
 {
@@ -506,7 +516,7 @@ static enum linnet_code lower_node(struct lowering *l, struct graph *g, node_id 
 	for (uint32_t i = 0; i < g->node[id].nattr; i++)
 		if (g->node[id].attr[i].kind == ATTR_GRAPH)
 			TRY(lower_nodes(l, g->node[id].attr[i].g, 1, depth, e));
-	if (!version_of(l, op, &version))
+	if (!version_of(l, op, &version) || (l->only && !depth && first_output(g, &g->node[id]) != l->only))
 		return LINNET_OK;
 	if (!g->node[id].known)
 		return op->since == version ? LINNET_OK
@@ -542,21 +552,126 @@ static enum linnet_code lower_nodes(struct lowering *l, struct graph *g, node_id
 	for (node_id i = from; i < end; i++) {
 		const char *name = node_label(g, &g->node[i]), *op = g->node[i].op->name;
 
-		if (!g->node[i].dead)
-			TRY(err_node(e, lower_node(l, g, i, depth, e), name, op));
+		const char *out = first_output(g, &g->node[i]);
+		enum linnet_code code = g->node[i].dead ? LINNET_OK : lower_node(l, g, i, depth, e);
+
+		if (code && !depth && !l->stuck)
+			l->stuck = out;
+		TRY(err_node(e, code, name, op));
 	}
 	return LINNET_OK;
 }
 
-enum linnet_code graph_lower(struct graph *g, const struct opset *opset, uint32_t nopset, struct linnet_error *e)
+/* Bodies carry values by Identity; where that gives nothing a name it goes. */
+static enum linnet_code drop_identities(struct graph *g, node_id from, struct arena *s, struct linnet_error *e)
+{
+	struct uses u;
+
+	TRY(graph_uses(g, s, &u, e));
+	for (node_id id = from; id < g->nnode; id++) {
+		const struct node *n = &g->node[id];
+
+		if (node_is(n, "Identity") && n->out[0] && !graph_is_output(g, n->out[0]))
+			TRY(graph_replace(g, &u, n->out[0], n->in[0], e));
+	}
+	return LINNET_OK;
+}
+
+enum linnet_code graph_lower(struct graph *g, const struct opset *opset, uint32_t nopset, const char **stuck, struct linnet_error *e)
 {
 	struct lowering l = { .opset = opset, .nopset = nopset, .scratch = arena_new() };
+	node_id first = g->nnode;
 	enum linnet_code code = l.scratch ? lower_nodes(&l, g, 1, 0, e) : fail_mem(e);
 
 	if (!code)
+		code = drop_identities(g, first, l.scratch, e);
+	if (!code)
 		code = graph_compact(g, l.scratch, e);
 	arena_free(l.scratch);
+	*stuck = l.stuck;
 	return code;
+}
+
+static bool can_say(const struct graph *g, const struct opset *opset, uint32_t nopset, const char *only, struct arena *a)
+{
+	struct linnet_error ignored = { 0 };
+	struct lowering l = { .opset = opset, .nopset = nopset, .scratch = a, .only = only };
+	struct graph *copy;
+
+	return !graph_copy(g, a, &copy, &ignored) && !lower_nodes(&l, copy, 1, 0, &ignored);
+}
+
+enum linnet_code graph_lowest(const struct graph *g, const struct opset *opset, uint32_t nopset, const char *stuck, int *lowest,
+                              struct linnet_error *e)
+{
+	struct arena *a = arena_new();
+	struct opset *list = a ? arena_dup(a, opset, nopset * sizeof *opset) : NULL, *onnx = NULL;
+
+	*lowest = 0;
+	for (uint32_t i = 0; list && i < nopset; i++)
+		if (!*list[i].domain)
+			onnx = &list[i];
+	for (int v = onnx ? (int)onnx->version + 1 : OPSET_NEWEST + 1; v <= OPSET_NEWEST && !*lowest; v++) {
+		struct arena *s = arena_new();
+
+		onnx->version = v;
+		if (s && can_say(g, list, nopset, stuck, s))
+			*lowest = v;
+		arena_free(s);
+	}
+	arena_free(a);
+	return list ? LINNET_OK : fail_mem(e);
+}
+
+/* ---- Primitive operators ---- */
+
+static enum linnet_code primitive_nodes(struct graph *g, node_id from, int depth, uint32_t *count, struct linnet_error *e)
+{
+	node_id end = g->nnode;
+
+	for (node_id id = from; id < end; id++) {
+		const struct node *n = &g->node[id];
+		node_id first = g->nnode;
+
+		for (uint32_t i = 0; !n->dead && i < n->nattr; i++)
+			if (n->attr[i].kind == ATTR_GRAPH)
+				TRY(primitive_nodes(n->attr[i].g, 1, depth, count, e));
+		if (n->dead || !n->known || !op_is_function(n->op))
+			continue;
+		if (node_is(n, "CastLike")) {
+			TRY(fix_castlike(NULL, g, id, 0, e));
+			TRY(graph_infer_node(g, id, e));
+			fold(g, id);
+			++*count;
+			continue;
+		}
+		if (!op_has_body(n->op))
+			continue;
+		if (depth == MAX_EXPANSION)
+			return err_node(e, fail(e, LINNET_EINTERNAL, "the operator's body needs the operator"), node_label(g, n), n->op->name);
+		TRY(err_node(e, graph_expand(g, id, e), node_label(g, n), n->op->name));
+		for (node_id i = first; i < g->nnode; i++) {
+			TRY(graph_infer_node(g, i, e));
+			fold(g, i);
+		}
+		++*count;
+		TRY(primitive_nodes(g, first, depth + 1, count, e));
+	}
+	return LINNET_OK;
+}
+
+enum linnet_code graph_primitive(struct graph *g, uint32_t *count, struct linnet_error *e)
+{
+	struct arena *s = arena_new();
+	node_id first = g->nnode;
+	enum linnet_code code = s ? primitive_nodes(g, 1, 0, count, e) : fail_mem(e);
+
+	if (!code)
+		code = drop_identities(g, first, s, e);
+	if (!code)
+		code = graph_compact(g, s, e);
+	arena_free(s);
+	return code ? code : graph_infer(g, e);
 }
 
 /* Resize before opset 13 and Gemm before 11 look as if they fitted. */

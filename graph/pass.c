@@ -36,7 +36,7 @@ const struct pass *pass_find(const char *name)
 
 bool value_is_output(const struct view *w, value_id v)
 {
-	for (uint32_t i = w->uses.first[v]; i < w->uses.end[v]; i++)
+	for (uint32_t i = w->uses.begin[v]; i < w->uses.end[v]; i++)
 		if (!w->uses.use[i].node)
 			return true;
 	return false;
@@ -60,7 +60,7 @@ const struct node *value_user(const struct view *w, value_id v, uint32_t *index)
 
 	if (value_uses(w, v) != 1)
 		return NULL;
-	u = &w->uses.use[w->uses.first[v]];
+	u = &w->uses.use[w->uses.begin[v]];
 	if (index)
 		*index = u->index;
 	return u->node ? &w->g->node[u->node] : NULL;
@@ -108,6 +108,7 @@ bool value_ints(const struct graph *g, value_id v, int64_t *out, int max, int *n
 struct runner {
 	const struct pass *pass;
 	uint32_t count, *left;
+	const struct graph *main;
 };
 
 static enum linnet_code try_node(struct runner *r, struct graph *g, struct view *w, node_id id, bool *changed, struct linnet_error *e)
@@ -125,7 +126,7 @@ static enum linnet_code try_node(struct runner *r, struct graph *g, struct view 
 		TRY(err_node(e, rule->apply(w, n, &p, e), n->name, n->op->name));
 		if (p.code)
 			return p.code;
-		if (patch_empty(&p))
+		if (patch_empty(&p) || !patch_fits(&p, r->main))
 			continue;
 		TRY(patch_apply(g, &p, rule->name, e));
 		r->count++;
@@ -188,7 +189,7 @@ static enum linnet_code run_graph(struct runner *r, struct graph *g, struct aren
 enum linnet_code pass_run(const struct pass *pass, struct graph *g, uint32_t *count, uint32_t *left, struct linnet_error *e)
 {
 	struct arena *s = arena_new();
-	struct runner r = { .pass = pass, .left = left };
+	struct runner r = { .pass = pass, .left = left, .main = g };
 	enum linnet_code code = s ? run_graph(&r, g, s, e) : fail_mem(e);
 
 	if (count)
@@ -211,6 +212,8 @@ enum linnet_code pass_run_all(struct graph *g, uint32_t *left, struct linnet_err
 		for (const struct pass *const *p = passes; *p; p++) {
 			uint32_t n;
 
+			if (g->opset && !g->denied && (*p)->makes && !op_find(NULL, (*p)->makes, g->opset))
+				continue;
 			TRY(pass_run(*p, g, &n, left, e));
 			total += n;
 		}

@@ -64,6 +64,12 @@ value_id patch_input(struct patch *p, const char *name, const struct type *t);
 /* A new value becomes a graph output of that name, which must be unused and outlive the graph. */
 void patch_output(struct patch *p, value_id v, const char *name);
 
+/* Whether all its nodes may be made: graph.opset, graph.denied of the main graph. */
+bool patch_fits(const struct patch *p, const struct graph *main);
+
+/* The name of the first node of the file that a node stands for. */
+const char *node_first_written(const struct graph *g, const struct node *n);
+
 static inline bool patch_empty(const struct patch *p) { return !p->nreplace && !p->noutput && !p->code; }
 
 /*
@@ -101,6 +107,8 @@ struct rope {
 bool rope_find(const struct graph *g, value_id v, struct rope *r);
 /* The constant of v (VALUE_CONST, or known to inference), else NULL. */
 const struct tensor *value_const(const struct graph *g, value_id v);
+/* The node's first output is its first input. (passes/tidy.c) */
+bool node_copies(const struct view *w, const struct node *n);
 /* v is constant with one element, or all its elements equal: that number. */
 bool value_scalar(const struct graph *g, value_id v, double *x);
 /* v is a constant list of integers. */
@@ -123,6 +131,7 @@ struct pass {
 	int kind;
 	const struct rule *rule;
 	int nrule;
+	const char *makes; /* the operator it is all about; without it in the wanted opset the pass is of no use. NULL: none */
 	/* Instead of rules: change the graph by patches of its own. count: changes made. */
 	enum linnet_code (*run)(struct graph *g, uint32_t *count, struct linnet_error *e);
 };
@@ -131,6 +140,11 @@ struct pass {
 
 /* All exact passes, in the order they run; ended by NULL. */
 extern const struct pass *const passes[];
+
+/* Of fold and share, what makes a file smaller and never larger. */
+extern const struct pass fold_small_pass, share_all_pass;
+/* For models that are written: in one word of ONNX, or of com.microsoft, what the recognisers found. (passes/ort.c) */
+extern const struct pass fuse_pass, ort_pass;
 const struct pass *pass_find(const char *name);
 
 /*

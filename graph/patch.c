@@ -218,6 +218,50 @@ void patch_output(struct patch *p, value_id v, const char *name)
 	o[p->noutput++] = (struct patch_output){ v, name };
 }
 
+const char *node_first_written(const struct graph *g, const struct node *n)
+{
+	const struct trail *t = n->trail;
+	const char *name, *op;
+
+	while (t && t->rule && t->n)
+		t = t->of[0];
+	if (t)
+		return t->name ? t->name : "";
+	node_written(g, n, &name, &op);
+	return name;
+}
+
+/* Whether an operator that the opset lacks may be made for a time. */
+static bool allowed(const struct patch *p, const struct op *op, const struct graph *main)
+{
+	value_id old = p->nreplace ? p->replace[0].old : 0;
+	const struct node *n = value_node(p->g, old);
+	const char *key = n && main->denied ? arena_fmt(p->arena, "%s:%s", op->name, node_first_written(p->g, n)) : NULL;
+
+	return main->denied && key && !map_get(main->denied, key, NULL);
+}
+
+bool patch_fits(const struct patch *p, const struct graph *main)
+{
+	for (uint32_t i = 0; main->opset && i < p->nnode; i++) {
+		const struct op *op = p->node[i].op;
+
+		if (op->domain && !strcmp(op->domain, "linnet"))
+			return false;
+		if (op->domain)
+			continue;
+		if (!op_find(NULL, op->name, main->opset) && !allowed(p, op, main))
+			return false;
+		for (uint32_t k = 0; k < p->node[i].nattr; k++) {
+			int at = op_attr_index(op, p->node[i].attr[k].name);
+
+			if (at >= 0 && op->attr[at].since > main->opset && op_find(NULL, op->name, main->opset))
+				return false;
+		}
+	}
+	return true;
+}
+
 /* ---- Applying ---- */
 
 /* The graph's value for one of the patch. */

@@ -120,6 +120,7 @@ struct piece {
 struct saver {
 	struct linnet_model m; /* shares the tree; maps files for as long as saving takes */
 	const char *location;  /* of the data file; NULL: everything is kept inside */
+	uint64_t more;         /* bytes of a tensor that goes there */
 	struct piece *piece;
 	size_t npiece, cap;
 	uint64_t end;          /* of the data file so far */
@@ -248,7 +249,7 @@ static enum linnet_code detach_initializers(struct saver *s, const ProtobufCMess
 		struct bytes b;
 
 		TRY(tensor_bytes(s, g->initializer[i], &b, e));
-		if (b.n > DETACH_MIN)
+		if (b.n > s->more)
 			TRY(detach(s, g->initializer[i], b, &g->initializer[i], e));
 	}
 	return LINNET_OK;
@@ -290,7 +291,8 @@ static enum linnet_code write_files(const struct saver *s, const struct wire_pla
                                     struct file_out *out, struct file_out *data, struct linnet_error *e)
 {
 	if (s->npiece) {
-		const char *data_path = arena_fmt(s->m.arena, "%s.data", path);
+		const char *slash = strrchr(path, '/');
+		const char *data_path = arena_fmt(s->m.arena, "%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, s->location);
 
 		if (!data_path)
 			return fail_mem(e);
@@ -324,19 +326,22 @@ static enum linnet_code too_big(uint64_t n, struct linnet_error *e)
 	return fail(e, LINNET_ELIMIT, "%llu bytes to be written; protobuf admits %d", (unsigned long long)n, MESSAGE_MAX);
 }
 
-static enum linnet_code save(struct saver *s, const char *path, bool external, struct linnet_error *e)
+static enum linnet_code save(struct saver *s, const char *path, const struct save_opt *o, struct linnet_error *e)
 {
 	const char *slash = strrchr(path, '/');
 	struct wire_plan plan;
 
-	if (!external) {
+	s->more = o->more ? (uint64_t)o->more : DETACH_MIN;
+	if (!o->external) {
 		TRY(wire_measure(s->m.arena, s->m.proto, swap, s, &plan, e));
 		if (plan.item->size <= MESSAGE_MAX)
 			return save_plan(s, &plan, path, e);
 	}
 	if (!strcmp(path, "-"))
 		return fail(e, LINNET_EUSAGE, "a model with external data cannot be written to stdout");
-	s->location = arena_fmt(s->m.arena, "%s.data", slash ? slash + 1 : path);
+	if (o->data && (!*o->data || strchr(o->data, '/') || !strcmp(o->data, "..") || !strcmp(o->data, ".") || !strcmp(o->data, slash ? slash + 1 : path)))
+		return fail(e, LINNET_EUSAGE, "external data goes to a file beside the model; \"%s\" is no name of one", o->data);
+	s->location = o->data ? o->data : arena_fmt(s->m.arena, "%s.data", slash ? slash + 1 : path);
 	if (!s->location)
 		return fail_mem(e);
 	TRY(wire_measure(s->m.arena, s->m.proto, swap, s, &plan, e));
@@ -347,13 +352,18 @@ static enum linnet_code save(struct saver *s, const char *path, bool external, s
 
 enum linnet_code proto_save(const struct linnet_model *m, const char *path, bool external, struct linnet_error *e)
 {
+	return proto_save_as(m, path, &(struct save_opt){ .external = external }, e);
+}
+
+enum linnet_code proto_save_as(const struct linnet_model *m, const char *path, const struct save_opt *o, struct linnet_error *e)
+{
 	struct saver s = { .m = *m };
 	enum linnet_code code;
 
 	s.m.arena = arena_new();
 	if (!s.m.arena)
 		return fail_mem(e);
-	code = save(&s, path, external, e);
+	code = save(&s, path, o, e);
 	arena_free(s.m.arena);
 	return code;
 }

@@ -673,7 +673,7 @@ static bool walk_on(struct around *r, value_id p, int depth)
 	if (!depth || --*r->steps < 0)
 		return false;
 	r->shared = r->shared || value_uses(r->w, p) != 1;
-	for (uint32_t i = r->w->uses.first[p]; i < r->w->uses.end[p]; i++) {
+	for (uint32_t i = r->w->uses.begin[p]; i < r->w->uses.end[p]; i++) {
 		const struct use *u = &r->w->uses.use[i];
 		const struct node *n = u->node ? &g->node[u->node] : NULL;
 		struct around keep = *r;

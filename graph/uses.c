@@ -22,7 +22,7 @@ static enum linnet_code room(struct arena *a, uint32_t **list, uint32_t used, ui
 
 static enum linnet_code room_values(struct uses *u, uint32_t n, struct linnet_error *e)
 {
-	uint32_t **list[] = { &u->first, &u->end, &u->room }, cap = u->cap_value;
+	uint32_t **list[] = { &u->begin, &u->end, &u->room }, cap = u->cap_value;
 
 	for (int k = 0; k < 3; k++) {
 		cap = u->cap_value;
@@ -30,7 +30,7 @@ static enum linnet_code room_values(struct uses *u, uint32_t n, struct linnet_er
 	}
 	u->cap_value = cap;
 	for (; u->nvalue < n; u->nvalue++)
-		u->first[u->nvalue] = u->end[u->nvalue] = u->room[u->nvalue] = 0;
+		u->begin[u->nvalue] = u->end[u->nvalue] = u->room[u->nvalue] = 0;
 	return LINNET_OK;
 }
 
@@ -59,14 +59,14 @@ enum linnet_code uses_add(struct uses *u, value_id v, struct use use, struct lin
 
 	if (v >= u->nvalue)
 		TRY(room_values(u, v + 1, e));
-	n = u->end[v] - u->first[v];
+	n = u->end[v] - u->begin[v];
 	if (n == u->room[v]) {
 		uint32_t more = n < 4 ? 4 : 2 * n;
 
 		TRY(room_uses(u, u->nuse + more, e));
 		if (n)
-			memcpy(&u->use[u->nuse], &u->use[u->first[v]], n * sizeof *u->use);
-		u->first[v] = u->nuse;
+			memcpy(&u->use[u->nuse], &u->use[u->begin[v]], n * sizeof *u->use);
+		u->begin[v] = u->nuse;
 		u->end[v] = u->nuse + n;
 		u->room[v] = more;
 		u->nuse += more;
@@ -79,7 +79,7 @@ enum linnet_code uses_add(struct uses *u, value_id v, struct use use, struct lin
 
 static void drop(struct uses *u, value_id v, uint32_t place)
 {
-	struct use *at = &u->use[u->first[v] + place], *last = &u->use[--u->end[v]];
+	struct use *at = &u->use[u->begin[v] + place], *last = &u->use[--u->end[v]];
 
 	*at = *last;
 	if (at->node)
@@ -122,7 +122,7 @@ enum linnet_code graph_uses(const struct graph *g, struct arena *scratch, struct
 		u->room[g->out[i]]++;
 	u->room[0] = 0;
 	for (uint32_t v = 1; v < g->nvalue; v++) {
-		u->first[v] = u->end[v] = total;
+		u->begin[v] = u->end[v] = total;
 		total += u->room[v];
 	}
 	TRY(room_uses(u, total, e));

@@ -34,7 +34,7 @@ const struct node *other_user(const struct view *w, value_id v, const struct nod
 {
 	const struct node *other = NULL;
 
-	for (uint32_t i = w->uses.first[v]; i < w->uses.end[v]; i++) {
+	for (uint32_t i = w->uses.begin[v]; i < w->uses.end[v]; i++) {
 		const struct use *u = &w->uses.use[i];
 
 		if (!u->node)
@@ -146,7 +146,7 @@ static void set_used(const struct view *w, struct finding *f, value_id p)
 	const struct node *last = NULL;
 
 	f->code = WHY_ATTENTION_PROBABILITIES_USED;
-	for (uint32_t i = w->uses.first[p]; i < w->uses.end[p]; i++) {
+	for (uint32_t i = w->uses.begin[p]; i < w->uses.end[p]; i++) {
 		const struct use *u = &w->uses.use[i];
 		const struct node *n = &w->g->node[u->node];
 
@@ -179,7 +179,7 @@ static value_id product_near(const struct view *w, value_id v, int depth)
 /* Only asked for its lengths: attention was made of it, and it is never computed. */
 static bool for_lengths(const struct view *w, value_id v)
 {
-	for (uint32_t i = w->uses.first[v]; i < w->uses.end[v]; i++)
+	for (uint32_t i = w->uses.begin[v]; i < w->uses.end[v]; i++)
 		if (!w->uses.use[i].node || !(w->g->node[w->uses.use[i].node].op->flags & OP_SHAPE_ONLY))
 			return false;
 	return true;
@@ -188,7 +188,7 @@ static bool for_lengths(const struct view *w, value_id v)
 /* The first node that reads v; NULL when only the graph's outputs do. */
 static const struct node *first_user(const struct view *w, value_id v)
 {
-	for (uint32_t i = w->uses.first[v]; v && i < w->uses.end[v]; i++)
+	for (uint32_t i = w->uses.begin[v]; v && i < w->uses.end[v]; i++)
 		if (w->uses.use[i].node)
 			return &w->g->node[w->uses.use[i].node];
 	return NULL;
@@ -589,7 +589,7 @@ static int nearest(const struct findings *f, const struct view *w, const struct 
 		return -1;
 	}
 	for (uint32_t k = 0; k < n->nout; k++)
-		for (uint32_t i = n->out[k] ? w->uses.first[n->out[k]] : 0; n->out[k] && i < w->uses.end[n->out[k]]; i++) {
+		for (uint32_t i = n->out[k] ? w->uses.begin[n->out[k]] : 0; n->out[k] && i < w->uses.end[n->out[k]]; i++) {
 			int found = w->uses.use[i].node ? nearest(f, w, &w->g->node[w->uses.use[i].node], on, depth - 1) : -1;
 
 			if (found >= 0)
@@ -606,7 +606,7 @@ static const struct node *fed(const struct view *w, const struct node *n, int de
 	if (part_kind(w->g, n) || !depth)
 		return part_kind(w->g, n) ? n : NULL;
 	for (uint32_t k = 0; k < n->nout && !found; k++)
-		for (uint32_t i = n->out[k] ? w->uses.first[n->out[k]] : 0; n->out[k] && i < w->uses.end[n->out[k]] && !found; i++)
+		for (uint32_t i = n->out[k] ? w->uses.begin[n->out[k]] : 0; n->out[k] && i < w->uses.end[n->out[k]] && !found; i++)
 			found = w->uses.use[i].node ? fed(w, &w->g->node[w->uses.use[i].node], depth - 1) : NULL;
 	return found;
 }

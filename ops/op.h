@@ -275,6 +275,9 @@ const struct op *op_newest(const char *domain, const char *name);
 
 enum { OPSET_NEWEST = 28, OPSET_NEWEST_ML = 5 }; /* of ai.onnx, of ai.onnx.ml */
 
+/* Whether others define it: a function of ONNX, or one of com.microsoft. (function.c) */
+bool op_is_function(const struct op *op);
+
 /* The opset that lets input or output i of the operator be of type t, when that is after `opset`; else 0. (since.c) */
 int op_type_since(const struct op *op, bool output, int i, enum dtype t, int opset);
 

@@ -55,7 +55,7 @@ static int64_t rows_of(const struct graph *g, const struct uses *u, value_id v, 
 {
 	int64_t rows = 0;
 
-	for (uint32_t i = u->first[v]; i < u->end[v]; i++) {
+	for (uint32_t i = u->begin[v]; i < u->end[v]; i++) {
 		const struct node *n = &g->node[u->use[i].node];
 		int64_t found = 0;
 

@@ -241,7 +241,7 @@ static const struct node *guarded(const struct view *w, value_id p)
 {
 	const struct node *where = NULL;
 
-	for (uint32_t i = w->uses.first[p]; i < w->uses.end[p]; i++) {
+	for (uint32_t i = w->uses.begin[p]; i < w->uses.end[p]; i++) {
 		const struct use *u = &w->uses.use[i];
 		const struct node *n = u->node ? &w->g->node[u->node] : NULL, *isnan;
 		double zero;
@@ -1038,4 +1038,4 @@ static const struct rule rules[] = {
 	{ .name = "attend/mask", .doc = "a mask whose values are causal, a window or nothing becomes an attribute", .anchor = "Attention", .apply = attend_mask },
 };
 
-const struct pass attend_pass = { .name = "attend", .doc = "Recognise softmax attention", .kind = PASS_EXACT, PASS_RULES(rules) };
+const struct pass attend_pass = { .name = "attend", .doc = "Recognise softmax attention", .kind = PASS_EXACT, .makes = "Attention", PASS_RULES(rules) };

@@ -1,8 +1,11 @@
 /* Constants computed once: nodes whose outputs are known become constants. Needs types. */
 #include "graph/pass.h"
 
-/* Results of more elements than this are folded only when they replace constants at least as large that nothing else uses. */
-enum { SMALL = 1 << 16 };
+/*
+ * What is larger is folded only when it replaces constants at least as large that nothing else uses: elements, when the graph is to be
+ * run; bytes, when it is to be written and must not grow, as many as a node takes in a file.
+ */
+enum { SMALL_TO_RUN = 1 << 16, SMALL_TO_WRITE = 128 };
 
 /* A tensor of known elements. */
 static enum linnet_code from_sym(struct graph *g, const struct type *t, const struct tensor **out, struct linnet_error *e)
@@ -23,13 +26,36 @@ static enum linnet_code from_sym(struct graph *g, const struct type *t, const st
 	return LINNET_OK;
 }
 
-/* Evaluate a node of constants unless its result would be large. */
-static enum linnet_code evaluate(struct graph *g, const struct uses *u, const struct node *n, struct tensor **out, bool *done,
-                                 struct linnet_error *e)
+/* Whether a node's results may take its place. */
+static bool fits(const struct graph *g, const struct uses *u, const struct node *n, bool written)
+{
+	int64_t freed = 0, size = 0, small = written ? SMALL_TO_WRITE : SMALL_TO_RUN;
+
+	for (uint32_t i = 0; i < n->nin; i++) {
+		const struct tensor *t = value_const(g, n->in[i]);
+
+		if (t && g->value[n->in[i]].kind == VALUE_CONST && uses_of(u, n->in[i]) == 1)
+			freed += written ? (int64_t)t->bytes : t->n;
+	}
+	for (uint32_t i = 0; i < n->nout; i++) {
+		const struct type *t = n->out[i] ? &g->value[n->out[i]].type : NULL;
+		dim count = t ? shape_count(g->dims, &t->shape, 0, MAX_RANK) : 0;
+
+		if (t && (t->kind != KIND_TENSOR || !shape_known(&t->shape) || !dim_is_int(count)))
+			return false;
+		if (t && written && __builtin_mul_overflow(count, (int64_t)(dtype_bits(t->dt) + 7) / 8, &count))
+			return false;
+		if (t && (count > freed + small || __builtin_add_overflow(size, count, &size)))
+			return false;
+	}
+	return size <= small || size <= freed;
+}
+
+/* Evaluate a node of constants. */
+static enum linnet_code evaluate(struct graph *g, const struct node *n, struct tensor **out, bool *done, struct linnet_error *e)
 {
 	const struct tensor **in;
 	struct linnet_error quiet = { 0 };
-	int64_t total = 0;
 	bool *wanted;
 	enum linnet_code code;
 
@@ -44,23 +70,15 @@ static enum linnet_code evaluate(struct graph *g, const struct uses *u, const st
 		in[i] = value_const(g, n->in[i]);
 		if (!in[i])
 			return LINNET_OK;
-		if (g->value[n->in[i]].kind == VALUE_CONST && u->end[n->in[i]] - u->first[n->in[i]] == 1)
-			total += in[i]->n;
 	}
-	for (uint32_t i = 0; i < n->nout; i++) {
-		const struct shape *s = &g->value[n->out[i]].type.shape;
-		dim size = shape_count(g->dims, s, 0, MAX_RANK);
-
+	for (uint32_t i = 0; i < n->nout; i++)
 		wanted[i] = n->out[i] != 0;
-		if (wanted[i] && (g->value[n->out[i]].type.kind != KIND_TENSOR || !shape_known(s) || !dim_is_int(size) || (size > SMALL && size > total)))
-			return LINNET_OK;
-	}
 	code = op_eval(n->op, n->attr, (int)n->nin, in, (int)n->nout, wanted, g->arena, out, &quiet);
 	*done = code == LINNET_OK;
 	return code == LINNET_EMEM ? fail_mem(e) : LINNET_OK; /* other failures are the run's to report */
 }
 
-static enum linnet_code fold_run(struct graph *g, uint32_t *count, struct linnet_error *e)
+static enum linnet_code fold_graph(struct graph *g, bool written, uint32_t *count, struct linnet_error *e)
 {
 	struct arena *s = arena_new();
 	struct uses u;
@@ -75,6 +93,8 @@ static enum linnet_code fold_run(struct graph *g, uint32_t *count, struct linnet
 		struct tensor *out[8] = { NULL };
 		bool all = node->nout <= 8, done = false, some = false;
 
+		if (written && !fits(g, &u, node, written))
+			continue;
 		for (uint32_t k = 0; all && k < node->nout && !code; k++) {
 			const struct type *t = node->out[k] ? &g->value[node->out[k]].type : NULL;
 			const struct tensor *known = t ? t->value : NULL;
@@ -85,8 +105,8 @@ static enum linnet_code fold_run(struct graph *g, uint32_t *count, struct linnet
 			all = !t || known;
 			out[k] = (struct tensor *)(uintptr_t)known;
 		}
-		if (!code && !(all && some) && node->nout <= 8) {
-			code = evaluate(g, &u, node, out, &done, e);
+		if (!code && !(all && some) && node->nout <= 8 && (written || fits(g, &u, node, written))) {
+			code = evaluate(g, node, out, &done, e);
 			all = some = done;
 		}
 		if (code || !all || !some)
@@ -108,4 +128,9 @@ static enum linnet_code fold_run(struct graph *g, uint32_t *count, struct linnet
 	return code;
 }
 
+static enum linnet_code fold_run(struct graph *g, uint32_t *count, struct linnet_error *e) { return fold_graph(g, false, count, e); }
+static enum linnet_code fold_small_run(struct graph *g, uint32_t *count, struct linnet_error *e) { return fold_graph(g, true, count, e); }
+
+const struct pass fold_small_pass = { .name = "fold", .doc = "Compute constants once where that makes the model no larger", .kind = PASS_EXACT,
+	                              .run = fold_small_run };
 const struct pass fold_pass = { .name = "fold", .doc = "Compute constants once", .kind = PASS_EXACT, .run = fold_run };

@@ -159,7 +159,7 @@ static enum linnet_code norm_rows(const struct view *w, const struct node *n, st
 	const struct graph *g = w->g;
 	const struct shape *s = &g->value[n->out[0]].type.shape;
 	bool layer = node_is(n, "LayerNormalization");
-	uint32_t first = w->uses.first[n->out[0]], last = w->uses.end[n->out[0]];
+	uint32_t first = w->uses.begin[n->out[0]], last = w->uses.end[n->out[0]];
 	struct attr attr[8];
 	uint32_t na = 0;
 	double one;

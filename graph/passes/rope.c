@@ -176,4 +176,4 @@ static const struct rule rules[] = {
 	{ .name = "rope/halves", .doc = "x cos + [-x2, x1] sin becomes RotaryEmbedding", .anchor = "Add", .apply = rope_halves },
 };
 
-const struct pass rope_pass = { .name = "rope", .doc = "Recognise rotary embedding", .kind = PASS_EXACT, PASS_RULES(rules) };
+const struct pass rope_pass = { .name = "rope", .doc = "Recognise rotary embedding", .kind = PASS_EXACT, .makes = "RotaryEmbedding", PASS_RULES(rules) };

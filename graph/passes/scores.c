@@ -626,4 +626,4 @@ static const struct rule rules[] = {
 	{ .name = "scores/swap", .doc = "the last two axes swapped between Reshapes of the others become one Transpose", .anchor = "Reshape", .apply = scores_swap },
 };
 
-const struct pass scores_pass = { .name = "scores", .doc = "Read the spellings of scores and softmax", .kind = PASS_EXACT, PASS_RULES(rules) };
+const struct pass scores_pass = { .name = "scores", .doc = "Read the spellings of scores and softmax", .kind = PASS_EXACT, .makes = "Attention", PASS_RULES(rules) };

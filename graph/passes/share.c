@@ -49,8 +49,8 @@ static bool same_node(const struct node *a, const struct node *b)
 	return true;
 }
 
-/* Small constants with the same contents become one. */
-static enum linnet_code share_constants(struct graph *g, struct arena *s, value_id *to, struct linnet_error *e)
+/* Constants with the same contents become one: small ones, or all, of which the ends are looked at first. */
+static enum linnet_code share_constants(struct graph *g, bool all, struct arena *s, value_id *to, uint32_t *count, struct linnet_error *e)
 {
 	enum { SMALL = 64 };
 	uint32_t cap = 64, *slot;
@@ -63,11 +63,14 @@ static enum linnet_code share_constants(struct graph *g, struct arena *s, value_
 		uint64_t h;
 
 		to[v] = v;
-		if (!t || t->bytes > SMALL || t->dt == DT_STRING || graph_is_output(g, v))
+		if (!t || (t->bytes > SMALL && !all) || t->dt == DT_STRING || graph_is_output(g, v))
 			continue;
 		h = mix((uint64_t)t->dt, (uint64_t)t->n * 31 + (uint64_t)t->rank);
-		for (size_t i = 0; i < t->bytes; i++)
+		for (size_t i = 0; i < t->bytes; i++) {
+			if (i == SMALL && t->bytes > 2 * SMALL)
+				i = t->bytes - SMALL;
 			h = mix(h, ((const uint8_t *)t->data)[i]);
+		}
 		for (uint32_t i = (uint32_t)(h >> 20);; i++) {
 			uint32_t *at = &slot[i & (cap - 1)];
 
@@ -75,6 +78,7 @@ static enum linnet_code share_constants(struct graph *g, struct arena *s, value_
 				*at = v;
 			if (tensor_same(g->value[*at].type.value, t)) {
 				to[v] = *at;
+				*count += all && *at != v;
 				break;
 			}
 		}
@@ -82,7 +86,7 @@ static enum linnet_code share_constants(struct graph *g, struct arena *s, value_
 	return LINNET_OK;
 }
 
-static enum linnet_code share_run(struct graph *g, uint32_t *count, struct linnet_error *e)
+static enum linnet_code share_graph(struct graph *g, bool all, uint32_t *count, struct linnet_error *e)
 {
 	struct arena *s = arena_new();
 	node_id *order;
@@ -95,7 +99,7 @@ static enum linnet_code share_run(struct graph *g, uint32_t *count, struct linne
 	if (!code && (!(slot = NEW(s, cap, uint32_t)) || !(to = NEW(s, g->nvalue, value_id))))
 		code = fail_mem(e);
 	if (!code)
-		code = share_constants(g, s, to, e);
+		code = share_constants(g, all, s, to, count, e);
 	for (uint32_t k = 0; !code && k < n; k++) {
 		struct node *node = &g->node[order[k]];
 		uint64_t h;
@@ -131,4 +135,8 @@ static enum linnet_code share_run(struct graph *g, uint32_t *count, struct linne
 	return code;
 }
 
+static enum linnet_code share_run(struct graph *g, uint32_t *count, struct linnet_error *e) { return share_graph(g, false, count, e); }
+static enum linnet_code share_all_run(struct graph *g, uint32_t *count, struct linnet_error *e) { return share_graph(g, true, count, e); }
+
+const struct pass share_all_pass = { .name = "share", .doc = "Keep one of several equal constants or nodes", .kind = PASS_EXACT, .run = share_all_run };
 const struct pass share_pass = { .name = "share", .doc = "Compute once what several nodes compute", .kind = PASS_EXACT, .run = share_run };

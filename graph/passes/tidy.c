@@ -6,16 +6,16 @@
 
 #include "graph/pass.h"
 
-/* An operator whose output is its first input here. */
-static bool is_identity(const struct view *w, const struct node *n)
+bool node_copies(const struct view *w, const struct node *n)
 {
 	const struct graph *g = w->g;
-	const struct type *in, *out = &g->value[n->out[0]].type;
+	const struct type *in, *out;
 	double c;
 
-	if (!n->nin || !n->in[0])
+	if (!n->known || n->op->domain || !n->nout || !n->out[0] || !n->nin || !n->in[0])
 		return false;
 	in = &g->value[n->in[0]].type;
+	out = &g->value[n->out[0]].type;
 	if (node_is(n, "Identity"))
 		return true;
 	if (node_is(n, "Dropout")) {
@@ -45,7 +45,7 @@ static bool is_identity(const struct view *w, const struct node *n)
 static enum linnet_code tidy_identity(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	(void)e;
-	if (!n->known || n->op->domain || !n->nout || !n->out[0] || !is_identity(w, n))
+	if (!node_copies(w, n))
 		return LINNET_OK;
 	if (value_is_output(w, n->out[0]) && (w->g->value[n->in[0]].kind != VALUE_NODE || value_is_output(w, n->in[0])))
 		return LINNET_OK; /* what gives an output its name stays */

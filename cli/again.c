@@ -1,0 +1,380 @@
+/* linnet convert without a mechanism: the same model in other words; and linnet certify, which checks the evidence. */
+#include "cli/again.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/model.h"
+#include "graph/file.h"
+#include "graph/sha1.h"
+#include "validate/certify.h"
+
+bool again_given(const struct again_opt *o)
+{
+	return o->extract || o->fuse || o->certify || o->dim.n || o->external_data.n || o->simplify || o->expand || o->float16 || o->bfloat16 ||
+	       o->float32;
+}
+
+static int usage(const char *what)
+{
+	fprintf(stderr, "linnet: %s; see linnet convert --help\n", what);
+	return EXIT_USAGE;
+}
+
+/* ---- Options, also as a certificate has them ---- */
+
+static int to_rewrite(const struct again_opt *o, struct rewrite_opt *r)
+{
+	if (o->float16 + o->bfloat16 + o->float32 > 1)
+		return usage("a model has one precision");
+	if (o->fuse && o->expand)
+		return usage("--fuse and --expand are opposites");
+	if (o->opset && (o->opset < 11 || o->opset > OPSET_NEWEST))
+		return usage("--opset is 11 to 28");
+	*r = (struct rewrite_opt){ .opset = (int)o->opset, .extract = o->extract, .dim = o->dim.v, .ndim = o->dim.n, .simplify = o->simplify,
+	                           .expand = o->expand, .keep_io = o->keep_io };
+	if (o->fuse)
+		r->fuse = !strcmp(o->fuse, "ort") ? FUSE_ORT : FUSE_ONNX;
+	r->to = o->float16 ? DT_FLOAT16 : o->bfloat16 ? DT_BFLOAT16 : o->float32 ? DT_FLOAT : DT_UNDEFINED;
+	return EXIT_YES;
+}
+
+static json_t *options_json(const struct again_opt *o)
+{
+	json_t *fixed = json_array();
+
+	for (int i = 0; i < o->dim.n; i++)
+		json_array_append_new(fixed, json_string(o->dim.v[i]));
+	return json_pack("{s:I, s:s?, s:o, s:b, s:b, s:s?, s:s?, s:b}", "opset", (json_int_t)o->opset, "extract", o->extract, "fix_dim", fixed,
+	                 "simplify", o->simplify, "expand", o->expand, "fuse", o->fuse, "precision",
+	                 o->float16 ? "float16" : o->bfloat16 ? "bfloat16" : o->float32 ? "float32" : NULL, "keep_io", o->keep_io);
+}
+
+static const char *text(const json_t *o, const char *key) { return json_string_value(json_object_get(o, key)); }
+
+static bool options_read(const json_t *j, struct again_opt *o)
+{
+	const json_t *fixed = json_object_get(j, "fix_dim");
+	const char *p = text(j, "precision");
+
+	*o = (struct again_opt){ .extract = text(j, "extract"), .fuse = text(j, "fuse") };
+	o->opset = json_integer_value(json_object_get(j, "opset"));
+	o->simplify = json_is_true(json_object_get(j, "simplify"));
+	o->expand = json_is_true(json_object_get(j, "expand"));
+	o->keep_io = json_is_true(json_object_get(j, "keep_io"));
+	o->float16 = p && !strcmp(p, "float16");
+	o->bfloat16 = p && !strcmp(p, "bfloat16");
+	o->float32 = p && !strcmp(p, "float32");
+	o->dim.v = calloc(json_array_size(fixed) + 1, sizeof *o->dim.v);
+	for (size_t i = 0; o->dim.v && i < json_array_size(fixed); i++)
+		if (json_string_value(json_array_get(fixed, i)))
+			o->dim.v[o->dim.n++] = json_string_value(json_array_get(fixed, i));
+	return json_is_object(j) && o->dim.v;
+}
+
+/* ---- Certificates ---- */
+
+static int file_sha1(const char *path, char hex[41])
+{
+	FILE *f = fopen(path, "rb");
+	char *data = NULL;
+	size_t n = 0, cap = 0, got;
+
+	while (f) {
+		if (n == cap) {
+			char *more = realloc(data, cap = cap ? 2 * cap : 1 << 16);
+
+			if (!more)
+				break;
+			data = more;
+		}
+		got = fread(data + n, 1, cap - n, f);
+		n += got;
+		if (got)
+			continue;
+		sha1_hex(data, n, hex);
+		free(data);
+		fclose(f);
+		return EXIT_YES;
+	}
+	free(data);
+	if (f)
+		fclose(f);
+	fprintf(stderr, "linnet: %s cannot be read\n", path);
+	return EXIT_INPUT;
+}
+
+static json_t *step_json(const struct certified_step *s)
+{
+	json_t *changes = json_array();
+
+	for (uint32_t i = 0; i < s->nchange; i++) {
+		json_t *of = json_array();
+
+		for (uint32_t k = 0; k < s->change[i].nof; k++)
+			json_array_append_new(of, json_string(s->change[i].of[k]));
+		json_array_append_new(changes, json_pack("{s:s, s:s, s:o}", "rule", s->change[i].rule, "node", s->change[i].node, "replaces", of));
+	}
+	return json_pack("{s:s, s:i, s:s, s:s, s:f, s:f, s:o}", "step", s->name, "changes", (int)s->changes, "method",
+	                 s->proved ? "proved" : s->approximate ? "measured" : "tested", "digest", s->digest, "max_abs", s->max_abs, "max_rel",
+	                 s->max_rel, "nodes", changes);
+}
+
+static json_t *file_json(const char *path, const char *sha1, const char *digest)
+{
+	const char *slash = strrchr(path, '/');
+
+	return json_pack("{s:s, s:s, s:s}", "file", slash ? slash + 1 : path, "sha1", sha1, "digest", digest);
+}
+
+static int write_certificate(const struct again_opt *o, const struct certificate *c, const char *in, const char *before, const char *out)
+{
+	json_t *steps = json_array(), *j;
+	bool proved = true;
+	char after[41];
+	int status = file_sha1(out, after);
+
+	for (uint32_t i = 0; i < c->nstep; i++) {
+		proved = proved && c->step[i].proved;
+		json_array_append_new(steps, step_json(&c->step[i]));
+	}
+	j = json_pack("{s:s, s:s, s:s, s:I, s:i, s:o, s:o, s:o, s:s, s:o}", "schema", "linnet/1", "kind", "certificate", "arithmetic",
+	              "reference kernels in double precision", "seed", (json_int_t)c->seed, "cases", c->cases, "options", options_json(o), "before",
+	              file_json(in, before, c->before), "after", file_json(out, after, c->after), "verdict", proved ? "proved" : "tested", "steps",
+	              steps);
+	if (!status && (!j || json_dump_file(j, o->certify, JSON_INDENT(1) | JSON_PRESERVE_ORDER))) {
+		fprintf(stderr, "linnet: %s cannot be written\n", o->certify);
+		status = EXIT_INPUT;
+	}
+	json_decref(j);
+	return status;
+}
+
+/* ---- Converting ---- */
+
+static void print_note(void *ctx, const char *name, const char *op, const char *why)
+{
+	(void)ctx;
+	if (globals.json)
+		json_line(json_pack("{s:s, s:s, s:s}", "node", name, "op", op, "why", why), "kept");
+	else if (!globals.quiet)
+		printf("kept: %s%s%s%s: %s\n", name, *op ? " (" : "", op, *op ? ")" : "", why);
+}
+
+/* "65536" is a threshold, anything else a name. */
+static int save_options(const struct again_opt *o, struct save_opt *s)
+{
+	*s = (struct save_opt){ .external = o->external || o->external_data.n };
+	for (int i = 0; i < o->external_data.n; i++) {
+		char *end;
+		long long n = strtoll(o->external_data.v[i], &end, 10);
+
+		if (*end)
+			s->data = o->external_data.v[i];
+		else if (n > 0)
+			s->more = n;
+		else
+			return usage("the threshold of --external-data is at least 1 byte");
+	}
+	return EXIT_YES;
+}
+
+struct watcher {
+	struct certificate *c;
+};
+
+static enum linnet_code watch(void *ctx, const struct rewrite_step *step, const struct graph *g, struct linnet_error *e)
+{
+	return certify_watch(((struct watcher *)ctx)->c, step, g, e);
+}
+
+/* Rewrite and export; m keeps the result. */
+static enum linnet_code convert(struct linnet_model *m, struct rewrite_opt *r, struct certificate *c, struct linnet_error *e)
+{
+	struct watcher w = { c };
+
+	r->ctx = &w;
+	r->watch = c ? watch : NULL;
+	TRY(rewrite(m, r, e));
+	return graph_export(m, r->opset, e);
+}
+
+int again_run(const struct again_opt *o, const char *in, const char *out)
+{
+	struct rewrite_opt r;
+	struct save_opt save;
+	struct linnet_error e = { 0 };
+	struct linnet_model *m;
+	struct certificate c = { .cases = (int)o->cases, .seed = (uint64_t)o->seed };
+	char before[41] = "";
+	int status = to_rewrite(o, &r);
+
+	if (!status)
+		status = save_options(o, &save);
+	if (!status && (o->cases < 1 || o->cases > 1000))
+		status = usage("--cases is 1 to 1000");
+	if (!status && o->certify)
+		status = file_sha1(in, before);
+	if (!status)
+		status = open_model(in, &m);
+	if (status)
+		return status;
+	r.note = print_note;
+	c.arena = m->arena;
+	if (convert(m, &r, o->certify ? &c : NULL, &e)) {
+		err_file(&e, e.code, in);
+		status = report_error(&e);
+	} else if (proto_save_as(m, out, &save, &e)) {
+		err_file(&e, e.code, out);
+		status = report_error(&e);
+	} else if (o->certify) {
+		status = write_certificate(o, &c, in, before, out);
+	}
+	certificate_release(&c);
+	model_free(m);
+	return status;
+}
+
+/* ---- Checking a certificate ---- */
+
+struct check {
+	const json_t *j;
+	const char *before, *after;
+	bool ok;
+};
+
+static void verdict(struct check *c, bool ok, const char *what)
+{
+	c->ok = c->ok && ok;
+	if (globals.json)
+		json_line(json_pack("{s:s, s:b}", "claim", what, "holds", ok), "claim");
+	else
+		printf("%s%s%s: %s\n", style(stdout, ok ? GREEN : RED), ok ? "holds" : "FAILS", style(stdout, RESET), what);
+}
+
+static int check_file(struct check *c, const char *key, const char *path)
+{
+	const char *said = text(json_object_get(c->j, key), "sha1");
+	char found[41], what[64];
+	int status = file_sha1(path, found);
+
+	snprintf(what, sizeof what, "%s is the file that was certified", key);
+	if (!status)
+		verdict(c, said && !strcmp(said, found), what);
+	return status;
+}
+
+static void check_steps(struct check *c, const struct certificate *now)
+{
+	const json_t *steps = json_object_get(c->j, "steps");
+
+	verdict(c, json_array_size(steps) == now->nstep, "the steps are as many as replaying gives");
+	for (uint32_t i = 0; i < now->nstep && i < json_array_size(steps); i++) {
+		const json_t *s = json_array_get(steps, i);
+		const struct certified_step *n = &now->step[i];
+		const char *digest = text(s, "digest"), *method = text(s, "method");
+		double most = json_number_value(json_object_get(s, "max_abs"));
+		char what[200];
+
+		snprintf(what, sizeof what, "step %u, %s: the same graph, %s, largest difference %.3g", i, n->name,
+		         n->proved ? "proved" : n->approximate ? "measured" : "tested", n->max_abs);
+		verdict(c, digest && !strcmp(digest, n->digest) && method && n->max_abs <= most * (1 + 1e-6) + 1e-300 &&
+		           !strcmp(method, n->proved ? "proved" : n->approximate ? "measured" : "tested"), what);
+	}
+}
+
+/* What AFTER's file computes is what replaying gives, and what BEFORE's computes. */
+static enum linnet_code check_result(struct check *c, struct linnet_model *m, struct certificate *now, struct linnet_error *e)
+{
+	struct linnet_model *after = NULL, *again = NULL;
+	char a[41] = "", b[41] = "";
+	void *data;
+	size_t n;
+	enum linnet_code code = proto_save_memory(m, m->arena, &data, &n, e);
+
+	after = model_new(NULL, e);
+	again = model_new(NULL, e);
+	if (!code && (!after || !again))
+		code = fail_mem(e);
+	if (!code)
+		code = proto_load(after, c->after, e);
+	if (!code)
+		code = graph_import(after, e);
+	if (!code)
+		code = proto_load_memory(again, data, n, e);
+	if (!code)
+		code = graph_import(again, e);
+	if (!code)
+		code = graph_digest(after->graph, a, e);
+	if (!code)
+		code = graph_digest(again->graph, b, e);
+	(void)now;
+	if (!code)
+		verdict(c, !strcmp(a, b), "after is what replaying writes");
+	model_free(after);
+	model_free(again);
+	return code;
+}
+
+static int certify_run(void *opt, int argc, char **argv)
+{
+	struct check c = { .before = argv[1], .after = argv[2], .ok = true };
+	struct linnet_error e = { 0 };
+	struct certificate now = { 0 };
+	struct again_opt o;
+	struct rewrite_opt r;
+	struct linnet_model *m = NULL;
+	json_error_t why;
+	json_t *j = json_load_file(argv[0], 0, &why);
+	int status;
+
+	(void)opt;
+	(void)argc;
+	c.j = j;
+	if (!j || !text(j, "kind") || strcmp(text(j, "kind"), "certificate") || !options_read(json_object_get(j, "options"), &o)) {
+		fprintf(stderr, "linnet: %s is no certificate%s%s\n", argv[0], j ? "" : ": ", j ? "" : why.text);
+		json_decref(j);
+		return EXIT_INPUT;
+	}
+	now.cases = (int)json_integer_value(json_object_get(j, "cases"));
+	now.seed = (uint64_t)json_integer_value(json_object_get(j, "seed"));
+	status = now.cases < 1 || now.cases > 1000 ? EXIT_INPUT : to_rewrite(&o, &r);
+	if (!status)
+		status = check_file(&c, "before", argv[1]);
+	if (!status)
+		status = check_file(&c, "after", argv[2]);
+	if (!status)
+		status = open_model(argv[1], &m);
+	if (!status) {
+		now.arena = m->arena;
+		if (convert(m, &r, &now, &e)) {
+			err_file(&e, e.code, argv[1]);
+			status = report_error(&e);
+		} else {
+			check_steps(&c, &now);
+			if (check_result(&c, m, &now, &e)) {
+				err_file(&e, e.code, argv[2]);
+				status = report_error(&e);
+			}
+		}
+	}
+	certificate_release(&now);
+	model_free(m);
+	free(o.dim.v);
+	json_decref(j);
+	return status ? status : c.ok ? EXIT_YES : EXIT_NO;
+}
+
+const struct command certify_command = {
+	.name = "certify",
+	.summary = "Check a certificate of linnet convert",
+	.operands = "CERTIFICATE BEFORE AFTER",
+	.details = "Replays the conversion that the certificate tells of: the files are those that were certified, each step gives the same graph, is proved\n"
+	           "or differs by no more than was said, and AFTER is what comes out. Exit status 1: a claim fails.",
+	.examples = "linnet convert model.onnx -o small.onnx --simplify --certify small.json\nlinnet certify small.json model.onnx small.onnx",
+	.opt = (const struct opt[]){ { .name = NULL } },
+	.min = 3,
+	.max = 3,
+	.size = sizeof(char),
+	.run = certify_run,
+};
