@@ -560,12 +560,16 @@ static enum linnet_code wanted_opsets(struct export *x, int version, int64_t *on
 /* Say of a node that the opset cannot say which is the lowest that can. */
 static enum linnet_code say_lowest(struct export *x, const struct graph *g, const char *stuck, struct linnet_error *e)
 {
+	struct linnet_error told = { 0 };
 	size_t n = e ? strlen(e->message) : 0;
 	int lowest;
 
 	if (!e || !stuck)
 		return LINNET_EUNSUPPORTED;
-	TRY(graph_lowest(g, x->opset, x->nopset, stuck, &lowest, e));
+	if (graph_lowest(g, x->opset, x->nopset, stuck, &lowest, &told)) {
+		*e = told;
+		return told.code;
+	}
 	if (lowest)
 		snprintf(e->message + n, sizeof e->message - n, "; opset %d is the lowest that can say it", lowest);
 	return LINNET_EUNSUPPORTED;

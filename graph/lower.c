@@ -592,13 +592,19 @@ enum linnet_code graph_lower(struct graph *g, const struct opset *opset, uint32_
 	return code;
 }
 
-static bool can_say(const struct graph *g, const struct opset *opset, uint32_t nopset, const char *only, struct arena *a)
+static enum linnet_code can_say(const struct graph *g, const struct opset *opset, uint32_t nopset, const char *only, bool *can,
+                                struct linnet_error *e)
 {
 	struct linnet_error ignored = { 0 };
-	struct lowering l = { .opset = opset, .nopset = nopset, .scratch = a, .only = only };
+	struct lowering l = { .opset = opset, .nopset = nopset, .scratch = arena_new(), .only = only };
 	struct graph *copy;
+	enum linnet_code code = l.scratch ? graph_copy(g, l.scratch, &copy, &ignored) : LINNET_EMEM;
 
-	return !graph_copy(g, a, &copy, &ignored) && !lower_nodes(&l, copy, 1, 0, &ignored);
+	if (!code)
+		code = lower_nodes(&l, copy, 1, 0, &ignored);
+	*can = !code;
+	arena_free(l.scratch);
+	return code == LINNET_EMEM ? fail_mem(e) : LINNET_OK;
 }
 
 enum linnet_code graph_lowest(const struct graph *g, const struct opset *opset, uint32_t nopset, const char *stuck, int *lowest,
@@ -607,20 +613,21 @@ enum linnet_code graph_lowest(const struct graph *g, const struct opset *opset, 
 	struct arena *a = arena_new();
 	struct opset *list = a ? arena_dup(a, opset, nopset * sizeof *opset) : NULL, *onnx = NULL;
 
+	enum linnet_code code = list ? LINNET_OK : fail_mem(e);
+
 	*lowest = 0;
 	for (uint32_t i = 0; list && i < nopset; i++)
 		if (!*list[i].domain)
 			onnx = &list[i];
-	for (int v = onnx ? (int)onnx->version + 1 : OPSET_NEWEST + 1; v <= OPSET_NEWEST && !*lowest; v++) {
-		struct arena *s = arena_new();
+	for (int v = onnx ? (int)onnx->version + 1 : OPSET_NEWEST + 1; !code && v <= OPSET_NEWEST && !*lowest; v++) {
+		bool can = false;
 
 		onnx->version = v;
-		if (s && can_say(g, list, nopset, stuck, s))
-			*lowest = v;
-		arena_free(s);
+		code = can_say(g, list, nopset, stuck, &can, e);
+		*lowest = can ? v : 0;
 	}
 	arena_free(a);
-	return list ? LINNET_OK : fail_mem(e);
+	return code;
 }
 
 /* ---- Primitive operators ---- */

@@ -192,7 +192,7 @@ def sweep(a):
 
 def newest_only(what):
     """onnxruntime knows opsets to 26 and not every operator at every type: that says nothing of the model."""
-    return bool(re.search(r"NOT_IMPLEMENTED|under development|is till opset|not a registered function|Could not find an implementation|"
+    return bool(re.search(r"NOT_IMPLEMENTED|under development|is till opset|Type .tensor.bfloat16|not a registered function|Could not find an implementation|"
                           r"No Op registered|not supported opset|Unsupported model IR|is not supported by", what))
 
 
