@@ -104,6 +104,12 @@ static int file_sha1(const char *path, char hex[41])
 	return EXIT_INPUT;
 }
 
+/* How a step is known to be right. */
+static const char *method(const struct certified_step *s)
+{
+	return s->proved ? "proved" : s->untested ? "untested" : s->approximate ? "measured" : "tested";
+}
+
 static json_t *step_json(const struct certified_step *s)
 {
 	json_t *changes = json_array();
@@ -115,8 +121,8 @@ static json_t *step_json(const struct certified_step *s)
 			json_array_append_new(of, json_string(s->change[i].of[k]));
 		json_array_append_new(changes, json_pack("{s:s, s:s, s:o}", "rule", s->change[i].rule, "node", s->change[i].node, "replaces", of));
 	}
-	return json_pack("{s:s, s:i, s:s, s:s, s:f, s:f, s:o}", "step", s->name, "changes", (int)s->changes, "method",
-	                 s->proved ? "proved" : s->approximate ? "measured" : "tested", "digest", s->digest, "max_abs", s->max_abs, "max_rel",
+	return json_pack("{s:s, s:i, s:s, s:s?, s:s, s:f, s:f, s:o}", "step", s->name, "changes", (int)s->changes, "method",
+	                 method(s), "why", s->untested, "digest", s->digest, "max_abs", s->max_abs, "max_rel",
 	                 s->max_rel, "nodes", changes);
 }
 
@@ -130,17 +136,18 @@ static json_t *file_json(const char *path, const char *sha1, const char *digest)
 static int write_certificate(const struct again_opt *o, const struct certificate *c, const char *in, const char *before, const char *out)
 {
 	json_t *steps = json_array(), *j;
-	bool proved = true;
+	bool proved = true, tested = true;
 	char after[41];
 	int status = file_sha1(out, after);
 
 	for (uint32_t i = 0; i < c->nstep; i++) {
 		proved = proved && c->step[i].proved;
+		tested = tested && !c->step[i].untested;
 		json_array_append_new(steps, step_json(&c->step[i]));
 	}
 	j = json_pack("{s:s, s:s, s:s, s:I, s:i, s:o, s:o, s:o, s:s, s:o}", "schema", "linnet/1", "kind", "certificate", "arithmetic",
 	              "reference kernels in double precision", "seed", (json_int_t)c->seed, "cases", c->cases, "options", options_json(o), "before",
-	              file_json(in, before, c->before), "after", file_json(out, after, c->after), "verdict", proved ? "proved" : "tested", "steps",
+	              file_json(in, before, c->before), "after", file_json(out, after, c->after), "verdict", proved ? "proved" : tested ? "tested" : "untested", "steps",
 	              steps);
 	if (!status && (!j || json_dump_file(j, o->certify, JSON_INDENT(1) | JSON_PRESERVE_ORDER))) {
 		fprintf(stderr, "linnet: %s cannot be written\n", o->certify);
@@ -188,15 +195,34 @@ static enum linnet_code watch(void *ctx, const struct rewrite_step *step, const 
 	return certify_watch(((struct watcher *)ctx)->c, step, g, e);
 }
 
-/* Rewrite and export; m keeps the result. */
-static enum linnet_code convert(struct linnet_model *m, struct rewrite_opt *r, struct certificate *c, struct linnet_error *e)
+/* The last step is writing: what a reader of the file makes of it. */
+static enum linnet_code certify_written(struct linnet_model *m, struct certificate *c, struct linnet_model **written, struct linnet_error *e)
+{
+	const struct rewrite_step step = { .name = "write", .changes = 1 };
+	void *data;
+	size_t n;
+
+	*written = model_new(NULL, e);
+	if (!*written)
+		return fail_mem(e);
+	TRY(proto_save_memory(m, m->arena, &data, &n, e));
+	TRY(proto_load_memory(*written, data, n, e));
+	TRY(graph_import(*written, e));
+	return certify_watch(c, &step, (*written)->graph, e);
+}
+
+/* Rewrite and export; m keeps the result, *written the graph of what is written, which the certificate may refer to. */
+static enum linnet_code convert(struct linnet_model *m, struct rewrite_opt *r, struct certificate *c, struct linnet_model **written,
+                                struct linnet_error *e)
 {
 	struct watcher w = { c };
 
+	*written = NULL;
 	r->ctx = &w;
 	r->watch = c ? watch : NULL;
 	TRY(rewrite(m, r, e));
-	return graph_export(m, r->opset, e);
+	TRY(graph_export(m, r->opset, e));
+	return c ? certify_written(m, c, written, e) : LINNET_OK;
 }
 
 int again_run(const struct again_opt *o, const char *in, const char *out)
@@ -204,7 +230,7 @@ int again_run(const struct again_opt *o, const char *in, const char *out)
 	struct rewrite_opt r;
 	struct save_opt save;
 	struct linnet_error e = { 0 };
-	struct linnet_model *m;
+	struct linnet_model *m, *written;
 	struct certificate c = { .cases = (int)o->cases, .seed = (uint64_t)o->seed };
 	char before[41] = "";
 	int status = to_rewrite(o, &r);
@@ -221,7 +247,7 @@ int again_run(const struct again_opt *o, const char *in, const char *out)
 		return status;
 	r.note = print_note;
 	c.arena = m->arena;
-	if (convert(m, &r, o->certify ? &c : NULL, &e)) {
+	if (convert(m, &r, o->certify ? &c : NULL, &written, &e)) {
 		err_file(&e, e.code, in);
 		status = report_error(&e);
 	} else if (proto_save_as(m, out, &save, &e)) {
@@ -231,6 +257,7 @@ int again_run(const struct again_opt *o, const char *in, const char *out)
 		status = write_certificate(o, &c, in, before, out);
 	}
 	certificate_release(&c);
+	model_free(written);
 	model_free(m);
 	return status;
 }
@@ -272,47 +299,31 @@ static void check_steps(struct check *c, const struct certificate *now)
 	for (uint32_t i = 0; i < now->nstep && i < json_array_size(steps); i++) {
 		const json_t *s = json_array_get(steps, i);
 		const struct certified_step *n = &now->step[i];
-		const char *digest = text(s, "digest"), *method = text(s, "method");
+		const char *digest = text(s, "digest"), *how = text(s, "method");
 		double most = json_number_value(json_object_get(s, "max_abs"));
 		char what[200];
 
 		snprintf(what, sizeof what, "step %u, %s: the same graph, %s, largest difference %.3g", i, n->name,
-		         n->proved ? "proved" : n->approximate ? "measured" : "tested", n->max_abs);
-		verdict(c, digest && !strcmp(digest, n->digest) && method && n->max_abs <= most * (1 + 1e-6) + 1e-300 &&
-		           !strcmp(method, n->proved ? "proved" : n->approximate ? "measured" : "tested"), what);
+		         method(n), n->max_abs);
+		verdict(c, digest && !strcmp(digest, n->digest) && how && n->max_abs <= most * (1 + 1e-6) + 1e-300 && !strcmp(how, method(n)),
+		        what);
 	}
 }
 
-/* What AFTER's file computes is what replaying gives, and what BEFORE's computes. */
-static enum linnet_code check_result(struct check *c, struct linnet_model *m, struct certificate *now, struct linnet_error *e)
+/* What AFTER's file computes is what replaying writes. */
+static enum linnet_code check_result(struct check *c, const struct certificate *now, struct linnet_error *e)
 {
-	struct linnet_model *after = NULL, *again = NULL;
-	char a[41] = "", b[41] = "";
-	void *data;
-	size_t n;
-	enum linnet_code code = proto_save_memory(m, m->arena, &data, &n, e);
+	struct linnet_model *after = model_new(NULL, e);
+	char found[41] = "";
+	enum linnet_code code = after ? proto_load(after, c->after, e) : fail_mem(e);
 
-	after = model_new(NULL, e);
-	again = model_new(NULL, e);
-	if (!code && (!after || !again))
-		code = fail_mem(e);
-	if (!code)
-		code = proto_load(after, c->after, e);
 	if (!code)
 		code = graph_import(after, e);
 	if (!code)
-		code = proto_load_memory(again, data, n, e);
+		code = graph_digest(after->graph, found, e);
 	if (!code)
-		code = graph_import(again, e);
-	if (!code)
-		code = graph_digest(after->graph, a, e);
-	if (!code)
-		code = graph_digest(again->graph, b, e);
-	(void)now;
-	if (!code)
-		verdict(c, !strcmp(a, b), "after is what replaying writes");
+		verdict(c, !strcmp(found, now->after), "after is what replaying writes");
 	model_free(after);
-	model_free(again);
 	return code;
 }
 
@@ -323,7 +334,7 @@ static int certify_run(void *opt, int argc, char **argv)
 	struct certificate now = { 0 };
 	struct again_opt o;
 	struct rewrite_opt r;
-	struct linnet_model *m = NULL;
+	struct linnet_model *m = NULL, *written = NULL;
 	json_error_t why;
 	json_t *j = json_load_file(argv[0], 0, &why);
 	int status;
@@ -347,18 +358,19 @@ static int certify_run(void *opt, int argc, char **argv)
 		status = open_model(argv[1], &m);
 	if (!status) {
 		now.arena = m->arena;
-		if (convert(m, &r, &now, &e)) {
+		if (convert(m, &r, &now, &written, &e)) {
 			err_file(&e, e.code, argv[1]);
 			status = report_error(&e);
 		} else {
 			check_steps(&c, &now);
-			if (check_result(&c, m, &now, &e)) {
+			if (check_result(&c, &now, &e)) {
 				err_file(&e, e.code, argv[2]);
 				status = report_error(&e);
 			}
 		}
 	}
 	certificate_release(&now);
+	model_free(written);
 	model_free(m);
 	free(o.dim.v);
 	json_decref(j);

@@ -19,6 +19,7 @@ struct certified_step {
 	char digest[41];         /* of the graph behind it */
 	bool proved;             /* the digest is the one before; nothing is run then */
 	bool approximate;
+	const char *untested;    /* why nothing could be run, NULL otherwise */
 	double max_abs, max_rel; /* largest differences of outputs, computed in double precision */
 	const struct certified_change *change;
 	uint32_t nchange;
@@ -39,7 +40,10 @@ struct certificate {
 enum linnet_code certify_watch(void *certificate, const struct rewrite_step *step, const struct graph *g, struct linnet_error *e);
 void certificate_release(struct certificate *c);
 
-/* Largest differences between two graphs' outputs in double precision, over cases drawn from the seed. */
+/*
+ * Largest differences between two graphs' outputs in double precision, over cases drawn from the seed. Symbolic lengths are 5, or, where the model
+ * cannot be run with that, the first of a few others with which it can.
+ */
 enum linnet_code certify_compare(const struct graph *a, const struct graph *b, int cases, uint64_t seed, double *max_abs, double *max_rel,
                                  struct linnet_error *e);
 
