@@ -157,6 +157,7 @@ layer(graph
 	graph/passes/scores.c
 	graph/passes/attend.c
 	graph/passes/glu.c
+	graph/passes/recur.c
 	graph/passes/grad.c)
 target_link_libraries(linnet_graph PUBLIC linnet_ops linnet_onnx)
 

@@ -11,7 +11,8 @@
 	X(rope)                                                                                    \
 	X(scores)                                                                                  \
 	X(attend)                                                                                  \
-	X(glu)
+	X(glu)                                                                                     \
+	X(recur)
 
 #define X(name) extern const struct pass name##_pass;
 PASSES(X)
