@@ -60,6 +60,14 @@ static int8_t label_new(struct reader *r, dim d)
 	return (int8_t)r->nlabel++;
 }
 
+/* The state keeps its shape, so what meets it has its lengths, whatever they are called. */
+static bool same_length(const struct reader *r, int8_t a, int8_t b)
+{
+	dim x = r->length[a], y = r->length[b];
+
+	return (x == y && x != DIM_NONE) || ((a <= r->nstate || b <= r->nstate) && !(dim_is_int(x) && dim_is_int(y)));
+}
+
 /* What two axes that meet are: one of them where the other has length 1. */
 static bool meet(struct reader *r, int8_t a, int8_t b, int8_t *out)
 {
@@ -74,8 +82,7 @@ static bool meet(struct reader *r, int8_t a, int8_t b, int8_t *out)
 		a = b;
 		b = t;
 	}
-	/* the state keeps its shape, so what meets it has its lengths, whatever they are called */
-	if ((r->length[a] != r->length[b] || r->length[a] == DIM_NONE) && (a > r->nstate || (dim_is_int(r->length[a]) && dim_is_int(r->length[b]))))
+	if (!same_length(r, a, b))
 		return false;
 	if (dim_is_int(r->length[b]))
 		r->length[a] = r->length[b];
@@ -134,38 +141,69 @@ static bool spread_axes(struct reader *r, const struct form *a, const struct for
 	return true;
 }
 
-/* A label that is summed over gets a name of its own, as its value may be used again. */
-static bool sum_over(struct reader *r, struct form *f, int8_t label)
+static void rename_label(const struct reader *r, struct form *f, int8_t from, int8_t to)
 {
-	int8_t own;
-
-	label = find(r, label);
-	if (!label)
-		return true;
-	own = label_new(r, r->length[label]);
-	for (int i = 0; own > 0 && i < f->n; i++)
+	for (int i = 0; i < f->rank; i++)
+		if (find(r, f->label[i]) == from)
+			f->label[i] = to;
+	for (int i = 0; i < f->n; i++)
 		for (int k = 0; k < f->term[i].n; k++)
 			for (int j = 0; j < MAX_RANK; j++)
-				if (find(r, f->term[i].leaf[k].label[j]) == label)
-					f->term[i].leaf[k].label[j] = own;
-	return own > 0;
+				if (find(r, f->term[i].leaf[k].label[j]) == from)
+					f->term[i].leaf[k].label[j] = to;
 }
 
+/* A value that meets itself turned (k^T k): its axes in b get names of their own. Ranks are aligned at the end. */
+static bool tell_apart(struct reader *r, const struct form *a, struct form *b)
+{
+	for (int i = 0; i < b->rank; i++) {
+		int8_t own = find(r, b->label[b->rank - 1 - i]), fresh;
+
+		for (int j = 0; j < a->rank && own; j++) {
+			if (j == i || find(r, a->label[a->rank - 1 - j]) != own)
+				continue;
+			fresh = label_new(r, r->length[own]);
+			if (fresh < 0)
+				return false;
+			rename_label(r, b, own, fresh);
+			break;
+		}
+	}
+	return true;
+}
+
+static bool times(struct reader *r, const struct form *a, const struct form *b, struct form *out)
+{
+	struct form c = *b;
+
+	return tell_apart(r, a, &c) && spread_axes(r, a, &c, 0, out) && products(a, &c, out);
+}
+
+/* What is summed over gets a name of its own, as the factors may be used again. */
 static bool matmul(struct reader *r, const struct form *a, const struct form *b, struct form *out)
 {
-	int8_t inner;
+	struct form c = *a, d = *b;
+	int8_t x, y, own;
 
-	if (a->rank < 2 || b->rank < 2 || !meet(r, a->label[a->rank - 1], b->label[b->rank - 2], &inner) || !spread_axes(r, a, b, 2, out))
+	if (a->rank < 2 || b->rank < 2)
 		return false;
-	/* one of them of length 1: the other is 1 as well */
-	if (!find(r, a->label[a->rank - 1]) != !find(r, b->label[b->rank - 2]))
+	x = find(r, a->label[a->rank - 1]);
+	y = find(r, b->label[b->rank - 2]);
+	if (!x != !y || (x && x != y && !same_length(r, x, y)))
 		return false;
-	out->label[out->rank - 2] = a->label[a->rank - 2];
-	out->label[out->rank - 1] = b->label[b->rank - 1];
-	for (int i = 0; i < out->rank; i++)
-		if (inner && find(r, out->label[i]) == inner) /* it is an axis of the result too: not a plain product */
+	if (x) {
+		own = label_new(r, dim_is_int(r->length[x]) ? r->length[x] : r->length[y]);
+		if (own < 0)
 			return false;
-	return products(a, b, out) && sum_over(r, out, inner);
+		rename_label(r, &c, x, own);
+		rename_label(r, &d, y, own);
+		c.label[c.rank - 1] = d.label[d.rank - 2] = 0;
+	}
+	if (!tell_apart(r, &c, &d) || !spread_axes(r, &c, &d, 2, out))
+		return false;
+	out->label[out->rank - 2] = c.label[c.rank - 2];
+	out->label[out->rank - 1] = d.label[d.rank - 1];
+	return products(&c, &d, out);
 }
 
 static bool add_forms(struct reader *r, const struct form *a, const struct form *b, double sign, struct form *out)
@@ -245,7 +283,7 @@ static bool node_form(struct reader *r, const struct node *n, struct form *out)
 	if (!b || !b->known)
 		return false;
 	if (node_is(n, "Mul"))
-		return spread_axes(r, a, b, 0, out) && products(a, b, out);
+		return times(r, a, b, out);
 	if (node_is(n, "MatMul"))
 		return matmul(r, a, b, out);
 	return (node_is(n, "Add") && add_forms(r, a, b, 1, out)) || (node_is(n, "Sub") && add_forms(r, a, b, -1, out));
@@ -270,9 +308,16 @@ static enum linnet_code read_body(struct reader *r, value_id next, struct form *
 		if (!i)
 			r->nstate = r->nlabel - 1;
 	}
-	for (value_id v = 1; v < g->nvalue; v++)
-		if (g->value[v].kind == VALUE_CONST && dtype_in(g->value[v].type.dt, FLOATS) && !leaf_form(r, v, &r->form[v]))
+	for (value_id v = 1; v < g->nvalue; v++) {
+		const struct tensor *t = g->value[v].kind == VALUE_CONST ? value_const(g, v) : NULL;
+
+		if (!t || !dtype_in(t->dt, FLOATS))
+			continue;
+		if (!leaf_form(r, v, &r->form[v]))
 			return LINNET_OK;
+		if (t->n == 1) /* a number */
+			r->form[v].term[0] = (struct term){ .c = tensor_get(t, 0) };
+	}
 	for (uint32_t i = 0; i < n; i++) {
 		const struct node *node = &g->node[order[i]];
 		struct form f = { .known = false };
@@ -306,7 +351,7 @@ struct recurrence {
 	value_id s, next;              /* the state in the body, old and new */
 	const struct leaf *q, *k, *v, *g, *beta;
 	int8_t batch, head, row, column, group; /* labels: of the state [batch, head, row, column], of the queries' further axis; 0: none */
-	double scale;
+	double scale, fade;            /* fade: what is left of the state after each token, 1 or what no leaf says */
 	struct form out;
 };
 
@@ -420,8 +465,9 @@ static bool read_state(const struct reader *r, struct recurrence *x, const struc
 			off = off ? NULL : t;
 		n += !s ? 1 : has(r, s, x->row) ? 10 : 100;
 	}
-	if ((n != 11 && n != 111) || put->c != 1 || kept->c != 1 || (off && off->c != -1))
+	if ((n != 11 && n != 111) || put->c != 1 || !(kept->c > 1e-30) || (off && off->c != -kept->c))
 		return false;
+	x->fade = kept->c;
 	for (int i = 0; i < put->n; i++) {
 		const struct leaf *l = &put->leaf[i];
 
@@ -448,6 +494,8 @@ static bool read_state(const struct reader *r, struct recurrence *x, const struc
 			return false;
 		x->g = l;
 	}
+	if (x->g && x->fade != 1)
+		return false;
 	if (!x->k || !x->v || !has(r, x->k, x->batch) || !has(r, x->v, x->batch) || (x->head && (!has(r, x->k, x->head) || !has(r, x->v, x->head))))
 		return false;
 	if (!off)
@@ -593,13 +641,13 @@ static value_id decay(const struct whole *t, value_id key)
 {
 	const struct recurrence *x = t->x;
 	const struct leaf *l = x->g;
-	bool each_row = has(t->r, l, x->row), each_head = has(t->r, l, x->head);
+	bool each_row = l && has(t->r, l, x->row), each_head = l && has(t->r, l, x->head);
 	int64_t width = t->heads * (each_row ? t->rows : 1);
-	const struct tensor *c = value_const(t->r->g, l->v);
-	enum dtype dt = t->r->g->value[l->v].type.dt;
+	const struct tensor *c = l ? value_const(t->r->g, l->v) : NULL;
+	enum dtype dt = t->r->g->value[x->s].type.dt;
 	struct tensor *logs;
 	value_id lengths, v;
-	int i = scanned(t, l);
+	int i = l ? scanned(t, l) : -1;
 
 	if (i >= 0) {
 		value_id outer = x->scan->in[t->nstate + (uint32_t)i];
@@ -613,14 +661,14 @@ static value_id decay(const struct whole *t, value_id key)
 		return patch_node(t->p, "Max", "decay", PATCH_IN(patch_node(t->p, "Log", "decay", PATCH_IN(v), 1, NULL), patch_float(t->p, dt, -87, "floor")), 1, NULL);
 	}
 	/* the same for all tokens: a row of heads, or one number */
-	if (!c || each_row || has(t->r, l, x->batch) || c->n != (each_head ? t->heads : 1) || tensor_new(t->p->arena, dt, 3, (int64_t[]){ 1, 1, t->heads }, &logs, t->p->e))
+	if ((l && (!c || each_row || has(t->r, l, x->batch) || c->n != (each_head ? t->heads : 1))) || tensor_new(t->p->arena, dt, 3, (int64_t[]){ 1, 1, t->heads }, &logs, t->p->e))
 		return 0;
 	for (int64_t k = 0; k < t->heads; k++) {
-		double a = tensor_get(c, each_head ? k : 0);
+		double a = c ? tensor_get(c, each_head ? k : 0) : x->fade;
 
-		if (!l->exp && !(a > 1e-30))
+		if (!(l && l->exp) && !(a > 1e-30))
 			return 0;
-		tensor_put(logs, k, l->exp ? a : log(a));
+		tensor_put(logs, k, l && l->exp ? a : log(a));
 	}
 	lengths = patch_node(t->p, "Shape", "lengths", PATCH_IN(key), 1, (const struct attr[]){ attr_int("start", 0), attr_int("end", 2), { .name = NULL } });
 	lengths = patch_node(t->p, "Concat", "lengths", PATCH_IN(lengths, patch_ints(t->p, &t->heads, 1, "heads")), 1, (const struct attr[]){ attr_int("axis", 0), { .name = NULL } });
@@ -695,7 +743,7 @@ static enum linnet_code replace_scan(struct whole *t, const struct form *state, 
 {
 	const struct recurrence *x = t->x;
 	value_id final = x->scan->out[0], o = x->scan->out[t->nstate + output], in[6] = { 0 }, made, back;
-	bool used = final && value_uses(t->w, final);
+	bool fades = x->g || x->fade != 1, used = final && value_uses(t->w, final);
 	int8_t to_q[4] = { x->batch, x->head, x->group, 0 }, to_k[3] = { x->batch, x->head, x->row }, to_v[3] = { x->batch, x->head, x->column };
 	int8_t q_row = 0;
 	static const char *const rules[2][2] = { { "linear", "gated" }, { "delta", "gated_delta" } };
@@ -711,17 +759,17 @@ static enum linnet_code replace_scan(struct whole *t, const struct form *state, 
 	in[1] = sequence(t, x->k, to_k, 3, t->heads * t->rows, "key");
 	in[2] = sequence(t, x->v, to_v, 3, t->heads * t->columns, "value");
 	in[3] = turned(t, x->scan->in[0], state, false, "past");
-	if (x->g)
+	if (fades)
 		in[4] = decay(t, in[1]);
 	if (x->beta)
 		in[5] = sequence(t, x->beta, (int8_t[]){ x->batch, has(t->r, x->beta, x->head) ? x->head : 0 }, 2, has(t->r, x->beta, x->head) ? t->heads : 1, "beta");
-	if (!in[0] || !in[1] || !in[2] || !in[3] || (x->g && !in[4]) || (x->beta && !in[5])) {
+	if (!in[0] || !in[1] || !in[2] || !in[3] || (fades && !in[4]) || (x->beta && !in[5])) {
 		p->nreplace = 0;
 		return LINNET_OK;
 	}
-	made = patch_node(p, "LinearAttention", "recurrence", in, x->beta ? 6 : x->g ? 5 : 4, 2,
+	made = patch_node(p, "LinearAttention", "recurrence", in, x->beta ? 6 : fades ? 5 : 4, 2,
 	                  (const struct attr[]){ attr_int("q_num_heads", t->heads * t->group), attr_int("kv_num_heads", t->heads), attr_float("scale", x->scale),
-	                                         attr_string("update_rule", rules[x->beta != NULL][x->g != NULL]), { .name = NULL } });
+	                                         attr_string("update_rule", rules[x->beta != NULL][fades]), { .name = NULL } });
 	back = spread(t, made, output);
 	if (!back)
 		return LINNET_OK;
