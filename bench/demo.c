@@ -274,7 +274,9 @@ static enum linnet_code print_found(const char *path, struct linnet_error *e)
 static enum linnet_code demo(const char *source, const char *stream, const char *tokenizer, const char *folder, struct arena *a, struct linnet_error *e)
 {
 	static const char *const maps[] = { "elu", "relu", "exp" };
-	struct row row[1 + NTARGET * sizeof maps / sizeof *maps] = { { 0 } };
+	static const enum target targets[] = { TARGET_ONNX, TARGET_ORT, TARGET_PORTABLE, TARGET_STEP };
+	enum { NFORM = sizeof targets / sizeof *targets };
+	struct row row[1 + NFORM * sizeof maps / sizeof *maps] = { { 0 } };
 	struct named_tensor *list;
 	struct tokenizer *vocabulary;
 	int n = 0, count;
@@ -283,7 +285,9 @@ static enum linnet_code demo(const char *source, const char *stream, const char 
 	TRY(tokenizer_load(tokenizer, a, &vocabulary, e));
 	row[n++] = (struct row){ .form = "softmax", .map = "-", .path = source };
 	for (size_t k = 0; k < sizeof maps / sizeof *maps; k++)
-		for (enum target t = 0; t < NTARGET; t++) {
+		for (int i = 0; i < NFORM; i++) {
+			enum target t = targets[i];
+
 			row[n] = (struct row){ .form = target_names[t], .map = maps[k] };
 			row[n].path = arena_fmt(a, "%s/%s-%s.onnx", folder, maps[k], target_names[t]);
 			if (!row[n].path)

@@ -379,7 +379,7 @@ enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, co
 	patch_replace(p, n->out[0], y);
 	arena_free(b.scratch);
 	item->features = b.features;
-	item->state = opt->target == TARGET_STEP ? b.state : NULL;
+	item->state = target_has_states(opt->target) ? b.state : NULL;
 	if (b.state_numbers)
 		item->state_numbers = b.state_numbers;
 	return p->code;

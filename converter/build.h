@@ -58,13 +58,13 @@ value_id build_drawn(struct build *b, const char *name, int rank, const int64_t 
 /* A [rows, columns] constant shared by all layers: ones where `keep` says so. */
 value_id build_mask(struct build *b, const char *name, int64_t rows, int64_t columns, bool (*keep)(int64_t i, int64_t j, int64_t x), int64_t x);
 
-/* ---- States, of step models: input past_<name>.<layer>, output present_<name>.<layer>; zeros start a sequence ---- */
+/* ---- States, of step and chunk models: input past_<name>.<layer>, output present_<name>.<layer>; zeros start a sequence ---- */
 
 /* d[0] is ignored: it is the batch. */
 value_id build_past(struct build *b, const char *name, int rank, const int64_t *d);
 void build_present(struct build *b, const char *name, value_id v);
 
-static inline bool build_steps(const struct build *b) { return b->target == TARGET_STEP; }
+static inline bool build_steps(const struct build *b) { return target_has_states(b->target); }
 
 /* int64 [1]: how many tokens came before these. */
 value_id build_first(struct build *b);

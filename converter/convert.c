@@ -9,14 +9,18 @@ const char *const target_names[NTARGET] = {
 	[TARGET_ONNX] = "onnx",
 	[TARGET_ORT] = "ort",
 	[TARGET_PORTABLE] = "portable",
+	[TARGET_QUADRATIC] = "quadratic",
 	[TARGET_STEP] = "step",
+	[TARGET_CHUNK] = "chunk",
 };
 
 const char *const target_docs[NTARGET] = {
 	[TARGET_ONNX] = "the LinearAttention operator, opset 27",
 	[TARGET_ORT] = "LinearAttention of com.microsoft",
 	[TARGET_PORTABLE] = "standard operators of opset 17: matrix products within a chunk, Scan across chunks",
+	[TARGET_QUADRATIC] = "standard operators of opset 17: every query with every key",
 	[TARGET_STEP] = "standard operators of opset 17, tokens as they come, with named states in and out",
+	[TARGET_CHUNK] = "the same, made for many tokens at a time: chunks as in portable",
 };
 
 /* ---- Which layers ---- */
@@ -147,7 +151,7 @@ static enum linnet_code survey(struct job *j, const node_id *list, uint32_t n, s
 		item->converted = !item->reason;
 		if (item->converted)
 			r->nconverted++;
-		else if (j->opt->target == TARGET_STEP || (j->opt->strict && on[i]))
+		else if (target_has_states(j->opt->target) || (j->opt->strict && on[i]))
 			return refuse(item, i, item->reason, e);
 	}
 	return LINNET_OK;
@@ -216,7 +220,7 @@ static enum linnet_code convert(struct job *j, struct linnet_error *e)
 	} while (changes);
 	TRY(list_attention(j, &list, &n, e));
 	TRY(survey(j, list, n, e));
-	if (j->opt->target == TARGET_STEP && !n)
+	if (target_has_states(j->opt->target) && !n)
 		return fail(e, LINNET_EUNSUPPORTED, "no attention was recognised; there is nothing to make recurrent");
 	for (uint32_t i = 0; i < n; i++) {
 		if (!j->report->item[i].converted)
@@ -225,7 +229,7 @@ static enum linnet_code convert(struct job *j, struct linnet_error *e)
 		v = j->g->node[list[i]].in[2]; /* the rotated query may have no use any more */
 		TRY(convert_one(j, list[i], i, e));
 	}
-	if (j->opt->target == TARGET_STEP)
+	if (target_has_states(j->opt->target))
 		TRY(add_position(j, tokens, v, e));
 	j->m->changed = true;
 	TRY(graph_compact(j->g, j->scratch, e));

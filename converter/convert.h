@@ -9,9 +9,14 @@ enum target {
 	TARGET_ONNX,     /* the LinearAttention operator of opset 27 */
 	TARGET_ORT,      /* com.microsoft LinearAttention */
 	TARGET_PORTABLE, /* standard operators of opset 17: matrix products within a chunk, Scan across */
-	TARGET_STEP,     /* the same block once, with named states in and out: any number of tokens, one at a time too */
+	TARGET_QUADRATIC, /* standard operators of opset 17: every query with every key, for short sequences and training */
+	TARGET_STEP,     /* standard operators of opset 17, with named states in and out: any number of tokens, best few at a time */
+	TARGET_CHUNK,    /* the same in chunks as the portable form: best for many tokens at a time */
 	NTARGET
 };
+
+/* Whether the model has states in and out. */
+static inline bool target_has_states(enum target t) { return t == TARGET_STEP || t == TARGET_CHUNK; }
 
 extern const char *const target_names[NTARGET];
 extern const char *const target_docs[NTARGET];
@@ -72,6 +77,7 @@ struct mechanism {
 	bool image;         /* tokens are pixels: a convolution over the values' image is added, and nothing is causal */
 	bool even;          /* weights of an odd degree may be negative */
 	bool positions;     /* the map depends on the number of the token */
+	bool corrects;      /* what is put depends on the state: no sum over pairs of tokens says it */
 };
 
 /* Mechanisms alike, in a file of their own. */
@@ -118,7 +124,7 @@ struct convert_item {
 	int64_t heads, kv_heads, width, value_width;
 	bool causal, selected, converted;
 	const char *reason;    /* why it stayed softmax, else NULL */
-	const char *state;     /* name of its (first) state without prefix, TARGET_STEP only, else NULL */
+	const char *state;     /* name of its (first) state without prefix, where the target has states, else NULL */
 	int64_t features;      /* F; 0 when it stays softmax */
 	int64_t state_numbers; /* elements of its states per batch entry, whatever the target */
 };

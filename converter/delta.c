@@ -48,7 +48,7 @@ static void delta(struct build *b, value_id *y)
 	                 BUILD_IN(build_recurrence(b, &r, "state"), build_identity(b, "o_w", b->H, b->E, b->E)));
 }
 
-#define DELTA .build = delta, .normaliser = NORM_NONE, .per_query = true, .conv = 4
+#define DELTA .build = delta, .normaliser = NORM_NONE, .per_query = true, .conv = 4, .corrects = true
 
 static const struct mechanism rows[] = {
 	{

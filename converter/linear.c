@@ -129,10 +129,12 @@ static const char *why_not(const struct view *w, const struct node *n, const str
 		return "it looks through a sliding window; softmax over a window is already linear in the length";
 	if (causal && q->d[2] != k->d[2])
 		return "it is causal between sequences of different lengths";
-	if (!causal && target == TARGET_STEP)
+	if (!causal && target_has_states(target))
 		return "it is not causal; it can be linear but not recurrent";
 	if (!causal && (fade_of(opt) || opt->mechanism->build))
 		return "it is not causal; what fades or is gated needs an order";
+	if (target == TARGET_QUADRATIC && opt->mechanism->corrects)
+		return "the delta rule puts what depends on the state; every query with every key does not say it";
 	if (slopes && (opt->mechanism->window || opt->window))
 		return "it has ALiBi's bias; softmax over a window is built without";
 	if (masked && (opt->mechanism->build || opt->mechanism->window || opt->window || opt->conv || opt->mechanism->conv ||
@@ -159,9 +161,9 @@ static const char *why_not(const struct view *w, const struct node *n, const str
 			return m->known ? "its mask or bias is not a function of the key alone" : "its mask is not known until run time";
 		if (s->rank == 4 && s->d[1] != 1 && (s->d[1] != k->d[1] || opt->heads || opt->mechanism->per_query))
 			return "its mask differs between the query heads of one key head";
-		if (target == TARGET_STEP && !key_only)
+		if (target_has_states(target) && !key_only)
 			return "its padding mask is over the whole sequence; a step model sees one token";
-		if (target == TARGET_STEP)
+		if (target_has_states(target))
 			return "it has a padding mask; a step model skips padding by not being run on it";
 	}
 	return NULL;
@@ -598,11 +600,12 @@ enum linnet_code linear_build(struct build *b, value_id *y, struct linnet_error 
 	in[1] = build_hide(b, in[1]);
 	if (ones)
 		in[2] = linear_ones(b, b->v);
-	if (b->slope || (fade && fade->gate))
+	/* chunks that go on from a state, and all pairs, are the recurrence's words */
+	if (b->causal && (b->slope || (fade && fade->gate) || b->target == TARGET_CHUNK || b->target == TARGET_QUADRATIC)) {
 		*y = build_recurrence(b, &(struct recurrence){ .q = in[0], .k = in[1], .v = in[2], .g = build_fade(b, fade, z.F), .H = b->H, .G = b->G,
 		                                               .F = z.F, .E = z.E1, .by_channel = fade && fade->by_channel }, "state");
-	if (b->slope || (fade && fade->gate))
 		return to_scale(b, *y, y);
+	}
 	if (build_steps(b))
 		in[3] = build_past(b, "state", 4, (int64_t[]){ 0, b->G, b->features, z.E1 });
 	if (fade)

@@ -265,6 +265,24 @@ static void scan_by_value(struct str *t, const struct recurrence *r)
 	           "    sn = Add (left, ds) }> (s0, q6, k6, near, vd, eb, z)\n");
 }
 
+/* What both forms begin with: k6 turned, and the sums of g and what they leave. */
+static void begin_within(struct str *t, const struct recurrence *r)
+{
+	str_add(t, "  kt = Transpose <perm = [0, 1, 2, 3, 5, 4]> (k6)\n");
+	if (r->g)
+		str_add(t, "  fourth = Constant <value_int = 4> ()\n"
+		           "  a4 = Constant <value_ints = [4]> ()\n"
+		           "  a5 = Constant <value_ints = [5]> ()\n"
+		           "  a6 = Constant <value_ints = [6]> ()\n"
+		           "  zero = Constant <value_float = 0.0> ()\n"
+		           "  bs = CumSum (g6, fourth)\n"
+		           "  bc = ReduceSum (g6, a4)\n"
+		           "  eb = Exp (bs)\n"
+		           "  until = Sub (bc, bs)\n"
+		           "  none = Min (until, zero)\n"
+		           "  eu = Exp (none)\n");
+}
+
 /*
  * With b the sums of g within a chunk, D_ij = exp(b_i - b_j) where j <= i and P = D . q k^T:
  *	o = (e^b q) S + P N      S <- e^(b_C) S + (e^(b_C - b) k)^T N
@@ -273,10 +291,10 @@ static void scan_by_value(struct str *t, const struct recurrence *r)
  * one chunk, so a length of 0 needs no case of its own. All but the last step of the three lines is done for all chunks at once; Scan takes
  * the state along.
  */
-static value_id by_chunk(struct build *b, const struct recurrence *r)
+static value_id by_chunk(struct build *b, const struct recurrence *r, const char *name)
 {
 	int64_t C = b->opt->chunk ? b->opt->chunk : r->by_channel || r->by_value ? 16 : r->beta ? 32 : 64, F = r->F, E = r->E;
-	value_id in[24];
+	value_id in[24], out[2] = { 0, 0 };
 	int n = inputs_of(r, in);
 	struct str t;
 
@@ -293,8 +311,12 @@ static value_id by_chunk(struct build *b, const struct recurrence *r)
 			in[n++] = build_mask(b, "blocks", C, C, block, m);
 		}
 	}
+	if (build_steps(b)) {
+		str_add(&t, ", float[B,G,F,E] past");
+		in[n++] = build_past(b, name, 4, (int64_t[]){ 0, r->G, F, E });
+	}
 	str_addf(&t,
-	         ") => (float[B,H,T,E] o) {\n"
+	         ") => (float[B,H,T,E] o%s) {\n"
 	         "  t = Shape <start = 2, end = 3> (k)\n"
 	         "  b = Shape <start = 0, end = 1> (k)\n"
 	         "  c = Constant <value_ints = [%lld]> ()\n"
@@ -310,7 +332,8 @@ static value_id by_chunk(struct build *b, const struct recurrence *r)
 	         "  pads = Concat <axis = 0> (front, rest, last)\n"
 	         "  qg = Constant <value_ints = [%lld, %lld]> ()\n"
 	         "  kg = Constant <value_ints = [%lld, 1]> ()\n",
-	         (long long)C, (long long)C - 1, (long long)r->G, (long long)(r->H / r->G), (long long)r->G);
+	         build_steps(b) ? ", float[B,G,F,E] present" : "", (long long)C, (long long)C - 1, (long long)r->G, (long long)(r->H / r->G),
+	         (long long)r->G);
 	cut(&t, "q", "qg", C, F);
 	cut(&t, "k", "kg", C, F);
 	cut(&t, "v", "kg", C, E);
@@ -318,26 +341,20 @@ static value_id by_chunk(struct build *b, const struct recurrence *r)
 		cut(&t, "g", "kg", C, r->by_value ? E : r->by_channel ? F : 1);
 	if (r->beta)
 		cut(&t, "beta", "kg", C, 1);
-	str_add(&t, "  kt = Transpose <perm = [0, 1, 2, 3, 5, 4]> (k6)\n");
-	if (r->g)
-		str_add(&t, "  fourth = Constant <value_int = 4> ()\n"
-		            "  a4 = Constant <value_ints = [4]> ()\n"
-		            "  a5 = Constant <value_ints = [5]> ()\n"
-		            "  a6 = Constant <value_ints = [6]> ()\n"
-		            "  zero = Constant <value_float = 0.0> ()\n"
-		            "  bs = CumSum (g6, fourth)\n"
-		            "  bc = ReduceSum (g6, a4)\n"
-		            "  eb = Exp (bs)\n"
-		            "  until = Sub (bc, bs)\n"
-		            "  none = Min (until, zero)\n"
-		            "  eu = Exp (none)\n");
+	begin_within(&t, r);
 	(r->by_value ? within_by_value : within_by_key)(&t, r, C);
-	str_addf(&t, "  fe = Constant <value_ints = [%lld, %lld]> ()\n"
-	             "  sshape = Concat <axis = 0> (b, kg, fe)\n"
-	             "  s00 = Constant <value_float = 0.0> ()\n"
-	             "  s0 = Expand (s00, sshape)\n",
-	         (long long)F, (long long)E);
+	if (build_steps(b))
+		str_add(&t, "  a2 = Constant <value_ints = [2]> ()\n"
+		            "  s0 = Unsqueeze (past, a2)\n");
+	else
+		str_addf(&t, "  fe = Constant <value_ints = [%lld, %lld]> ()\n"
+		             "  sshape = Concat <axis = 0> (b, kg, fe)\n"
+		             "  s00 = Constant <value_float = 0.0> ()\n"
+		             "  s0 = Expand (s00, sshape)\n",
+		         (long long)F, (long long)E);
 	(r->by_value ? scan_by_value : scan_by_key)(&t, r);
+	if (build_steps(b))
+		str_add(&t, "  present = Squeeze (s1, a2)\n");
 	str_addf(&t, "  h = Constant <value_ints = [%lld]> ()\n"
 	             "  e = Constant <value_ints = [%lld]> ()\n"
 	             "  oshape = Concat <axis = 0> (b, h, all, e)\n"
@@ -345,16 +362,64 @@ static value_id by_chunk(struct build *b, const struct recurrence *r)
 	             "  axis = Constant <value_ints = [2]> ()\n"
 	             "  o = Slice (op, last, t, axis) }",
 	         (long long)r->H, (long long)E);
+	build_text(b, str_done(&t), in, out);
+	if (build_steps(b))
+		build_present(b, name, out[1]);
+	return out[0];
+}
+
+/* ---- All pairs: one chunk as long as the sequence, without a state: o = P N ---- */
+
+static value_id by_pairs(struct build *b, const struct recurrence *r)
+{
+	const struct {
+		const char *x, *heads;
+		int64_t width;
+	} side[] = { { "q", "qg", r->F }, { "k", "kg", r->F }, { "v", "kg", r->E }, { "g", "kg", r->by_value ? r->E : r->by_channel ? r->F : 1 } };
+	value_id in[5];
+	struct str t;
+
+	inputs_of(r, in);
+	str_init(&t, b->scratch);
+	declare_inputs(&t, r);
+	str_addf(&t, ") => (float[B,H,T,E] o) {\n"
+	             "  t = Shape <start = 2, end = 3> (k)\n"
+	             "  b = Shape <start = 0, end = 1> (k)\n"
+	             "  n = Constant <value_ints = [1]> ()\n"
+	             "  qg = Constant <value_ints = [%lld, %lld]> ()\n"
+	             "  kg = Constant <value_ints = [%lld, 1]> ()\n"
+	             "  tt = Concat <axis = 0> (t, t)\n"
+	             "  one = Constant <value_float = 1.0> ()\n"
+	             "  ones = Expand (one, tt)\n"
+	             "  tril = Trilu <upper = 0> (ones)\n",
+	         (long long)r->G, (long long)(r->H / r->G), (long long)r->G);
+	for (int i = 0; i < 3 + (r->g != 0); i++)
+		str_addf(&t, "  %sw = Constant <value_ints = [%lld]> ()\n"
+		             "  %sshape = Concat <axis = 0> (b, %s, n, t, %sw)\n"
+		             "  %s6 = Reshape <allowzero = 1> (%s, %sshape)\n",
+		         side[i].x, (long long)side[i].width, side[i].x, side[i].heads, side[i].x, side[i].x, side[i].x, side[i].x);
+	begin_within(&t, r);
+	(r->by_value ? within_by_value : within_by_key)(&t, r, 0);
+	str_add(&t, r->by_value ? "  o6 = Identity (near)\n" : "  o6 = MatMul (P, N)\n");
+	str_addf(&t, "  h = Constant <value_ints = [%lld]> ()\n"
+	             "  e = Constant <value_ints = [%lld]> ()\n"
+	             "  oshape = Concat <axis = 0> (b, h, t, e)\n"
+	             "  o = Reshape <allowzero = 1> (o6, oshape) }",
+	         (long long)r->H, (long long)r->E);
 	return build_value(b, str_done(&t), in);
 }
 
 value_id build_recurrence(struct build *b, const struct recurrence *r, const char *name)
 {
-	struct recurrence seen = *r; /* a hidden token puts nothing and lets nothing fade */
+	const struct fade *fade = fade_of(b->opt);
+	struct recurrence seen = *r; /* a hidden token puts nothing, and lets nothing fade but by its place */
 
 	seen.k = b->m->build ? build_hide(b, r->k) : r->k; /* features of maps were hidden already */
-	seen.g = build_hide(b, r->g);
+	if (b->m->build || !fade || fade->gate)
+		seen.g = build_hide(b, r->g);
 	if ((b->target == TARGET_ONNX || b->target == TARGET_ORT) && !r->by_value)
 		return by_operator(b, &seen);
-	return build_steps(b) ? by_token(b, &seen, name) : by_chunk(b, &seen);
+	if (b->target == TARGET_QUADRATIC && !r->beta) /* linear_check() has refused what has beta */
+		return by_pairs(b, &seen);
+	return b->target == TARGET_STEP ? by_token(b, &seen, name) : by_chunk(b, &seen, name);
 }

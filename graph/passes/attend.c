@@ -702,7 +702,7 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	struct side side[3] = { { .from = 0 } };
 	const struct shape *shape = &g->value[x].type.shape, *ys;
 	struct scores s = { .softcap = 0 };
-	struct weighted o;
+	struct weighted o = { 0 };
 	int64_t axis = node_attr(n, "axis")->i;
 	enum dtype dt;
 	struct attr attr[4];

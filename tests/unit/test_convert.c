@@ -432,7 +432,7 @@ static void check_target(size_t f, const struct mechanism *mechanism, enum targe
 	snprintf(what, sizeof what, "%s, %s, %s", forms[f].name, mechanism->name, target_names[target]);
 	assert_int_equal(plan_new(m->graph, &(struct run_opt){ .threads = 1 }, &p, &e), LINNET_OK);
 	for (const struct trial *t = trial; t < trial + NLENGTH; t++) {
-		if (target != TARGET_STEP) {
+		if (!target_has_states(target)) {
 			run_whole(p, m->graph, &t->x, t->y, what);
 			continue;
 		}
@@ -458,7 +458,7 @@ static void check_form(size_t f, const struct mechanism *mechanism)
 		trial[i].y = definition(a, &trial[i].x, mechanism);
 	}
 	for (enum target t = 0; t < NTARGET; t++)
-		if (t != TARGET_STEP || (forms[f].causal && !forms[f].mask))
+		if (!target_has_states(t) || (forms[f].causal && !forms[f].mask))
 			check_target(f, mechanism, t, trial);
 	arena_free(a);
 }
