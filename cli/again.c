@@ -216,12 +216,25 @@ static enum linnet_code convert(struct linnet_model *m, struct rewrite_opt *r, s
                                 struct linnet_error *e)
 {
 	struct watcher w = { c };
+	const struct linnet_model as_read = *m;
+	bool only_simpler = r->simplify && !r->fuse && !r->expand && !r->extract && !r->ndim && !r->to && !r->opset;
+	uint64_t before = 0, after = 0;
 
 	*written = NULL;
 	r->ctx = &w;
 	r->watch = c ? watch : NULL;
 	TRY(rewrite(m, r, e));
-	TRY(graph_export(m, r->opset, e));
+	if (only_simpler)
+		TRY(proto_size(&as_read, &before, e));
+	if (m->changed)
+		TRY(graph_export(m, r->opset, e));
+	if (only_simpler)
+		TRY(proto_size(m, &after, e));
+	if (after > before) { /* simplifying makes no model larger */
+		m->proto = as_read.proto;
+		m->opset = as_read.opset;
+		m->nopset = as_read.nopset;
+	}
 	return c ? certify_written(m, c, written, e) : LINNET_OK;
 }
 

@@ -255,6 +255,9 @@ enum linnet_code proto_load_memory(struct linnet_model *m, const void *data, siz
  */
 enum linnet_code proto_save(const struct linnet_model *m, const char *path, bool external, struct linnet_error *e);
 
+/* The bytes it would take to save the model in one file. */
+enum linnet_code proto_size(const struct linnet_model *m, uint64_t *n, struct linnet_error *e);
+
 struct save_opt {
 	bool external;    /* in any case */
 	const char *data; /* name of the data file, beside the model; NULL: that of the model and ".data" */

@@ -350,6 +350,21 @@ static enum linnet_code save(struct saver *s, const char *path, const struct sav
 	return save_plan(s, &plan, path, e);
 }
 
+enum linnet_code proto_size(const struct linnet_model *m, uint64_t *n, struct linnet_error *e)
+{
+	struct saver s = { .m = *m };
+	struct wire_plan plan;
+	enum linnet_code code;
+
+	s.m.arena = arena_new();
+	if (!s.m.arena)
+		return fail_mem(e);
+	code = wire_measure(s.m.arena, s.m.proto, swap, &s, &plan, e);
+	*n = code ? 0 : plan.item->size;
+	arena_free(s.m.arena);
+	return code;
+}
+
 enum linnet_code proto_save(const struct linnet_model *m, const char *path, bool external, struct linnet_error *e)
 {
 	return proto_save_as(m, path, &(struct save_opt){ .external = external }, e);

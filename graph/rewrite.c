@@ -8,12 +8,14 @@
 struct rewriting {
 	const struct rewrite_opt *o;
 	struct graph *g;
+	bool *changed;
 };
 
 static enum linnet_code report(const struct rewriting *r, const char *name, uint32_t changes, bool approximate, struct linnet_error *e)
 {
 	struct rewrite_step step = { .name = name, .changes = changes, .approximate = approximate };
 
+	*r->changed = *r->changed || changes;
 	return r->o->watch && changes ? r->o->watch(r->o->ctx, &step, r->g, e) : LINNET_OK;
 }
 
@@ -108,7 +110,8 @@ static enum linnet_code deny_left(const struct graph *g, int opset, struct map *
 static enum linnet_code fuse(const struct rewriting *r, struct linnet_error *e)
 {
 	struct rewrite_opt quiet = *r->o;
-	struct rewriting trial = { .o = &quiet };
+	bool ignored = false;
+	struct rewriting trial = { .o = &quiet, .changed = &ignored };
 	struct arena *a;
 	struct map denied;
 	enum linnet_code code = LINNET_OK;
@@ -155,7 +158,7 @@ static int own_opset(const struct linnet_model *m)
 
 enum linnet_code rewrite(struct linnet_model *m, const struct rewrite_opt *o, struct linnet_error *e)
 {
-	struct rewriting r = { .o = o, .g = m->graph };
+	struct rewriting r = { .o = o, .g = m->graph, .changed = &m->changed };
 	struct arena *s = arena_new();
 	enum linnet_code code = s ? graph_compact(m->graph, s, e) : fail_mem(e);
 	uint32_t n = 0;
@@ -163,7 +166,7 @@ enum linnet_code rewrite(struct linnet_model *m, const struct rewrite_opt *o, st
 	arena_free(s);
 	TRY(code);
 	m->graph->opset = o->opset ? o->opset : own_opset(m);
-	m->changed = true;
+	m->changed = o->extract || o->ndim || (o->opset && o->opset != own_opset(m));
 	if (o->extract)
 		TRY(graph_extract(m->graph, o->extract, e));
 	for (int i = 0; i < o->ndim; i++)

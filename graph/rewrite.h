@@ -75,7 +75,7 @@ struct rewrite_opt {
 };
 
 /*
- * Carry the options out: extract, fix dims, simplify, fuse or expand, precision. The model is not exported: graph_export() with the same opset does that.
+ * m->changed afterwards: whether there is anything new to export. Carry the options out: extract, fix dims, simplify, fuse or expand, precision. The model is not exported: graph_export() with the same opset does that.
  */
 enum linnet_code rewrite(struct linnet_model *m, const struct rewrite_opt *o, struct linnet_error *e);
 
