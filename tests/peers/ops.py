@@ -118,6 +118,8 @@ def by_function(m, feeds, outs):
         text = schema.get_context_dependent_function_with_opset_version(
             max(v for v in versions if v <= opset), node.SerializeToString(), [t.SerializeToString() for t in types])
     function = onnx.FunctionProto.FromString(text)
+    if not function.node:
+        raise NotImplementedError("the schema makes no body of this call")
     function.domain = node.domain = "body"
     function.name = node.op_type
     del m.opset_import[:]
