@@ -332,10 +332,13 @@ enum linnet_code quant_centre(struct kernel_call *c, const struct tensor *x, con
 			stride[k][axis < 0 ? x->rank + axis : axis] = 1;
 		else
 			broadcast_strides(by[k], x->rank, stride[k]);
-		for (int j = 0; j < x->rank; j++)
-			if (stride[k][j] && by[k]->d[by[k]->rank == 1 ? 0 : j + by[k]->rank - x->rank] != x->d[j])
-				return fail(c->e, LINNET_ESHAPE, "scale or zero point has length %lld; the operand has %lld",
-				            (long long)by[k]->d[by[k]->rank == 1 ? 0 : j], (long long)x->d[j]);
+		for (int j = 0; j < x->rank; j++) {
+			int64_t n = stride[k][j] ? by[k]->d[by[k]->rank == 1 ? 0 : j + by[k]->rank - x->rank] : x->d[j];
+
+			if (n != x->d[j])
+				return fail(c->e, LINNET_ESHAPE, "scale or zero point has length %lld; the operand has %lld", (long long)n,
+				            (long long)x->d[j]);
+		}
 	}
 	code = tensor_new(c->scratch, DT_DOUBLE, x->rank, x->d, out, c->e);
 	if (code || !x->n)
