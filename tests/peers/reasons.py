@@ -140,6 +140,7 @@ RARE = {
     ("ai.onnx.AveragePool-1", "onnxruntime", "differ"): "linnet: where SAME_UPPER needs no padding there is none, as ONNX's shape inference has it; onnxruntime lets it go below 0 and cuts the input.",
     ("ai.onnx.CenterCropPad-18", "evaluator", "differ"): "linnet: a tensor of strings is padded with empty strings; the evaluator puts the number 0.",
     ("ai.onnx.ConvInteger-10", "evaluator", "errors"): "linnet: w_zero_point is a scalar or has one element an output channel; the evaluator broadcasts whatever numpy does.",
+    ("ai.onnx.Einsum-12", "onnxruntime", "differ"): "linnet: onnxruntime first sums over an axis that one operand has alone, of int64 in double precision, as its ReduceSum.",
     ("ai.onnx.GRU-7", "onnxruntime", "differ"): "Open: of a sequence of length 0 the last state is the initial one for linnet, 0 for onnxruntime.",
     ("ai.onnx.Gemm-7", "evaluator", "differ"): "linnet: integers are multiplied and added as integers; the evaluator multiplies them by alpha as a float.",
     ("ai.onnx.InstanceNormalization-6", "evaluator", "differ"): "Rounding: the variance is beyond float, so the quotient is 0 there, not in double.",
@@ -169,6 +170,7 @@ RARE = {
     ("com.microsoft.DequantizeLinear-1", "onnxruntime", "differ"): "linnet: x - x_zero_point is beyond int32, in which onnxruntime subtracts.",
     ("com.microsoft.Inverse-1", "onnxruntime", "errors"): "linnet: a singular matrix has no inverse; onnxruntime gives infinities.",
     ("com.microsoft.MatMulIntegerToFloat-1", "onnxruntime", "crash"): "linnet: a_scale is a scalar or has an element a row of A by the documentation; onnxruntime dies of one an element of a vector A.",
+    ("com.microsoft.MatMulIntegerToFloat-1", "onnxruntime", "errors"): "linnet: a_scale is a scalar or has an element a row of A by the documentation; onnxruntime takes other shapes.",
     ("com.microsoft.QLinearSigmoid-1", "onnxruntime", "differ"): "linnet: the quotient, beyond int32, saturates; onnxruntime converts it to an integer before.",
     ("com.microsoft.Unique-1", "onnxruntime", "differ"): NO_ORDER,
 }
