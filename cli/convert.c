@@ -9,7 +9,7 @@
 struct convert_cli {
 	struct again_opt again;
 	const char *output, *mechanism, *target, *layers, *fade;
-	const char *heads, *map, *norm, *grid;
+	const char *heads, *map, *norm, *grid, *state;
 	bool strict, external, list;
 	int64_t chunk, opset, features, horizon, seed, conv, window, sinks, degree;
 };
@@ -123,6 +123,7 @@ static int linear_run(const struct convert_cli *o, int argc, char **argv)
 	struct convert_opt c = { .mechanism = mechanism_find(o->mechanism), .layers = o->layers, .strict = o->strict, .chunk = (int)o->chunk,
 	                         .opset = (int)o->opset, .fade = o->fade, .features = o->features, .horizon = o->horizon,
 	                         .seed = (uint64_t)o->seed, .conv = (int)o->conv, .heads = o->heads,
+	                         .state = !o->state ? DT_UNDEFINED : !strcmp(o->state, "float16") ? DT_FLOAT16 : DT_BFLOAT16,
 	                         .window = o->window < 0 ? 0 : (int)o->window, .sinks = (int)o->sinks,
 	                         .degree = (int)o->degree, .norm = o->norm };
 	struct convert_report r;
@@ -288,6 +289,8 @@ const struct command convert_command = {
 		{ "layers", 'l', OPT_STRING, OPT(struct convert_cli, layers), "LIST", "which attentions: all, 0,2-4, all,-0, or 0,2-3=NAME for another mechanism", NULL },
 		{ "strict", 0, OPT_FLAG, OPT(struct convert_cli, strict), NULL, "attention that stays softmax is an error", NULL },
 		{ "chunk", 0, OPT_INT, OPT(struct convert_cli, chunk), "N", "tokens a chunk of the portable form, 64 by default", NULL },
+		{ "state", 0, OPT_STRING, OPT(struct convert_cli, state), "TYPE", "keep states in half precision between runs (targets step and chunk)",
+		  "float16|bfloat16" },
 		{ "opset", 0, OPT_INT, OPT(struct convert_cli, opset), "N", "opset of the result, 11 to 28; of linear attention instead of the target's own", NULL },
 		{ "external", 0, OPT_FLAG, OPT(struct convert_cli, external), NULL, "weights in a file of their own", NULL },
 		{ "external-data", 0, OPT_LIST, OPT(struct convert_cli, again.external_data), "WHERE",

@@ -94,11 +94,21 @@ value_id build_mask(struct build *b, const char *name, int64_t rows, int64_t col
 
 /* ---- States ---- */
 
+static enum dtype state_type(const struct build *b) { return b->opt->state ? b->opt->state : b->dt; }
+
+static value_id cast_state(struct build *b, value_id v, enum dtype to)
+{
+	struct attr attr[] = { attr_int("to", to), { .name = NULL } };
+
+	return v && state_type(b) != b->dt ? patch_node(b->p, "Cast", "state", PATCH_IN(v), 1, attr) : v;
+}
+
 value_id build_past(struct build *b, const char *name, int rank, const int64_t *d)
 {
-	struct type t = { .dt = b->dt, .shape = { .rank = rank } };
+	struct type t = { .dt = state_type(b), .shape = { .rank = rank } };
 	const char *full = b->p->code ? NULL : arena_fmt(b->p->arena, "past_%s.%u", name, b->layer);
 	int64_t numbers = 1;
+	value_id past;
 
 	for (int i = 1; i < rank; i++) {
 		t.shape.d[i] = d[i];
@@ -110,7 +120,8 @@ value_id build_past(struct build *b, const char *name, int rank, const int64_t *
 		b->state = full + strlen("past_");
 	if (!full && !b->p->code)
 		b->p->code = fail_mem(b->e);
-	return full ? patch_input(b->p, full, &t) : 0;
+	past = full ? patch_input(b->p, full, &t) : 0;
+	return cast_state(b, past, b->dt);
 }
 
 void build_present(struct build *b, const char *name, value_id v)
@@ -118,7 +129,7 @@ void build_present(struct build *b, const char *name, value_id v)
 	const char *full = b->p->code ? NULL : arena_fmt(b->p->arena, "present_%s.%u", name, b->layer);
 
 	if (full && v)
-		patch_output(b->p, v, full);
+		patch_output(b->p, cast_state(b, v, state_type(b)), full);
 	else if (!b->p->code)
 		b->p->code = fail_mem(b->e);
 }

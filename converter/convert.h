@@ -110,6 +110,7 @@ struct convert_opt {
 	int window;         /* tokens of softmax beside the mechanism; 0: the mechanism's own */
 	int sinks;          /* first tokens that stay in the window */
 	int rows, columns;  /* of the image that tokens are; 0: it is square */
+	enum dtype state;   /* that states are kept in from run to run, FLOAT16 or BFLOAT16 say; 0: the model's */
 	const char *heads;  /* whose are maps, gates and states: "key", "query" heads'; NULL: the mechanism's */
 	int opset;          /* of the result; 0: the target's choice */
 };

@@ -554,6 +554,48 @@ static void sessions_step(void **state)
 	model_free(m);
 }
 
+/*
+ * States kept in half precision: each of L steps rounds both sums to a unit u of what they are, and weights are positive, so outputs are off by
+ * 2 L u of the largest value at most.
+ */
+static void states_may_be_halves(void **state)
+{
+	enum { L = 130 };
+	static const struct {
+		enum dtype dt;
+		double unit;
+	} half[] = { { DT_FLOAT16, 0x1p-11 }, { DT_BFLOAT16, 0x1p-8 } };
+	struct arena *a = arena_new();
+	struct inputs x = { .q = drawn(a, HEADS, L, WIDTH, 1), .k = drawn(a, GROUPS, L, WIDTH, 2), .v = drawn(a, GROUPS, L, VALUE_WIDTH, 3),
+	                    .causal = true, .positions = true };
+	struct result y = definition(a, &x, mechanism_find("elu"));
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++)
+		for (int chunked = 0; chunked < 2; chunked++) {
+			struct convert_opt opt = { .mechanism = mechanism_find("elu"), .target = chunked ? TARGET_CHUNK : TARGET_STEP, .state = half[i].dt };
+			struct linnet_model *m = converted(forms[1].text, &opt);
+			double far = 0;
+			struct session *s;
+
+			assert_int_equal(m->graph->value[m->graph->in[3]].type.dt, half[i].dt);
+			assert_int_equal(session_new(m->graph, NULL, NULL, 0, &s, NULL), LINNET_OK);
+			for (int64_t t = 0; t < L; t++) {
+				struct tensor *out;
+
+				assert_int_equal(session_run(s, (const struct tensor *[]){ tokens_of(a, x.q, t, t + 1), tokens_of(a, x.k, t, t + 1),
+				                                                           tokens_of(a, x.v, t, t + 1) }, &out, NULL), LINNET_OK);
+				for (int64_t k = 0; k < out->n; k++)
+					far = fmax(far, fabs(tensor_get(out, k) - y.y[k / VALUE_WIDTH * L * VALUE_WIDTH + t * VALUE_WIDTH + k % VALUE_WIDTH]));
+				tensor_release(out);
+			}
+			assert_true(far > half[i].unit / 16 && far < 2 * L * half[i].unit);
+			session_free(s);
+			model_free(m);
+		}
+	arena_free(a);
+}
+
 /* ---- What stays softmax ---- */
 
 static const struct {
@@ -719,6 +761,7 @@ int main(void)
 		cmocka_unit_test(products_of_monomials),
 		cmocka_unit_test(chunks_may_have_any_length),
 		cmocka_unit_test(sessions_step),
+		cmocka_unit_test(states_may_be_halves),
 		cmocka_unit_test(what_cannot_be_linear_stays),
 		cmocka_unit_test(layers_are_chosen),
 		cmocka_unit_test(memory_may_run_out),
