@@ -1,4 +1,5 @@
 /* linnet convert: softmax attention into linear attention; or, without an option of that, the same model in other words (again.c). */
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/again.h"
@@ -10,7 +11,7 @@ struct convert_cli {
 	struct again_opt again;
 	const char *output, *mechanism, *target, *layers, *fade;
 	const char *heads, *map, *norm, *grid, *state;
-	bool strict, external, list;
+	bool strict, external, list, no_card;
 	int64_t chunk, opset, features, horizon, seed, conv, window, sinks, degree;
 };
 
@@ -48,21 +49,102 @@ static void print_items(const struct convert_report *r, const char *path)
 	       style(stdout, RESET), r->nconverted, r->nitem, r->opset);
 }
 
+static json_t *item_json(const struct convert_item *c, int index)
+{
+	return json_pack("{s:i, s:s, s:s?, s:I, s:I, s:I, s:b, s:b, s:s?, s:s?, s:I, s:I}", "index", index, "node", c->node, "mechanism",
+	                 c->converted ? c->mechanism->name : NULL, "heads", (json_int_t)c->heads, "kv_heads", (json_int_t)c->kv_heads, "head_dim",
+	                 (json_int_t)c->width, "causal", c->causal, "converted", c->converted, "reason", c->reason, "state", c->state,
+	                 "state_numbers", (json_int_t)c->state_numbers, "features", (json_int_t)c->features);
+}
+
 static void json_items(const struct convert_report *r, const char *path)
 {
-	for (uint32_t i = 0; i < r->nitem; i++) {
-		const struct convert_item *c = &r->item[i];
-
-		json_line(json_pack("{s:i, s:s, s:s?, s:I, s:I, s:I, s:b, s:b, s:s?, s:s?, s:I, s:I}", "index", (int)i, "node", c->node,
-		                    "mechanism", c->converted ? c->mechanism->name : NULL, "heads",
-		                    (json_int_t)c->heads, "kv_heads", (json_int_t)c->kv_heads, "head_dim", (json_int_t)c->width, "causal",
-		                    c->causal, "converted", c->converted, "reason", c->reason, "state", c->state, "state_numbers",
-		                    (json_int_t)c->state_numbers, "features", (json_int_t)c->features),
-		          "attention");
-	}
+	for (uint32_t i = 0; i < r->nitem; i++)
+		json_line(item_json(&r->item[i], (int)i), "attention");
 	json_line(json_pack("{s:s, s:i, s:i, s:i, s:b}", "file", path, "attentions", (int)r->nitem, "converted", (int)r->nconverted, "opset",
 	                    r->opset, "calibrated", 0),
 	          "conversion");
+}
+
+/* ---- The card beside the model: how it was made ---- */
+
+/* Inputs past_X and position with their outputs. */
+static json_t *states_json(const struct graph *g)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < g->nin; i++) {
+		const struct value *v = &g->value[g->in[i]];
+		bool past = !strncmp(v->name, "past_", 5);
+		char output[300];
+		json_t *shape;
+
+		if (!past && strcmp(v->name, "position"))
+			continue;
+		snprintf(output, sizeof output, "present_%s", v->name + (past ? 5 : 0));
+		shape = json_array();
+		for (int k = 0; k < v->type.shape.rank; k++)
+			json_array_append_new(shape, dim_is_int(v->type.shape.d[k]) ? json_integer(v->type.shape.d[k]) : json_string("batch"));
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o}", "input", v->name, "output", output, "type", dtype_name(v->type.dt),
+		                                      "shape", shape));
+	}
+	return list;
+}
+
+static json_t *options_json(const struct convert_cli *o)
+{
+	json_t *j = json_pack("{s:s?, s:s?, s:s?, s:s?, s:s?, s:s?, s:s?}", "layers", o->layers, "fade", o->fade, "norm", o->norm, "heads", o->heads,
+	                      "map", o->map, "grid", o->grid, "state", o->state);
+	const struct {
+		const char *name;
+		int64_t value;
+	} number[] = { { "features", o->features }, { "degree", o->degree }, { "horizon", o->horizon }, { "seed", o->seed }, { "conv", o->conv },
+		       { "window", o->window < 0 ? 0 : o->window }, { "sinks", o->sinks }, { "chunk", o->chunk }, { "opset", o->opset } };
+	const char *name;
+	json_t *value;
+	void *next;
+
+	for (size_t i = 0; i < sizeof number / sizeof *number; i++)
+		json_object_set_new(j, number[i].name, number[i].value ? json_integer(number[i].value) : json_null());
+	json_object_foreach_safe(j, next, name, value) /* those that were given */
+		if (json_is_null(value))
+			json_object_del(j, name);
+	return j;
+}
+
+/* FILE.json beside the model. */
+static enum linnet_code write_card(const struct convert_cli *o, const char *source, const struct mechanism *m, const struct convert_report *r,
+                                   const struct graph *g, struct arena *a, struct linnet_error *e)
+{
+	const char *path = arena_fmt(a, "%s.json", o->output);
+	struct file_out f = { .fd = -1 };
+	json_t *layers = json_array(), *card;
+	enum linnet_code code;
+	char *text;
+
+	for (uint32_t i = 0; i < r->nitem; i++)
+		json_array_append_new(layers, item_json(&r->item[i], (int)i));
+	card = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:o, s:o, s:o}", "schema", "linnet/1", "kind", "card", "linnet",
+	                 LINNET_VERSION, "file", o->output, "made_from", source, "mechanism", m->name, "paper", m->source, "target", o->target,
+	                 "opset", r->opset, "calibrated", 0, "options", options_json(o), "layers", layers, "states", states_json(g));
+	text = card ? json_dumps(card, JSON_INDENT(1) | JSON_PRESERVE_ORDER) : NULL;
+	json_decref(card);
+	if (!path || !text) {
+		free(text);
+		return fail_mem(e);
+	}
+	code = file_create(&f, path, a, e);
+	if (!code)
+		code = file_write(&f, text, strlen(text), e);
+	if (!code)
+		code = file_write(&f, "\n", 1, e);
+	if (!code)
+		code = file_finish(&f, e);
+	if (!code)
+		code = file_publish(&f, e);
+	file_drop(&f);
+	free(text);
+	return err_file(e, code, path);
 }
 
 /* What --mechanism and --fade admit. */
@@ -194,6 +276,8 @@ static int linear_run(const struct convert_cli *o, int argc, char **argv)
 	} else if (proto_save(m, o->output, o->external, &e)) {
 		err_file(&e, e.code, o->output);
 		status = report_error(&e);
+	} else if (!o->no_card && strcmp(o->output, "-") && write_card(o, argv[0], c.mechanism, &r, m->graph, a, &e)) {
+		status = report_error(&e);
 	} else if (globals.json) {
 		json_items(&r, o->output);
 	} else if (!globals.quiet) {
@@ -254,7 +338,8 @@ const struct command convert_command = {
 		"Otherwise: recognises softmax attention and rewrites it into linear attention with a feature map and what keeps it to scale.\n"
 		"Targets: onnx, the LinearAttention operator of opset 27; ort, LinearAttention of com.microsoft; portable, standard operators of\n"
 		"opset 17, in chunks; step, the same with states past_state.N in and present_state.N out, and the count of tokens seen so far as\n"
-		"`position`, for one token at a time or a few.\n"
+		"`position`, for one token at a time or a few; chunk, the same in chunks, for many; quadratic, all pairs of tokens. Beside the model\n"
+		"FILE.json says how it was made: mechanism, options, what became of each attention, states.\n"
 		"The result is approximate and not calibrated: compare it with linnet validate. Attention that cannot be carried over stays as it is\n"
 		"and is listed with the reason. Exit status 1: nothing could be converted; the model is written all the same.",
 	.examples = "linnet convert model.onnx -o old.onnx --opset 11\n"
@@ -289,6 +374,7 @@ const struct command convert_command = {
 		{ "layers", 'l', OPT_STRING, OPT(struct convert_cli, layers), "LIST", "which attentions: all, 0,2-4, all,-0, or 0,2-3=NAME for another mechanism", NULL },
 		{ "strict", 0, OPT_FLAG, OPT(struct convert_cli, strict), NULL, "attention that stays softmax is an error", NULL },
 		{ "chunk", 0, OPT_INT, OPT(struct convert_cli, chunk), "N", "tokens a chunk of the portable form, 64 by default", NULL },
+		{ "no-card", 0, OPT_FLAG, OPT(struct convert_cli, no_card), NULL, "do not write FILE.json, which says how linear attention was made", NULL },
 		{ "state", 0, OPT_STRING, OPT(struct convert_cli, state), "TYPE", "keep states in half precision between runs (targets step and chunk)",
 		  "float16|bfloat16" },
 		{ "opset", 0, OPT_INT, OPT(struct convert_cli, opset), "N", "opset of the result, 11 to 28; of linear attention instead of the target's own", NULL },
