@@ -272,7 +272,8 @@ const struct command validate_command = {
 	.operands = "A B | --tokens FILE MODEL...",
 	.details =
 		"Two models: inputs are matched by name and drawn as by linnet run, with other lengths in each case after the first. Two floats\n"
-		"agree when |a - b| <= atol + rtol max(|a|, |b|); narrower floats get wider tolerances, integers, bools and strings must be equal.\n"
+		"agree when |a - b| <= atol s + rtol max(|a|, |b|), s the root mean square of A's output, at least 1; narrower floats get wider\n"
+		"tolerances, integers, bools and strings must be equal.\n"
 		"When B keeps states (past_X in, present_X out) and A has none, A sees the whole sequence and B gets it in pieces along the axis\n"
 		"of tokens. Models that differ are run again to find the first value that does. Exit status 1: they differ.\n"
 		"With --tokens: a stream of token numbers is cut into windows that do not overlap, and every token but the first is predicted once.\n"
@@ -288,7 +289,7 @@ const struct command validate_command = {
 		{ "data", 0, OPT_STRING, OPT(struct validate_cli, data), "DIR", "inputs from a folder with input_0.pb, input_1.pb, ...", NULL },
 		{ "dim", 0, OPT_LIST, OPT(struct validate_cli, dim), "NAME=N", "length of a symbolic dimension", NULL },
 		{ "rtol", 0, OPT_REAL, OPT(struct validate_cli, rtol), "X", "relative tolerance, 1e-3 by default", NULL },
-		{ "atol", 0, OPT_REAL, OPT(struct validate_cli, atol), "X", "absolute tolerance, 1e-5 by default", NULL },
+		{ "atol", 0, OPT_REAL, OPT(struct validate_cli, atol), "X", "absolute tolerance for outputs of size 1, 1e-5 by default", NULL },
 		{ "budget", 0, OPT_REAL, OPT(struct validate_cli, budget), "X", "accept floats up to this normalised mean square error", NULL },
 		{ "axis", 0, OPT_INT, OPT(struct validate_cli, axis), "N", "axis of tokens for a step model, 1 by default", NULL },
 		{ "kernels", 'k', OPT_STRING, OPT(struct validate_cli, kernels), "WHICH", "kernels to run, fast by default", "reference|fast" },

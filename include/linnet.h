@@ -271,7 +271,7 @@ struct linnet_validate_opt {
  *   out       receives the report; free with linnet_report_free()
  *
  * Inputs are drawn uniformly from [-1, 1) for floats, from their range for indices. Two floats agree when
- * |a - b| <= atol + rtol max(|a|, |b|), with wider tolerances for narrower floats; all else must be equal.
+ * |a - b| <= atol s + rtol max(|a|, |b|), s the root mean square of a's output, at least 1, with wider tolerances for narrower floats; all else must be equal.
  *
  * Returns LINNET_OK when the comparison was made, whatever its verdict: see linnet_report_agrees().
  * Errors: LINNET_ETYPE interfaces differ; LINNET_EUNSUPPORTED an operator has no kernel; LINNET_EMEM.

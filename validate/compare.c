@@ -130,11 +130,27 @@ static void add_integers(struct diff *d, const struct tensor *a, const struct te
 	d->n += a->n;
 }
 
+/* The root mean square of the first n finite numbers, at least 1: elements near 0 are rounded as the terms that made them. */
+static double size_of(const struct tensor *t, int64_t n)
+{
+	double sum = 0, count = 0;
+
+	for (int64_t i = 0; i < n; i++) {
+		double x = tensor_part(t, i);
+
+		if (!isfinite(x))
+			continue;
+		sum += x * x;
+		count++;
+	}
+	return count > 0 ? fmax(1, sqrt(sum / count)) : 1;
+}
+
 static void add_floats(struct diff *d, const struct tensor *a, const struct tensor *b, const struct tolerance *t)
 {
-	double rtol = tolerance_rtol(t, a->dt), atol = tolerance_atol(t, a->dt);
 	bool complex = dtype_class(a->dt) == CLASS_COMPLEX;
 	int64_t n = complex ? 2 * a->n : a->n;
+	double rtol = tolerance_rtol(t, a->dt), atol = tolerance_atol(t, a->dt) * size_of(a, n);
 
 	for (int64_t i = 0; i < n; i++) {
 		double x = tensor_part(a, i), y = tensor_part(b, i), off = fabs(x - y), larger = fmax(fabs(x), fabs(y));

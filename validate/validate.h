@@ -73,9 +73,9 @@ int64_t gen_rows(const struct graph *g, value_id v, struct arena *scratch);
 /* ---- Comparing (compare.c) ---- */
 
 /*
- * Two elements agree when |a - b| <= atol + rtol max(|a|, |b|); NaN agrees with NaN, an infinity with itself. The numbers are
- * meant for float and are scaled for others: double takes 1e-4 of them, narrower floats at least 16 (rtol) and 8 (atol) of
- * their unit roundoffs. Integers, bools and strings agree when equal.
+ * Two elements agree when |a - b| <= atol s + rtol max(|a|, |b|), s the root mean square of a's tensor, at least 1; NaN agrees with
+ * NaN, an infinity with itself. The numbers are meant for float and are scaled for others: double takes 1e-4 of them, narrower floats
+ * at least 16 (rtol) and 8 (atol) of their unit roundoffs. Integers, bools and strings agree when equal.
  */
 struct tolerance {
 	double rtol, atol; /* both 0: 1e-3 and 1e-5 */

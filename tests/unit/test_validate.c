@@ -323,6 +323,27 @@ static void predicts_as_onnxruntime(void **state)
 	model_free(m);
 }
 
+/* Elements near 0 of an output near 100 are rounded as those: 1e-5 becomes 1e-3, and no more. */
+static void tolerance_follows_the_size(void **state)
+{
+	float a[] = { 100, -100, 100, 0 }, b[] = { 100, -100, 100, 8e-4f }, c[] = { 100, -100, 100, 9e-4f }, small[] = { 0.1f, 0, 0, 0 }, near0[] = { 0.1f, 0, 0, 2e-5f };
+	struct tensor ta = wrap(DT_FLOAT, 4, a), tb = wrap(DT_FLOAT, 4, b), tc = wrap(DT_FLOAT, 4, c), ts = wrap(DT_FLOAT, 4, small), tn = wrap(DT_FLOAT, 4, near0);
+	const struct tolerance t = { .atol = 1e-5, .rtol = 1e-7 };
+	const struct {
+		const struct tensor *a, *b;
+		bool agree;
+	} k[] = { { &ta, &tb, true }, { &ta, &tc, false }, { &ts, &tn, false } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof k / sizeof *k; i++) {
+		struct diff d;
+
+		diff_init(&d, "y");
+		diff_add(&d, k[i].a, k[i].b, &t);
+		assert_int_equal(diff_agrees(&d, &t), k[i].agree);
+	}
+}
+
 /* ---- Text ---- */
 
 static struct linnet_model *corpus_model(const char *path)
@@ -476,6 +497,7 @@ static void draws_with_probabilities(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(tolerance_follows_the_size),
 		cmocka_unit_test(encodes_text),
 		cmocka_unit_test(encodes_what_it_decodes),
 		cmocka_unit_test(goes_on_as_onnxruntime),
