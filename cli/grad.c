@@ -137,14 +137,14 @@ static int grad_run(void *opt, int argc, char **argv)
 		return status;
 	a = arena_new();
 	code = a ? add_gradients(m->graph, o, a, &count, &e) : fail_mem(&e);
-	if (!code)
-		code = graph_export(m, o->opset ? (int)o->opset : OPSET_NEWEST, &e);
 	if (code) {
 		err_file(&e, code, argv[0]);
 		status = report_error(&e);
-	} else if (proto_save(m, o->output, o->external, &e)) {
-		err_file(&e, e.code, o->output);
-		status = report_error(&e);
+	} else {
+		status = save_model(m, o->opset ? (int)o->opset : OPSET_NEWEST, o->external, argv[0], o->output);
+	}
+	if (status) {
+		/* it was told */
 	} else if (globals.json) {
 		json_line(json_pack("{s:s, s:i, s:i}", "file", o->output, "gradients", (int)count, "nodes", (int)m->graph->nnode - 1), "grad");
 	} else if (!globals.quiet) {

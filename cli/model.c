@@ -47,6 +47,17 @@ int open_for_running(const char *path, bool as_written, struct linnet_model **m)
 	return report_error(&e);
 }
 
+int save_model(struct linnet_model *m, int opset, bool external, const char *source, const char *path)
+{
+	struct linnet_error e = { 0 };
+
+	if (graph_export(m, opset, &e))
+		err_file(&e, e.code, source);
+	else if (proto_save(m, path, external, &e))
+		err_file(&e, e.code, path);
+	return e.code ? report_error(&e) : EXIT_YES;
+}
+
 const char *type_words(const struct graph *g, const struct type *t, struct arena *a)
 {
 	const char *s = type_str(g->dims, t, a);

@@ -11,6 +11,9 @@ int open_model(const char *path, struct linnet_model **m);
 /* The same with the exact passes made, unless it is to be as written. */
 int open_for_running(const char *path, bool as_written, struct linnet_model **m);
 
+/* Export at that opset (0: the model's own) and write; the exit status, with the error printed. source: of the model, for errors. */
+int save_model(struct linnet_model *m, int opset, bool external, const char *source, const char *path);
+
 /* Load only the container. */
 int open_container(const char *path, struct linnet_model **m);
 

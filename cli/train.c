@@ -139,14 +139,14 @@ static int train_run(void *opt, int argc, char **argv)
 	progress_end();
 	if (w.log)
 		fclose(w.log);
-	if (!code)
-		code = graph_export(m, 0, &e);
 	if (code) {
 		err_file(&e, code, argv[0]);
 		status = report_error(&e);
-	} else if (proto_save(m, o->output, o->external, &e)) {
-		err_file(&e, e.code, o->output);
-		status = report_error(&e);
+	} else {
+		status = save_model(m, 0, o->external, argv[0], o->output);
+	}
+	if (status) {
+		/* it was told */
 	} else if (globals.json) {
 		json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:I, s:i, s:f, s:b, s:b}", "file", o->output, "steps", (json_int_t)r.step, "weights",
 		                      (json_int_t)r.weights, "parameters", (json_int_t)r.parameters, "peak_bytes", (json_int_t)r.peak, "segments",

@@ -9,6 +9,7 @@
 
 #include "ops/base/thread.h"
 #include "ops/blas.h"
+#include "ops/fast/dot.h"
 #include "ops/fast/fast.h"
 #include "ops/fast/vmath.h"
 
@@ -187,22 +188,6 @@ static void many_queries(const struct softmax_job *j, int64_t b, int64_t h, int6
 		blas_sgemm(false, false, n, j->v.width, w, 1, s, w, v + j0 * j->v.by_time, j->v.by_time, 1, a.y, a.ldy);
 	}
 	finish_rows(&a, n);
-}
-
-static float dot(const float *restrict a, const float *restrict b, int64_t n)
-{
-	float s[16] = { 0 }, sum = 0;
-	int64_t i = 0;
-
-	for (; i + 16 <= n; i += 16)
-		for (int l = 0; l < 16; l++)
-			s[l] += a[i + l] * b[i + l];
-	for (int w = 8; w; w /= 2)
-		for (int l = 0; l < w; l++)
-			s[l] += s[l + w];
-	for (; i < n; i++)
-		sum += a[i] * b[i];
-	return s[0] + sum;
 }
 
 /*

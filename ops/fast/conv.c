@@ -9,6 +9,7 @@
 
 #include "ops/base/thread.h"
 #include "ops/blas.h"
+#include "ops/fast/dot.h"
 #include "ops/fast/fast.h"
 #include "ops/window.h"
 
@@ -58,22 +59,6 @@ static void lay_out(const struct conv_job *j, const float *x, int64_t from, int6
 				}
 		}
 	}
-}
-
-static float dot(const float *restrict a, const float *restrict b, int64_t n)
-{
-	float s[16] = { 0 }, sum = 0;
-	int64_t i = 0;
-
-	for (; i + 16 <= n; i += 16)
-		for (int l = 0; l < 16; l++)
-			s[l] += a[i + l] * b[i + l];
-	for (int w = 8; w; w /= 2)
-		for (int l = 0; l < w; l++)
-			s[l] += s[l + w];
-	for (; i < n; i++)
-		sum += a[i] * b[i];
-	return s[0] + sum;
 }
 
 /* Output channels [m0, m1) of group g of sample n, at the positions of a tile. */

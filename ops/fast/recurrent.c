@@ -9,6 +9,7 @@
 
 #include "ops/base/thread.h"
 #include "ops/blas.h"
+#include "ops/fast/dot.h"
 #include "ops/fast/fast.h"
 #include "ops/fast/vmath.h"
 
@@ -39,22 +40,6 @@ static int64_t room_of(const struct recurrent_job *j)
 static int64_t count_of(const struct recurrent_job *j, int64_t b)
 {
 	return j->lengths ? tensor_get_int(j->lengths, b) : j->steps;
-}
-
-static float dot(const float *restrict a, const float *restrict b, int64_t n)
-{
-	float s[16] = { 0 }, sum = 0;
-	int64_t i = 0;
-
-	for (; i + 16 <= n; i += 16)
-		for (int l = 0; l < 16; l++)
-			s[l] += a[i + l] * b[i + l];
-	for (int w = 8; w; w /= 2)
-		for (int l = 0; l < w; l++)
-			s[l] += s[l + w];
-	for (; i < n; i++)
-		sum += a[i] * b[i];
-	return s[0] + sum;
 }
 
 /* The sum of sixteen lanes. */

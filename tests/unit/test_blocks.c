@@ -2,7 +2,7 @@
  * The structure of networks: trees that architectures say (corpus/models/blocks.txt), every attention and gated unit in exactly one block, every node in
  * exactly one place, folding, and networks made here of many layers.
  */
-#include "tests/unit/unit.h"
+#include "tests/unit/list.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,30 +94,6 @@ static char *tree_line(const struct block *top, struct arena *a)
 	return str_done(&s);
 }
 
-/* Call f for each model of corpus/models/<list>. */
-static void each_model(const char *list, void (*f)(const char *name, const char *want, void *ctx), void *ctx)
-{
-	FILE *file = fopen(list, "r");
-	char line[1000];
-	int n = 0;
-
-	assert_non_null(file);
-	while (fgets(line, sizeof line, file)) {
-		char *want = strchr(line, ':');
-
-		if (*line == '#')
-			continue;
-		assert_non_null(want);
-		*want++ = '\0';
-		want += *want == ' ';
-		want[strcspn(want, "\n")] = '\0';
-		f(line, want, ctx);
-		n++;
-	}
-	fclose(file);
-	assert_true(n > 20);
-}
-
 static void check_tree(const char *name, const char *want, void *ctx)
 {
 	struct linnet_error e = { 0 };
@@ -143,7 +119,7 @@ static void architectures_are_found(void **state)
 	int wrong = 0;
 
 	(void)state;
-	each_model("corpus/models/blocks.txt", check_tree, &wrong);
+	each_model("corpus/models/blocks.txt", 20, check_tree, &wrong);
 	assert_int_equal(wrong, 0);
 }
 
@@ -202,7 +178,7 @@ static void check_whole(const char *name, const char *want, void *ctx)
 static void every_unit_is_in_one_block(void **state)
 {
 	(void)state;
-	each_model("corpus/models/truth.txt", check_whole, NULL);
+	each_model("corpus/models/truth.txt", 20, check_whole, NULL);
 }
 
 /* corpus/lm/README.md: 5 layers, 8 heads and 4 key heads of 32, SwiGLU of 512, width 256, 2048 tokens; 3.48 M parameters. */

@@ -4,7 +4,7 @@
  * tests/passes/<pass>.txt holds cases `## title`, a graph, and behind a line `=>` what tidy and the pass make of it; a line
  * `=> unchanged` ends a case that the pass must leave alone. With --update the expected texts are written anew.
  */
-#include "tests/unit/unit.h"
+#include "tests/unit/list.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -97,30 +97,6 @@ static struct linnet_model *load(const char *path)
 	return m;
 }
 
-/* Call f for each line of corpus/models/truth.txt. */
-static void each_model(void (*f)(const char *name, const char *want, void *ctx), void *ctx)
-{
-	FILE *file = fopen("corpus/models/truth.txt", "r");
-	char line[1000];
-	int n = 0;
-
-	assert_non_null(file);
-	while (fgets(line, sizeof line, file)) {
-		char *want = strchr(line, ':');
-
-		if (*line == '#')
-			continue;
-		assert_non_null(want);
-		*want++ = '\0';
-		want += *want == ' ';
-		want[strcspn(want, "\n")] = '\0';
-		f(line, want, ctx);
-		n++;
-	}
-	fclose(file);
-	assert_true(n > 40);
-}
-
 static void check_model(const char *name, const char *want, void *ctx)
 {
 	struct linnet_error e = { 0 };
@@ -148,7 +124,7 @@ static void what_was_written_is_recognised(void **state)
 	int wrong = 0;
 
 	(void)state;
-	each_model(check_model, &wrong);
+	each_model("corpus/models/truth.txt", 40, check_model, &wrong);
 	assert_int_equal(wrong, 0);
 }
 
@@ -189,7 +165,7 @@ static void models_compute_the_same(void **state)
 		struct runs t = { .opt = { .run = { .kernels = k ? KERNELS_REFERENCE : KERNELS_FAST, .threads = 1 },
 		                           .rtol = 1e-3, .atol = 1e-5, .passes = true } };
 
-		each_model(check_run, &t);
+		each_model("corpus/models/truth.txt", 40, check_run, &t);
 		assert_int_equal(t.other, 0);
 	}
 }

@@ -1,4 +1,5 @@
 /* Training: steps against formulas by hand, data, checkpoints to the same bits, and what is refused. */
+#include "tests/unit/folder.h"
 #include "tests/unit/unit.h"
 
 #include <math.h>
@@ -12,31 +13,28 @@
 #include "train/step.h"
 #include "train/train.h"
 
-static char folder[] = "/tmp/linnet-train-XXXXXX";
+static struct folder folder;
 
 static const char *path(const char *name)
 {
-	static char all[8][200];
+	static char all[8][256];
 	static int next;
-	char *p = all[next++ % 8];
 
-	snprintf(p, sizeof all[0], "%s/%s", folder, name);
-	return p;
+	return folder_path(&folder, name, all[next++ % 8]);
 }
 
 static int make_folder(void **state)
 {
 	(void)state;
-	return mkdtemp(folder) ? 0 : -1;
+	folder = folder_new();
+	return 0;
 }
 
 static int drop_folder(void **state)
 {
-	char command[120];
-
 	(void)state;
-	snprintf(command, sizeof command, "rm -rf '%s'", folder);
-	return system(command);
+	folder_remove(&folder);
+	return 0;
 }
 
 static struct linnet_model *model_of(const char *text)
