@@ -112,12 +112,18 @@ static json_t *options_json(const struct convert_cli *o)
 	return j;
 }
 
+static enum linnet_code write_text(struct file_out *f, const void *text, struct arena *a, struct linnet_error *e)
+{
+	(void)a;
+	TRY(file_write(f, text, strlen(text), e));
+	return file_write(f, "\n", 1, e);
+}
+
 /* FILE.json beside the model. */
 static enum linnet_code write_card(const struct convert_cli *o, const char *source, const struct mechanism *m, const struct convert_report *r,
                                    const struct graph *g, struct arena *a, struct linnet_error *e)
 {
 	const char *path = arena_fmt(a, "%s.json", o->output);
-	struct file_out f = { .fd = -1 };
 	json_t *layers = json_array(), *card;
 	enum linnet_code code;
 	char *text;
@@ -133,18 +139,9 @@ static enum linnet_code write_card(const struct convert_cli *o, const char *sour
 		free(text);
 		return fail_mem(e);
 	}
-	code = file_create(&f, path, a, e);
-	if (!code)
-		code = file_write(&f, text, strlen(text), e);
-	if (!code)
-		code = file_write(&f, "\n", 1, e);
-	if (!code)
-		code = file_finish(&f, e);
-	if (!code)
-		code = file_publish(&f, e);
-	file_drop(&f);
+	code = file_save(path, write_text, text, e);
 	free(text);
-	return err_file(e, code, path);
+	return code;
 }
 
 /* What --mechanism and --fade admit. */

@@ -347,3 +347,23 @@ void file_drop(struct file_out *f)
 		unlink(f->tmp);
 	f->tmp = NULL;
 }
+
+enum linnet_code file_save(const char *path, file_writer *write, const void *ctx, struct linnet_error *e)
+{
+	struct arena *a = arena_new();
+	struct file_out f = { .fd = -1 };
+	enum linnet_code code;
+
+	if (!a)
+		return fail_mem(e);
+	code = file_create(&f, path, a, e);
+	if (!code)
+		code = write(&f, ctx, a, e);
+	if (!code)
+		code = file_finish(&f, e);
+	if (!code)
+		code = file_publish(&f, e);
+	file_drop(&f);
+	arena_free(a);
+	return err_file(e, code, path);
+}

@@ -50,6 +50,10 @@ enum linnet_code file_finish(struct file_out *f, struct linnet_error *e);  /* al
 enum linnet_code file_publish(struct file_out *f, struct linnet_error *e); /* the name is */
 void file_drop(struct file_out *f);
 
+/* All of it for one file that `write` fills; the arena is freed afterwards. After a failure nothing is left; the error names the file. */
+typedef enum linnet_code file_writer(struct file_out *f, const void *ctx, struct arena *a, struct linnet_error *e);
+enum linnet_code file_save(const char *path, file_writer *write, const void *ctx, struct linnet_error *e);
+
 /* The folder part of a path, "." when there is none; in the arena, NULL without memory. */
 const char *file_folder(struct arena *a, const char *path);
 

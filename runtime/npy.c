@@ -460,8 +460,9 @@ static enum linnet_code write_strings(struct file_out *f, const struct tensor *t
 	return LINNET_OK;
 }
 
-static enum linnet_code write_array(struct file_out *f, const struct tensor *t, struct arena *a, struct linnet_error *e)
+static enum linnet_code write_array(struct file_out *f, const void *ctx, struct arena *a, struct linnet_error *e)
 {
+	const struct tensor *t = ctx;
 	struct layout h = { .dt = t->dt };
 	const char *head = header(t, &h, a);
 	size_t n = head ? strlen(head) : 0;
@@ -485,22 +486,7 @@ static enum linnet_code write_array(struct file_out *f, const struct tensor *t, 
 
 enum linnet_code npy_save(const char *path, const struct tensor *t, struct linnet_error *e)
 {
-	struct arena *a = arena_new();
-	struct file_out f = { .fd = -1 };
-	enum linnet_code code;
-
-	if (!a)
-		return fail_mem(e);
-	code = file_create(&f, path, a, e);
-	if (!code)
-		code = write_array(&f, t, a, e);
-	if (!code)
-		code = file_finish(&f, e);
-	if (!code)
-		code = file_publish(&f, e);
-	file_drop(&f);
-	arena_free(a);
-	return err_file(e, code, path);
+	return file_save(path, write_array, t, e);
 }
 
 /* ---- Archives ---- */
@@ -555,8 +541,16 @@ static uint32_t crc_of(uint32_t crc, const unsigned char *p, size_t n)
 	return crc;
 }
 
-static enum linnet_code write_archive(struct file_out *f, const struct named_tensor *list, int n, struct arena *a, struct linnet_error *e)
+struct archive {
+	const struct named_tensor *list;
+	int n;
+};
+
+static enum linnet_code write_archive(struct file_out *f, const void *ctx, struct arena *a, struct linnet_error *e)
 {
+	const struct archive *archive = ctx;
+	const struct named_tensor *list = archive->list;
+	int n = archive->n;
 	unsigned char *directory, *at, end[22] = { 'P', 'K', 5, 6 };
 	size_t room = 0;
 	uint64_t from;
@@ -601,20 +595,5 @@ static enum linnet_code write_archive(struct file_out *f, const struct named_ten
 
 enum linnet_code npz_save(const char *path, const struct named_tensor *list, int n, struct linnet_error *e)
 {
-	struct arena *a = arena_new();
-	struct file_out f = { .fd = -1 };
-	enum linnet_code code;
-
-	if (!a)
-		return fail_mem(e);
-	code = file_create(&f, path, a, e);
-	if (!code)
-		code = write_archive(&f, list, n, a, e);
-	if (!code)
-		code = file_finish(&f, e);
-	if (!code)
-		code = file_publish(&f, e);
-	file_drop(&f);
-	arena_free(a);
-	return err_file(e, code, path);
+	return file_save(path, write_archive, &(struct archive){ list, n }, e);
 }

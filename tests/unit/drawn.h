@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "ops/base/str.h"
+#include "runtime/runtime.h"
 #include "validate/gen_op.h"
 
 static char **only; /* operators asked for on the command line */
@@ -75,6 +76,32 @@ static bool row_asked(const struct op *op)
 		if (!strcmp(only[i], op->name))
 			return true;
 	return !nonly;
+}
+
+/* Run the graph by reference kernels; in: of the graph's inputs, in order. */
+static inline enum linnet_code run_graph(const struct graph *g, const struct tensor *const *in, struct tensor **out, struct linnet_error *e)
+{
+	struct run_opt opt = { .kernels = KERNELS_REFERENCE, .threads = 1 };
+	struct plan *p;
+	enum linnet_code code;
+
+	TRY(plan_new(g, &opt, &p, e));
+	code = plan_run(p, in, out, e);
+	plan_free(p);
+	return code;
+}
+
+/* Operators that a test leaves out, each with its reason; NULL ends the list. */
+struct reason {
+	const char *name, *why;
+};
+
+static inline bool listed(const struct op *op, const struct reason *r)
+{
+	for (; r->name; r++)
+		if (!strcmp(r->name, op->name))
+			return true;
+	return false;
 }
 
 /* Every row's draws begin with its own seed, so that one row alone draws what it draws among all. */

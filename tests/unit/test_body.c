@@ -6,34 +6,7 @@
  */
 #include "tests/unit/drawn.h"
 
-#include "runtime/runtime.h"
-
 enum { CASES = 40 };
-
-/* Run the graph by reference kernels; in: of the graph's inputs, in order. */
-static enum linnet_code run_graph(const struct graph *g, const struct tensor *const *in, struct tensor **out, struct linnet_error *e)
-{
-	struct run_opt opt = { .kernels = KERNELS_REFERENCE, .threads = 1 };
-	struct plan *p;
-	enum linnet_code code;
-
-	TRY(plan_new(g, &opt, &p, e));
-	code = plan_run(p, in, out, e);
-	plan_free(p);
-	return code;
-}
-
-struct reason {
-	const char *name, *why;
-};
-
-static bool listed(const struct op *op, const struct reason *r)
-{
-	for (; r->name; r++)
-		if (!strcmp(r->name, op->name))
-			return true;
-	return false;
-}
 
 /* ---- Bodies ---- */
 

@@ -18,12 +18,12 @@ struct way {
 static int taken; /* calls of the current row that a fast kernel did */
 
 /* Kernels that rows name, and whether one of their calls was one for it. */
-static struct use {
+static struct taken_by {
 	const struct fast *fast;
 	bool used;
 } use[500];
 
-static struct use *use_of(const struct fast *f)
+static struct taken_by *use_of(const struct fast *f)
 {
 	int i = 0;
 

@@ -8,29 +8,12 @@
 
 #include "graph/grad.h"
 #include "graph/template.h"
-#include "runtime/runtime.h"
 
 enum { CASES = 12, WAYS = 3 };
-
-static enum linnet_code run_graph(const struct graph *g, const struct tensor *const *in, struct tensor **out, struct linnet_error *e)
-{
-	struct run_opt opt = { .kernels = KERNELS_REFERENCE, .threads = 1 };
-	struct plan *p;
-	enum linnet_code code;
-
-	TRY(plan_new(g, &opt, &p, e));
-	code = plan_run(p, in, out, e);
-	plan_free(p);
-	return code;
-}
 
 static bool real(const struct tensor *t) { return t && t->kind == KIND_TENSOR && dtype_in(t->dt, SET(FLOAT) | SET(DOUBLE)); }
 
 /* ---- Single operators ---- */
-
-struct reason {
-	const char *name, *why;
-};
 
 /* Operators that have none, though inputs ought to. */
 static const struct reason without[] = {
@@ -44,14 +27,6 @@ static const struct reason without[] = {
 	{ "MatMulIntegerToFloat", "its body is not for all ranks of scales" },
 	{ NULL, NULL },
 };
-
-static bool listed(const struct op *op, const struct reason *r)
-{
-	for (; r->name; r++)
-		if (!strcmp(r->name, op->name))
-			return true;
-	return false;
-}
 
 /* A call, and weights that make one number of its outputs. */
 struct trial {
