@@ -349,7 +349,8 @@ static const struct op rows[] = {
 	},
 	{
 		.domain = "com.microsoft", .name = "MaxpoolWithMask", .since = 1,
-		.doc = "The largest element of every window, each line of it read up to where the mask is 0.",
+		.doc = "The largest element of every window, each line of it read up to where the mask is 0. onnxruntime reads masks of several channels "
+		       "from wrong places, which is not followed.",
 		.in = IN({ "X", T, FLOW_KINKED }, { "M", T1 }),
 		.out = OUT({ "Y", T }),
 		.attr = ATTRS(AUTO_PAD, LIST("kernel_shape", 1), LIST("pads", 0), { .name = "storage_order", .kind = ATTR_INT },
