@@ -1,14 +1,15 @@
 /* linnet train: move a model's weights along the gradient of its loss. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/model.h"
 #include "train/train.h"
 
 struct train_cli {
-	struct opt_list data, held_out, weights, no_decay;
+	struct opt_list data, held_out, weights, no_decay, rates;
 	const char *loss, *output, *optimizer, *schedule, *checkpoint, *log;
-	double rate, rate_end, beta1, beta2, epsilon, momentum, decay, clip, average;
+	double rate_end, beta1, beta2, epsilon, momentum, decay, clip, average;
 	int64_t steps, warmup, batch, accumulate, length, evaluate, keep, patience, seed, threads, stop_at, memory;
 	bool external;
 };
@@ -90,12 +91,35 @@ static int usage(const char *what)
 	return EXIT_USAGE;
 }
 
+/* X, the peak of all weights, or PATTERN=X, of those of that name. */
+static bool fill_rates(const struct opt_list *list, struct arena *a, struct train_opt *t)
+{
+	struct train_rate *r = NEW(a, (size_t)list->n + 1, struct train_rate);
+
+	t->rates = r;
+	for (int i = 0; r && i < list->n; i++) {
+		const char *at = strrchr(list->v[i], '='), *number = at ? at + 1 : list->v[i];
+		char *end;
+		double x = strtod(number, &end);
+
+		if (end == number || *end || !(x >= 0) || !isfinite(x) || (!at && x == 0))
+			return false;
+		if (!at)
+			t->rate = x;
+		else if (!(r[t->nrates].pattern = arena_strn(a, list->v[i], (size_t)(at - list->v[i]))))
+			return false;
+		else
+			r[t->nrates++].rate = x;
+	}
+	return r;
+}
+
 static bool fill_options(const struct train_cli *o, struct train_opt *t)
 {
 	static const char *const usual[] = { "*weight*", "*bias*" };
 
 	*t = (struct train_opt){ .loss = o->loss, .weight = o->weights.n ? o->weights.v : usual, .nweight = o->weights.n ? o->weights.n : 2,
-	                         .no_decay = o->no_decay.v, .nno_decay = o->no_decay.n, .rate = o->rate, .rate_end = o->rate_end,
+	                         .no_decay = o->no_decay.v, .nno_decay = o->no_decay.n, .rate = 1e-3, .rate_end = o->rate_end,
 	                         .beta1 = o->beta1, .beta2 = o->beta2, .epsilon = o->epsilon, .momentum = o->momentum, .decay = o->decay,
 	                         .clip = o->clip, .average = o->average, .steps = o->steps, .warmup = o->warmup, .batch = o->batch,
 	                         .accumulate = o->accumulate, .length = o->length, .evaluate = o->evaluate, .keep = o->keep,
@@ -105,7 +129,7 @@ static bool fill_options(const struct train_cli *o, struct train_opt *t)
 	t->optimizer = !strcmp(o->optimizer, "adam") ? OPTIMIZER_ADAM : !strcmp(o->optimizer, "sgd") ? OPTIMIZER_SGD : OPTIMIZER_ADAMW;
 	t->schedule = !strcmp(o->schedule, "linear") ? SCHEDULE_LINEAR : !strcmp(o->schedule, "constant") ? SCHEDULE_CONSTANT : SCHEDULE_COSINE;
 	return o->steps > 0 && o->batch > 0 && o->batch < 1 << 20 && o->accumulate > 0 && o->length > 0 && o->length < 1 << 24 && o->warmup >= 0 &&
-	       o->memory >= 0 && o->memory < 1 << 30 && o->evaluate >= 0 && o->keep >= 0 && o->patience >= 0 && o->threads >= 0 && o->threads < 4096 && o->rate > 0 && o->rate_end >= 0 &&
+	       o->memory >= 0 && o->memory < 1 << 30 && o->evaluate >= 0 && o->keep >= 0 && o->patience >= 0 && o->threads >= 0 && o->threads < 4096 && o->rate_end >= 0 &&
 	       o->average >= 0 && o->average < 1 && o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->clip >= 0;
 }
 
@@ -129,6 +153,10 @@ static int train_run(void *opt, int argc, char **argv)
 	status = open_model(argv[0], &m);
 	if (status)
 		return status;
+	if (!fill_rates(&o->rates, m->arena, &t)) {
+		model_free(m);
+		return usage("a rate is X or PATTERN=X");
+	}
 	code = open_data(&o->data, m->arena, &data, &e);
 	if (!code)
 		code = open_data(&o->held_out, m->arena, &held, &e);
@@ -169,7 +197,7 @@ static int train_run(void *opt, int argc, char **argv)
 	return status;
 }
 
-static const struct train_cli defaults = { .optimizer = "adamw", .schedule = "cosine", .rate = 1e-3, .rate_end = 0.1, .beta1 = 0.9,
+static const struct train_cli defaults = { .optimizer = "adamw", .schedule = "cosine", .rate_end = 0.1, .beta1 = 0.9,
 	                                   .beta2 = 0.999, .epsilon = 1e-8, .momentum = 0.9, .decay = 0.01, .clip = 1, .steps = 1000,
 	                                   .batch = 8, .accumulate = 1, .length = 256, .seed = 1 };
 
@@ -193,7 +221,7 @@ const struct command train_command = {
 		{ "no-decay", 0, OPT_LIST, OPT(struct train_cli, no_decay), "PATTERN", "weights that do not decay, besides vectors", NULL },
 		{ "optimizer", 0, OPT_STRING, OPT(struct train_cli, optimizer), "NAME", "adamw by default", "adamw|adam|sgd" },
 		{ "schedule", 0, OPT_STRING, OPT(struct train_cli, schedule), "NAME", "of the rate, cosine by default", "constant|cosine|linear" },
-		{ "rate", 0, OPT_REAL, OPT(struct train_cli, rate), "X", "the learning rate's peak, 0.001 by default", NULL },
+		{ "rate", 0, OPT_LIST, OPT(struct train_cli, rates), "X", "the learning rate's peak, 0.001 by default; PATTERN=X: of those weights", NULL },
 		{ "rate-end", 0, OPT_REAL, OPT(struct train_cli, rate_end), "X", "share of it that is left at the end, 0.1 by default", NULL },
 		{ "warmup", 0, OPT_INT, OPT(struct train_cli, warmup), "N", "steps until the peak", NULL },
 		{ "steps", 0, OPT_INT, OPT(struct train_cli, steps), "N", "steps in all, 1000 by default", NULL },

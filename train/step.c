@@ -5,19 +5,19 @@
 
 static const double pi = 3.14159265358979323846;
 
-double rate_at(const struct train_opt *o, int64_t step)
+double rate_at(const struct train_opt *o, double peak, int64_t step)
 {
 	double done;
 
 	if (step <= o->warmup)
-		return o->rate * (double)step / (double)o->warmup;
+		return peak * (double)step / (double)o->warmup;
 	if (o->schedule == SCHEDULE_CONSTANT || o->steps <= o->warmup)
-		return o->rate;
+		return peak;
 	done = (double)(step - o->warmup) / (double)(o->steps - o->warmup);
 	done = done > 1 ? 1 : done;
 	if (o->schedule == SCHEDULE_LINEAR)
-		return o->rate * (1 - (1 - o->rate_end) * done);
-	return o->rate * (o->rate_end + (1 - o->rate_end) * 0.5 * (1 + cos(pi * done)));
+		return peak * (1 - (1 - o->rate_end) * done);
+	return peak * (o->rate_end + (1 - o->rate_end) * 0.5 * (1 + cos(pi * done)));
 }
 
 double norm_of(const struct weight *w, int n)
@@ -62,10 +62,9 @@ static void sgd(const struct train_opt *o, const struct weight *w, double rate, 
 
 void weights_step(const struct train_opt *o, struct weight *w, int n, int64_t step, double factor)
 {
-	double rate = rate_at(o, step);
-
 	for (int i = 0; i < n; i++) {
 		const float *x = w[i].t->data;
+		double rate = rate_at(o, w[i].rate, step);
 
 		if (o->optimizer == OPTIMIZER_SGD)
 			sgd(o, &w[i], rate, (float)factor);

@@ -154,6 +154,28 @@ static bool decays(const struct train_opt *o, const char *name, const struct ten
 	return t->rank > 1;
 }
 
+static double peak_of(const struct train_opt *o, const char *name)
+{
+	for (int i = 0; i < o->nrates; i++)
+		if (!fnmatch(o->rates[i].pattern, name, 0))
+			return o->rates[i].rate;
+	return o->rate;
+}
+
+/* A pattern that fits no weight is a slip. */
+static enum linnet_code check_rates(const struct training *t)
+{
+	for (int i = 0; i < t->o->nrates; i++) {
+		int k = 0;
+
+		while (k < t->nweight && fnmatch(t->o->rates[i].pattern, t->weight[k].name, 0))
+			k++;
+		if (k == t->nweight)
+			return fail(t->e, LINNET_EMODEL, "a rate is given for \"%s\", which no trained weight is named", t->o->rates[i].pattern);
+	}
+	return LINNET_OK;
+}
+
 static enum linnet_code make_weights(struct training *t, struct graph *g)
 {
 	struct linnet_error *e = t->e;
@@ -188,12 +210,13 @@ static enum linnet_code make_weights(struct training *t, struct graph *g)
 			w->average = t->average[k]->data;
 		}
 		TRY_NEW(w->grad, t->a, from->n);
+		w->rate = peak_of(t->o, w->name);
 		w->decays = decays(t->o, w->name, from);
 		t->nweight++;
 	}
 	if (!t->nweight)
 		return fail(e, LINNET_EMODEL, "no constant of floats is named \"%s\"%s", t->o->weight[0], t->o->nweight > 1 ? " or as the others" : "");
-	return LINNET_OK;
+	return check_rates(t);
 }
 
 /* ---- Graphs to run ---- */
@@ -625,7 +648,7 @@ static enum linnet_code one_step(struct training *t, struct train_data *d, struc
 		factor *= t->o->clip / norm;
 	weights_step(t->o, t->weight, t->nweight, t->step, factor);
 	now_->step = t->step;
-	now_->rate = rate_at(t->o, t->step);
+	now_->rate = rate_at(t->o, t->o->rate, t->step);
 	now_->norm = norm;
 	now_->tokens = t->step * t->o->accumulate * t->o->batch * (d->stream ? t->o->length : 1);
 	return LINNET_OK;

@@ -25,6 +25,12 @@ void data_free(struct train_data *d);
 enum optimizer { OPTIMIZER_ADAMW, OPTIMIZER_ADAM, OPTIMIZER_SGD };
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_LINEAR };
 
+/* The peak of the rate of weights by a pattern of their names. */
+struct train_rate {
+	const char *pattern;
+	double rate;
+};
+
 struct train_opt {
 	const char *loss;          /* an output of one element; NULL: the model's only output, or, for a stream of tokens, the cross-entropy of
 	                            * the next one by the model's logits */
@@ -35,6 +41,8 @@ struct train_opt {
 	enum optimizer optimizer;
 	enum schedule schedule;
 	double rate, rate_end;     /* of the peak and, as its share, of the end */
+	const struct train_rate *rates; /* peaks of their own, by the same schedule: the first pattern that fits a weight counts; 0: it stays */
+	int nrates;
 	double beta1, beta2, epsilon, momentum, decay;
 	double clip;               /* largest norm of all gradients; 0: any */
 	double average;            /* of an exponential moving average of the weights, which is what is kept; 0: none */

@@ -154,6 +154,35 @@ static void a_line_is_found(void **state)
 	}
 }
 
+/* sgd's first step moves each weight by its own rate times its gradient; a rate of 0 by nothing. */
+static void weights_have_rates_of_their_own(void **state)
+{
+	struct linnet_error e = { 0 };
+	struct train_opt o = options();
+	struct train_result r;
+	double moved[2][2];
+
+	(void)state;
+	write_line_data();
+	o.optimizer = OPTIMIZER_SGD;
+	o.schedule = SCHEDULE_CONSTANT;
+	o.steps = 1;
+	for (int k = 0; k < 2; k++) {
+		struct linnet_model *m = model_of(line);
+
+		o.rates = (struct train_rate[]){ { "wei*", 0.02 }, { "*", 0 }, { "*", 7 } };
+		o.nrates = k ? 3 : 0;
+		if (run(m, &o, "line.npz", NULL, &r, &e))
+			fail_msg("%s", e.message);
+		moved[k][0] = tensor_get(weight_of(m, "weight"), 0);
+		moved[k][1] = tensor_get(weight_of(m, "bias"), 0);
+		model_free(m);
+	}
+	assert_true(moved[0][0] != 0 && moved[0][1] != 0);
+	assert_true(fabs(moved[1][0] - moved[0][0] * 0.2) < 1e-6);
+	assert_true(moved[1][1] == 0);
+}
+
 static void a_stream_is_learned(void **state)
 {
 	struct linnet_error e = { 0 };
@@ -274,7 +303,7 @@ static void steps_are_the_formulas(void **state)
 	o.schedule = SCHEDULE_CONSTANT;
 	o.decay = 0.1;
 	for (int k = 0; k < 3; k++) {
-		struct weight w = { .t = t, .grad = &g, .first = &m, .second = &v, .decays = true };
+		struct weight w = { .t = t, .grad = &g, .first = &m, .second = &v, .rate = o.rate, .decays = true };
 		double y = 1, mm = 0, vv = 0;
 
 		o.optimizer = (enum optimizer)k;
@@ -311,12 +340,12 @@ static void rates_follow_their_schedule(void **state)
 	o.warmup = 10;
 	o.steps = 110;
 	o.rate = 1;
-	assert_true(fabs(rate_at(&o, 5) - 0.5) < 1e-12);
-	assert_true(fabs(rate_at(&o, 10) - 1) < 1e-12);
-	assert_true(fabs(rate_at(&o, 60) - 0.55) < 1e-12); /* cosine: half-way between 1 and 0.1 */
-	assert_true(fabs(rate_at(&o, 110) - 0.1) < 1e-12);
+	assert_true(fabs(rate_at(&o, o.rate, 5) - 0.5) < 1e-12);
+	assert_true(fabs(rate_at(&o, o.rate, 10) - 1) < 1e-12);
+	assert_true(fabs(rate_at(&o, o.rate, 60) - 0.55) < 1e-12); /* cosine: half-way between 1 and 0.1 */
+	assert_true(fabs(rate_at(&o, o.rate, 110) - 0.1) < 1e-12);
 	o.schedule = SCHEDULE_LINEAR;
-	assert_true(fabs(rate_at(&o, 35) - 0.775) < 1e-12);
+	assert_true(fabs(rate_at(&o, o.rate, 35) - 0.775) < 1e-12);
 }
 
 /* Each epoch holds every window once, in an order of its own. */
@@ -391,6 +420,10 @@ static void wrong_data_is_one_clear_line(void **state)
 	o.nweight = 1;
 	refuses(line, "line.npz", &o, LINNET_EMODEL, "no constant of floats is named \"w[0-9]\"");
 	o = options();
+	o.rates = (struct train_rate[]){ { "map*", 1 } };
+	o.nrates = 1;
+	refuses(line, "line.npz", &o, LINNET_EMODEL, "a rate is given for \"map*\", which no trained weight is named");
+	o = options();
 	o.loss = "score";
 	refuses(line, "line.npz", &o, LINNET_EMODEL, "there is no value \"score\" to be the loss");
 	arena_free(a);
@@ -399,7 +432,8 @@ static void wrong_data_is_one_clear_line(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_line_is_found), cmocka_unit_test(a_stream_is_learned), cmocka_unit_test(runs_end_in_the_same_bits),
+		cmocka_unit_test(a_line_is_found), cmocka_unit_test(weights_have_rates_of_their_own),
+		cmocka_unit_test(a_stream_is_learned), cmocka_unit_test(runs_end_in_the_same_bits),
 		cmocka_unit_test(less_memory_gives_the_same_bits), cmocka_unit_test(steps_are_the_formulas),
 		 cmocka_unit_test(rates_follow_their_schedule),
 		cmocka_unit_test(samples_come_once_an_epoch), cmocka_unit_test(wrong_data_is_one_clear_line),
