@@ -3,8 +3,10 @@
 
 #include <fnmatch.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <zlib.h>
 
 #include "graph/grad.h"
 #include "graph/pass.h"
@@ -18,7 +20,7 @@ enum source { FROM_DEFAULT, FROM_WEIGHT, FROM_ARRAY, FROM_TOKENS, FROM_LABELS, F
 struct port {
 	enum source from;
 	int weight;
-	const struct tensor *array;
+	const struct series *array;
 	struct tensor *batch; /* what is made of the data */
 };
 
@@ -40,11 +42,16 @@ struct training {
 	int64_t vocabulary;          /* -1: not known */
 	struct weight *weight;
 	struct tensor **first, **second, **average;
+	struct tensor **kept;        /* of the best evaluation, when runs may stop early */
 	int nweight;
 	struct machine learn, judge;
 	struct graph *whole;         /* learn's, when memory is bounded: before anything is computed again */
 	int64_t step, bad;           /* evaluations without a new best */
-	double best;
+	int64_t large;               /* steps on end with too large a loss */
+	int64_t saved;               /* the step of the checkpoint; -1: none */
+	double best, mean, lowest, start; /* held-out loss; mean of the last losses, the lowest it was, the first loss; NaN: none yet */
+	int rank, size;              /* of the processes */
+	bool keeps;                  /* kept[] holds something */
 };
 
 static bool is_weight(const struct train_opt *o, const char *name)
@@ -123,7 +130,7 @@ static enum linnet_code find_loss(struct training *t, struct graph *g, const str
 	struct linnet_error *e = t->e;
 	value_id v;
 
-	if (d->stream && !t->o->loss)
+	if (data_is_stream(d) && !t->o->loss)
 		return add_loss(t, g);
 	if (!t->o->loss && g->nout != 1)
 		return fail(e, LINNET_EMODEL, "the model has %u outputs; tell which is the loss", g->nout);
@@ -133,7 +140,7 @@ static enum linnet_code find_loss(struct training *t, struct graph *g, const str
 	if (!dtype_in(g->value[v].type.dt, SET(FLOAT) | SET(DOUBLE)) || g->value[v].type.shape.rank > 1)
 		return fail(e, LINNET_ETYPE, "\"%s\" is no loss: a loss is one float", g->value[v].name);
 	t->loss = g->value[v].name;
-	for (uint32_t i = 0; i < g->nin && d->stream; i++) {
+	for (uint32_t i = 0; i < g->nin && data_is_stream(d); i++) {
 		const struct value *x = &g->value[g->in[i]];
 
 		if (!x->has_default && dtype_in(x->type.dt, INDICES) && strstr(x->name, "label"))
@@ -184,6 +191,7 @@ static enum linnet_code make_weights(struct training *t, struct graph *g)
 	TRY_NEW(t->first, t->a, g->nvalue);
 	TRY_NEW(t->second, t->a, g->nvalue);
 	TRY_NEW(t->average, t->a, g->nvalue);
+	TRY_NEW(t->kept, t->a, g->nvalue);
 	for (value_id v = 1; v < g->nvalue; v++) {
 		const struct tensor *from = g->value[v].type.value;
 		struct weight *w = &t->weight[t->nweight];
@@ -208,6 +216,10 @@ static enum linnet_code make_weights(struct training *t, struct graph *g)
 			TRY(tensor_new(t->a, DT_FLOAT, from->rank, from->d, &t->average[k], e));
 			memcpy(t->average[k]->data, from->data, from->bytes);
 			w->average = t->average[k]->data;
+		}
+		if (t->o->patience) {
+			TRY(tensor_new(t->a, DT_FLOAT, from->rank, from->d, &t->kept[k], e));
+			memcpy(t->kept[k]->data, from->data, from->bytes);
 		}
 		TRY_NEW(w->grad, t->a, from->n);
 		w->rate = peak_of(t->o, w->name);
@@ -281,6 +293,7 @@ static enum linnet_code make_graphs(struct training *t, const struct graph *mode
 		t->weight[kept] = t->weight[i];
 		t->first[kept] = t->first[i];
 		t->second[kept] = t->second[i];
+		t->kept[kept] = t->kept[i];
 		t->average[kept++] = t->average[i];
 		grad[++n] = grad[1 + i];
 	}
@@ -337,19 +350,19 @@ static enum linnet_code bind(struct training *t, struct machine *m, const struct
 		}
 		if (p->array)
 			p->from = FROM_ARRAY;
-		else if (d->stream && t->tokens && !strcmp(v->name, t->tokens))
+		else if (data_is_stream(d) && t->tokens && !strcmp(v->name, t->tokens))
 			p->from = FROM_TOKENS;
-		else if (d->stream && t->labels && !strcmp(v->name, t->labels))
+		else if (data_is_stream(d) && t->labels && !strcmp(v->name, t->labels))
 			p->from = FROM_LABELS;
 		else if (v->has_default)
 			continue;
-		else if (d->stream && strstr(v->name, "mask"))
+		else if (data_is_stream(d) && strstr(v->name, "mask"))
 			p->from = FROM_ONES;
-		else if (d->stream && strstr(v->name, "position"))
+		else if (data_is_stream(d) && strstr(v->name, "position"))
 			p->from = FROM_POSITIONS;
 		else
 			return fail(e, LINNET_EMODEL, "there is no data for input \"%s\"", v->name);
-		TRY(batch_tensor(t, p, v, p->array));
+		TRY(batch_tensor(t, p, v, p->array ? p->array->part[0].t : NULL));
 		for (int64_t k = 0; k < p->batch->n && (p->from == FROM_ONES || p->from == FROM_POSITIONS); k++)
 			tensor_put_int(p->batch, k, p->from == FROM_ONES ? 1 : k % t->o->length);
 	}
@@ -360,18 +373,6 @@ static enum linnet_code bind(struct training *t, struct machine *m, const struct
 			return fail(e, LINNET_EMODEL, "the loss depends on no input \"%s\" that there is data for", d->array[i].name);
 	}
 	m->bound = d;
-	return LINNET_OK;
-}
-
-static enum linnet_code check_tokens(struct training *t, const struct train_data *d)
-{
-	for (int64_t i = 0; d->stream && t->vocabulary >= 0 && i < d->stream->n; i++) {
-		int64_t x = tensor_get_int(d->stream, i);
-
-		if (x < 0 || x >= t->vocabulary)
-			return err_file(t->e, fail(t->e, LINNET_EVALUE, "token %lld, number %lld, is beyond the vocabulary of %lld", (long long)x,
-			                           (long long)i, (long long)t->vocabulary), d->path);
-	}
 	return LINNET_OK;
 }
 
@@ -405,10 +406,13 @@ static enum linnet_code fill(struct training *t, struct machine *m, struct train
 		for (uint32_t i = 0; i < m->g->nin; i++) {
 			struct port *p = &m->port[i];
 
-			if (p->from == FROM_ARRAY)
-				copy_row(p->batch, row, p->array, at);
-			for (int64_t k = 0; k < n && (p->from == FROM_TOKENS || p->from == FROM_LABELS); k++)
-				tensor_put_int(p->batch, row * n + k, tensor_get_int(d->stream, at + k + (p->from == FROM_LABELS)));
+			if (p->from == FROM_ARRAY) {
+				const struct part *part = series_part(p->array, at);
+
+				copy_row(p->batch, row, part->t, at - part->from);
+			}
+			if (p->from == FROM_TOKENS || p->from == FROM_LABELS)
+				data_tokens(d, at + (p->from == FROM_LABELS), n, p->batch, row * n);
 		}
 	}
 	for (uint32_t i = 0; i < m->g->nin; i++) {
@@ -448,115 +452,135 @@ static enum linnet_code fit_memory(struct training *t, struct train_data *d, str
 
 /* ---- Checkpoints ---- */
 
-enum { FACTS = 5 };
+/* What a run must share with the one that made its checkpoint. */
+enum { FACTS = 7 };
 
-static void facts_of(const struct training *t, int64_t fact[FACTS])
+static void facts_of(const struct training *t, const struct train_data *d, int64_t fact[FACTS])
 {
 	fact[0] = (int64_t)t->o->seed;
 	fact[1] = t->o->batch;
-	fact[2] = t->o->accumulate;
+	fact[2] = t->o->accumulate * t->size;
 	fact[3] = t->o->length;
 	fact[4] = t->o->optimizer;
+	fact[5] = d->shard;
+	fact[6] = d->shards;
 }
 
-static enum linnet_code save_checkpoint(struct training *t)
+/* All of a run's state, as tensors with names: what is written and what is read. */
+struct state {
+	struct { const char *name; struct tensor *t; } *item;
+	int n;
+	struct tensor *facts, *counts, *levels;
+};
+
+static enum linnet_code add_state(struct state *s, const char *name, struct tensor *t, struct linnet_error *e)
+{
+	s->item[s->n].name = name;
+	s->item[s->n++].t = t;
+	return name ? LINNET_OK : fail_mem(e);
+}
+
+static enum linnet_code list_state(struct training *t, struct arena *a, struct state *s)
+{
+	const struct { const char *kind; struct tensor **of; } each[] = {
+		{ "first", t->first }, { "second", t->second }, { "average", t->average }, { "kept", t->kept },
+	};
+	struct linnet_error *e = t->e;
+
+	*s = (struct state){ 0 };
+	TRY_NEW(s->item, a, 5 * (size_t)t->nweight + 3);
+	TRY(tensor_new(a, DT_INT64, 1, (int64_t[]){ FACTS }, &s->facts, e));
+	TRY(tensor_new(a, DT_INT64, 1, (int64_t[]){ 4 }, &s->counts, e));
+	TRY(tensor_new(a, DT_DOUBLE, 1, (int64_t[]){ 4 }, &s->levels, e));
+	TRY(add_state(s, "facts", s->facts, e));
+	TRY(add_state(s, "counts", s->counts, e));
+	TRY(add_state(s, "levels", s->levels, e));
+	for (int i = 0; i < t->nweight; i++) {
+		const char *name = t->weight[i].name;
+
+		TRY(add_state(s, arena_fmt(a, "weight/%s", name), t->weight[i].t, e));
+		for (size_t k = 0; k < sizeof each / sizeof *each; k++)
+			if (each[k].of[i])
+				TRY(add_state(s, arena_fmt(a, "%s/%s", each[k].kind, name), each[k].of[i], e));
+	}
+	return LINNET_OK;
+}
+
+static enum linnet_code write_checkpoint(struct training *t, const struct train_data *d, struct arena *a)
 {
 	struct linnet_error *e = t->e;
+	struct named_tensor *list;
+	struct state s;
+
+	TRY(list_state(t, a, &s));
+	facts_of(t, d, s.facts->data);
+	memcpy(s.counts->data, (int64_t[]){ t->step, t->bad, t->large, t->keeps }, s.counts->bytes);
+	memcpy(s.levels->data, (double[]){ t->best, t->mean, t->lowest, t->start }, s.levels->bytes);
+	TRY_NEW(list, a, s.n);
+	for (int i = 0; i < s.n; i++)
+		list[i] = (struct named_tensor){ s.item[i].name, s.item[i].t };
+	t->saved = t->step;
+	return npz_save(t->o->checkpoint, list, s.n, e);
+}
+
+/* The first of the processes writes. */
+static enum linnet_code save_checkpoint(struct training *t, const struct train_data *d)
+{
 	struct arena *a = arena_new();
-	struct named_tensor *list = a ? NEW(a, 4 * (size_t)t->nweight + 3, struct named_tensor) : NULL;
-	struct tensor *step, *facts, *best;
-	int64_t fact[FACTS], two = 2, many = FACTS;
-	enum linnet_code code = list ? LINNET_OK : fail_mem(e);
-	int n = 3;
+	enum linnet_code code = !a ? fail_mem(t->e) : t->rank ? LINNET_OK : write_checkpoint(t, d, a);
 
-	if (!code)
-		code = tensor_new(a, DT_INT64, 1, &two, &step, e);
-	if (!code)
-		code = tensor_new(a, DT_INT64, 1, &many, &facts, e);
-	if (!code)
-		code = tensor_new(a, DT_DOUBLE, 0, NULL, &best, e);
-	if (!code) {
-		tensor_put_int(step, 0, t->step);
-		tensor_put_int(step, 1, t->bad);
-		tensor_put(best, 0, t->best);
-		facts_of(t, fact);
-		for (int i = 0; i < FACTS; i++)
-			tensor_put_int(facts, i, fact[i]);
-		list[0] = (struct named_tensor){ "step", step };
-		list[1] = (struct named_tensor){ "facts", facts };
-		list[2] = (struct named_tensor){ "best", best };
-		for (int i = 0; i < t->nweight; i++) {
-			const char *name = t->weight[i].name;
-
-			list[n++] = (struct named_tensor){ arena_fmt(a, "weight/%s", name), t->weight[i].t };
-			list[n++] = (struct named_tensor){ arena_fmt(a, "first/%s", name), t->first[i] };
-			if (t->second[i])
-				list[n++] = (struct named_tensor){ arena_fmt(a, "second/%s", name), t->second[i] };
-			if (t->average[i])
-				list[n++] = (struct named_tensor){ arena_fmt(a, "average/%s", name), t->average[i] };
-		}
-		for (int i = 0; i < n; i++)
-			if (!list[i].name)
-				code = fail_mem(e);
-	}
-	if (!code)
-		code = npz_save(t->o->checkpoint, list, n, e);
 	arena_free(a);
 	return code;
 }
 
-static enum linnet_code member(const struct named_tensor *list, int n, const char *kind, const char *name, struct tensor *to, struct linnet_error *e)
+static enum linnet_code member(const struct named_tensor *list, int n, const char *name, struct tensor *to, struct linnet_error *e)
 {
 	for (int i = 0; i < n; i++) {
 		const struct tensor *t = list[i].t;
-		size_t k = strlen(kind);
 
-		if (strncmp(list[i].name, kind, k) || (*name ? list[i].name[k] != '/' || strcmp(list[i].name + k + 1, name) : list[i].name[k] != '\0'))
+		if (strcmp(list[i].name, name))
 			continue;
 		if (t->dt != to->dt || t->rank != to->rank || memcmp(t->d, to->d, (size_t)t->rank * sizeof *t->d))
-			return fail(e, LINNET_ESHAPE, "the checkpoint's \"%s\" is of another shape than the model's", list[i].name);
+			return fail(e, LINNET_ESHAPE, "the checkpoint's \"%s\" is of another shape than the model's", name);
 		memcpy(to->data, t->data, t->bytes);
 		return LINNET_OK;
 	}
-	return fail(e, LINNET_EFORMAT, "the checkpoint has no \"%s%s%s\"", kind, *name ? "/" : "", name);
+	return fail(e, LINNET_EFORMAT, "the checkpoint has no \"%s\"", name);
 }
 
-static enum linnet_code read_checkpoint(struct training *t, struct arena *a)
+static enum linnet_code read_checkpoint(struct training *t, const struct train_data *d, struct arena *a)
 {
-	static const char *const names[FACTS] = { "seed", "batch", "accumulate", "length", "optimizer" };
+	static const char *const names[FACTS] = { "seed", "batch", "batches a step", "length", "optimizer", "shard", "shards" };
 	struct linnet_error *e = t->e;
 	struct named_tensor *list;
-	struct tensor *step, *facts, *best;
-	int64_t fact[FACTS], two = 2, many = FACTS;
+	struct state s;
+	int64_t fact[FACTS];
 	int n;
 
 	TRY(data_load(t->o->checkpoint, DT_UNDEFINED, NULL, a, &list, &n, e));
-	TRY(tensor_new(a, DT_INT64, 1, &two, &step, e));
-	TRY(tensor_new(a, DT_INT64, 1, &many, &facts, e));
-	TRY(tensor_new(a, DT_DOUBLE, 0, NULL, &best, e));
-	TRY(member(list, n, "step", "", step, e));
-	TRY(member(list, n, "facts", "", facts, e));
-	TRY(member(list, n, "best", "", best, e));
-	facts_of(t, fact);
-	for (int i = 0; i < FACTS; i++)
-		if (tensor_get_int(facts, i) != fact[i])
-			return fail(e, LINNET_EUSAGE, "the checkpoint was made with %s %lld; this run has %lld", names[i],
-			            (long long)tensor_get_int(facts, i), (long long)fact[i]);
-	for (int i = 0; i < t->nweight; i++) {
-		TRY(member(list, n, "weight", t->weight[i].name, t->weight[i].t, e));
-		TRY(member(list, n, "first", t->weight[i].name, t->first[i], e));
-		if (t->second[i])
-			TRY(member(list, n, "second", t->weight[i].name, t->second[i], e));
-		if (t->average[i])
-			TRY(member(list, n, "average", t->weight[i].name, t->average[i], e));
+	TRY(list_state(t, a, &s));
+	for (int i = 0; i < s.n; i++) {
+		TRY(member(list, n, s.item[i].name, s.item[i].t, e));
+		if (i)
+			continue;
+		facts_of(t, d, fact);
+		for (int k = 0; k < FACTS; k++)
+			if (tensor_get_int(s.facts, k) != fact[k])
+				return fail(e, LINNET_EUSAGE, "the checkpoint was made with %s %lld; this run has %lld", names[k],
+				            (long long)tensor_get_int(s.facts, k), (long long)fact[k]);
 	}
-	t->step = tensor_get_int(step, 0);
-	t->bad = tensor_get_int(step, 1);
-	t->best = tensor_get(best, 0);
+	t->saved = t->step = tensor_get_int(s.counts, 0);
+	t->bad = tensor_get_int(s.counts, 1);
+	t->large = tensor_get_int(s.counts, 2);
+	t->keeps = tensor_get_int(s.counts, 3) != 0;
+	t->best = tensor_get(s.levels, 0);
+	t->mean = tensor_get(s.levels, 1);
+	t->lowest = tensor_get(s.levels, 2);
+	t->start = tensor_get(s.levels, 3);
 	return LINNET_OK;
 }
 
-static enum linnet_code resume(struct training *t, bool *resumed)
+static enum linnet_code resume(struct training *t, const struct train_data *d, bool *resumed)
 {
 	struct arena *a = arena_new();
 	enum linnet_code code;
@@ -568,12 +592,47 @@ static enum linnet_code resume(struct training *t, bool *resumed)
 		return fail_mem(t->e);
 	if (!file_load(a, t->o->checkpoint, (int64_t)1 << 40, &b, &none)) {
 		*resumed = true;
-		code = err_file(t->e, read_checkpoint(t, a), t->o->checkpoint);
+		code = err_file(t->e, read_checkpoint(t, d, a), t->o->checkpoint);
 	} else {
 		code = none.code == LINNET_EIO ? LINNET_OK : none.code; /* there is none yet */
 	}
 	arena_free(a);
 	return code;
+}
+
+/* ---- Several processes ---- */
+
+static enum linnet_code sum_doubles(const struct training *t, double *x, int64_t n)
+{
+	return t->o->reduce ? t->o->reduce->sum_double(t->o->reduce->ctx, x, n, t->e) : LINNET_OK;
+}
+
+/* An error of one is an error of all, so that none waits for ever. */
+static enum linnet_code agree(const struct training *t, enum linnet_code code)
+{
+	double failed = code != LINNET_OK;
+
+	if (sum_doubles(t, &failed, 1) || code)
+		return code ? code : t->e->code;
+	return failed > 0 ? fail(t->e, LINNET_EUSAGE, "another of the %d processes failed", t->size) : LINNET_OK;
+}
+
+/* All begin with the same step and weights. */
+static enum linnet_code compare_processes(const struct training *t)
+{
+	uint32_t crc = 0;
+	double mine[2] = { (double)t->step, 0 }, all[2];
+
+	if (!t->o->reduce)
+		return LINNET_OK;
+	for (int i = 0; i < t->nweight; i++)
+		crc = (uint32_t)crc32(crc, t->weight[i].t->data, (uInt)t->weight[i].t->bytes);
+	mine[1] = crc;
+	memcpy(all, mine, sizeof all);
+	TRY(sum_doubles(t, all, 2));
+	if (all[0] != mine[0] * t->size || all[1] != mine[1] * t->size)
+		return fail(t->e, LINNET_EUSAGE, "process %d begins with another step or other weights than the rest; do all see the same files?", t->rank);
+	return LINNET_OK;
 }
 
 /* ---- Running ---- */
@@ -586,22 +645,24 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static enum linnet_code diverged(struct training *t, const char *what, double x)
+static enum linnet_code diverged(struct training *t, const char *what, double x, const char *how)
 {
-	return fail(t->e, LINNET_EVALUE, "the %s is %g at step %lld; %s", what, x, (long long)t->step,
-	            t->o->checkpoint && t->o->keep ? "the checkpoint is the last good one" : "no checkpoint was kept");
+	if (t->saved < 0)
+		return fail(t->e, LINNET_EVALUE, "%s is %g at step %lld%s; no checkpoint was kept", what, x, (long long)t->step, how);
+	return fail(t->e, LINNET_EVALUE, "%s is %g at step %lld%s; %s holds step %lld, the last good one", what, x, (long long)t->step, how,
+	            t->o->checkpoint, (long long)t->saved);
 }
 
-/* Gradients of one step, summed over its batches. */
+/* Gradients of one step, summed over its batches. Process r of n takes every n-th batch from number r on. */
 static enum linnet_code gradients(struct training *t, struct train_data *d, double *loss)
 {
 	struct machine *m = &t->learn;
 
 	*loss = 0;
 	for (int64_t k = 0; k < t->o->accumulate; k++) {
-		TRY(fill(t, m, d, true, (t->step - 1) * t->o->accumulate + k, false));
+		TRY(fill(t, m, d, true, ((t->step - 1) * t->o->accumulate + k) * t->size + t->rank, false));
 		TRY(plan_run(m->plan, m->in, m->out, t->e));
-		*loss += tensor_get(m->out[0], 0) / (double)t->o->accumulate;
+		*loss += tensor_get(m->out[0], 0) / (double)(t->o->accumulate * t->size);
 		for (int i = 0; i < t->nweight; i++) {
 			const float *g = m->out[1 + i]->data;
 			struct weight *w = &t->weight[i];
@@ -615,16 +676,21 @@ static enum linnet_code gradients(struct training *t, struct train_data *d, doub
 	return LINNET_OK;
 }
 
-/* The mean loss over all whole batches of held-out samples, in order. */
-static enum linnet_code evaluate(struct training *t, struct train_data *d, double *loss)
+static enum linnet_code sum_gradients(struct training *t, double *loss)
+{
+	const struct reduce *r = t->o->reduce;
+
+	TRY(sum_doubles(t, loss, 1));
+	for (int i = 0; r && i < t->nweight; i++)
+		TRY(r->sum(r->ctx, t->weight[i].grad, t->weight[i].t->n, t->e));
+	return LINNET_OK;
+}
+
+static enum linnet_code judge(struct training *t, struct train_data *d, int64_t batches, double *loss)
 {
 	struct machine *m = &t->judge;
-	int64_t samples, batches;
 
-	TRY(data_samples(d, t->o->length, &samples, t->e));
-	batches = samples / t->o->batch ? samples / t->o->batch : 1;
-	*loss = 0;
-	for (int64_t k = 0; k < batches; k++) {
+	for (int64_t k = t->rank; k < batches; k += t->size) {
 		TRY(fill(t, m, d, false, k, t->o->average > 0));
 		TRY(plan_run(m->plan, m->in, m->out, t->e));
 		*loss += tensor_get(m->out[0], 0) / (double)batches;
@@ -633,25 +699,83 @@ static enum linnet_code evaluate(struct training *t, struct train_data *d, doubl
 	return LINNET_OK;
 }
 
-static enum linnet_code one_step(struct training *t, struct train_data *d, struct train_event *now_)
+/* The mean loss over all whole batches of held-out samples, in order. */
+static enum linnet_code evaluate(struct training *t, struct train_data *d, double *loss)
 {
-	double factor = 1 / (double)t->o->accumulate, norm;
+	int64_t samples, batches;
+
+	TRY(data_samples(d, t->o->length, &samples, t->e));
+	batches = samples / t->o->batch ? samples / t->o->batch : 1;
+	*loss = 0;
+	TRY(agree(t, judge(t, d, batches, loss)));
+	return sum_doubles(t, loss, 1);
+}
+
+/* Losses that are far above the lowest mean, and above a tenth of the first, for several steps on end. */
+static enum linnet_code watch(struct training *t, double loss)
+{
+	enum { SPAN = 10 };
+	double level;
+	char how[80];
+
+	if (!isfinite(loss))
+		return diverged(t, "the loss", loss, "");
+	if (isnan(t->start))
+		t->start = t->mean = t->lowest = loss;
+	t->mean += (loss - t->mean) / SPAN;
+	t->lowest = t->mean < t->lowest ? t->mean : t->lowest;
+	level = t->o->explode * fmax(fabs(t->lowest), 0.1 * fabs(t->start));
+	t->large = t->o->explode > 0 && loss > level ? t->large + 1 : 0;
+	snprintf(how, sizeof how, ", and was over %.3g for %d steps", level, EXPLODED);
+	return t->large == EXPLODED ? diverged(t, "the loss", loss, how) : LINNET_OK;
+}
+
+/* The state is written once the next loss and gradients have shown that its weights were good. */
+static enum linnet_code one_step(struct training *t, struct train_data *d, struct train_event *ev)
+{
+	double factor = 1 / (double)(t->o->accumulate * t->size), norm;
+	bool due = t->o->checkpoint && t->o->keep && t->step && t->step % t->o->keep == 0 && t->step != t->saved;
+	double mean = t->mean, lowest = t->lowest, start = t->start;
+	int64_t large = t->large;
 
 	t->step++;
-	TRY(gradients(t, d, &now_->loss));
+	TRY(agree(t, gradients(t, d, &ev->loss)));
+	TRY(sum_gradients(t, &ev->loss));
 	norm = norm_of(t->weight, t->nweight) * factor;
-	if (!isfinite(now_->loss))
-		return diverged(t, "loss", now_->loss);
+	TRY(watch(t, ev->loss));
 	if (!isfinite(norm))
-		return diverged(t, "norm of the gradients", norm);
+		return diverged(t, "the norm of the gradients", norm, "");
+	if (due && !t->large) {
+		struct training before = *t;
+
+		before.step--;
+		before.mean = mean;
+		before.lowest = lowest;
+		before.start = start;
+		before.large = large;
+		TRY(agree(t, save_checkpoint(&before, d)));
+		t->saved = before.step;
+	}
 	if (t->o->clip > 0 && norm > t->o->clip)
 		factor *= t->o->clip / norm;
 	weights_step(t->o, t->weight, t->nweight, t->step, factor);
-	now_->step = t->step;
-	now_->rate = rate_at(t->o, t->o->rate, t->step);
-	now_->norm = norm;
-	now_->tokens = t->step * t->o->accumulate * t->o->batch * (d->stream ? t->o->length : 1);
+	ev->step = t->step;
+	ev->rate = rate_at(t->o, t->o->rate, t->step);
+	ev->norm = norm;
+	ev->tokens = t->step * t->o->accumulate * t->size * t->o->batch * (data_is_stream(d) ? t->o->length : 1);
 	return LINNET_OK;
+}
+
+/* A new best, or one more evaluation without. */
+static void judged(struct training *t, double held_out)
+{
+	bool better = !(t->best <= held_out);
+
+	t->bad = better ? 0 : t->bad + 1;
+	t->best = better ? held_out : t->best;
+	t->keeps = t->keeps || (better && t->o->patience);
+	for (int i = 0; better && t->o->patience && i < t->nweight; i++)
+		memcpy(t->kept[i]->data, t->average[i] ? t->average[i]->data : t->weight[i].t->data, t->kept[i]->bytes);
 }
 
 static enum linnet_code run(struct training *t, struct train_data *data, struct train_data *held,
@@ -662,6 +786,7 @@ static enum linnet_code run(struct training *t, struct train_data *data, struct 
 	bool go = true;
 
 	r->held_out = NAN;
+	r->stopped = t->o->patience && t->bad >= t->o->patience;
 	while (go && t->step < t->o->steps && !r->stopped) {
 		bool last;
 
@@ -670,20 +795,26 @@ static enum linnet_code run(struct training *t, struct train_data *data, struct 
 		ev.evaluated = held && (last || (t->o->evaluate && t->step % t->o->evaluate == 0));
 		if (ev.evaluated) {
 			TRY(evaluate(t, held, &ev.held_out));
-			t->bad = !(t->best <= ev.held_out) ? 0 : t->bad + 1;
-			t->best = !(t->best <= ev.held_out) ? ev.held_out : t->best;
+			if (!isfinite(ev.held_out))
+				return diverged(t, "the held-out loss", ev.held_out, "");
+			judged(t, ev.held_out);
 			r->stopped = t->o->patience && t->bad >= t->o->patience;
 			r->held_out = ev.held_out;
 		}
 		ev.best = t->best;
-		if (t->o->checkpoint && (last || r->stopped || (t->o->keep && t->step % t->o->keep == 0)))
-			TRY(save_checkpoint(t));
+		for (int i = 0; (last || r->stopped) && i < t->nweight; i++)
+			for (int64_t k = 0; k < t->weight[i].t->n; k++)
+				if (!isfinite(((const float *)t->weight[i].t->data)[k]))
+					return diverged(t, t->weight[i].name, ((const float *)t->weight[i].t->data)[k], "");
+		if (t->o->checkpoint && (last || r->stopped))
+			TRY(agree(t, save_checkpoint(t, data)));
 		ev.seconds = now() - start;
 		r->loss = ev.loss;
 		go = !(report && report(ctx, &ev)) && t->step != t->o->stop_at;
 	}
 	if (held && isnan(r->held_out) && go)
 		TRY(evaluate(t, held, &r->held_out));
+	r->held_out = t->keeps ? t->best : r->held_out;
 	return LINNET_OK;
 }
 
@@ -692,7 +823,7 @@ static enum linnet_code give_back(struct training *t, struct linnet_model *m)
 {
 	for (int i = 0; i < t->nweight; i++) {
 		struct value *v = &m->graph->value[named(m->graph, t->weight[i].name)];
-		const struct tensor *from = t->average[i] ? t->average[i] : t->weight[i].t;
+		const struct tensor *from = t->keeps ? t->kept[i] : t->average[i] ? t->average[i] : t->weight[i].t;
 		struct tensor *to;
 
 		TRY(tensor_new(m->arena, DT_FLOAT, from->rank, from->d, &to, t->e));
@@ -706,14 +837,15 @@ static enum linnet_code give_back(struct training *t, struct linnet_model *m)
 enum linnet_code train(struct linnet_model *m, const struct train_opt *opt, struct train_data *data, struct train_data *held_out,
                        int (*report)(void *ctx, const struct train_event *), void *ctx, struct train_result *out, struct linnet_error *e)
 {
-	struct training t = { .a = arena_new(), .o = opt, .e = e, .vocabulary = -1, .best = NAN };
+	struct training t = { .a = arena_new(), .o = opt, .e = e, .vocabulary = -1, .best = NAN, .mean = NAN, .lowest = NAN,
+	                      .start = NAN, .saved = -1, .rank = opt->reduce ? opt->reduce->rank : 0, .size = opt->reduce ? opt->reduce->size : 1 };
 	enum linnet_code code = t.a ? make_graphs(&t, m->graph, data) : fail_mem(e);
 
 	*out = (struct train_result){ 0 };
-	if (!code)
-		code = check_tokens(&t, data);
-	if (!code && held_out)
-		code = check_tokens(&t, held_out);
+	if (!code && t.vocabulary >= 0)
+		code = data_check_tokens(data, t.vocabulary, e);
+	if (!code && held_out && t.vocabulary >= 0)
+		code = data_check_tokens(held_out, t.vocabulary, e);
 	if (!code)
 		code = bind(&t, &t.learn, data);
 	if (!code && held_out)
@@ -721,7 +853,11 @@ enum linnet_code train(struct linnet_model *m, const struct train_opt *opt, stru
 	if (!code)
 		code = fit_memory(&t, data, out);
 	if (!code && opt->checkpoint)
-		code = resume(&t, &out->resumed);
+		code = resume(&t, data, &out->resumed);
+	if (opt->reduce)
+		code = agree(&t, code);
+	if (!code)
+		code = compare_processes(&t);
 	if (!code)
 		code = run(&t, data, held_out, report, ctx, out);
 	if (!code)

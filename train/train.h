@@ -5,6 +5,7 @@
 #define LINNET_TRAIN_H
 
 #include "graph/graph.h"
+#include "train/reduce.h"
 
 /* ---- Data ---- */
 
@@ -14,16 +15,25 @@
  */
 struct train_data;
 
-/* file: .npy, .npz, or (tokens) integers of 16 bits, little-endian, without header. name: of the input, or NULL for a stream or the members
- * of an .npz. Called once for each file. */
+/*
+ * file: .npy, .npz, or (tokens) integers of 16 bits, little-endian, without header; or a folder, whose files of these kinds are taken in the order of
+ * their names. name: of the input, or NULL for a stream or the members of an .npz. What belongs to the same input, or to the stream, is
+ * appended to what is there. Files are mapped and read where samples are drawn from; compressed members of an .npz are kept in memory.
+ */
 enum linnet_code data_new(struct train_data **out, struct linnet_error *e);
 enum linnet_code data_add(struct train_data *d, const char *name, const char *file, struct linnet_error *e);
 void data_free(struct train_data *d);
+
+/* Only the samples number shard, shard + shards, ... of the data: for runs that share it. */
+enum linnet_code data_shard(struct train_data *d, int64_t shard, int64_t shards, struct linnet_error *e);
 
 /* ---- Options ---- */
 
 enum optimizer { OPTIMIZER_ADAMW, OPTIMIZER_ADAM, OPTIMIZER_SGD };
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_LINEAR };
+
+/* Steps with too large a loss until a run has diverged. */
+enum { EXPLODED = 10 };
 
 /* The peak of the rate of weights by a pattern of their names. */
 struct train_rate {
@@ -48,12 +58,14 @@ struct train_opt {
 	double average;            /* of an exponential moving average of the weights, which is what is kept; 0: none */
 	int64_t steps, warmup, batch, accumulate, length; /* length: tokens a window */
 	int64_t evaluate, keep;    /* every so many steps; 0: at the end only, never */
-	int64_t patience;          /* stop after so many evaluations without a new best; 0: never */
+	int64_t patience;          /* stop after so many evaluations without a new best, whose weights are then what is kept; 0: never */
+	double explode;            /* stop when the loss is so many times its lowest mean for EXPLODED steps on end; 0: never */
 	int64_t stop_at;           /* stop after that step, as if killed; 0: not. For tests */
 	int64_t memory;            /* bytes of activations that a step may take: beyond, parts are computed again; 0: any */
 	uint64_t seed;
 	int threads;
-	const char *checkpoint;    /* written every `keep` steps and at the end, read when it is there; or NULL */
+	const char *checkpoint;    /* written every `keep` steps, when the next loss shows that they were good, and at the end; read when it is there; or NULL */
+	const struct reduce *reduce; /* with other processes that train the same; NULL: alone */
 };
 
 /* One step, or one evaluation, that is done. */
@@ -79,7 +91,7 @@ struct train_result {
  * nonzero answer stops the run after that step.
  *
  * Errors: LINNET_EMODEL there is no such loss, weight or input; LINNET_EVALUE a token beyond the vocabulary, or a loss that is
- * no number: the checkpoint is then the last good one; LINNET_ESHAPE data that does not fit an input;
+ * no number or explodes: the checkpoint is then the last good one; LINNET_ESHAPE data that does not fit an input;
  * LINNET_EUNSUPPORTED an operator without gradient.
  */
 enum linnet_code train(struct linnet_model *m, const struct train_opt *opt, struct train_data *data, struct train_data *held_out,

@@ -3,9 +3,13 @@
 #include "tests/unit/unit.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "runtime/data.h"
@@ -214,7 +218,7 @@ static void runs_end_in_the_same_bits(void **state)
 	o.steps = 12;
 	o.average = 0.9;
 	assert_false(run(whole, &o, "tokens.bin", "tokens.bin", &r, &e));
-	for (int stop = 1; stop < 12; stop += 5) {
+	for (int stop = 2; stop < 12; stop += 4) {
 		struct linnet_model *m = model_of(counter);
 		char checkpoint[200];
 
@@ -378,6 +382,220 @@ static void samples_come_once_an_epoch(void **state)
 	data_free(d);
 }
 
+/* Files of a folder follow each other by name; windows cross from one to the next. */
+static void folders_are_one_series(void **state)
+{
+	struct linnet_error e = { 0 };
+	static const int all[] = { 0, 1, 2, 0, 1, 2, 3, 4, 7, 6, 5, 4 };
+	static const char *const made[] = { "many", "pieces", "empty" };
+	struct train_data *d;
+	struct arena *a = arena_new();
+	struct tensor *t, *out;
+	int64_t n, at;
+
+	(void)state;
+	mkdir(path("many"), 0755);
+	write_tokens("many/b.bin", 5, 0);
+	write_tokens("many/a.bin", 3, 0);
+	write_tokens("many/notes.txt", 3, 0);
+	assert_false(tensor_new(a, DT_INT64, 1, (int64_t[]){ 4 }, &t, NULL));
+	for (int64_t i = 0; i < 4; i++)
+		tensor_put_int(t, i, 7 - i);
+	assert_false(npy_save(path("many/c.npy"), t, NULL));
+	assert_false(data_new(&d, &e));
+	assert_false(data_add(d, NULL, path("many"), &e));
+	assert_false(data_samples(d, 4, &n, &e));
+	assert_int_equal(n, 2);
+	assert_false(tensor_new(a, DT_INT32, 1, (int64_t[]){ 12 }, &out, NULL));
+	data_tokens(d, 0, 12, out, 0);
+	for (int64_t i = 0; i < 12; i++)
+		assert_int_equal(tensor_get_int(out, i), all[i]);
+	data_free(d);
+	mkdir(path("pieces"), 0755);
+	for (int k = 0; k < 2; k++) {
+		struct tensor *x, *y;
+
+		assert_false(tensor_new(a, DT_FLOAT, 2, (int64_t[]){ 2 + k, 2 }, &x, NULL));
+		assert_false(tensor_new(a, DT_FLOAT, 2, (int64_t[]){ 2 + k, 1 }, &y, NULL));
+		tensor_put(y, 1 + k, 5 + k);
+		assert_false(npz_save(path(k ? "pieces/1.npz" : "pieces/0.npz"), (struct named_tensor[]){ { "x", x }, { "y", y } }, 2, NULL));
+	}
+	assert_false(data_new(&d, &e));
+	assert_false(data_add(d, NULL, path("pieces"), &e));
+	assert_false(data_samples(d, 4, &n, &e));
+	assert_int_equal(n, 5);
+	assert_true(tensor_get(series_part(data_array(d, "y"), 1)->t, 1) == 5);
+	assert_true(tensor_get(series_part(data_array(d, "y"), 4)->t, 4 - series_part(data_array(d, "y"), 4)->from) == 6);
+	assert_int_equal(data_add(d, NULL, path("many"), &e), LINNET_EUSAGE);
+	assert_string_equal(e.message, "a stream of tokens stands alone");
+	data_free(d);
+	mkdir(path("empty"), 0755);
+	e = (struct linnet_error){ 0 };
+	assert_false(data_new(&d, &e));
+	assert_int_equal(data_add(d, NULL, path("empty"), &e), LINNET_EFORMAT);
+	assert_string_equal(e.message, "the folder has no .npy, .npz or .bin file");
+	assert_int_equal(data_sample(d, 4, 1, true, 0, &at, NULL), LINNET_EUSAGE);
+	data_free(d);
+	for (int k = 0; k < 3; k++) {
+		struct folder inner;
+
+		snprintf(inner.path, sizeof inner.path, "%s", path(made[k]));
+		folder_remove(&inner);
+	}
+	arena_free(a);
+}
+
+/* Shards have no sample in common and all of them together. */
+static void shards_share_the_samples(void **state)
+{
+	struct linnet_error e = { 0 };
+	bool seen[10] = { false };
+
+	(void)state;
+	write_tokens("tokens.bin", 43, 0);
+	for (int k = 0; k < 3; k++) {
+		struct train_data *d;
+		int64_t n, at;
+
+		assert_false(data_new(&d, &e));
+		assert_false(data_add(d, NULL, path("tokens.bin"), &e));
+		assert_false(data_shard(d, k, 3, &e));
+		assert_false(data_samples(d, 4, &n, &e));
+		assert_int_equal(n, k ? 3 : 4);
+		for (int i = 0; i < n; i++) {
+			assert_false(data_sample(d, 4, 5, true, i, &at, &e));
+			assert_int_equal(at / 4 % 3, k);
+			assert_false(seen[at / 4]);
+			seen[at / 4] = true;
+		}
+		data_free(d);
+	}
+	for (int i = 0; i < 10; i++)
+		assert_true(seen[i]);
+}
+
+/* Killed at moments that nobody chose, and begun again each time, a run ends in the bits of one that was not. */
+static void a_killed_run_ends_in_the_same_bits(void **state)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *whole = model_of(counter);
+	struct train_opt o = options();
+	struct train_result r;
+	struct rng rng = { 11 };
+	char checkpoint[256], end[256];
+	struct named_tensor *list;
+	struct arena *a = arena_new();
+	int status, n, kills = 0;
+
+	(void)state;
+	write_tokens("tokens.bin", 400, 0);
+	o.steps = 150;
+	o.average = 0.9;
+	o.evaluate = 7;
+	o.patience = 100;
+	assert_false(run(whole, &o, "tokens.bin", "tokens.bin", &r, &e));
+	snprintf(checkpoint, sizeof checkpoint, "%s", path("killed.npz"));
+	snprintf(end, sizeof end, "%s", path("end.npy"));
+	o.checkpoint = checkpoint;
+	o.keep = 1;
+	for (int tries = 0;; tries++) {
+		pid_t child = fork();
+
+		if (!child) {
+			struct linnet_model *m = model_of(counter);
+
+			if (run(m, &o, "tokens.bin", "tokens.bin", &r, &e) || npy_save(end, weight_of(m, "weight"), &e))
+				_exit(1);
+			_exit(0);
+		}
+		assert_true(child > 0);
+		if (tries < 12) {
+			uint64_t wait = 20000000 + rng_below(&rng, 80000000);
+
+			nanosleep(&(struct timespec){ .tv_nsec = (long)wait }, NULL);
+			kill(child, SIGKILL);
+		}
+		assert_int_equal(waitpid(child, &status, 0), child);
+		if (WIFEXITED(status))
+			break;
+		kills++;
+	}
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_true(kills > 0);
+	assert_false(data_load(end, DT_UNDEFINED, NULL, a, &list, &n, &e));
+	assert_true(tensor_same(list[0].t, weight_of(whole, "weight")));
+	arena_free(a);
+	model_free(whole);
+}
+
+/* The best evaluation's weights are kept when a run stops early: those it had `patience` evaluations before. */
+static void the_best_weights_are_kept(void **state)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *stopped = model_of(line), *shorter = model_of(line);
+	struct train_opt o = options();
+	struct train_result r;
+
+	(void)state;
+	write_line_data();
+	o.optimizer = OPTIMIZER_SGD;
+	o.schedule = SCHEDULE_CONSTANT;
+	o.rate = 1.2; /* overshoots */
+	o.momentum = 0.9;
+	o.evaluate = 1;
+	o.patience = 3;
+	assert_false(run(stopped, &o, "line.npz", "line.npz", &r, &e));
+	assert_true(r.stopped && r.step > 3 && r.step < o.steps);
+	o.steps = r.step - 3;
+	o.patience = 0;
+	assert_false(run(shorter, &o, "line.npz", NULL, &r, &e));
+	assert_true(tensor_same(weight_of(stopped, "weight"), weight_of(shorter, "weight")));
+	model_free(stopped);
+	model_free(shorter);
+}
+
+/* Nothing of a run that diverges is written over the last good state, which a gentler run goes on from. */
+static void divergence_leaves_a_good_checkpoint(void **state)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m;
+	struct train_opt o = options();
+	struct train_result r;
+	char checkpoint[256], message[600];
+
+	(void)state;
+	write_line_data();
+	snprintf(checkpoint, sizeof checkpoint, "%s", path("diverged.npz"));
+	o.checkpoint = checkpoint;
+	o.keep = 1;
+	o.optimizer = OPTIMIZER_SGD;
+	o.schedule = SCHEDULE_CONSTANT;
+	o.steps = 5;
+	m = model_of(line);
+	assert_false(run(m, &o, "line.npz", NULL, &r, &e));
+	model_free(m);
+	o.steps = 200;
+	for (int k = 0; k < 2; k++) {
+		o.rate = k ? 1e30 : 1.6; /* at once, or growing */
+		o.explode = 4;
+		e = (struct linnet_error){ 0 };
+		m = model_of(line);
+		assert_int_equal(run(m, &o, "line.npz", NULL, &r, &e), LINNET_EVALUE);
+		snprintf(message, sizeof message, "%s holds step ", checkpoint);
+		if (!strstr(e.message, message) || !strstr(e.message, "the last good one"))
+			fail_msg("%s", e.message);
+		assert_true(k || strstr(e.message, "for 10 steps"));
+		model_free(m);
+	}
+	o.rate = 0.05;
+	m = model_of(line);
+	e = (struct linnet_error){ 0 };
+	assert_false(run(m, &o, "line.npz", "line.npz", &r, &e));
+	assert_true(r.resumed);
+	assert_true(r.held_out < 1e-3);
+	model_free(m);
+}
+
 static void refuses(const char *text, const char *file, const struct train_opt *o, enum linnet_code code, const char *message)
 {
 	struct linnet_error e = { 0 };
@@ -393,9 +611,10 @@ static void wrong_data_is_one_clear_line(void **state)
 {
 	struct train_opt o = options();
 	struct arena *a = arena_new();
-	struct tensor *t;
+	struct tensor *t, *y;
 
 	(void)state;
+	assert_false(tensor_new(a, DT_FLOAT, 2, (int64_t[]){ 7, 1 }, &y, NULL));
 	write_tokens("tokens.bin", 40, 9);
 	refuses(counter, "tokens.bin", &o, LINNET_EVALUE, "token 9, number 20, is beyond the vocabulary of 8");
 	write_tokens("tokens.bin", 0, 0);
@@ -409,6 +628,8 @@ static void wrong_data_is_one_clear_line(void **state)
 	memset(t->data, 0, t->bytes);
 	assert_false(npz_save(path("wrong.npz"), (struct named_tensor[]){ { "x", t }, { "y", t } }, 2, NULL));
 	refuses(line, "wrong.npz", &o, LINNET_ESHAPE, "input \"x\" has length 2 along axis 1; the data has 3");
+	assert_false(npz_save(path("wrong.npz"), (struct named_tensor[]){ { "x", t }, { "y", y } }, 2, NULL));
+	refuses(line, "wrong.npz", &o, LINNET_ESHAPE, "\"y\" has 7 samples; \"x\" has 8");
 	assert_false(npz_save(path("wrong.npz"), (struct named_tensor[]){ { "z", t } }, 1, NULL));
 	refuses(line, "wrong.npz", &o, LINNET_EMODEL, "there is no data for input \"x\"");
 	write_line_data();
@@ -436,7 +657,9 @@ int main(void)
 		cmocka_unit_test(a_stream_is_learned), cmocka_unit_test(runs_end_in_the_same_bits),
 		cmocka_unit_test(less_memory_gives_the_same_bits), cmocka_unit_test(steps_are_the_formulas),
 		 cmocka_unit_test(rates_follow_their_schedule),
-		cmocka_unit_test(samples_come_once_an_epoch), cmocka_unit_test(wrong_data_is_one_clear_line),
+		cmocka_unit_test(samples_come_once_an_epoch), cmocka_unit_test(folders_are_one_series), cmocka_unit_test(shards_share_the_samples),
+		cmocka_unit_test(a_killed_run_ends_in_the_same_bits), cmocka_unit_test(the_best_weights_are_kept),
+		cmocka_unit_test(divergence_leaves_a_good_checkpoint), cmocka_unit_test(wrong_data_is_one_clear_line),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, drop_folder);
