@@ -83,7 +83,7 @@ void progress_end(void); /* erase it */
 /* A note on stderr, unless --quiet. */
 void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* "1.2 MiB"; "17.3 ms". Returns buf. */
+/* "1.2 MiB"; "17.3 ms", "12 min". Returns buf. */
 const char *human_bytes(int64_t n, char *buf, size_t size);
 const char *human_seconds(double s, char *buf, size_t size);
 

@@ -1,14 +1,12 @@
 /*
  * Drawing the tree of blocks: parts are columns, in which the stream runs downwards; a block is a box with its steps as lines, a residual
- * sum the line around it. SVG by hand: nothing is loaded, no scripts; colours follow the reader's light or dark mode.
+ * sum the line around it.
  */
 #include <string.h>
 
 #include "cli/blocks.h"
 #include "cli/model.h"
-#include "graph/file.h"
-#include "ops/base/str.h"
-#include "ops/base/utf8.h"
+#include "cli/page.h"
 
 enum { LINE = 17, HEAD = 22, PAD = 10, GAP = 20, ARC = 22, SUM = 26, WIDTH = 330, BETWEEN = 48, TITLE = 44, CHAR_10 = 62, MAX_LINES = 24 };
 
@@ -19,36 +17,7 @@ struct drawing {
 
 /* ---- Text ---- */
 
-/* Characters of XML as they are, others as a question mark, at most so many. */
-static void put_text(struct drawing *d, const char *p, int most)
-{
-	size_t n = strlen(p);
-
-	for (int i = 0; n; i++) {
-		uint32_t c;
-		size_t k = utf8_get(p, n, &c);
-
-		if (i + 1 >= most && n > k) {
-			str_add(&d->s, "\u2026");
-			return;
-		}
-		if (!k || c < 32 || c == 127 || (c >= 0xfffe && c <= 0xffff))
-			str_add(&d->s, "?");
-		else if (c == '<')
-			str_add(&d->s, "&lt;");
-		else if (c == '>')
-			str_add(&d->s, "&gt;");
-		else if (c == '&')
-			str_add(&d->s, "&amp;");
-		else if (c == '"')
-			str_add(&d->s, "&quot;");
-		else
-			str_addn(&d->s, p, k);
-		k = k ? k : 1;
-		p += k;
-		n -= k;
-	}
-}
+static void put_text(struct drawing *d, const char *p, int most) { page_text(&d->s, p, most); }
 
 static void put_line(struct drawing *d, int x, int y, int width, const char *class, const char *text)
 {
@@ -298,40 +267,23 @@ static void put_row(struct drawing *d, const struct block *b, int level)
 
 static void put_page(struct drawing *d, const struct block *top, const char *title)
 {
-	str_add(&d->s, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>");
-	put_text(d, title, 200);
-	str_add(&d->s, "</title>\n<style>:root{color-scheme:light dark}body{margin:1.5em;font:14px ui-sans-serif,system-ui,sans-serif;background:#fff;color:#1c2330}"
-	               "svg{max-width:100%;height:auto}table{border-collapse:collapse;margin-top:1em}td,th{padding:2px 10px;text-align:left;border-bottom:1px solid #8884}"
-	               ".r{text-align:right}@media(prefers-color-scheme:dark){body{background:#12161d;color:#e6e9ef}}</style></head><body>\n");
+	page_open(&d->s, title);
 	draw_all(d, top, title);
 	str_add(&d->s, "<details><summary>As a table</summary><table><tr><th>block<th>what<th>output<th>parameters<th>node\n");
 	for (int i = 0; i < top->nchild; i++)
 		put_row(d, top->child[i], 0);
-	str_add(&d->s, "</table></details></body></html>\n");
+	str_add(&d->s, "</table></details>");
+	page_close(&d->s);
 }
 
 enum linnet_code blocks_draw(const struct block *top, const char *title, const char *path, bool html, struct arena *a, struct linnet_error *e)
 {
 	struct drawing d = { .a = a };
-	struct file_out f;
-	enum linnet_code code;
-	char *text;
 
 	str_init(&d.s, a);
 	if (html)
 		put_page(&d, top, title);
 	else
 		draw_all(&d, top, title);
-	text = str_done(&d.s);
-	if (!text)
-		return fail_mem(e);
-	code = file_create(&f, path, a, e);
-	if (!code)
-		code = file_write(&f, text, strlen(text), e);
-	if (!code)
-		code = file_finish(&f, e);
-	if (!code)
-		code = file_publish(&f, e);
-	file_drop(&f);
-	return code;
+	return page_save(&d.s, path, e);
 }

@@ -17,6 +17,7 @@
 	X(certify)                                                                                 \
 	X(grad)                                                                                    \
 	X(train)                                                                                   \
+	X(curve)                                                                                   \
 	X(ops)                                                                                     \
 	X(passes)                                                                                  \
 	X(help)                                                                                    \

@@ -90,8 +90,12 @@ const char *human_seconds(double s, char *buf, size_t size)
 		snprintf(buf, size, "%.1f us", s * 1e6);
 	else if (s < 1)
 		snprintf(buf, size, "%.1f ms", s * 1e3);
-	else
+	else if (s < 120)
 		snprintf(buf, size, "%.2f s", s);
+	else if (s < 7200)
+		snprintf(buf, size, "%.0f min", s / 60);
+	else
+		snprintf(buf, size, "%.1f h", s / 3600);
 	return buf;
 }
 

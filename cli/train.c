@@ -3,13 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/curve.h"
 #include "cli/model.h"
 #include "train/train.h"
 
 struct train_cli {
 	struct opt_list data, held_out, weights, no_decay, rates;
-	const char *loss, *output, *optimizer, *schedule, *checkpoint, *log;
-	double rate_end, beta1, beta2, epsilon, momentum, decay, clip, average;
+	const char *loss, *output, *optimizer, *schedule, *checkpoint, *log, *curve, *shard;
+	double explode, rate_end, beta1, beta2, epsilon, momentum, decay, clip, average;
 	int64_t steps, warmup, batch, accumulate, length, evaluate, keep, patience, seed, threads, stop_at, memory;
 	bool external;
 };
@@ -18,8 +19,12 @@ struct train_cli {
 struct watch {
 	const struct train_cli *o;
 	FILE *log;
+	struct curve *curve;
 	double seconds;
-	int64_t step, tokens; /* when the last line was printed */
+	int64_t tokens;      /* when the last line was printed */
+	int64_t from, first; /* steps and tokens before this run's first */
+	bool begun;
+	int status;
 };
 
 static json_t *event_json(const struct train_event *ev)
@@ -32,27 +37,49 @@ static json_t *event_json(const struct train_event *ev)
 	return j;
 }
 
-static int show_event(void *ctx, const struct train_event *ev)
+/* The steps before the run's first stand in the log it is appended to. */
+static enum linnet_code begin(struct watch *w, const struct train_event *ev, struct linnet_error *e)
 {
-	struct watch *w = ctx;
-	double span = ev->seconds - w->seconds;
-	int64_t left = w->o->steps - ev->step;
-	char time[40], line[160];
+	w->begun = true;
+	w->from = ev->step - 1;
+	w->first = w->tokens = ev->tokens / ev->step * w->from;
+	return w->curve && w->log && w->from ? curve_read(w->curve, w->o->log, ev->step, e) : LINNET_OK;
+}
 
+static enum linnet_code keep_event(struct watch *w, const struct train_event *ev, struct linnet_error *e)
+{
+	if (!w->begun)
+		TRY(begin(w, ev, e));
 	if (w->log) {
 		json_t *j = event_json(ev);
 
 		json_dumpf(j, w->log, JSON_COMPACT | JSON_REAL_PRECISION(9));
 		fputc('\n', w->log);
-		fflush(w->log);
 		json_decref(j);
+		if (fflush(w->log))
+			return err_file(e, fail(e, LINNET_EIO, "the log cannot be written"), w->o->log);
+	}
+	return w->curve ? curve_add(w->curve, (struct curve_point){ ev->step, ev->loss, ev->evaluated ? ev->held_out : NAN }, e) : LINNET_OK;
+}
+
+static int show_event(void *ctx, const struct train_event *ev)
+{
+	struct watch *w = ctx;
+	double span = ev->seconds - w->seconds;
+	int64_t left = w->o->steps - ev->step;
+	struct linnet_error e = { 0 };
+	char time[40], line[160];
+
+	if (keep_event(w, ev, &e)) {
+		w->status = report_error(&e);
+		return 1;
 	}
 	if (globals.json) {
 		json_line(event_json(ev), "step");
 		return 0;
 	}
-	snprintf(line, sizeof line, "loss %.4f, %.0f a second, %s left", ev->loss, (double)ev->tokens / ev->seconds,
-	         human_seconds(ev->seconds / (double)(ev->step ? ev->step : 1) * (double)left, time, sizeof time));
+	snprintf(line, sizeof line, "loss %.4f, %.0f a second, %s left", ev->loss, (double)(ev->tokens - w->first) / ev->seconds,
+	         human_seconds(ev->seconds / (double)(ev->step - w->from) * (double)left, time, sizeof time));
 	progress(line, ev->step, w->o->steps);
 	if (globals.quiet || (!ev->evaluated && left && span < 10))
 		return 0;
@@ -114,6 +141,16 @@ static bool fill_rates(const struct opt_list *list, struct arena *a, struct trai
 	return r;
 }
 
+/* I/N */
+static bool read_shard(const char *text, int64_t *shard, int64_t *shards)
+{
+	char *end;
+
+	*shard = strtoll(text, &end, 10);
+	*shards = end != text && *end == '/' ? strtoll(end + 1, &end, 10) : 0;
+	return !*end && *shard >= 0 && *shard < *shards;
+}
+
 static bool fill_options(const struct train_cli *o, struct train_opt *t)
 {
 	static const char *const usual[] = { "*weight*", "*bias*" };
@@ -123,14 +160,14 @@ static bool fill_options(const struct train_cli *o, struct train_opt *t)
 	                         .beta1 = o->beta1, .beta2 = o->beta2, .epsilon = o->epsilon, .momentum = o->momentum, .decay = o->decay,
 	                         .clip = o->clip, .average = o->average, .steps = o->steps, .warmup = o->warmup, .batch = o->batch,
 	                         .accumulate = o->accumulate, .length = o->length, .evaluate = o->evaluate, .keep = o->keep,
-	                         .patience = o->patience, .stop_at = o->stop_at, 
+	                         .patience = o->patience, .explode = o->explode, .stop_at = o->stop_at,
 	                         .memory = o->memory << 20, .seed = (uint64_t)o->seed, .threads = (int)o->threads,
 	                         .checkpoint = o->checkpoint };
 	t->optimizer = !strcmp(o->optimizer, "adam") ? OPTIMIZER_ADAM : !strcmp(o->optimizer, "sgd") ? OPTIMIZER_SGD : OPTIMIZER_ADAMW;
 	t->schedule = !strcmp(o->schedule, "linear") ? SCHEDULE_LINEAR : !strcmp(o->schedule, "constant") ? SCHEDULE_CONSTANT : SCHEDULE_COSINE;
 	return o->steps > 0 && o->batch > 0 && o->batch < 1 << 20 && o->accumulate > 0 && o->length > 0 && o->length < 1 << 24 && o->warmup >= 0 &&
 	       o->memory >= 0 && o->memory < 1 << 30 && o->evaluate >= 0 && o->keep >= 0 && o->patience >= 0 && o->threads >= 0 && o->threads < 4096 && o->rate_end >= 0 &&
-	       o->average >= 0 && o->average < 1 && o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->clip >= 0;
+	       o->explode >= 0 && o->average >= 0 && o->average < 1 && o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->clip >= 0;
 }
 
 static int train_run(void *opt, int argc, char **argv)
@@ -142,7 +179,9 @@ static int train_run(void *opt, int argc, char **argv)
 	struct train_data *data = NULL, *held = NULL;
 	struct linnet_error e = { 0 };
 	struct linnet_model *m;
+	struct curve curve;
 	enum linnet_code code;
+	int64_t shard = 0, shards = 1;
 	int status;
 
 	(void)argc;
@@ -150,14 +189,20 @@ static int train_run(void *opt, int argc, char **argv)
 		return usage("train needs one MODEL, --data and -o FILE");
 	if (!fill_options(o, &t))
 		return usage("a number is out of its range");
+	if (o->shard && !read_shard(o->shard, &shard, &shards))
+		return usage("a shard is I/N, I from 0 to N - 1");
 	status = open_model(argv[0], &m);
 	if (status)
 		return status;
+	curve = (struct curve){ .name = o->output, .a = m->arena };
+	w.curve = o->curve ? &curve : NULL;
 	if (!fill_rates(&o->rates, m->arena, &t)) {
 		model_free(m);
 		return usage("a rate is X or PATTERN=X");
 	}
 	code = open_data(&o->data, m->arena, &data, &e);
+	if (!code)
+		code = data_shard(data, shard, shards, &e);
 	if (!code)
 		code = open_data(&o->held_out, m->arena, &held, &e);
 	if (!code && o->log && !(w.log = fopen(o->log, "a")))
@@ -167,7 +212,11 @@ static int train_run(void *opt, int argc, char **argv)
 	progress_end();
 	if (w.log)
 		fclose(w.log);
-	if (code) {
+	if (curve.n && curve_draw(&curve, 1, o->curve, code ? NULL : &e) && !code)
+		code = e.code;
+	if (w.status) {
+		status = w.status;
+	} else if (code) {
 		err_file(&e, code, argv[0]);
 		status = report_error(&e);
 	} else {
@@ -199,7 +248,7 @@ static int train_run(void *opt, int argc, char **argv)
 
 static const struct train_cli defaults = { .optimizer = "adamw", .schedule = "cosine", .rate_end = 0.1, .beta1 = 0.9,
 	                                   .beta2 = 0.999, .epsilon = 1e-8, .momentum = 0.9, .decay = 0.01, .clip = 1, .steps = 1000,
-	                                   .batch = 8, .accumulate = 1, .length = 256, .seed = 1 };
+	                                   .explode = 4, .batch = 8, .accumulate = 1, .length = 256, .seed = 1 };
 
 const struct command train_command = {
 	.name = "train",
@@ -209,11 +258,12 @@ const struct command train_command = {
 		"Moves the weights along the gradient of a loss. Data is a stream of tokens, in an .npy file or as 16-bit integers in a .bin file: the\n"
 		"loss is then the cross-entropy of the next token by the model's logits, over windows of --length tokens; or arrays of samples for\n"
 		"the inputs by name, NAME=FILE or an .npz, for a model with a loss among its outputs. Same data, options and seed give the same bits on\n"
-		"any number of threads. With --checkpoint a run that was killed goes on where the last checkpoint was, to the same bits.",
+		"any number of threads. A folder stands for its .npy, .npz and .bin files in the order of their names. With --checkpoint a run that was killed goes on where the last checkpoint was, to the same bits.",
 	.examples = "linnet train model.onnx --data train.npy --held-out valid.npy --steps 2000 -o trained.onnx\n"
 	            "linnet train net.onnx --loss loss --data x=x.npy --data labels=y.npy -o trained.onnx --checkpoint run.npz --keep 100",
 	.opt = (const struct opt[]){
-		{ "data", 'd', OPT_LIST, OPT(struct train_cli, data), "FILE", "a stream of tokens, an .npz, or NAME=FILE for one input", NULL },
+		{ "data", 'd', OPT_LIST, OPT(struct train_cli, data), "FILE", "a stream of tokens, an .npz, a folder of them, or NAME=FILE for one input", NULL },
+		{ "shard", 0, OPT_STRING, OPT(struct train_cli, shard), "I/N", "only every N-th sample of the data, from the I-th on, counted from 0", NULL },
 		{ "held-out", 0, OPT_LIST, OPT(struct train_cli, held_out), "FILE", "the same, to evaluate on", NULL },
 		{ "output", 'o', OPT_STRING, OPT(struct train_cli, output), "FILE", "where to write the trained model", NULL },
 		{ "loss", 0, OPT_STRING, OPT(struct train_cli, loss), "NAME", "the output that is the loss", NULL },
@@ -236,10 +286,12 @@ const struct command train_command = {
 		{ "clip", 0, OPT_REAL, OPT(struct train_cli, clip), "X", "largest norm of the gradients, 1 by default; 0: any", NULL },
 		{ "average", 0, OPT_REAL, OPT(struct train_cli, average), "X", "keep an exponential moving average of the weights, 0.999 say", NULL },
 		{ "evaluate", 0, OPT_INT, OPT(struct train_cli, evaluate), "N", "evaluate every N steps, else at the end", NULL },
-		{ "patience", 0, OPT_INT, OPT(struct train_cli, patience), "N", "stop after N evaluations without a new best", NULL },
+		{ "patience", 0, OPT_INT, OPT(struct train_cli, patience), "N", "stop after N evaluations without a new best, whose weights are then kept", NULL },
+		{ "explode", 0, OPT_REAL, OPT(struct train_cli, explode), "X", "stop when the loss is X times its lowest mean for 10 steps, 4 by default; 0: never", NULL },
 		{ "checkpoint", 0, OPT_STRING, OPT(struct train_cli, checkpoint), "FILE", "an .npz to go on from, written at the end", NULL },
 		{ "keep", 0, OPT_INT, OPT(struct train_cli, keep), "N", "and every N steps", NULL },
 		{ "log", 0, OPT_STRING, OPT(struct train_cli, log), "FILE", "append one JSON object a step", NULL },
+		{ "curve", 0, OPT_STRING, OPT(struct train_cli, curve), "FILE", "draw losses by step, .svg or .html; of earlier runs too, by the log", NULL },
 		{ "seed", 0, OPT_INT, OPT(struct train_cli, seed), "N", "of the order of samples, 1 by default", NULL },
 		{ "memory", 0, OPT_INT, OPT(struct train_cli, memory), "MIB", "for activations; beyond it, parts are computed again", NULL },
 		{ "threads", 0, OPT_INT, OPT(struct train_cli, threads), "N", "threads, all processors by default", NULL },

@@ -210,7 +210,7 @@ add_executable(linnet_cli
 	cli/show.c
 	cli/why.c
 	cli/blocks.c
-	cli/draw.c
+	cli/draw.c cli/page.c cli/curve.c
 	cli/convert.c
 	cli/grad.c cli/train.c
 	cli/again.c

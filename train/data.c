@@ -137,10 +137,16 @@ static enum linnet_code raw_tokens(struct train_data *d, const char *file, struc
 static enum linnet_code add_file(struct train_data *d, const char *name, const char *file, struct linnet_error *e)
 {
 	struct named_tensor *list;
+	struct bytes b;
 	int n;
 
 	if (!name && ends_in(file, ".bin"))
 		return raw_tokens(d, file, e);
+	TRY(file_load(d->arena, file, (int64_t)1 << 46, &b, e));
+	if (!b.n)
+		return fail(e, LINNET_EFORMAT, "the file is empty");
+	if (b.n < 6 || (memcmp(b.p, "\x93NUMPY", 6) && memcmp(b.p, "PK", 2)))
+		return fail(e, LINNET_EFORMAT, "neither an .npy nor an .npz file; tokens of 16 bits without header are in .bin files");
 	TRY(data_load(file, DT_UNDEFINED, NULL, d->arena, &list, &n, e));
 	if (!n)
 		return fail(e, LINNET_EFORMAT, "the file holds no array");
