@@ -5,6 +5,8 @@
 
 #include "cli/curve.h"
 #include "cli/model.h"
+#include "cli/mpi.h"
+#include "ops/base/thread.h"
 #include "train/train.h"
 
 struct train_cli {
@@ -12,7 +14,7 @@ struct train_cli {
 	const char *loss, *output, *optimizer, *schedule, *checkpoint, *log, *curve, *shard;
 	double explode, rate_end, beta1, beta2, epsilon, momentum, decay, clip, average;
 	int64_t steps, warmup, batch, accumulate, length, evaluate, keep, patience, seed, threads, stop_at, memory;
-	bool external;
+	bool external, mpi;
 };
 
 /* What is shown and logged while it runs. */
@@ -170,6 +172,20 @@ static bool fill_options(const struct train_cli *o, struct train_opt *t)
 	       o->explode >= 0 && o->average >= 0 && o->average < 1 && o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->clip >= 0;
 }
 
+/* The processors of a machine are shared by the processes on it, and the first process alone tells of the run. */
+static enum linnet_code join(struct train_opt *t, struct reduce *r, struct arena *a, struct linnet_error *e)
+{
+	int local;
+
+	TRY(mpi_begin(a, r, &local, e));
+	t->reduce = r;
+	if (!t->threads)
+		t->threads = thread_default() / local > 1 ? thread_default() / local : 1;
+	globals.quiet = globals.quiet || r->rank;
+	globals.json = globals.json && !r->rank;
+	return LINNET_OK;
+}
+
 static int train_run(void *opt, int argc, char **argv)
 {
 	const struct train_cli *o = opt;
@@ -180,6 +196,7 @@ static int train_run(void *opt, int argc, char **argv)
 	struct linnet_error e = { 0 };
 	struct linnet_model *m;
 	struct curve curve;
+	struct reduce reduce = { .size = 1 };
 	enum linnet_code code;
 	int64_t shard = 0, shards = 1;
 	int status;
@@ -200,29 +217,33 @@ static int train_run(void *opt, int argc, char **argv)
 		model_free(m);
 		return usage("a rate is X or PATTERN=X");
 	}
-	code = open_data(&o->data, m->arena, &data, &e);
+	code = o->mpi ? join(&t, &reduce, m->arena, &e) : LINNET_OK;
+	if (!code)
+		code = open_data(&o->data, m->arena, &data, &e);
 	if (!code)
 		code = data_shard(data, shard, shards, &e);
 	if (!code)
 		code = open_data(&o->held_out, m->arena, &held, &e);
-	if (!code && o->log && !(w.log = fopen(o->log, "a")))
+	if (!code && o->log && !reduce.rank && !(w.log = fopen(o->log, "a")))
 		code = err_file(&e, fail(&e, LINNET_EIO, "the log cannot be written"), o->log);
 	if (!code)
 		code = train(m, &t, data, held, show_event, &w, &r, &e);
 	progress_end();
 	if (w.log)
 		fclose(w.log);
-	if (curve.n && curve_draw(&curve, 1, o->curve, code ? NULL : &e) && !code)
+	if (curve.n && !reduce.rank && curve_draw(&curve, 1, o->curve, code ? NULL : &e) && !code)
 		code = e.code;
 	if (w.status) {
 		status = w.status;
 	} else if (code) {
 		err_file(&e, code, argv[0]);
 		status = report_error(&e);
-	} else {
+	} else if (!reduce.rank) {
 		status = save_model(m, 0, o->external, argv[0], o->output);
 	}
-	if (status) {
+	if (o->mpi && !status)
+		mpi_end();
+	if (status || reduce.rank) {
 		/* it was told */
 	} else if (globals.json) {
 		json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:I, s:i, s:f, s:b, s:b}", "file", o->output, "steps", (json_int_t)r.step, "weights",
@@ -258,7 +279,8 @@ const struct command train_command = {
 		"Moves the weights along the gradient of a loss. Data is a stream of tokens, in an .npy file or as 16-bit integers in a .bin file: the\n"
 		"loss is then the cross-entropy of the next token by the model's logits, over windows of --length tokens; or arrays of samples for\n"
 		"the inputs by name, NAME=FILE or an .npz, for a model with a loss among its outputs. Same data, options and seed give the same bits on\n"
-		"any number of threads. A folder stands for its .npy, .npz and .bin files in the order of their names. With --checkpoint a run that was killed goes on where the last checkpoint was, to the same bits.",
+		"any number of threads. With --mpi each of n processes takes every n-th batch, and a step is of all of them, as --accumulate n is of one\n"
+		"process. A folder stands for its .npy, .npz and .bin files in the order of their names. With --checkpoint a run that was killed goes on where the last checkpoint was, to the same bits.",
 	.examples = "linnet train model.onnx --data train.npy --held-out valid.npy --steps 2000 -o trained.onnx\n"
 	            "linnet train net.onnx --loss loss --data x=x.npy --data labels=y.npy -o trained.onnx --checkpoint run.npz --keep 100",
 	.opt = (const struct opt[]){
@@ -295,6 +317,7 @@ const struct command train_command = {
 		{ "seed", 0, OPT_INT, OPT(struct train_cli, seed), "N", "of the order of samples, 1 by default", NULL },
 		{ "memory", 0, OPT_INT, OPT(struct train_cli, memory), "MIB", "for activations; beyond it, parts are computed again", NULL },
 		{ "threads", 0, OPT_INT, OPT(struct train_cli, threads), "N", "threads, all processors by default", NULL },
+		{ "mpi", 0, OPT_FLAG, OPT(struct train_cli, mpi), NULL, "train together with the other processes that mpirun started", NULL },
 		{ "external", 0, OPT_FLAG, OPT(struct train_cli, external), NULL, "weights in a file of their own", NULL },
 		{ .name = NULL },
 	},

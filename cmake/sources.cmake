@@ -212,7 +212,7 @@ add_executable(linnet_cli
 	cli/blocks.c
 	cli/draw.c cli/page.c cli/curve.c
 	cli/convert.c
-	cli/grad.c cli/train.c
+	cli/grad.c cli/train.c cli/mpi.c
 	cli/again.c
 	cli/inputs.c
 	cli/run.c
@@ -225,6 +225,18 @@ set_target_properties(linnet_cli PROPERTIES OUTPUT_NAME linnet)
 target_compile_definitions(linnet_cli PRIVATE LINNET_VERSION="${PROJECT_VERSION}" _DEFAULT_SOURCE)
 target_link_libraries(linnet_cli PRIVATE linnet_validate PkgConfig::JANSSON)
 linnet_target(linnet_cli)
+
+# Training over several processes: the program's alone, so the library stays without MPI.
+option(LINNET_MPI "training over several processes, if there is MPI" ON)
+if(LINNET_MPI)
+	find_package(MPI QUIET COMPONENTS C)
+endif()
+if(MPI_C_FOUND)
+	target_compile_definitions(linnet_cli PRIVATE LINNET_HAVE_MPI)
+	target_link_libraries(linnet_cli PRIVATE MPI::MPI_C)
+else()
+	message(STATUS "without MPI: linnet train --mpi is not built")
+endif()
 
 include(cmake/install.cmake)
 
