@@ -130,6 +130,8 @@ layer(graph
 	graph/precision.c
 	graph/canon.c
 	graph/mask.c
+	graph/probe.c
+	graph/region.c
 	graph/recognise.c
 	graph/why.c
 	graph/blocks.c
@@ -158,6 +160,7 @@ layer(graph
 	graph/passes/attend.c
 	graph/passes/glu.c
 	graph/passes/recur.c
+	graph/passes/linear.c
 	graph/passes/grad.c)
 target_link_libraries(linnet_graph PUBLIC linnet_ops linnet_onnx)
 

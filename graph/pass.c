@@ -12,7 +12,8 @@
 	X(scores)                                                                                  \
 	X(attend)                                                                                  \
 	X(glu)                                                                                     \
-	X(recur)
+	X(recur)                                                                                   \
+	X(linear)
 
 #define X(name) extern const struct pass name##_pass;
 PASSES(X)

@@ -109,6 +109,8 @@ bool rope_find(const struct graph *g, value_id v, struct rope *r);
 const struct tensor *value_const(const struct graph *g, value_id v);
 /* The node's first output is its first input. (passes/tidy.c) */
 bool node_copies(const struct view *w, const struct node *n);
+/* Numbers above 0, by the operator that makes them. (passes/recur.c) */
+bool value_positive(const struct graph *g, value_id v);
 /* v is constant with one element, or all its elements equal: that number. */
 bool value_scalar(const struct graph *g, value_id v, double *x);
 /* v is a constant list of integers. */

@@ -618,8 +618,7 @@ static value_id sequence(const struct whole *t, const struct leaf *l, const int8
 	return reshape(t->p, transpose(t->p, v, perm, rank, hint), (int64_t[]){ 0, 0, width }, 3, hint);
 }
 
-/* Numbers above 0, by the operator that makes them. */
-static bool is_positive(const struct graph *g, value_id v)
+bool value_positive(const struct graph *g, value_id v)
 {
 	static const char *const layouts[] = { "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Expand" };
 	const struct node *n;
@@ -652,7 +651,7 @@ static value_id decay(const struct whole *t, value_id key)
 	if (i >= 0) {
 		value_id outer = x->scan->in[t->nstate + (uint32_t)i];
 
-		if (!l->exp && !is_positive(t->w->g, outer))
+		if (!l->exp && !value_positive(t->w->g, outer))
 			return 0;
 		v = sequence(t, l, (int8_t[]){ x->batch, x->head, each_row ? x->row : 0 }, 3, width, "decay");
 		if (l->exp || !v)
