@@ -394,7 +394,7 @@ static bool push(struct front *f, value_id v)
 }
 
 /* Two that are made of one value become it; a product with another of them is taken apart. */
-static bool merge(const struct reading *x, struct front *f)
+static bool merge(const struct reading *x, struct front *f, bool split)
 {
 	for (int i = 0; i < f->n; i++) {
 		value_id root = f->v[i];
@@ -409,6 +409,8 @@ static bool merge(const struct reading *x, struct front *f)
 			f->v[j] = f->v[--f->n];
 			return true;
 		}
+		if (!split)
+			continue;
 		while (made_of(x, root))
 			root = made_of(x, root);
 		n = value_node(x->g, root);
@@ -418,13 +420,14 @@ static bool merge(const struct reading *x, struct front *f)
 			if (j == i || (!meeting(x, n->in[0], f->v[j]) && !meeting(x, n->in[1], f->v[j])))
 				continue;
 			f->v[i] = f->v[--f->n];
+			x->r->split = true;
 			return push(f, n->in[0]) && push(f, n->in[1]);
 		}
 	}
 	return false;
 }
 
-enum linnet_code region_read(struct terrain *t, value_id o, dim tokens, struct region *r, bool *found, struct linnet_error *e)
+enum linnet_code region_read(struct terrain *t, value_id o, dim tokens, bool split, struct region *r, bool *found, struct linnet_error *e)
 {
 	struct reading x = { .t = t, .g = t->g, .r = r };
 	struct front front = { .n = 0 };
@@ -449,7 +452,7 @@ enum linnet_code region_read(struct terrain *t, value_id o, dim tokens, struct r
 				room = push(&front, n->in[k]);
 		}
 	}
-	for (int step = 0; !code && *found && room && step < 64 && merge(&x, &front); step++) {
+	for (int step = 0; !code && *found && room && step < 64 && merge(&x, &front, split); step++) {
 	}
 	for (int i = 0; i < front.n; i++)
 		add_member(r, front.v[i]);

@@ -34,6 +34,7 @@ struct region {
 	uint32_t nnode;
 	value_id *mixed;          /* values that mix */
 	uint32_t nmixed;
+	bool split;               /* a product was taken apart to find them */
 	bool ordered;             /* something in it tells tokens apart by their places */
 };
 
@@ -42,8 +43,11 @@ bool region_makes_polynomial(const struct node *n);
 
 enum linnet_code terrain_survey(const struct graph *g, struct arena *a, struct terrain *t, struct linnet_error *e);
 
-/* The part that makes o; *found: there is one, of a size worth looking at. */
-enum linnet_code region_read(struct terrain *t, value_id o, dim tokens, struct region *r, bool *found, struct linnet_error *e);
+/*
+ * The part that makes o; *found: there is one, of a size worth looking at. split: a product with something that enters elsewhere too is part of it,
+ * as keys times beta are in the delta rule.
+ */
+enum linnet_code region_read(struct terrain *t, value_id o, dim tokens, bool split, struct region *r, bool *found, struct linnet_error *e);
 
 /* Nodes that are needed to compute v from the members, in order; nodes of length computations included. */
 enum linnet_code region_nodes(struct terrain *t, const value_id *want, int nwant, const value_id *given, int ngiven, node_id **out, uint32_t *n,

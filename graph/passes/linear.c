@@ -140,6 +140,8 @@ static enum linnet_code read_axes(struct search *x, int i, const struct tensor *
 	bool taken[MAX_RANK] = { false };
 
 	*read = false;
+	if (!t->n || !base->n)
+		return LINNET_OK;
 	strides_of(t, stride);
 	for (int64_t k = 0; k < base->n; k++)
 		most = fmax(most, fabs(tensor_get(base, k)));
@@ -192,7 +194,8 @@ static enum linnet_code read_axes(struct search *x, int i, const struct tensor *
 			m->own = m->own && (j != x->otoken || lo[p][j] == hi[p][j]);
 		}
 		for (int k = 0; k < t->rank && x->od[j] > 1; k++) {
-			bool here = !taken[k] && t->d[k] == x->od[j] && (pinned || j == x->otoken);
+			dim mine = x->g->value[m->v].type.shape.d[k], its = x->g->value[x->r.o].type.shape.d[j];
+			bool here = !taken[k] && t->d[k] == x->od[j] && dim_is_int(mine) == dim_is_int(its) && (pinned || j == x->otoken);
 
 			for (int p = 0; p < PLACES; p++)
 				here = here && at[p][k] == lo[p][j];
@@ -1189,7 +1192,7 @@ static bool worth_a_trial(const struct search *x)
 	return with >= 2;
 }
 
-static enum linnet_code try_tokens(struct search *x, value_id v, dim tokens, const char *symbol, struct patch *p, bool *done, struct linnet_error *e)
+static enum linnet_code try_tokens(struct search *x, value_id v, dim tokens, const char *symbol, bool split, struct patch *p, bool *done, struct linnet_error *e)
 {
 	static const int64_t lengths[] = { 6, 64, 16, 128, 32 };
 	const struct tensor *o = NULL;
@@ -1198,11 +1201,11 @@ static enum linnet_code try_tokens(struct search *x, value_id v, dim tokens, con
 
 	*done = false;
 	x->symbol = symbol;
-	TRY(region_read(x->t, v, tokens, &x->r, &found, e));
+	TRY(region_read(x->t, v, tokens, split, &x->r, &found, e));
 	x->n = found ? x->r.nmember : 0;
 	for (int i = 0; i < x->n; i++)
 		x->m[i] = (struct member){ .v = x->r.member[i], .below = never_above(x->g, x->r.member[i], 12), .above = value_positive(x->g, x->r.member[i]) };
-	if (!found || !worth_a_trial(x))
+	if (!found || split != x->r.split || !worth_a_trial(x))
 		return LINNET_OK;
 	TRY(region_nodes(x->t, &v, 1, x->r.member, x->n, (node_id **)(uintptr_t)&x->node, &x->nnode, e));
 	for (size_t i = 0; i < sizeof lengths / sizeof *lengths && !o; i++) {
@@ -1222,7 +1225,7 @@ static enum linnet_code try_tokens(struct search *x, value_id v, dim tokens, con
 	x->orank = base->rank;
 	memcpy(x->od, base->d, sizeof x->od);
 	for (x->otoken = 0; x->otoken < x->orank && !*done; x->otoken++)
-		if (base->d[x->otoken] == x->first) {
+		if (base->d[x->otoken] == x->first && dim_is_int(x->g->value[v].type.shape.d[x->otoken]) == !symbol) {
 			struct search again = *x;
 
 			TRY(try_axis(&again, base, p, done, e));
@@ -1246,7 +1249,7 @@ static void note_symbol(void *ctx, const char *name)
 		s->name[s->n++] = name;
 }
 
-static enum linnet_code try_value(struct search *x, value_id o, struct patch *p, bool *done, struct linnet_error *e)
+static enum linnet_code try_value(struct search *x, value_id o, bool split, struct patch *p, bool *done, struct linnet_error *e)
 {
 	const struct graph *g = x->g;
 	const struct shape *s = &g->value[o].type.shape;
@@ -1258,7 +1261,7 @@ static enum linnet_code try_value(struct search *x, value_id o, struct patch *p,
 			dim_symbols(g->dims, s->d[i], note_symbol, &symbols);
 	for (int i = symbols.n - 1; i >= 0 && !*done; i--) {
 		arena_reset(x->t->a);
-		TRY(try_tokens(x, o, dim_symbol(g->dims, symbols.name[i]), symbols.name[i], p, done, e));
+		TRY(try_tokens(x, o, dim_symbol(g->dims, symbols.name[i]), symbols.name[i], split, p, done, e));
 	}
 	for (int i = 0; i < s->rank && !*done; i++) {
 		bool before = !dim_is_int(s->d[i]) || s->d[i] < 2;
@@ -1267,7 +1270,7 @@ static enum linnet_code try_value(struct search *x, value_id o, struct patch *p,
 			before = before || s->d[k] == s->d[i];
 		arena_reset(x->t->a);
 		if (!before)
-			TRY(try_tokens(x, o, s->d[i], NULL, p, done, e));
+			TRY(try_tokens(x, o, s->d[i], NULL, split, p, done, e));
 	}
 	return LINNET_OK;
 }
@@ -1299,7 +1302,9 @@ static enum linnet_code run_on(struct graph *g, struct arena *s, struct arena *p
 			patch_init(&p, g, e);
 			p.uses = &w.uses;
 			x.rng.state = 1;
-			TRY(try_value(&x, o, &p, &done, e));
+			done = false;
+			for (int split = 0; split < 2 && !done; split++)
+				TRY(try_value(&x, o, split, &p, &done, e));
 			if (p.code)
 				return p.code;
 			if (!done || !patch_fits(&p, main))

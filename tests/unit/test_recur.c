@@ -91,7 +91,7 @@ static struct linnet_model *parsed(const char *text, const char *name)
 {
 	struct linnet_error e = { 0 };
 	struct linnet_model *m = model_new(NULL, &e);
-	char whole[4096], line[800];
+	char whole[16384], line[800];
 
 	snprintf(whole, sizeof whole, HEADER "%s", text);
 	if (!m || text_parse(m, whole, strlen(whole), &e) || graph_import(m, &e))
@@ -107,12 +107,13 @@ static const struct node *linear_in(const struct graph *g)
 	return NULL;
 }
 
-static void compare(const char *name, const struct graph *before, const struct graph *after)
+/* length: of the tokens; 0: several */
+static void compare(const char *name, const struct graph *before, const struct graph *after, int64_t length)
 {
 	struct linnet_error e = { 0 };
 	struct arena *a = arena_new();
 	struct side sides[2] = { { before, { .kernels = KERNELS_REFERENCE, .threads = 1 } }, { after, { .threads = 1 } } };
-	struct pair_opt opt = { .cases = 8 };
+	struct pair_opt opt = { .cases = length ? 3 : 8, .gen.length = length };
 	struct pair_report r;
 	char line[800];
 
@@ -146,10 +147,88 @@ static void spellings(void **state)
 			            cases[i].rule ? cases[i].rule : "nothing");
 			wrong++;
 		}
-		compare(cases[i].name, before->graph, after->graph);
+		compare(cases[i].name, before->graph, after->graph, 0);
 		model_free(before);
 		model_free(after);
 	}
+	assert_int_equal(wrong, 0);
+}
+
+/* ---- tests/recurrences.txt ---- */
+
+struct spelling {
+	char title[200], rules[80], text[16000];
+};
+
+/* "rule rule ..." of the LinearAttention nodes of g and the graphs in it, each with a blank before it. */
+static void rules_in(const struct graph *g, char *out, size_t size)
+{
+	for (node_id id = 1; id < g->nnode; id++) {
+		const struct node *n = &g->node[id];
+		size_t at = strlen(out);
+
+		if (!n->dead && node_is(n, "LinearAttention"))
+			snprintf(out + at, size - at, " %.*s", (int)node_attr(n, "update_rule")->s.n, node_attr(n, "update_rule")->s.p);
+		for (uint32_t i = 0; !n->dead && i < n->nattr; i++)
+			if (n->attr[i].kind == ATTR_GRAPH)
+				rules_in(n->attr[i].g, out, size);
+	}
+}
+
+static int check_spelling(const struct spelling *s)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *before = parsed(s->text, s->title), *after = parsed(s->text, s->title);
+	char line[800], found[80] = "";
+	int wrong;
+
+	if (pass_run_all(after->graph, NULL, &e) || graph_verify(after->graph, &e))
+		fail_msg("%s: %s", s->title, linnet_error_line(&e, line, sizeof line));
+	rules_in(after->graph, found, sizeof found);
+	wrong = strcmp(*found ? found + 1 : "-", s->rules) != 0;
+	if (wrong)
+		print_error("%s: found %s, expected %s\n", s->title, *found ? found + 1 : "-", s->rules);
+	compare(s->title, before->graph, after->graph, 12);
+	if (!strstr(s->title, "chunk"))
+		compare(s->title, before->graph, after->graph, 0);
+	model_free(before);
+	model_free(after);
+	return wrong;
+}
+
+static bool next_spelling(FILE *file, struct spelling *s)
+{
+	char line[4000];
+	long at = ftell(file);
+
+	*s->title = *s->rules = *s->text = '\0';
+	while (fgets(line, sizeof line, file)) {
+		if (!strncmp(line, "## ", 3) && *s->title) {
+			fseek(file, at, SEEK_SET);
+			return true;
+		}
+		at = ftell(file);
+		if (!strncmp(line, "## ", 3))
+			snprintf(s->title, sizeof s->title, "%.*s", (int)strcspn(line + 3, "\n"), line + 3);
+		else if (!strncmp(line, "=> ", 3))
+			snprintf(s->rules, sizeof s->rules, "%.*s", (int)strcspn(line + 3, "\n"), line + 3);
+		else if (*s->title)
+			strncat(s->text, line, sizeof s->text - strlen(s->text) - 1);
+	}
+	return *s->title;
+}
+
+static void other_words(void **state)
+{
+	static struct spelling s;
+	FILE *file = fopen("tests/recurrences.txt", "r");
+	int wrong = 0;
+
+	(void)state;
+	assert_non_null(file);
+	while (next_spelling(file, &s))
+		wrong += check_spelling(&s);
+	fclose(file);
 	assert_int_equal(wrong, 0);
 }
 
@@ -157,6 +236,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(spellings),
+		cmocka_unit_test(other_words),
 	};
 
 	return cmocka_run_group_tests_name("recur", tests, NULL, NULL);
