@@ -73,7 +73,7 @@ value_id build_drawn(struct build *b, const char *name, int rank, const int64_t 
 	return build_param(b, name, t);
 }
 
-value_id build_mask(struct build *b, const char *name, int64_t rows, int64_t columns, bool (*keep)(int64_t i, int64_t j, int64_t x), int64_t x)
+value_id build_mask(struct build *b, const char *name, int64_t rows, int64_t columns, double (*at)(int64_t i, int64_t j, int64_t x), int64_t x)
 {
 	const char *full;
 	struct tensor *t;
@@ -86,7 +86,7 @@ value_id build_mask(struct build *b, const char *name, int64_t rows, int64_t col
 		return old;
 	t = full ? build_tensor(b, 2, (int64_t[]){ rows, columns }) : NULL;
 	for (int64_t i = 0; t && i < t->n; i++)
-		tensor_put(t, i, keep(i / columns, i % columns, x));
+		tensor_put(t, i, at(i / columns, i % columns, x));
 	if (!full && !b->p->code)
 		b->p->code = fail_mem(b->e);
 	return t ? patch_const(b->p, t, full) : 0;
@@ -331,6 +331,7 @@ static void prepare(struct build *b)
 	}
 	for (int64_t h = 0; b->slope && h < b->H; h++)
 		alike = alike && b->slope[h] == b->slope[h / b->R * b->R];
+	alike = alike || (b->m->build && b->m->window); /* which keep no state but keys and values */
 	if ((per_query || !alike) && b->R > 1) {
 		b->k = build_repeat(b, b->k, b->D);
 		b->v = build_repeat(b, b->v, b->E);
@@ -354,6 +355,55 @@ static double scale_of(const struct graph *g, const struct node *n)
 	return a->given ? a->f : 1 / sqrt((double)g->value[n->in[0]].type.shape.d[3]);
 }
 
+/*
+ * A step model sees a mask's keys from its own first token on, and position counting would shift what the mask is made of; so what counts
+ * tokens for the mask is made again for it alone.
+ */
+static enum linnet_code pin(struct build *b, value_id *mask, struct linnet_error *e)
+{
+	const struct graph *g = b->g;
+	node_id *order;
+	value_id *again;
+	bool *needed, counts = false;
+	uint32_t n;
+
+	TRY_NEW(needed, b->scratch, g->nvalue);
+	TRY_NEW(again, b->scratch, g->nvalue);
+	TRY(graph_order(g, b->scratch, &order, &n, e));
+	needed[*mask] = true;
+	for (uint32_t i = n; i-- > 0;) {
+		const struct node *m = &g->node[order[i]];
+		bool use = false;
+
+		for (uint32_t k = 0; k < m->nout; k++)
+			use = use || (m->out[k] && needed[m->out[k]]);
+		for (uint32_t k = 0; use && k < m->nin; k++)
+			needed[m->in[k]] = true;
+		counts = counts || (use && (node_is(m, "Range") || node_is(m, "Slice")));
+	}
+	for (uint32_t i = 0; i < n && counts; i++) {
+		const struct node *m = &g->node[order[i]];
+		value_id *in, out;
+		struct attr *attr;
+		uint32_t na = 0;
+
+		if (!m->known || m->op->flags & OP_CONTROL || !m->nout || !m->out[0] || !needed[m->out[0]])
+			continue;
+		TRY_NEW(in, b->scratch, m->nin + 1);
+		TRY_NEW(attr, b->scratch, m->nattr + 1);
+		for (uint32_t k = 0; k < m->nin; k++)
+			in[k] = m->in[k] && again[m->in[k]] ? again[m->in[k]] : m->in[k];
+		for (uint32_t k = 0; k < m->nattr; k++)
+			if (attr_given(&m->attr[k]))
+				attr[na++] = m->attr[k];
+		out = patch_op(b->p, m->op, OWN_MASK, in, m->nin, m->nout, attr);
+		for (uint32_t k = 0; k < m->nout; k++)
+			again[m->out[k]] = m->out[k] ? out + k : 0;
+	}
+	*mask = again[*mask] ? again[*mask] : *mask;
+	return b->p->code;
+}
+
 enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, const struct convert_opt *opt, uint32_t layer,
                                  struct patch *p, struct convert_item *item, struct linnet_error *e)
 {
@@ -362,7 +412,7 @@ enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, co
 	struct build b = { .g = g, .n = n, .opt = opt, .m = opt->mechanism, .p = p, .e = e, .scratch = arena_new(),
 	                   .hint = *n->name ? n->name : "attention", .layer = layer, .dt = q->dt, .target = opt->target, .H = q->shape.d[1],
 	                   .G = k->d[1], .R = q->shape.d[1] / k->d[1], .D = q->shape.d[3], .E = v->d[3], .scale = scale_of(g, n),
-	                   .causal = node_attr(n, "is_causal")->i != 0, .q = n->in[0], .k = n->in[1], .v = n->in[2] };
+	                   .causal = attention_causal(n), .softcap = node_attr(n, "softcap")->f, .q = n->in[0], .k = n->in[1], .v = n->in[2] };
 	bool window, joint;
 	value_id y = 0;
 	double *slope = NULL;
@@ -374,6 +424,9 @@ enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, co
 		p->code = mask_slopes(g, b.mask, b.H, b.scratch, &slope, e);
 	b.slope = slope;
 	b.mask = slope ? 0 : b.mask;
+	b.own_mask = b.mask;
+	if (b.mask && b.causal && build_steps(&b) && !p->code)
+		p->code = pin(&b, &b.own_mask, e);
 	prepare(&b);
 	window = opt->window || b.m->window;
 	joint = window && !b.m->build && normaliser_of(opt) == NORM_RATIO && !fade_of(opt);

@@ -30,12 +30,17 @@ struct build {
 	int64_t kv_heads;            /* of the attention, whatever G has become */
 	value_id plain_k;            /* before its rotation; gates look at it */
 	value_id mask;               /* hides keys; 0: none */
+	value_id own_mask;           /* the same, in a step model counted from its own first token */
+	double softcap;              /* of the scores; 0: none */
 	const double *slope;         /* ALiBi's, [H], of an attention whose bias they are: another fade; else NULL */
 	value_id first;              /* number of the first token, int64 [1], once it was asked for */
 	int64_t features;            /* F, once known */
 	int64_t state_numbers;       /* elements of all states of one batch entry so far */
 	const char *state;           /* name of the first state without prefix */
 };
+
+/* What nodes of a mask are called that are made again for a step model's own tokens. */
+#define OWN_MASK "own_mask"
 
 /* A template with its inputs; out: its outputs. */
 void build_text(struct build *b, const char *text, const value_id *in, value_id *out);
@@ -55,8 +60,8 @@ value_id build_identity(struct build *b, const char *name, int64_t heads, int64_
 /* Uniform within +-1 / sqrt(d[rank - 2]), by the seed. */
 value_id build_drawn(struct build *b, const char *name, int rank, const int64_t *d);
 
-/* A [rows, columns] constant shared by all layers: ones where `keep` says so. */
-value_id build_mask(struct build *b, const char *name, int64_t rows, int64_t columns, bool (*keep)(int64_t i, int64_t j, int64_t x), int64_t x);
+/* A [rows, columns] constant shared by all layers. */
+value_id build_mask(struct build *b, const char *name, int64_t rows, int64_t columns, double (*at)(int64_t i, int64_t j, int64_t x), int64_t x);
 
 /* ---- States, of step and chunk models: input past_<name>.<layer>, output present_<name>.<layer>; zeros start a sequence ---- */
 

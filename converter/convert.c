@@ -126,12 +126,22 @@ static enum linnet_code refuse(const struct convert_item *item, uint32_t layer, 
 	return err_node(e, fail(e, LINNET_EUNSUPPORTED, "attention %u stays softmax: %s", layer, why), item->node, "Attention");
 }
 
+/* A window of the source stays one, whatever was asked for: it is linear in the length already, and in step models its states are its last tokens. */
+static void keep_window(struct convert_opt *opt, int64_t width)
+{
+	opt->mechanism = mechanism_find("window");
+	opt->window = (int)width;
+	opt->sinks = 0;
+	opt->conv = 0;
+	opt->features = 0;
+	opt->fade = opt->norm = opt->heads = NULL;
+}
+
 /* Decide each attention's fate and fill the report. */
 static enum linnet_code survey(struct job *j, const node_id *list, uint32_t n, struct linnet_error *e)
 {
 	struct view w = { .g = j->g, .scratch = j->scratch };
 	struct convert_report *r = j->report;
-	struct convert_opt opt = *j->opt;
 	const struct mechanism **on;
 
 	TRY_NEW(on, j->scratch, n);
@@ -141,9 +151,16 @@ static enum linnet_code survey(struct job *j, const node_id *list, uint32_t n, s
 	TRY(graph_uses(j->g, j->scratch, &w.uses, e));
 	for (uint32_t i = 0; i < n; i++) {
 		struct convert_item *item = &r->item[i];
+		struct convert_opt opt = *j->opt;
+		int64_t width = attention_window(&j->g->node[list[i]]);
 
-		item->mechanism = on[i];
 		opt.mechanism = on[i] ? on[i] : j->opt->mechanism;
+		if (width && (on[i] || target_has_states(opt.target))) {
+			keep_window(&opt, width);
+			on[i] = opt.mechanism;
+			item->window = width;
+		}
+		item->mechanism = on[i];
 		TRY(linear_check(&w, &j->g->node[list[i]], &opt, item, e));
 		item->selected = on[i] != NULL;
 		if (!on[i])
@@ -151,7 +168,7 @@ static enum linnet_code survey(struct job *j, const node_id *list, uint32_t n, s
 		item->converted = !item->reason;
 		if (item->converted)
 			r->nconverted++;
-		else if (target_has_states(j->opt->target) || (j->opt->strict && on[i]))
+		else if ((target_has_states(j->opt->target) && !item->crosses) || (j->opt->strict && on[i]))
 			return refuse(item, i, item->reason, e);
 	}
 	return LINNET_OK;
@@ -163,6 +180,8 @@ static enum linnet_code convert_one(struct job *j, node_id id, uint32_t layer, s
 	struct patch p;
 
 	opt.mechanism = j->report->item[layer].mechanism;
+	if (j->report->item[layer].window)
+		keep_window(&opt, j->report->item[layer].window);
 	patch_init(&p, j->g, e);
 	TRY(mechanism_apply(j->g, &j->g->node[id], &opt, layer, &p, &j->report->item[layer], e));
 	return patch_apply(j->g, &p, "linear", e);
@@ -203,21 +222,33 @@ static int result_opset(const struct linnet_model *m, const struct convert_opt *
 	}
 }
 
-static enum linnet_code convert(struct job *j, struct linnet_error *e)
+/* The passes up to attention; one may open the way for another. */
+static enum linnet_code recognise(struct job *j, struct linnet_error *e)
 {
 	static const char *const before[] = { "tidy", "fold", "share", "scores", "attend" };
-	node_id *list;
-	uint32_t n, changes, count;
-	dim tokens = DIM_NONE;
-	value_id v = 0;
+	uint32_t changes, count;
 
-	do { /* one may open the way for another */
+	do {
 		changes = 0;
 		for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
 			TRY(pass_run(pass_find(before[i]), j->g, &count, NULL, e));
 			changes += count;
 		}
 	} while (changes);
+	return LINNET_OK;
+}
+
+static enum linnet_code convert(struct job *j, struct linnet_error *e)
+{
+	node_id *list;
+	uint32_t n, count;
+	dim tokens = DIM_NONE;
+	value_id v = 0;
+
+	TRY(recognise(j, e));
+	TRY(source_spread(j->g, e));
+	TRY(cache_drop(j->g, j->scratch, &j->report->caches, e));
+	TRY(recognise(j, e));
 	TRY(list_attention(j, &list, &n, e));
 	TRY(survey(j, list, n, e));
 	if (target_has_states(j->opt->target) && !n)
@@ -225,10 +256,14 @@ static enum linnet_code convert(struct job *j, struct linnet_error *e)
 	for (uint32_t i = 0; i < n; i++) {
 		if (!j->report->item[i].converted)
 			continue;
-		tokens = j->g->value[j->g->node[list[i]].in[0]].type.shape.d[2];
-		v = j->g->node[list[i]].in[2]; /* the rotated query may have no use any more */
+		if (j->report->item[i].causal) {
+			tokens = j->g->value[j->g->node[list[i]].in[0]].type.shape.d[2];
+			v = j->g->node[list[i]].in[2]; /* the rotated query may have no use any more */
+		}
 		TRY(convert_one(j, list[i], i, e));
 	}
+	if (target_has_states(j->opt->target) && !v)
+		return fail(e, LINNET_EUNSUPPORTED, "no attention among tokens was recognised; there is nothing to make recurrent");
 	if (target_has_states(j->opt->target))
 		TRY(add_position(j, tokens, v, e));
 	j->m->changed = true;

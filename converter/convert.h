@@ -118,12 +118,23 @@ struct convert_opt {
 /* What keeps the output to scale in this conversion. */
 enum normaliser normaliser_of(const struct convert_opt *opt);
 
+/* What becomes of a source's features. */
+enum carry { CARRY_EXACT, CARRY_APPROX, CARRY_NOT };
+struct carried {
+	const char *source;
+	enum carry how;
+	const char *what; /* it becomes; or why it does not */
+};
+bool carried_at(int i, struct carried *out); /* false behind the last */
+
 /* What became of one attention. */
 struct convert_item {
 	const char *node;      /* name */
 	const struct mechanism *mechanism; /* it was selected for */
 	int64_t heads, kv_heads, width, value_width;
 	bool causal, selected, converted;
+	bool crosses;          /* its keys are another sequence's */
+	int64_t window;        /* tokens of the window it looks through, which it keeps: mechanism `window`, exact; else 0 */
 	const char *reason;    /* why it stayed softmax, else NULL */
 	const char *state;     /* name of its (first) state without prefix, where the target has states, else NULL */
 	int64_t features;      /* F; 0 when it stays softmax */
@@ -133,6 +144,7 @@ struct convert_item {
 struct convert_report {
 	struct convert_item *item;
 	uint32_t nitem, nconverted;
+	uint32_t caches; /* inputs that were caches and are no more */
 	int opset; /* of ai.onnx, in the result */
 };
 
@@ -147,13 +159,25 @@ struct convert_report {
 enum linnet_code convert_model(struct linnet_model *m, const struct convert_opt *opt, struct convert_report *report,
                                struct linnet_error *e);
 
-/* linear.c: why attention node n cannot be carried over for that target; NULL when it can. Sets the item's facts. */
+/* Whether its queries see no key behind their own. */
+bool attention_causal(const struct node *n);
+
+/* Tokens of the window it looks through, the query's own included; 0: none. */
+int64_t attention_window(const struct node *n);
+
+/* carry.c: why attention node n cannot be carried over for that target; NULL when it can. Sets the item's facts. */
 enum linnet_code linear_check(const struct view *w, const struct node *n, const struct convert_opt *opt, struct convert_item *item,
                               struct linnet_error *e);
 
 /* build.c: attention node n in its new form. The item receives features, and, for a step model, the states' name and number of elements. */
 enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, const struct convert_opt *opt, uint32_t layer,
                                  struct patch *p, struct convert_item *item, struct linnet_error *e);
+
+/* source.c: heads side by side, [B, T, H D], become [B, H, T, D]. */
+enum linnet_code source_spread(struct graph *g, struct linnet_error *e);
+
+/* source.c: key/value caches as inputs and outputs go away, and with them all that was as long; how many inputs that were. */
+enum linnet_code cache_drop(struct graph *g, struct arena *scratch, uint32_t *dropped, struct linnet_error *e);
 
 /* step.c: positions counted from `position` (int64 [1]) in a graph whose token axis has length `tokens`. */
 enum linnet_code step_positions(struct graph *g, dim tokens, value_id position, struct linnet_error *e);

@@ -10,6 +10,8 @@
  * log gamma, b and a are parameters, one a head. Sources: Zhang et al., LoLCATs, 2025, section 3.1; Lan et al., Liger, 2025, section 3; Xiao et al. 2024
  * (sinks).
  */
+#include <math.h>
+
 #include "converter/build.h"
 #include "ops/base/str.h"
 
@@ -17,22 +19,55 @@
 struct seen {
 	value_id s, v;
 	value_id left_k, left_v; /* step models: what leaves the window as each token comes, [B, G, T, D] and [B, G, T, E] */
+	value_id left_m;         /* and whether it counts, [B, G, T, 1]; 0: all do */
 	int64_t W, S;
 	bool diagonal;           /* the window starts anew every W tokens */
 };
 
-static bool in_band(int64_t i, int64_t j, int64_t W) { return j > i && j <= i + W; }
-static bool in_block(int64_t i, int64_t j, int64_t W) { return j >= W && j <= i + W; }
-static bool own(int64_t i, int64_t j, int64_t W) { (void)i; return j >= W; }
-static bool itself(int64_t i, int64_t j, int64_t W) { return j == i + W; }
+static double in_band(int64_t i, int64_t j, int64_t W) { return j > i && j <= i + W; }
+static double in_block(int64_t i, int64_t j, int64_t W) { return j >= W && j <= i + W; }
+static double own(int64_t i, int64_t j, int64_t W) { (void)i; return j >= W; }
+static double itself(int64_t i, int64_t j, int64_t W) { return j == i + W; }
+static double apart(int64_t i, int64_t j, int64_t W) { return (double)(j - i - W); }
+
+/* Slopes of ALiBi, one a query head, as [G, R, 1, 1, 1]. */
+static value_id slopes(struct build *b)
+{
+	struct tensor *t = build_tensor(b, 5, (int64_t[]){ b->G, b->R, 1, 1, 1 });
+
+	for (int64_t h = 0; t && h < b->H; h++)
+		tensor_put(t, h, b->slope[h]);
+	return build_param(b, "slopes", t);
+}
+
+/* to: `from` scaled, capped as the attention has it, and with the bias slopes * apart. */
+static void scored(struct str *t, const struct build *b, const char *from, const char *to, const char *apart)
+{
+	const char *bias = b->slope ? "u" : "";
+
+	str_addf(t, "  %sm = Mul (%s, scale)\n", to, from);
+	if (b->softcap > 0)
+		str_addf(t, "  %scap = Constant <value_float = %#.9g> ()\n"
+		            "  %sd = Div (%sm, %scap)\n"
+		            "  %st = Tanh (%sd)\n"
+		            "  %s%s = Mul (%st, %scap)\n", to, b->softcap, to, to, to, to, to, to, bias, to, to);
+	else
+		str_addf(t, "  %s%s = Identity (%sm)\n", to, bias, to);
+	if (b->slope)
+		str_addf(t, "  %sb = Mul (slopes, %s)\n"
+		            "  %s = Add (%su, %sb)\n", to, apart, to, to, to);
+}
 
 /* Scores and values of the sinks beside those of the window; position: int64, of each query, and ks, vs [B, G, 1, 1, S, width]. */
-static void add_sinks(struct str *t, bool masked)
+static void add_sinks(struct str *t, const struct build *b, bool masked)
 {
-	str_addf(t, "  kst = Transpose <perm = [0, 1, 2, 3, 5, 4]> (ks6)\n"
-	            "  ss0 = MatMul (q6, kst)\n"
-	            "  ss = Mul (ss0, scale)\n"
-	            "  until = Add (sink, w1)\n"
+	str_add(t, "  kst = Transpose <perm = [0, 1, 2, 3, 5, 4]> (ks6)\n"
+	           "  ss0 = MatMul (q6, kst)\n");
+	if (b->slope)
+		str_add(t, "  sinkapart = Sub (sink, position)\n"
+		           "  sinkaway = CastLike (sinkapart, scale)\n");
+	scored(t, b, "ss0", "ss", "sinkaway");
+	str_addf(t, "  until = Add (sink, w1)\n"
 	            "  %s = Greater (position, until)\n%s"
 	            "  sm = Where (out, ss, low)\n"
 	            "  s = Concat <axis = 5> (near, sm)\n"
@@ -54,26 +89,42 @@ static void sink_numbers(struct str *t, const struct seen *x)
 	str_add(t, "]> ()\n");
 }
 
+/* [B, G, T, 1]: 1 where a key is not hidden. */
+static value_id shown(struct build *b)
+{
+	return build_hide(b, build_value(b, "(float[B,G,T,D] k) => (float[B,G,T,1] m) {\n"
+	                                    "  lead = Shape <start = 0, end = 3> (k)\n"
+	                                    "  single = Constant <value_ints = [1]> ()\n"
+	                                    "  shape = Concat <axis = 0> (lead, single)\n"
+	                                    "  one = Constant <value_float = 1.0> ()\n"
+	                                    "  m = Expand (one, shape) }", &b->k));
+}
+
+/* A query whose keys are hidden all together sees its own, which is what so low a score comes to: rows nobody looks at are numbers. */
+#define SEES_ITSELF \
+	"  lowest = Constant <value_float = -30000.0> ()\n" \
+	"  own1 = Where (its, lowest, low)\n" \
+	"  near = Where (visible, s1, own1)\n"
+
 /* Blocks of W tokens, each looking at itself and the one before. */
 static void by_blocks(struct build *b, struct seen *x)
 {
 	long long W = x->W, S = x->S, G = b->G, R = b->R;
-	value_id in[7] = { b->q, b->k, b->v,
+	value_id in[9] = { b->q, b->k, b->v,
 		           build_mask(b, x->diagonal ? "block" : "band", W, 2 * W, x->diagonal ? in_block : in_band, W),
 		           build_mask(b, "own", 1, 2 * W, own, W) }, out[2] = { 0, 0 };
 	struct str t;
 
 	str_init(&t, b->scratch);
-	if (b->mask) { /* 1 where a key is not hidden; every query sees itself, so that rows nobody looks at are numbers */
-		in[5] = build_hide(b, build_value(b, "(float[B,G,T,D] k) => (float[B,G,T,1] m) {\n"
-		                                     "  lead = Shape <start = 0, end = 3> (k)\n"
-		                                     "  single = Constant <value_ints = [1]> ()\n"
-		                                     "  shape = Concat <axis = 0> (lead, single)\n"
-		                                     "  one = Constant <value_float = 1.0> ()\n"
-		                                     "  m = Expand (one, shape) }", &b->k));
+	if (b->mask) {
+		in[5] = shown(b);
 		in[6] = build_mask(b, "itself", W, 2 * W, itself, W);
 	}
-	str_addf(&t, "(float[B,H,T,D] q, float[B,G,T,D] k, float[B,G,T,E] v, float[W,K] band, float[a,K] own%s) => (float[B,G,R,N,W,L] %s, "
+	if (b->slope) {
+		in[b->mask ? 7 : 5] = slopes(b);
+		in[b->mask ? 8 : 6] = build_mask(b, "apart", W, 2 * W, apart, W);
+	}
+	str_addf(&t, "(float[B,H,T,D] q, float[B,G,T,D] k, float[B,G,T,E] v, float[W,K] band, float[a,K] own%s%s) => (float[B,G,R,N,W,L] %s, "
 	             "float[B,G,I,N,L,E] %s) {\n"
 	             "  t = Shape <start = 2, end = 3> (k)\n"
 	             "  b = Shape <start = 0, end = 1> (k)\n"
@@ -90,7 +141,7 @@ static void by_blocks(struct build *b, struct seen *x)
 	             "  pads = Concat <axis = 0> (front, rest, last)\n"
 	             "  earlier = Constant <value_ints = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]> ()\n"
 	             "  third = Constant <value_ints = [3]> ()\n",
-	         b->mask ? ", float[B,G,T,1] m, float[W,K] itself" : "", S ? "s" : "near", S ? "vals" : "v2", W, W - 1);
+	         b->mask ? ", float[B,G,T,1] m, float[W,K] itself" : "", b->slope ? ", float[G,R,c,d,e] slopes, float[W,K] apart" : "", S ? "s" : "near", S ? "vals" : "v2", W, W - 1);
 	for (const char *v = b->mask ? "qkvm" : "qkv"; *v; v++) {
 		str_addf(&t, "  %cp = Pad (%c, pads)\n"
 		             "  %cg = Constant <value_ints = [%lld, %lld]> ()\n"
@@ -107,7 +158,6 @@ static void by_blocks(struct build *b, struct seen *x)
 	             "  low = Constant <value_float = -inf> ()\n"
 	             "  kt = Transpose <perm = [0, 1, 2, 3, 5, 4]> (k2)\n"
 	             "  s0 = MatMul (q6, kt)\n"
-	             "  s1 = Mul (s0, scale)\n"
 	             "  zero = Constant <value_int = 0> ()\n"
 	             "  one = Constant <value_int = 1> ()\n"
 	             "  ns = Squeeze (n)\n"
@@ -119,12 +169,13 @@ static void by_blocks(struct build *b, struct seen *x)
 	             "  valid = Max (has, own)\n"
 	             "  bv = Mul (band, valid)\n",
 	         b->scale);
+	scored(&t, b, "s0", "s1", "apart");
 	str_add(&t, b->mask ? "  mt = Transpose <perm = [0, 1, 2, 3, 5, 4]> (m2)\n"
-	                      "  some = Max (mt, itself)\n"
-	                      "  bvm = Mul (bv, some)\n"
+	                      "  bvm = Mul (bv, mt)\n"
 	                      "  visible = Cast <to = 9> (bvm)\n"
-	                    : "  visible = Cast <to = 9> (bv)\n");
-	str_add(&t, "  near = Where (visible, s1, low)\n");
+	                      "  its = Cast <to = 9> (itself)\n" SEES_ITSELF
+	                    : "  visible = Cast <to = 9> (bv)\n"
+	                      "  near = Where (visible, s1, low)\n");
 	if (S) {
 		sink_numbers(&t, x);
 		str_addf(&t, "  behind = Constant <value_ints = [0, 0, 0, 0, 0, 0, %lld, 0]> ()\n"
@@ -149,7 +200,7 @@ static void by_blocks(struct build *b, struct seen *x)
 			            "  ms6 = Unsqueeze (ms, between)\n"
 			            "  mst = Transpose <perm = [0, 1, 2, 3, 5, 4]> (ms6)\n"
 			            "  kept = Cast <to = 9> (mst)\n");
-		add_sinks(&t, b->mask);
+		add_sinks(&t, b, b->mask);
 	} else {
 		str_add(&t, "}");
 	}
@@ -164,19 +215,30 @@ static void by_steps(struct build *b, struct seen *x, bool far)
 	int64_t P = far ? x->W : x->W > 1 ? x->W - 1 : 1;
 	long long S = x->S;
 	int64_t k[4] = { 0, b->G, P, b->D }, v[4] = { 0, b->G, P, b->E }, sk[4] = { 0, b->G, S, b->D }, sv[4] = { 0, b->G, S, b->E };
-	value_id in[8] = { b->q, b->k, b->v, build_first(b), build_past(b, "window_key", 4, k), build_past(b, "window_value", 4, v) },
-	         out[8] = { 0 };
+	value_id in[12] = { b->q, b->k, b->v, build_first(b), build_past(b, "window_key", 4, k), build_past(b, "window_value", 4, v) },
+	         out[12] = { 0 };
+	int n = 6;
 	struct str t;
 
 	if (S) {
-		in[6] = build_past(b, "sink_key", 4, sk);
-		in[7] = build_past(b, "sink_value", 4, sv);
+		in[n++] = build_past(b, "sink_key", 4, sk);
+		in[n++] = build_past(b, "sink_value", 4, sv);
+	}
+	if (b->slope)
+		in[n++] = slopes(b);
+	if (b->mask) {
+		in[n++] = shown(b);
+		in[n++] = build_past(b, "window_mask", 4, (int64_t[]){ 0, b->G, P, 1 });
+		if (S)
+			in[n++] = build_past(b, "sink_mask", 4, (int64_t[]){ 0, b->G, S, 1 });
 	}
 	str_init(&t, b->scratch);
-	str_addf(&t, "(float[B,H,T,D] q, float[B,G,T,D] k, float[B,G,T,E] v, int64[i] first, float[B,G,P,D] pk, float[B,G,P,E] pv%s) => "
-	             "(float[B,G,R,N,Q,L] %s, float[B,G,I,N,L,E] %s, float[B,G,P,D] nk, float[B,G,P,E] nv, float[B,G,T,D] gk, float[B,G,T,E] gv%s) {\n",
-	         S ? ", float[B,G,S,D] sk, float[B,G,S,E] sv" : "", S ? "s" : "near", S ? "vals" : "v2",
-	         S ? ", float[B,G,S,D] ks, float[B,G,S,E] vs" : "");
+	str_addf(&t, "(float[B,H,T,D] q, float[B,G,T,D] k, float[B,G,T,E] v, int64[i] first, float[B,G,P,D] pk, float[B,G,P,E] pv%s%s%s%s) => "
+	             "(float[B,G,R,N,Q,L] %s, float[B,G,I,N,L,E] %s, float[B,G,P,D] nk, float[B,G,P,E] nv, float[B,G,T,D] gk, float[B,G,T,E] gv%s%s%s) {\n",
+	         S ? ", float[B,G,S,D] sk, float[B,G,S,E] sv" : "", b->slope ? ", float[G,R,c,d,e] slopes" : "",
+	         b->mask ? ", float[B,G,T,1] m, float[B,G,P,1] pm" : "", b->mask && S ? ", float[B,G,S,1] hm" : "", S ? "s" : "near", S ? "vals" : "v2",
+	         S ? ", float[B,G,S,D] ks, float[B,G,S,E] vs" : "", b->mask ? ", float[B,G,P,1] nm, float[B,G,T,1] gm" : "",
+	         b->mask && S ? ", float[B,G,S,1] ms" : "");
 	str_addf(&t, "  t = Shape <start = 2, end = 3> (k)\n"
 	             "  b = Shape <start = 0, end = 1> (k)\n"
 	             "  n = Constant <value_ints = [1]> ()\n"
@@ -202,21 +264,24 @@ static void by_steps(struct build *b, struct seen *x, bool far)
 	             "  low = Constant <value_float = -inf> ()\n"
 	             "  kt = Transpose <perm = [0, 1, 2, 3, 5, 4]> (k2)\n"
 	             "  s0 = MatMul (q6, kt)\n"
-	             "  s1 = Mul (s0, scale)\n"
 	             "  one = Constant <value_int = 1> ()\n"
 	             "  minus = Constant <value_int = -1> ()\n"
 	             "  wide = Constant <value_int = %lld> ()\n"
-	             "  kept = Constant <value_int = %lld> ()\n"
+	             "  held = Constant <value_int = %lld> ()\n"
 	             "  f = Squeeze (first)\n"
 	             "  ts = Squeeze (t)\n"
 	             "  end = Add (f, ts)\n"
 	             "  qi = Range (f, end, one)\n"
-	             "  oldest = Sub (f, kept)\n"
+	             "  oldest = Sub (f, held)\n"
 	             "  kj = Range (oldest, end, one)\n"
 	             "  position = Unsqueeze (qi, n)\n"
 	             "  later = Greater (kj, position)\n"
 	             "  seen = Not (later)\n",
 	         b->scale, (long long)x->W, (long long)P);
+	if (b->slope)
+		str_add(&t, "  distance = Sub (kj, position)\n"
+		            "  apart = CastLike (distance, scale)\n");
+	scored(&t, b, "s0", "s1", "apart");
 	str_add(&t, x->diagonal ? "  blocks = Div (position, wide)\n"
 	                          "  begin = Mul (blocks, wide)\n"
 	                          "  edge = Add (begin, minus)\n"
@@ -224,8 +289,16 @@ static void by_steps(struct build *b, struct seen *x, bool far)
 	str_add(&t, "  within = Greater (kj, edge)\n"
 	            "  real = Greater (kj, minus)\n"
 	            "  both = And (seen, within)\n"
-	            "  visible = And (both, real)\n"
-	            "  near = Where (visible, s1, low)\n");
+	            "  there = And (both, real)\n");
+	str_add(&t, b->mask ? "  ma = Concat <axis = 2> (pm, m)\n"
+	                      "  nm = Slice (ma, from, to, axis)\n"
+	                      "  gm = Slice (ma, last, t, axis)\n"
+	                      "  mt = Transpose <perm = [0, 1, 3, 2]> (ma)\n"
+	                      "  m6 = Unsqueeze (mt, between)\n"
+	                      "  kept6 = Cast <to = 9> (m6)\n"
+	                      "  its = Equal (kj, position)\n"
+	                      "  visible = And (there, kept6)\n" SEES_ITSELF
+	                    : "  near = Where (there, s1, low)\n");
 	if (S) {
 		sink_numbers(&t, x);
 		str_addf(&t, "  sinks = Constant <value_int = %lld> ()\n"
@@ -236,14 +309,20 @@ static void by_steps(struct build *b, struct seen *x, bool far)
 		             "  new = Add (since, sinks)\n"
 		             "  most = Add (sinks, ts)\n"
 		             "  top = Add (most, minus)\n"
-		             "  there = Min (new, top)\n"
-		             "  which = Where (old, sink, there)\n"
+		             "  fresh = Min (new, top)\n"
+		             "  which = Where (old, sink, fresh)\n"
 		             "  ks = Gather <axis = 2> (ko, which)\n"
 		             "  vs = Gather <axis = 2> (vo, which)\n"
 		             "  ks6 = Unsqueeze (ks, between)\n"
 		             "  vs6 = Unsqueeze (vs, between)\n",
 		         S);
-		add_sinks(&t, false);
+		if (b->mask)
+			str_add(&t, "  mo = Concat <axis = 2> (hm, m)\n"
+			            "  ms = Gather <axis = 2> (mo, which)\n"
+			            "  ms6 = Unsqueeze (ms, between)\n"
+			            "  mst = Transpose <perm = [0, 1, 2, 3, 5, 4]> (ms6)\n"
+			            "  kept = Cast <to = 9> (mst)\n");
+		add_sinks(&t, b, b->mask);
 	} else {
 		str_add(&t, "}");
 	}
@@ -254,9 +333,16 @@ static void by_steps(struct build *b, struct seen *x, bool far)
 	build_present(b, "window_value", out[3]);
 	x->left_k = out[4];
 	x->left_v = out[5];
+	n = 6;
 	if (S) {
-		build_present(b, "sink_key", out[6]);
-		build_present(b, "sink_value", out[7]);
+		build_present(b, "sink_key", out[n++]);
+		build_present(b, "sink_value", out[n++]);
+	}
+	if (b->mask) {
+		build_present(b, "window_mask", out[n++]);
+		x->left_m = out[n++];
+		if (S)
+			build_present(b, "sink_mask", out[n++]);
 	}
 }
 
@@ -309,13 +395,14 @@ static value_id over_window(struct build *b)
 	struct seen x;
 	struct str t;
 
-	if (b->target != TARGET_ONNX || b->opt->sinks || b->mask) {
+	if (b->target != TARGET_ONNX || b->opt->sinks || b->mask || b->slope) {
 		x = look(b, false, false);
 		return softmax_of(b, &x);
 	}
 	str_init(&t, b->scratch);
 	str_addf(&t, "(float[B,H,T,D] q, float[B,G,T,D] k, float[B,G,T,E] v) => (float[B,H,T,E] y) {\n"
-	             "  y = Attention <is_causal = 1, left_window_size = %d, scale = %#.9g> (q, k, v) }", width_of(b) - 1, b->scale);
+	             "  y = Attention <is_causal = 1, left_window_size = %d, scale = %#.9g, softcap = %#.9g> (q, k, v) }", width_of(b) - 1, b->scale,
+	         b->softcap);
 	return build_value(b, str_done(&t), BUILD_IN(b->q, b->k, b->v));
 }
 
@@ -366,6 +453,8 @@ static void leaving(struct build *b, const struct seen *x, value_id *fk, value_i
 		             "  wc = Unsqueeze (w, column)\n"
 		             "  y = Mul (k, wc) }", (long long)(x->W + x->S) - 1);
 		*fk = build_value(b, str_done(&t), BUILD_IN(linear_map(b, x->left_k, 'k', b->G), build_first(b)));
+		if (x->left_m)
+			*fk = patch_node(b->p, "Mul", b->hint, PATCH_IN(*fk, x->left_m), 1, NULL);
 		*v = x->left_v;
 		return;
 	}
@@ -384,6 +473,16 @@ static void leaving(struct build *b, const struct seen *x, value_id *fk, value_i
 		         (long long)x->S, (long long)(x->W + x->S));
 		*(i ? v : fk) = build_value(b, str_done(&t), BUILD_IN(i ? b->v : build_hide(b, linear_map(b, b->k, 'k', b->G))));
 	}
+}
+
+/* exp(-slope tokens), [H, 1, 1]. */
+static value_id faded(struct build *b, int64_t tokens)
+{
+	struct tensor *t = build_tensor(b, 3, (int64_t[]){ b->H, 1, 1 });
+
+	for (int64_t h = 0; t && h < b->H; h++)
+		tensor_put(t, h, exp(-b->slope[h] * (double)tokens));
+	return build_param(b, "faded", t);
 }
 
 void build_joint(struct build *b, value_id *y)
@@ -419,8 +518,11 @@ void build_joint(struct build *b, value_id *y)
 	leaving(b, &x, &far.k, &far.v);
 	far.v = linear_ones(b, far.v);
 	far.F = b->features;
+	far.g = build_sloped(b, 0);
 	near[0] = joined(b, near[0], b->E + 1);
 	*y = build_recurrence(b, &far, "state");
+	if (b->slope) /* by which it has faded when it leaves the window */
+		*y = patch_node(b->p, "Mul", b->hint, PATCH_IN(*y, faded(b, x.W)), 1, NULL);
 	*y = linear_divided(b, shifted ? patch_node(b->p, "Add", b->hint, PATCH_IN(near[0], *y), 1, NULL) :
 	                    build_value(b, "(float[B,H,T,E] near, float[B,H,T,X] c, float[B,H,T,E] far, float[H,1,1] g) => (float[B,H,T,E] y) {\n"
 	                                   "  d = Sub (g, c)\n"

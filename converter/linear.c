@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "converter/build.h"
-#include "graph/mask.h"
 #include "graph/template.h"
 #include "ops/base/str.h"
 
@@ -91,114 +90,10 @@ enum normaliser normaliser_of(const struct convert_opt *opt)
 	return (enum normaliser)opt->mechanism->normaliser;
 }
 
-/* ---- What can be carried over ---- */
-
 /* Denominators of maps that can vanish stay above this. */
 #define DENOMINATOR_FLOOR "1e-6"
-
-enum { Q, K, V, MASK, PAST_K, PAST_V, NONPAD };
-
-static value_id input(const struct node *n, uint32_t i)
-{
-	return i < n->nin ? n->in[i] : 0;
-}
-
-static const char *why_not(const struct view *w, const struct node *n, const struct convert_opt *opt, const struct mask *m,
-                           bool slopes)
-{
-	enum target target = opt->target;
-	const struct graph *g = w->g;
-	const struct shape *q = &g->value[n->in[Q]].type.shape, *k = &g->value[n->in[K]].type.shape,
-	                   *v = &g->value[n->in[V]].type.shape;
-	bool causal = node_attr(n, "is_causal")->i != 0;
-	bool masked = input(n, MASK) && !slopes; /* slopes are another fade */
-	int64_t rows, columns;
-
-	if (q->rank != 4 || k->rank != 4 || v->rank != 4)
-		return "queries, keys and values are not laid out as [batch, heads, length, width]";
-	if (!dim_is_int(q->d[1]) || !dim_is_int(k->d[1]) || !dim_is_int(q->d[3]) || !dim_is_int(v->d[3]) || k->d[1] <= 0 ||
-	    q->d[1] % k->d[1])
-		return "its number of heads or its widths are not known before running";
-	if (input(n, PAST_K) || input(n, NONPAD))
-		return "it reads a key/value cache; convert the model without the cache, target step makes its own state";
-	if (n->nout > 1)
-		for (uint32_t i = 1; i < n->nout; i++)
-			if (n->out[i] && (value_uses(w, n->out[i]) || value_is_output(w, n->out[i])))
-				return "its scores or caches are used outside attention; linear attention has no score matrix";
-	if (node_attr(n, "left_window_size")->i >= 0 || node_attr(n, "right_window_size")->i >= 0)
-		return "it looks through a sliding window; softmax over a window is already linear in the length";
-	if (causal && q->d[2] != k->d[2])
-		return "it is causal between sequences of different lengths";
-	if (!causal && target_has_states(target))
-		return "it is not causal; it can be linear but not recurrent";
-	if (!causal && (fade_of(opt) || opt->mechanism->build))
-		return "it is not causal; what fades or is gated needs an order";
-	if (target == TARGET_QUADRATIC && opt->mechanism->corrects)
-		return "the delta rule puts what depends on the state; every query with every key does not say it";
-	if (slopes && (opt->mechanism->window || opt->window))
-		return "it has ALiBi's bias; softmax over a window is built without";
-	if (masked && (opt->mechanism->build || opt->mechanism->window || opt->window || opt->conv || opt->mechanism->conv ||
-	               (fade_of(opt) && fade_of(opt)->gate)) && !m->plain &&
-	    g->value[n->in[MASK]].type.dt != DT_BOOL)
-		return "its mask weighs keys; gates, windows and convolutions know only hidden ones";
-	if (opt->mechanism->image && causal)
-		return "it is causal; tokens of an image look both ways";
-	if (opt->mechanism->image && !build_grid(opt, q->d[2], &rows, &columns))
-		return "its tokens are no square image; --grid says their rows and columns";
-	if (!causal && (opt->mechanism->window || opt->window || opt->conv > 1 || opt->mechanism->conv > 1))
-		return "it is not causal; windows and short convolutions look back";
-	if (opt->norm && opt->mechanism->build)
-		return "what keeps its output to scale is part of the mechanism";
-	if (normaliser_of(opt) == NORM_RATIO && opt->mechanism->even && opt->degree % 2)
-		return "weights of an odd degree may be negative, so their sum is nothing to divide by";
-	if (opt->window && opt->mechanism->positions)
-		return "its features depend on positions, which the window's other side has no more";
-	if (masked) {
-		const struct shape *s = &g->value[n->in[MASK]].type.shape;
-		bool key_only = s->rank < 2 || s->d[s->rank - 2] == 1;
-
-		if (!key_only && !(m->known && m->by_key))
-			return m->known ? "its mask or bias is not a function of the key alone" : "its mask is not known until run time";
-		if (s->rank == 4 && s->d[1] != 1 && (s->d[1] != k->d[1] || opt->heads || opt->mechanism->per_query))
-			return "its mask differs between the query heads of one key head";
-		if (target_has_states(target) && !key_only)
-			return "its padding mask is over the whole sequence; a step model sees one token";
-		if (target_has_states(target))
-			return "it has a padding mask; a step model skips padding by not being run on it";
-	}
-	return NULL;
-}
-
-enum linnet_code linear_check(const struct view *w, const struct node *n, const struct convert_opt *opt, struct convert_item *item,
-                              struct linnet_error *e)
-{
-	const struct graph *g = w->g;
-	const struct type *q = &g->value[n->in[Q]].type;
-	const struct shape *k = &g->value[n->in[K]].type.shape, *v = &g->value[n->in[V]].type.shape;
-	struct mask m = { .known = false };
-	struct convert_opt counted = *opt;
-	struct patch p; /* never applied */
-	double *slope = NULL;
-
-	if (input(n, MASK))
-		TRY(mask_classify(g, n->in[MASK], &m, e));
-	if (input(n, MASK) && node_attr(n, "is_causal")->i && q->shape.rank == 4 && dim_is_int(q->shape.d[1]))
-		TRY(mask_slopes(g, n->in[MASK], q->shape.d[1], w->scratch, &slope, e));
-	item->node = n->name;
-	item->causal = node_attr(n, "is_causal")->i != 0;
-	item->reason = why_not(w, n, opt, &m, slope != NULL);
-	if (q->shape.rank != 4 || k->rank != 4 || v->rank != 4)
-		return LINNET_OK;
-	item->heads = q->shape.d[1];
-	item->kv_heads = k->d[1];
-	item->width = q->shape.d[3];
-	item->value_width = v->d[3];
-	if (item->reason)
-		return LINNET_OK;
-	counted.target = TARGET_STEP; /* which has the states */
-	patch_init(&p, g, e);
-	return mechanism_apply(g, n, &counted, 0, &p, item, e);
-}
+/* And others where a mask may hide all keys. */
+#define MASKED_FLOOR "1e-30"
 
 /* ---- The forms: o [B, H, T, E1] from fq [B, H, T, F], fk [B, G, S, F], v [B, G, S, E1], G key heads, R = H / G ---- */
 
@@ -533,8 +428,8 @@ value_id build_hide(struct build *b, value_id x)
 	                               "  w = Exp (last)\n"
 	                               "  t = Transpose <perm = [0, 1, 3, 2]> (w)\n"
 	                               "  o = Mul (k, t) }";
-	value_id m = b->mask;
-	const struct type *t = &b->g->value[m].type;
+	value_id m = b->own_mask;
+	const struct type *t = &b->g->value[b->mask].type;
 
 	if (!m || !x)
 		return x;
@@ -570,6 +465,9 @@ value_id linear_divided(struct build *b, value_id o)
 	str_add(&t, b->m->may_vanish ? "  low = Constant <value_float = " DENOMINATOR_FLOOR "> ()\n"
 	                               "  safe = Max (den, low)\n"
 	                               "  y = Div (num, safe) }"
+	               : b->mask      ? "  low = Constant <value_float = " MASKED_FLOOR "> ()\n"
+	                                "  safe = Max (den, low)\n"
+	                                "  y = Div (num, safe) }"
 	                             : "  y = Div (num, den) }");
 	return build_value(b, str_done(&t), &o);
 }
@@ -606,7 +504,9 @@ enum linnet_code linear_build(struct build *b, value_id *y, struct linnet_error 
 		                                               .F = z.F, .E = z.E1, .by_channel = fade && fade->by_channel }, "state");
 		return to_scale(b, *y, y);
 	}
-	if (build_steps(b))
+	if (!b->causal)
+		b->state_numbers = b->G * b->features * z.E1;
+	else if (build_steps(b))
 		in[3] = build_past(b, "state", 4, (int64_t[]){ 0, b->G, b->features, z.E1 });
 	if (fade)
 		TRY(fading(b->p, fade, b->target, &z, b->dt, &in[build_steps(b) ? 4 : 3], e));

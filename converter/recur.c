@@ -122,10 +122,10 @@ static value_id by_token(struct build *b, const struct recurrence *r, const char
 
 /* ---- Chunks ---- */
 
-static bool not_after(int64_t i, int64_t j, int64_t x) { (void)x; return j <= i; }
-static bool before(int64_t i, int64_t j, int64_t x) { (void)x; return j < i; }
+static double not_after(int64_t i, int64_t j, int64_t x) { (void)x; return j <= i; }
+static double before(int64_t i, int64_t j, int64_t x) { (void)x; return j < i; }
 /* The lower left m x m block of each 2m x 2m block on the diagonal. */
-static bool block(int64_t i, int64_t j, int64_t m) { return i / (2 * m) == j / (2 * m) && i % (2 * m) >= m && j % (2 * m) < m; }
+static double block(int64_t i, int64_t j, int64_t m) { return i / (2 * m) == j / (2 * m) && i % (2 * m) >= m && j % (2 * m) < m; }
 
 /*
  * (I + A)^-1 of strictly lower A: X <- X - X (A . M) X for blocks of 1, 2, 4, ... < C. Powers of A would grow where keys are alike; this does
@@ -145,7 +145,7 @@ static void invert(struct str *t, int64_t C)
 	str_addf(t, "  X = Identity (X%lld)\n", m / 2);
 }
 
-static bool same(int64_t i, int64_t j, int64_t x) { (void)x; return i == j; }
+static double same(int64_t i, int64_t j, int64_t x) { (void)x; return i == j; }
 
 /* x [B, heads, T, width] in chunks: x6 [B, G, heads / G, N, C, width]. */
 static void cut(struct str *t, const char *x, const char *heads, int64_t C, int64_t width)

@@ -3,7 +3,7 @@
  * number of tokens. All that follows them is elementwise in the token, or the comparison of the step model with the whole-sequence one
  * finds it.
  */
-#include "converter/convert.h"
+#include "converter/build.h"
 
 #include <string.h>
 
@@ -52,12 +52,12 @@ static bool shift_slice(const struct node *n, const struct graph *g, dim tokens,
 
 enum linnet_code step_positions(struct graph *g, dim tokens, value_id position, struct linnet_error *e)
 {
-	uint32_t last = g->nnode; /* not those made here */
+	uint32_t last = g->nnode; /* not those made here, nor those that count from their own first token */
 
 	for (node_id id = 1; id < last; id++) {
 		struct patch p;
 
-		if (g->node[id].dead)
+		if (g->node[id].dead || (g->node[id].from && !strncmp(g->node[id].name, OWN_MASK, strlen(OWN_MASK))))
 			continue;
 		patch_init(&p, g, e);
 		if (shift_range(&g->node[id], g, tokens, position, &p) || shift_slice(&g->node[id], g, tokens, position, &p))

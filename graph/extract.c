@@ -187,7 +187,7 @@ enum linnet_code graph_extract(struct graph *g, const char *from_to, struct linn
 struct setting {
 	struct dims *dims;
 	const char *name;
-	int64_t n;
+	dim by;
 	bool found;
 };
 
@@ -198,7 +198,7 @@ static dim replaced(void *ctx, const char *name)
 	if (strcmp(name, s->name) != 0)
 		return dim_symbol(s->dims, name);
 	s->found = true;
-	return s->n;
+	return s->by;
 }
 
 /* Constants apart, values hold what is about to be found anew. */
@@ -214,28 +214,33 @@ static void forget_types(struct graph *g)
 				forget_types(g->node[id].attr[i].g);
 }
 
-enum linnet_code graph_fix_dim(struct graph *g, const char *setting, struct linnet_error *e)
+enum linnet_code graph_set_dim(struct graph *g, const char *symbol, dim by, struct linnet_error *e)
 {
-	const char *equals = strrchr(setting, '=');
-	struct setting s = { .dims = g->dims };
-	char *end = NULL;
+	struct setting s = { .dims = g->dims, .name = symbol, .by = by };
 
-	if (equals && equals > setting)
-		s.n = strtoll(equals + 1, &end, 10);
-	if (!end || end == equals + 1 || *end || s.n < 0)
-		return fail(e, LINNET_EUSAGE, "\"%s\" is not of the form NAME=LENGTH", setting);
-	s.name = arena_strn(g->arena, setting, (size_t)(equals - setting));
-	if (!s.name)
-		return fail_mem(e);
 	for (uint32_t i = 0; i < g->nin; i++) {
 		struct type *t = &g->value[g->in[i]].type;
 
 		for (int k = 0; k < t->shape.rank; k++)
 			if (dim_is_expr(t->shape.d[k]))
-				t->shape.d[k] = dim_eval(g->dims, t->shape.d[k], replaced, &s);
+				t->shape.d[k] = dim_replace(g->dims, t->shape.d[k], replaced, &s);
 	}
 	if (!s.found)
 		return fail(e, LINNET_EUSAGE, "no input has a length \"%s\"", s.name);
 	forget_types(g);
 	return graph_infer(g, e);
+}
+
+enum linnet_code graph_fix_dim(struct graph *g, const char *setting, struct linnet_error *e)
+{
+	const char *equals = strrchr(setting, '='), *name;
+	char *end = NULL;
+	long long n = 0;
+
+	if (equals && equals > setting)
+		n = strtoll(equals + 1, &end, 10);
+	if (!end || end == equals + 1 || *end || n < 0)
+		return fail(e, LINNET_EUSAGE, "\"%s\" is not of the form NAME=LENGTH", setting);
+	name = arena_strn(g->arena, setting, (size_t)(equals - setting));
+	return name ? graph_set_dim(g, name, n, e) : fail_mem(e);
 }

@@ -251,6 +251,31 @@ static bool is_window(const struct tensor *t, int64_t left)
 	return true;
 }
 
+/* Whether all keys outside the window are hidden, and every row that has a key in its window says the same of it. */
+static bool window_of_keys(const struct tensor *t, int64_t left)
+{
+	int64_t L = t->d[t->rank - 2], S = t->d[t->rank - 1], per = L * S;
+
+	for (int64_t k = 0; k < t->n; k++) {
+		int64_t i = k % per / S + (S - L), j = k % S, own = k - k % per + (j - (S - L)) * S + j; /* the key's own row */
+		bool inside = j <= i && j >= i - left;
+
+		if (inside ? j >= S - L && entry(t, k) != entry(t, own) : entry(t, k) != -INFINITY)
+			return false;
+	}
+	return true;
+}
+
+/* The window that the first trial shows, where inputs hide nothing; -1: none. */
+static int64_t window_shown(const struct tensor *t)
+{
+	struct mask m = { .within_past = true, .left = -1 };
+	bool seen = false;
+
+	observe(&m, t, &seen);
+	return m.left >= 0 && is_window(t, m.left) ? m.left : -1;
+}
+
 enum linnet_code mask_classify(const struct graph *g, value_id v, struct mask *out, struct linnet_error *e)
 {
 	struct arena *a = arena_new();
@@ -279,9 +304,13 @@ enum linnet_code mask_classify(const struct graph *g, value_id v, struct mask *o
 	for (int trial = 0; trial < TRIALS && m.left >= 0; trial++)
 		if (seen[trial] && !is_window(seen[trial], m.left))
 			m.left = -1;
+	m.reach = m.known && !code && seen[0] ? window_shown(seen[0]) : -1;
+	for (int trial = 0; trial < TRIALS && m.reach >= 0; trial++)
+		if (seen[trial] && !window_of_keys(seen[trial], m.reach))
+			m.reach = -1;
 	if (a)
 		arena_free(a);
-	*out = m.known && !code ? m : (struct mask){ .left = -1 };
+	*out = m.known && !code ? m : (struct mask){ .left = -1, .reach = -1 };
 	return code;
 }
 

@@ -22,6 +22,7 @@ struct mask {
 	bool causal_past; /* visible exactly up to the diagonal (bottom right) */
 	bool by_key;      /* with `within` (or without any masked entry beyond the keys'): visible entries and biases depend on the key only */
 	int64_t left;     /* sliding window: keys before the query's own that are visible; -1 unbounded or no window */
+	int64_t reach;    /* no query sees more keys than these before its own, and of those in the window by_key holds; -1: not so */
 };
 
 /* masked: entries at or below this count as hidden. */

@@ -19,6 +19,8 @@ enum linnet_code graph_extract(struct graph *g, const char *from_to, struct linn
 
 /* "batch=1": that symbol in the lengths of inputs becomes the number; types are found anew. LINNET_EUSAGE: no input has the symbol. */
 enum linnet_code graph_fix_dim(struct graph *g, const char *setting, struct linnet_error *e);
+/* The same by the symbol's name, and the length may be an expression. */
+enum linnet_code graph_set_dim(struct graph *g, const char *symbol, dim by, struct linnet_error *e);
 
 /* ---- precision.c ---- */
 

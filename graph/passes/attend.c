@@ -989,6 +989,8 @@ static enum linnet_code attend_mask(const struct view *w, const struct node *n, 
 		change[nc++] = attr_int("left_window_size", m.left);
 	} else if (within) {
 		change[nc++] = attr_int("is_causal", 1); /* the mask hides more: it stays */
+		if (m.reach >= 0 && node_attr(n, "left_window_size")->i < 0)
+			change[nc++] = attr_int("left_window_size", m.reach);
 	} else {
 		return LINNET_OK;
 	}

@@ -853,7 +853,8 @@ dim dim_min(struct dims *t, dim a, dim b)
 
 /* ---- Walking ---- */
 
-dim dim_eval(struct dims *t, dim d, dim (*get)(void *ctx, const char *name), void *ctx)
+/* algebra: t where symbols may stand for expressions, which are then made there; NULL where they are integers. */
+static dim evaluate(struct dims *t, struct dims *algebra, dim d, dim (*get)(void *ctx, const char *name), void *ctx)
 {
 	dim total = 0;
 
@@ -862,24 +863,34 @@ dim dim_eval(struct dims *t, dim d, dim (*get)(void *ctx, const char *name), voi
 	if (!t)
 		return DIM_NONE;
 	for (int i = 0; i < expr_of(t, d)->n; i++) {
-		const struct term *x = &expr_of(t, d)->t[i];
-		dim product = int_dim(x->c);
+		const struct term x = expr_of(t, d)->t[i];
+		dim product = int_dim(x.c);
 
-		for (uint32_t j = 0; j < x->degree; j++) {
-			const struct atom *a = &t->atom[x->atom[j]];
+		for (uint32_t j = 0; j < x.degree; j++) {
+			const struct atom a = t->atom[x.atom[j]];
 			dim v;
 
-			if (a->kind == SYMBOL)
-				v = get(ctx, a->name);
-			else if (a->kind == QUOTIENT)
-				v = dim_div(NULL, dim_eval(t, a->p, get, ctx), dim_eval(t, a->q, get, ctx));
+			if (a.kind == SYMBOL)
+				v = get(ctx, a.name);
+			else if (a.kind == QUOTIENT)
+				v = dim_div(algebra, evaluate(t, algebra, a.p, get, ctx), evaluate(t, algebra, a.q, get, ctx));
 			else
-				v = dim_max(NULL, dim_eval(t, a->p, get, ctx), 0);
-			product = dim_mul(NULL, product, v);
+				v = dim_max(algebra, evaluate(t, algebra, a.p, get, ctx), 0);
+			product = dim_mul(algebra, product, v);
 		}
-		total = dim_add(NULL, total, product);
+		total = dim_add(algebra, total, product);
 	}
 	return total;
+}
+
+dim dim_eval(struct dims *t, dim d, dim (*get)(void *ctx, const char *name), void *ctx)
+{
+	return evaluate(t, NULL, d, get, ctx);
+}
+
+dim dim_replace(struct dims *t, dim d, dim (*get)(void *ctx, const char *name), void *ctx)
+{
+	return evaluate(t, t, d, get, ctx);
 }
 
 void dim_symbols(struct dims *t, dim d, void (*f)(void *ctx, const char *name), void *ctx)

@@ -477,16 +477,23 @@ static bool visible(const struct formula *f, int64_t b, int64_t i, int64_t j)
 {
 	int64_t W = window_of(f->opt);
 
-	if (f->masked && hidden(b, j) && j != i)
-		return false;
+	if (f->masked && hidden(b, j)) { /* a query with nothing else to see sees itself */
+		for (int64_t other = 0; j == i && other < i; other++)
+			if (visible(f, b, i, other))
+				return false;
+		return j == i;
+	}
 	if (!strcmp(f->opt->mechanism->name, "diag"))
 		return j <= i && j / W == i / W;
 	return j <= i && (j > i - W || j < f->opt->sinks);
 }
 
-static double logit(struct seq q, struct seq k, int64_t b, int64_t h, int64_t i, int64_t j)
+/* ALiBi's slope of a query head. */
+static double slope(const struct formula *f, int64_t h) { return f->sloped ? pow(4, -1 - (double)h) : 0; }
+
+static double logit(const struct formula *f, struct seq q, struct seq k, int64_t b, int64_t h, int64_t i, int64_t j)
 {
-	double s = 0;
+	double s = slope(f, h) * (double)(j - i);
 
 	for (int64_t c = 0; c < WIDTH; c++)
 		s += SCALE * at(q, b, h, i)[c] * at(k, b, h / (HEADS / k.heads), j)[c];
@@ -500,7 +507,7 @@ static double top(const struct formula *f, struct seq q, struct seq k, int64_t b
 
 	for (int64_t j = 0; j <= i; j++)
 		if (visible(f, b, i, j))
-			most = fmax(most, logit(q, k, b, h, i, j));
+			most = fmax(most, logit(f, q, k, b, h, i, j));
 	return most;
 }
 
@@ -513,7 +520,7 @@ static struct seq windowed(const struct formula *f, struct seq q, struct seq k, 
 		double sum = 0, most = top(f, q, k, b, h, i);
 
 		for (int64_t j = 0; j <= i; j++) {
-			double w = visible(f, b, i, j) ? exp(logit(q, k, b, h, i, j) - most) : 0;
+			double w = visible(f, b, i, j) ? exp(logit(f, q, k, b, h, i, j) - most) : 0;
 
 			sum += w;
 			for (int64_t c = 0; c < VALUE_WIDTH; c++)
@@ -540,9 +547,9 @@ static void joint(struct formula *f, struct seq fq, struct seq fk)
 			double w = 0;
 
 			if (visible(f, b, i, j))
-				w = near * exp(logit(f->q, f->k, b, h, i, j) - most);
+				w = near * exp(logit(f, f->q, f->k, b, h, i, j) - most);
 			for (int64_t c = 0; !visible(f, b, i, j) && !(f->masked && hidden(b, j)) && c < fq.width; c++)
-				w += far * at(fq, b, h, i)[c] * at(fk, b, h / (HEADS / fk.heads), j)[c];
+				w += far * exp(slope(f, h) * (double)(j - i)) * at(fq, b, h, i)[c] * at(fk, b, h / (HEADS / fk.heads), j)[c];
 			sum += w;
 			for (int64_t c = 0; c < VALUE_WIDTH; c++)
 				f->y.x[r * VALUE_WIDTH + c] += w * at(f->v, b, h / (HEADS / f->v.heads), j)[c];
@@ -659,7 +666,7 @@ static void formula_of(struct formula *f, struct sources s)
 	f->slack = arena_get(f->a, (size_t)(BATCH * HEADS * s.q.L) + 1, sizeof *f->slack);
 	compute(f);
 	if (f->opt->window && param(f->m, "mix")) {
-		struct seq w = windowed(f, rotated(f->a, s.q), rotated(f->a, s.k), s.v);
+		struct seq w = windowed(f, f->unturned ? s.q : rotated(f->a, s.q), f->unturned ? s.k : rotated(f->a, s.k), s.v);
 
 		for (int64_t i = 0; i < BATCH * HEADS * s.q.L * VALUE_WIDTH; i++) {
 			double a = p(f, "mix", i / VALUE_WIDTH / s.q.L % HEADS);
@@ -837,7 +844,7 @@ static void masks_hide_tokens(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof masked / sizeof *masked; i++)
-		for (enum target target = 0; target < TARGET_STEP; target++) {
+		for (enum target target = 0; target < NTARGET; target++) {
 			if (!can_say(target, masked[i].mechanism))
 				continue;
 			struct convert_opt opt = masked[i].opt;
@@ -856,6 +863,10 @@ static void masks_hide_tokens(void **state)
 
 				formula_of(&f, x);
 				run(&f, m, x, lengths[k], what);
+				if (target_has_states(target)) {
+					run(&f, m, x, 1, what);
+					run(&f, m, x, -40, what);
+				}
 				arena_free(a);
 			}
 			model_free(m);
@@ -884,21 +895,30 @@ static struct tensor *output(const struct linnet_model *m, struct sources x)
 /* ALiBi's bias fades like any gate; it is not the same for the query heads of one key head, which so get states of their own. */
 static void slopes_fade(void **state)
 {
-	static const char *const names[] = { "elu", "gla", "delta", "hgrn2", "gsa" };
+	static const struct {
+		const char *mechanism;
+		struct convert_opt opt;
+	} sloped[] = { { "elu", { 0 } }, { "gla", { 0 } }, { "delta", { 0 } }, { "hgrn2", { 0 } }, { "gsa", { 0 } }, { "window", { .window = 5, .sinks = 2 } },
+		       { "diag", { .window = 7 } }, { "elu", { .window = 6, .sinks = 2 } }, { "lolcats", { .window = 4 } }, { "gla", { .window = 5 } } };
 
 	(void)state;
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+	for (size_t i = 0; i < sizeof sloped / sizeof *sloped; i++)
 		for (enum target target = 0; target < NTARGET; target++) {
-			if (!can_say(target, names[i]))
+			const char *name = sloped[i].mechanism;
+
+			if (!can_say(target, name))
 				continue;
-			struct convert_opt opt = { .mechanism = mechanism_find(names[i]), .target = target, .conv = 1 };
+			struct convert_opt opt = sloped[i].opt;
 			struct linnet_model *before, *m;
 			struct convert_report r;
 			char what[100];
 
+			opt.mechanism = mechanism_find(name);
+			opt.target = target;
+			opt.conv = 1;
 			m = converted(sloped_text, &opt, &before, &r);
 			opt.heads = "query"; /* as it has come to be */
-			snprintf(what, sizeof what, "sloped, %s, %s", names[i], target_names[target]);
+			snprintf(what, sizeof what, "sloped, %s, %s", name, target_names[target]);
 			for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
 				struct arena *a = arena_new();
 				struct sources x = sources_of(a, lengths[k]);
@@ -908,6 +928,50 @@ static void slopes_fade(void **state)
 				run(&f, m, x, target == TARGET_STEP ? 1 : lengths[k], what);
 				if (target == TARGET_STEP)
 					run(&f, m, x, -40, what);
+				arena_free(a);
+			}
+			model_free(m);
+			model_free(before);
+		}
+}
+
+/*
+ * A window of the source stays softmax over it whatever is asked for, exactly, and so does a soft cap in it. The mask is a window alone, or one that hides
+ * tokens too, which an input says.
+ */
+static void windows_of_the_source_stay(void **state)
+{
+	static const char bare[] = "<ir_version: 10, opset_import: [\"\": 25]>\n"
+	                           "g (float[B,4,T,4] q, float[B,2,T,4] k, float[B,2,T,3] v) => (float[B,4,T,3] y) {\n"
+	                           "  y = Attention <is_causal = 1, scale = 0.5, left_window_size = 2> (q, k, v) }";
+	static const char hiding[] =
+		"<ir_version: 10, opset_import: [\"\": 25]>\n"
+		"g (float[B,4,T,4] q, float[B,2,T,4] k, float[B,2,T,3] v, bool[B,1,1,T] m) => (float[B,4,T,3] y)\n"
+		"<int64 zero = {0}, int64 one = {1}, int64[1] last = {1}, int64 two = {2}> {\n"
+		"  t1 = Shape <start = 2, end = 3> (q)  t = Squeeze (t1)  r = Range (zero, t, one)  column = Unsqueeze (r, last)\n"
+		"  later = Greater (r, column)  not_later = Not (later)  apart = Sub (column, r)  far = Greater (apart, two)  not_far = Not (far)\n"
+		"  both = And (not_later, not_far)  all = And (both, m)\n"
+		"  y = Attention <scale = 0.5> (q, k, v, all) }";
+
+	(void)state;
+	for (int masked = 0; masked < 2; masked++)
+		for (enum target target = 0; target < NTARGET; target++) {
+			struct convert_opt opt = { .mechanism = mechanism_find("elu"), .target = target }, shown = { .mechanism = mechanism_find("window"), .window = 3 };
+			struct linnet_model *before, *m = converted(masked ? hiding : bare, &opt, &before, &(struct convert_report){ 0 });
+			char what[60];
+
+			snprintf(what, sizeof what, "window of the source, %s%s", masked ? "masked, " : "", target_names[target]);
+			for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+				struct arena *a = arena_new();
+				struct sources x = sources_of(a, lengths[k]);
+				struct formula f = { .a = a, .m = before, .opt = &shown, .masked = masked, .unturned = true };
+
+				formula_of(&f, x);
+				run(&f, m, x, lengths[k], what);
+				if (target_has_states(target)) {
+					run(&f, m, x, 1, what);
+					run(&f, m, x, -40, what);
+				}
 				arena_free(a);
 			}
 			model_free(m);
@@ -1204,6 +1268,7 @@ int main(void)
 		cmocka_unit_test(targets_compute_the_formula),
 		cmocka_unit_test(masks_hide_tokens),
 		cmocka_unit_test(slopes_fade),
+		cmocka_unit_test(windows_of_the_source_stay),
 		cmocka_unit_test(images_are_convolved),
 		cmocka_unit_test(outputs_depend_on_no_later_token),
 		cmocka_unit_test(open_gates_are_none),
