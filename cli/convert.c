@@ -3,19 +3,21 @@
 #include <string.h>
 
 #include "cli/again.h"
+#include "cli/calibrate.h"
 #include "cli/model.h"
 #include "converter/convert.h"
 #include "graph/file.h"
 
 struct convert_cli {
 	struct again_opt again;
+	struct calibrate_cli calibrate;
 	const char *output, *mechanism, *target, *layers, *fade;
 	const char *heads, *map, *norm, *grid, *state;
 	bool strict, external, list, no_card;
 	int64_t chunk, opset, features, horizon, seed, conv, window, sinks, degree;
 };
 
-static void print_items(const struct convert_report *r, const char *path)
+static void print_items(const struct convert_report *r, const char *path, bool calibrated)
 {
 	struct table t;
 
@@ -45,8 +47,8 @@ static void print_items(const struct convert_report *r, const char *path)
 		          style(stdout, RESET), c->reason ? ": " : "", c->reason ? c->reason : "");
 	}
 	table_print(&t, stdout, true);
-	printf("%s%s%s: %u of %u attentions converted, opset %d; approximate, not calibrated\n", style(stdout, BOLD), path,
-	       style(stdout, RESET), r->nconverted, r->nitem, r->opset);
+	printf("%s%s%s: %u of %u attentions converted, opset %d; approximate, %scalibrated\n", style(stdout, BOLD), path,
+	       style(stdout, RESET), r->nconverted, r->nitem, r->opset, calibrated ? "" : "not ");
 }
 
 static json_t *item_json(const struct convert_item *c, int index)
@@ -57,12 +59,12 @@ static json_t *item_json(const struct convert_item *c, int index)
 	                 "state_numbers", (json_int_t)c->state_numbers, "features", (json_int_t)c->features);
 }
 
-static void json_items(const struct convert_report *r, const char *path)
+static void json_items(const struct convert_report *r, const char *path, bool calibrated)
 {
 	for (uint32_t i = 0; i < r->nitem; i++)
 		json_line(item_json(&r->item[i], (int)i), "attention");
 	json_line(json_pack("{s:s, s:i, s:i, s:i, s:b}", "file", path, "attentions", (int)r->nitem, "converted", (int)r->nconverted, "opset",
-	                    r->opset, "calibrated", 0),
+	                    r->opset, "calibrated", calibrated),
 	          "conversion");
 }
 
@@ -121,7 +123,7 @@ static enum linnet_code write_text(struct file_out *f, const void *text, struct 
 
 /* FILE.json beside the model. */
 static enum linnet_code write_card(const struct convert_cli *o, const char *source, const struct mechanism *m, const struct convert_report *r,
-                                   const struct graph *g, struct arena *a, struct linnet_error *e)
+                                   const struct graph *g, json_t *calibration, struct arena *a, struct linnet_error *e)
 {
 	const char *path = arena_fmt(a, "%s.json", o->output);
 	json_t *layers = json_array(), *card;
@@ -132,7 +134,9 @@ static enum linnet_code write_card(const struct convert_cli *o, const char *sour
 		json_array_append_new(layers, item_json(&r->item[i], (int)i));
 	card = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:o, s:o, s:o}", "schema", "linnet/1", "kind", "card", "linnet",
 	                 LINNET_VERSION, "file", o->output, "made_from", source, "mechanism", m->name, "paper", m->source, "target", o->target,
-	                 "opset", r->opset, "calibrated", 0, "options", options_json(o), "layers", layers, "states", states_json(g));
+	                 "opset", r->opset, "calibrated", calibration != NULL, "options", options_json(o), "layers", layers, "states", states_json(g));
+	if (calibration)
+		json_object_set_new(card, "calibration", calibration);
 	text = card ? json_dumps(card, JSON_INDENT(1) | JSON_PRESERVE_ORDER) : NULL;
 	json_decref(card);
 	if (!path || !text) {
@@ -180,6 +184,8 @@ static int print_mechanisms(void)
 		table_add(&t, "%s", (*f)->doc);
 	}
 	table_print(&t, stdout, true);
+	putchar('\n');
+	calibrate_list();
 	return EXIT_YES;
 }
 
@@ -197,6 +203,8 @@ static enum linnet_code user_mechanism(struct arena *a, const char *path, struct
 	return LINNET_OK;
 }
 
+static const struct convert_cli defaults = { .mechanism = "elu", .target = "portable", .window = -1, .again.cases = 4 };
+
 static int linear_run(const struct convert_cli *o, int argc, char **argv)
 {
 	struct convert_opt c = { .mechanism = mechanism_find(o->mechanism), .layers = o->layers, .strict = o->strict, .chunk = (int)o->chunk,
@@ -206,6 +214,9 @@ static int linear_run(const struct convert_cli *o, int argc, char **argv)
 	                         .window = o->window < 0 ? 0 : (int)o->window, .sinks = (int)o->sinks,
 	                         .degree = (int)o->degree, .norm = o->norm };
 	struct convert_report r;
+	struct calibrate_result cal;
+	struct recipe recipe;
+	bool calibrated = calibrate_given(&o->calibrate);
 	struct linnet_error e = { 0 };
 	struct linnet_model *m;
 	struct mechanism custom;
@@ -262,32 +273,39 @@ static int linear_run(const struct convert_cli *o, int argc, char **argv)
 	}
 	if (o->map)
 		c.mechanism = &custom;
-	status = open_model(argv[0], &m);
+	status = calibrated ? calibrate_choose(&o->calibrate, o->map || o->mechanism != defaults.mechanism, &c, &recipe) : EXIT_YES;
+	if (!status)
+		status = open_model(argv[0], &m);
 	if (status) {
 		arena_free(a);
 		return status;
 	}
-	if (convert_model(m, &c, &r, &e) || graph_export(m, r.opset, &e)) {
+	if (calibrated)
+		status = calibrate_run(&o->calibrate, &recipe, m, argv[0], &c, &cal);
+	if (status) {
+		/* it was told */
+	} else if (convert_model(m, &c, &r, &e) || graph_export(m, r.opset, &e)) {
 		err_file(&e, e.code, argv[0]);
 		status = report_error(&e);
 	} else if (proto_save(m, o->output, o->external, &e)) {
 		err_file(&e, e.code, o->output);
 		status = report_error(&e);
-	} else if (!o->no_card && strcmp(o->output, "-") && write_card(o, argv[0], c.mechanism, &r, m->graph, a, &e)) {
+	} else if (!o->no_card && strcmp(o->output, "-") && write_card(o, argv[0], c.mechanism, &r, m->graph,
+	                                                                                  calibrated ? calibrate_json(&recipe, &cal) : NULL, a, &e)) {
 		status = report_error(&e);
 	} else if (globals.json) {
-		json_items(&r, o->output);
+		json_items(&r, o->output, calibrated);
 	} else if (!globals.quiet) {
-		print_items(&r, o->output);
+		print_items(&r, o->output, calibrated);
+		if (calibrated)
+			calibrate_print(&o->calibrate, &cal);
 	}
-	if (!status && !r.nconverted)
+	if (!status && (!r.nconverted || (calibrated && calibrate_too_bad(&o->calibrate, &cal))))
 		status = EXIT_NO;
 	model_free(m);
 	arena_free(a);
 	return status;
 }
-
-static const struct convert_cli defaults = { .mechanism = "elu", .target = "portable", .window = -1, .again.cases = 4 };
 
 /* Whether an option was given that only linear attention has. */
 static bool linear_given(const struct convert_cli *o)
@@ -374,6 +392,20 @@ const struct command convert_command = {
 		{ "no-card", 0, OPT_FLAG, OPT(struct convert_cli, no_card), NULL, "do not write FILE.json, which says how linear attention was made", NULL },
 		{ "state", 0, OPT_STRING, OPT(struct convert_cli, state), "TYPE", "keep states in half precision between runs (targets step and chunk)",
 		  "float16|bfloat16" },
+		{ "calibrate", 0, OPT_LIST, OPT(struct convert_cli, calibrate.data), "FILE",
+		  "train what was converted until it says what the softmax model says of this data: tokens, an .npz, or NAME=FILE for one input", NULL },
+		{ "held-out", 0, OPT_LIST, OPT(struct convert_cli, calibrate.held_out), "FILE", "the same, to measure the result on", NULL },
+		{ "recipe", 0, OPT_STRING, OPT(struct convert_cli, calibrate.recipe), "NAME", "of calibration; --list names them; by default the mechanism's", NULL },
+		{ "minutes", 0, OPT_REAL, OPT(struct convert_cli, calibrate.minutes), "X", "of calibration in all", NULL },
+		{ "tokens", 0, OPT_INT, OPT(struct convert_cli, calibrate.tokens), "N", "instead of minutes: tokens in all, 4,000,000 by default", NULL },
+		{ "batch", 0, OPT_INT, OPT(struct convert_cli, calibrate.batch), "N", "samples a step of calibration, 8 by default", NULL },
+		{ "length", 0, OPT_INT, OPT(struct convert_cli, calibrate.length), "N", "tokens a sample of calibration, 512 by default", NULL },
+		{ "rank", 0, OPT_INT, OPT(struct convert_cli, calibrate.rank), "N", "of adapters, 8 by default", NULL },
+		{ "rate", 0, OPT_REAL, OPT(struct convert_cli, calibrate.rate), "X", "factor on the recipe's learning rates, 1 by default", NULL },
+		{ "max-loss", 0, OPT_STRING, OPT(struct convert_cli, calibrate.max_loss), "SHARE",
+		  "exit status 1 when the perplexity rises by more than this, 2% say", NULL },
+		{ "checkpoint", 0, OPT_STRING, OPT(struct convert_cli, calibrate.checkpoint), "PREFIX", "files to go on from when calibration was stopped", NULL },
+		{ "threads", 0, OPT_INT, OPT(struct convert_cli, calibrate.threads), "N", "of calibration, all processors by default", NULL },
 		{ "opset", 0, OPT_INT, OPT(struct convert_cli, opset), "N", "opset of the result, 11 to 28; of linear attention instead of the target's own", NULL },
 		{ "external", 0, OPT_FLAG, OPT(struct convert_cli, external), NULL, "weights in a file of their own", NULL },
 		{ "external-data", 0, OPT_LIST, OPT(struct convert_cli, again.external_data), "WHERE",

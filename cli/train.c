@@ -97,7 +97,7 @@ static int show_event(void *ctx, const struct train_event *ev)
 }
 
 /* FILE or NAME=FILE. */
-static enum linnet_code open_data(const struct opt_list *list, struct arena *a, struct train_data **d, struct linnet_error *e)
+enum linnet_code open_data(const struct opt_list *list, struct arena *a, struct train_data **d, struct linnet_error *e)
 {
 	*d = NULL;
 	if (!list->n)

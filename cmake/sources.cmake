@@ -1,4 +1,4 @@
-# Sources by layer, in the order of the design: ops <- graph <- runtime <- train <- converter <- validate <- cli.
+# Sources by layer, in the order of the design: ops <- graph <- runtime <- train <- converter <- validate <- calibrate <- cli.
 
 layer(ops
 	ops/base/arena.c
@@ -197,11 +197,15 @@ layer(validate
 	validate/tokenizer.c)
 target_link_libraries(linnet_validate PUBLIC linnet_converter)
 
+layer(calibrate
+	calibrate/recipes.c calibrate/graphs.c calibrate/calibrate.c)
+target_link_libraries(linnet_calibrate PUBLIC linnet_validate)
+
 # The library: the public header's functions over all layers, in one archive and one shared object.
 layer(api
 	api/api.c)
 target_compile_definitions(linnet_api PRIVATE LINNET_VERSION="${PROJECT_VERSION}")
-target_link_libraries(linnet_api PUBLIC linnet_validate)
+target_link_libraries(linnet_api PUBLIC linnet_calibrate)
 
 # The program.
 add_executable(linnet_cli
@@ -216,6 +220,9 @@ add_executable(linnet_cli
 	cli/draw.c cli/page.c cli/curve.c
 	cli/convert.c
 	cli/grad.c cli/train.c cli/mpi.c
+	cli/draw.c
+	cli/convert.c cli/calibrate.c
+	cli/grad.c cli/train.c
 	cli/again.c
 	cli/inputs.c
 	cli/run.c
@@ -226,7 +233,7 @@ add_executable(linnet_cli
 	cli/passes.c)
 set_target_properties(linnet_cli PROPERTIES OUTPUT_NAME linnet)
 target_compile_definitions(linnet_cli PRIVATE LINNET_VERSION="${PROJECT_VERSION}" _DEFAULT_SOURCE)
-target_link_libraries(linnet_cli PRIVATE linnet_validate PkgConfig::JANSSON)
+target_link_libraries(linnet_cli PRIVATE linnet_calibrate PkgConfig::JANSSON)
 linnet_target(linnet_cli)
 
 # Training over several processes: the program's alone, so the library stays without MPI.

@@ -42,6 +42,8 @@ value_id build_param(struct build *b, const char *name, const struct tensor *t)
 
 	if (!full && !b->p->code)
 		b->p->code = fail_mem(b->e);
+	if (full && given_weight(b->opt, full))
+		t = given_weight(b->opt, full);
 	return full && t ? patch_const(b->p, t, full) : 0;
 }
 
@@ -440,7 +442,12 @@ enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, co
 		y = build_image(&b, y);
 	if (window && !joint && !b.m->window)
 		y = build_mixed(&b, y);
-	patch_replace(p, n->out[0], y);
+	if (opt->beside) {
+		patch_output(p, n->out[0], arena_fmt(p->arena, "soft.%u", layer));
+		patch_output(p, y, arena_fmt(p->arena, "linear.%u", layer));
+	} else {
+		patch_replace(p, n->out[0], y);
+	}
 	arena_free(b.scratch);
 	item->features = b.features;
 	item->state = target_has_states(opt->target) ? b.state : NULL;

@@ -222,6 +222,31 @@ static int result_opset(const struct linnet_model *m, const struct convert_opt *
 	}
 }
 
+const struct tensor *given_weight(const struct convert_opt *opt, const char *name)
+{
+	for (int i = 0; i < opt->ngiven; i++)
+		if (!strcmp(opt->given[i].name, name))
+			return opt->given[i].t;
+	return NULL;
+}
+
+static enum linnet_code give_weights(struct job *j, struct linnet_error *e)
+{
+	for (value_id v = 1; v < j->g->nvalue && j->opt->ngiven; v++) {
+		struct value *x = &j->g->value[v];
+		const struct tensor *t = x->kind == VALUE_CONST ? given_weight(j->opt, x->name) : NULL;
+
+		if (!t)
+			continue;
+		if (t->dt != x->type.dt || t->rank != x->type.value->rank ||
+		    memcmp(t->d, x->type.value->d, (size_t)t->rank * sizeof *t->d))
+			return fail(e, LINNET_ESHAPE, "the given weight \"%s\" is of another type or shape than the model's", x->name);
+		x->type.value = t;
+		x->origin = NULL;
+	}
+	return LINNET_OK;
+}
+
 /* The passes up to attention; one may open the way for another. */
 static enum linnet_code recognise(struct job *j, struct linnet_error *e)
 {
@@ -249,6 +274,7 @@ static enum linnet_code convert(struct job *j, struct linnet_error *e)
 	TRY(source_spread(j->g, e));
 	TRY(cache_drop(j->g, j->scratch, &j->report->caches, e));
 	TRY(recognise(j, e));
+	TRY(give_weights(j, e));
 	TRY(list_attention(j, &list, &n, e));
 	TRY(survey(j, list, n, e));
 	if (target_has_states(j->opt->target) && !n)
@@ -269,6 +295,8 @@ static enum linnet_code convert(struct job *j, struct linnet_error *e)
 	j->m->changed = true;
 	TRY(graph_compact(j->g, j->scratch, e));
 	TRY(graph_infer(j->g, e));
+	if (j->opt->open)
+		return LINNET_OK;
 	TRY(pass_run(pass_find("tidy"), j->g, &count, NULL, e));
 	return pass_run(pass_find("fold"), j->g, &count, NULL, e);
 }

@@ -3,6 +3,7 @@
 #define LINNET_CONVERT_H
 
 #include "graph/pass.h"
+#include "runtime/data.h"
 
 /* The words the linear form is said in. */
 enum target {
@@ -113,7 +114,15 @@ struct convert_opt {
 	enum dtype state;   /* that states are kept in from run to run, FLOAT16 or BFLOAT16 say; 0: the model's */
 	const char *heads;  /* whose are maps, gates and states: "key", "query" heads'; NULL: the mechanism's */
 	int opset;          /* of the result; 0: the target's choice */
+	/* For calibration. Weights by name that take the place of the model's and of parameters' first values. */
+	const struct named_tensor *given;
+	int ngiven;
+	bool beside;        /* the attention stays, outputs "soft.<layer>" and "linear.<layer>", [B, H, T, E], are its result and the new form's */
+	bool open;          /* nothing is computed of parameters, so that they can be trained */
 };
+
+/* The weight of that name among those given; NULL: none. */
+const struct tensor *given_weight(const struct convert_opt *opt, const char *name);
 
 /* What keeps the output to scale in this conversion. */
 enum normaliser normaliser_of(const struct convert_opt *opt);

@@ -323,6 +323,51 @@ enum linnet_code graph_copy(const struct graph *g, struct arena *a, struct graph
 	return LINNET_OK;
 }
 
+static enum linnet_code join_value(struct graph *g, const struct value *x, value_id *to, struct linnet_error *e)
+{
+	uint32_t same;
+
+	if (x->kind == VALUE_INPUT && map_get(&g->names, x->name, &same) && g->value[same].kind == VALUE_INPUT) {
+		*to = same;
+		return LINNET_OK;
+	}
+	*to = x->kind == VALUE_INPUT ? graph_add_input(g, graph_fresh_name(g, x->name), &x->type) : graph_add_value(g, x->kind, NULL, x->name);
+	if (!*to)
+		return fail_mem(e);
+	g->value[*to].type = x->type;
+	g->value[*to].has_default = x->has_default;
+	g->value[*to].dflt = x->dflt;
+	return LINNET_OK;
+}
+
+enum linnet_code graph_join(struct graph *g, const struct graph *b, value_id *to, struct linnet_error *e)
+{
+	to[0] = 0;
+	for (value_id v = 1; v < b->nvalue; v++)
+		TRY(join_value(g, &b->value[v], &to[v], e));
+	for (node_id i = 1; i < b->nnode; i++) {
+		struct node n = b->node[i], *more = grown(g->arena, g->node, g->nnode, 1, &g->cap_node, sizeof *more);
+
+		if (!more)
+			return fail_mem(e);
+		g->node = more;
+		if (n.dead)
+			continue;
+		TRY(node_copy(&n, g, e));
+		for (uint32_t k = 0; k < n.nin; k++)
+			n.in[k] = to[n.in[k]];
+		for (uint32_t k = 0; k < n.nout; k++) {
+			n.out[k] = to[n.out[k]];
+			if (n.out[k]) {
+				g->value[n.out[k]].producer = g->nnode;
+				g->value[n.out[k]].index = k;
+			}
+		}
+		g->node[g->nnode++] = n;
+	}
+	return LINNET_OK;
+}
+
 const char *node_label(const struct graph *g, const struct node *n)
 {
 	for (uint32_t i = 0; !*n->name && i < n->nout; i++)

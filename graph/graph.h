@@ -157,6 +157,12 @@ enum linnet_code graph_add_block(struct graph *g, const char *text, const struct
 enum linnet_code graph_copy(const struct graph *g, struct arena *a, struct graph **out, struct linnet_error *e);
 
 /*
+ * Append b, of the same model, to g: inputs of the same name become one, constants share their contents, all else gets names of its own.
+ * to[v], of b->nvalue: what value v of b has become. For graphs that are run, not written.
+ */
+enum linnet_code graph_join(struct graph *g, const struct graph *b, value_id *to, struct linnet_error *e);
+
+/*
  * lower.c: make do with older opsets. Nodes take the row that is valid at the opset of their domain, with constant
  * inputs turned into attributes, or are expanded by their body until all that is left exists there. The graph must have types;
  * afterwards it may hold old rows and is good for writing only. LINNET_EUNSUPPORTED names the node that needs more, and *stuck its first output.

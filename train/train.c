@@ -57,7 +57,7 @@ struct training {
 static bool is_weight(const struct train_opt *o, const char *name)
 {
 	for (int i = 0; i < o->nweight; i++)
-		if (!fnmatch(o->weight[i], name, 0))
+		if (!strcmp(o->weight[i], name) || !fnmatch(o->weight[i], name, 0))
 			return true;
 	return false;
 }
@@ -71,6 +71,11 @@ static value_id named(const struct graph *g, const char *name)
 }
 
 /* ---- The loss ---- */
+
+static bool is_tokens(const struct value *v)
+{
+	return !v->has_default && dtype_in(v->type.dt, INDICES) && !strstr(v->name, "mask") && !strstr(v->name, "position");
+}
 
 /* The cross-entropy of the next token, by the model's output of rank 3, as a new output. */
 static enum linnet_code add_loss(struct training *t, struct graph *g)
@@ -97,7 +102,7 @@ static enum linnet_code add_loss(struct training *t, struct graph *g)
 	for (uint32_t i = 0; i < g->nin; i++) {
 		const struct value *v = &g->value[g->in[i]];
 
-		if (v->has_default || !dtype_in(v->type.dt, INDICES) || strstr(v->name, "mask") || strstr(v->name, "position"))
+		if (!is_tokens(v))
 			continue;
 		if (tokens)
 			return fail(e, LINNET_EMODEL, "inputs \"%s\" and \"%s\" could both be tokens", g->value[tokens].name, v->name);
@@ -145,8 +150,8 @@ static enum linnet_code find_loss(struct training *t, struct graph *g, const str
 
 		if (!x->has_default && dtype_in(x->type.dt, INDICES) && strstr(x->name, "label"))
 			t->labels = x->name;
-		else if (!x->has_default && dtype_in(x->type.dt, INDICES))
-			t->tokens = t->tokens ? t->tokens : x->name;
+		else if (!t->tokens && is_tokens(x))
+			t->tokens = x->name;
 	}
 	return LINNET_OK;
 }

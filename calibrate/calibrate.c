@@ -1,0 +1,280 @@
+/* Running a recipe: its stages, their budgets, what they leave for the next. */
+#include "calibrate/calibrate.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#include "calibrate/graphs.h"
+#include "ops/op.h"
+#include "train/data.h"
+#include "validate/validate.h"
+
+struct calibration {
+	const struct linnet_model *m;
+	const struct calibrate_opt *o;
+	struct train_data *data, *held;
+	struct arena *a;              /* the model's: results */
+	struct arena *stage;          /* of one stage */
+	struct named_tensor *weight;  /* so far */
+	int nweight, cap;
+	int of;                       /* stages */
+	struct calibrate_result *out;
+	struct linnet_error *e;
+};
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int64_t batch_of(const struct calibrate_opt *o) { return o->batch ? o->batch : 8; }
+static int64_t length_of(const struct calibrate_opt *o) { return o->length ? o->length : 512; }
+
+/* ---- Weights ---- */
+
+static enum linnet_code keep_weight(struct calibration *c, const char *name, const struct tensor *from)
+{
+	struct linnet_error *e = c->e;
+	struct tensor *t;
+
+	TRY(tensor_new(c->a, DT_FLOAT, from->rank, from->d, &t, e));
+	memcpy(t->data, from->data, from->bytes);
+	for (int i = 0; i < c->nweight; i++)
+		if (!strcmp(c->weight[i].name, name)) {
+			c->weight[i].t = t;
+			return LINNET_OK;
+		}
+	if (c->nweight == c->cap) {
+		struct named_tensor *more;
+
+		c->cap = c->cap ? 2 * c->cap : 64;
+		TRY_NEW(more, c->a, c->cap);
+		if (c->nweight)
+			memcpy(more, c->weight, (size_t)c->nweight * sizeof *more);
+		c->weight = more;
+	}
+	c->weight[c->nweight++] = (struct named_tensor){ arena_str(c->a, name), t };
+	return c->weight[c->nweight - 1].name ? LINNET_OK : fail_mem(e);
+}
+
+static const struct tensor *constant(const struct graph *g, const char *name)
+{
+	uint32_t v;
+
+	return map_get(&g->names, name, &v) && g->value[v].kind == VALUE_CONST ? g->value[v].type.value : NULL;
+}
+
+static enum linnet_code keep_named(struct calibration *c, const struct lesson *l, const struct names *list)
+{
+	for (int i = 0; i < list->n; i++)
+		TRY(keep_weight(c, list->v[i], constant(l->model.graph, list->v[i])));
+	return LINNET_OK;
+}
+
+/* W + s A B of each pair in the list. */
+static enum linnet_code merge(struct calibration *c, const struct lesson *l, const struct names *low)
+{
+	struct linnet_error *e = c->e;
+
+	for (int i = 0; i < low->n; i += 2) {
+		const struct tensor *a = constant(l->model.graph, low->v[i]), *b = constant(l->model.graph, low->v[i + 1]);
+		const char *name = low->v[i] + 2;
+		const struct tensor *w = constant(l->model.graph, name);
+		struct tensor *sum;
+
+		TRY(tensor_new(c->stage, DT_FLOAT, w->rank, w->d, &sum, e));
+		for (int64_t x = 0; x < w->d[0]; x++)
+			for (int64_t y = 0; y < w->d[1]; y++) {
+				double s = 0;
+
+				for (int64_t k = 0; k < a->d[1]; k++)
+					s += tensor_get(a, x * a->d[1] + k) * tensor_get(b, k * b->d[1] + y);
+				tensor_put(sum, x * w->d[1] + y, tensor_get(w, x * w->d[1] + y) + LOW_RANK_SCALE * s);
+			}
+		TRY(keep_weight(c, name, sum));
+	}
+	return LINNET_OK;
+}
+
+/* ---- Measuring ---- */
+
+static const struct tensor *held_stream(const struct calibration *c) { return c->held ? c->held->stream : c->data->stream; }
+
+/* Nats a held-out token; NaN: no language model. */
+static enum linnet_code measure(struct calibration *c, const struct graph *g, double *nll)
+{
+	struct lm_opt opt = { .run.threads = c->o->threads, .context = length_of(c->o), .batch = batch_of(c->o) };
+	struct lm_result r;
+	struct linnet_error *e = c->e;
+
+	*nll = NAN;
+	if (!held_stream(c))
+		return LINNET_OK;
+	TRY(lm_evaluate(g, held_stream(c), &opt, &r, e));
+	*nll = r.nll / (double)r.tokens;
+	return LINNET_OK;
+}
+
+static enum linnet_code measure_student(struct calibration *c, double *nll)
+{
+	struct arena *a = arena_new();
+	struct lesson l;
+	enum linnet_code code = a ? lesson_student(c->m, &c->o->convert, c->weight, c->nweight, false, a, &l, c->e) : fail_mem(c->e);
+
+	if (!code)
+		code = measure(c, l.model.graph, nll);
+	arena_free(a);
+	return code;
+}
+
+/* ---- One stage ---- */
+
+struct watch {
+	const struct calibration *c;
+	const struct stage *stage;
+	struct stage_result *out;
+	int index;
+	double first, last; /* seconds at the first step's end and at the latest */
+	int64_t steps, total;
+};
+
+static int each_step(void *ctx, const struct train_event *ev)
+{
+	struct watch *w = ctx;
+	struct calibrate_event x = { w->stage->name, w->index, w->c->of, w->total, ev };
+
+	w->steps = ev->step;
+	w->last = ev->seconds;
+	if (ev->step == 1)
+		w->first = ev->seconds;
+	if (w->c->o->report && w->total)
+		w->c->o->report(w->c->o->ctx, &x);
+	return 0;
+}
+
+static enum linnet_code prepare(struct calibration *c, const struct stage *s, struct lesson *l, struct names *train, struct names *low)
+{
+	struct linnet_error *e = c->e;
+
+	TRY(lesson_student(c->m, &c->o->convert, c->weight, c->nweight, s->loss == LOSS_TRANSFER, c->stage, l, e));
+	TRY_NEW(train->v, c->stage, 3 * (size_t)l->model.graph->nvalue);
+	train->n = 0;
+	low->n = 0;
+	for (int i = 0; i < l->fresh.n; i++)
+		train->v[train->n++] = l->fresh.v[i];
+	for (int i = 0; s->weights == WEIGHTS_ALL && i < l->inherited.n; i++)
+		train->v[train->n++] = l->inherited.v[i];
+	if (s->weights == WEIGHTS_LOW) {
+		TRY(lesson_low_rank(l, c->o->rank ? c->o->rank : 8, c->o->seed ? c->o->seed : 1, low, e));
+		for (int i = 0; i < low->n; i++)
+			train->v[train->n++] = low->v[i];
+	}
+	if (s->loss == LOSS_TRANSFER)
+		return lesson_transfer(l, e);
+	return s->loss == LOSS_DISTIL ? lesson_distil(l, c->m, e) : LINNET_OK;
+}
+
+/* How many steps the stage's share of the budget is. */
+static enum linnet_code plan_steps(struct calibration *c, const struct stage *s, struct linnet_model *m, struct train_opt t, int64_t *steps)
+{
+	enum { TRIES = 4 };
+	struct watch w = { .c = c, .stage = s };
+	struct train_result r;
+	struct linnet_error *e = c->e;
+	struct graph *g = m->graph;
+	int64_t each = batch_of(c->o) * (c->data->stream ? length_of(c->o) : 1);
+	double share = s->share;
+
+	if (!(c->o->minutes > 0)) {
+		*steps = (int64_t)ceil(share * (double)(c->o->tokens ? c->o->tokens : 4000000) / (double)each);
+		return LINNET_OK;
+	}
+	t.steps = TRIES;
+	t.checkpoint = NULL;
+	TRY(graph_copy(g, c->stage, &m->graph, e));
+	TRY(train(m, &t, c->data, NULL, each_step, &w, &r, e));
+	m->graph = g;
+	*steps = (int64_t)(share * c->o->minutes * 60 / ((w.last - w.first) / (TRIES - 1)));
+	*steps = *steps < 1 ? 1 : *steps;
+	return LINNET_OK;
+}
+
+static enum linnet_code run_stage(struct calibration *c, const struct stage *s, int index)
+{
+	struct linnet_error *e = c->e;
+	struct stage_result *out = &c->out->stage[index];
+	struct watch w = { .c = c, .stage = s, .out = out, .index = index };
+	struct names train_names, low;
+	struct train_result r;
+	struct lesson l;
+	struct train_opt t = { .optimizer = OPTIMIZER_ADAMW, .schedule = SCHEDULE_COSINE, .rate = s->rate * (c->o->rate > 0 ? c->o->rate : 1),
+	                       .rate_end = 0.02, .beta1 = 0.9, .beta2 = 0.98, .epsilon = 1e-8, .clip = 1, .batch = batch_of(c->o), .accumulate = 1,
+	                       .length = length_of(c->o), .seed = (c->o->seed ? c->o->seed : 1) + (uint64_t)index, .threads = c->o->threads, .keep = 50 };
+	double start = now();
+
+	*out = (struct stage_result){ .name = s->name, .nll = NAN };
+	TRY(prepare(c, s, &l, &train_names, &low));
+	if (!train_names.n)
+		return LINNET_OK; /* nothing to train: a mechanism without parameters */
+	t.loss = l.loss;
+	t.weight = train_names.v;
+	t.nweight = train_names.n;
+	TRY(plan_steps(c, s, &l.model, t, &t.steps));
+	t.warmup = t.steps / 20 < 50 ? t.steps / 20 : 50;
+	if (c->o->checkpoint) {
+		t.checkpoint = arena_fmt(c->stage, "%s.%d-%s.npz", c->o->checkpoint, index, s->name);
+		if (!t.checkpoint)
+			return fail_mem(e);
+	}
+	w.total = t.steps;
+	TRY(train(&l.model, &t, c->data, NULL, each_step, &w, &r, e));
+	TRY(keep_named(c, &l, &l.fresh));
+	if (s->weights == WEIGHTS_ALL)
+		TRY(keep_named(c, &l, &l.inherited));
+	TRY(merge(c, &l, &low));
+	out->steps = r.step;
+	out->tokens = r.step * t.batch * (c->data->stream ? t.length : 1);
+	out->parameters = r.parameters;
+	out->loss = r.loss;
+	out->seconds = now() - start;
+	return measure_student(c, &out->nll);
+}
+
+/* ---- All of it ---- */
+
+static enum linnet_code run(struct calibration *c)
+{
+	const struct recipe *r = c->o->recipe;
+
+	TRY(measure(c, c->m->graph, &c->out->teacher));
+	TRY(measure_student(c, &c->out->before));
+	while (r->stage[c->of].loss != LOSS_NONE)
+		c->of++;
+	for (int i = 0; i < c->of; i++) {
+		enum linnet_code code;
+
+		c->stage = arena_new();
+		code = c->stage ? run_stage(c, &r->stage[i], i) : fail_mem(c->e);
+		arena_free(c->stage);
+		TRY(code);
+		c->out->nstage++;
+	}
+	return LINNET_OK;
+}
+
+enum linnet_code calibrate(const struct linnet_model *m, const struct calibrate_opt *opt, struct train_data *data, struct train_data *held_out,
+                           struct calibrate_result *out, struct linnet_error *e)
+{
+	struct calibration c = { .m = m, .o = opt, .data = data, .held = held_out, .a = m->arena, .out = out, .e = e };
+	enum linnet_code code;
+
+	*out = (struct calibrate_result){ .teacher = NAN, .before = NAN };
+	code = run(&c);
+	out->weight = c.weight;
+	out->nweight = c.nweight;
+	return code;
+}

@@ -1,0 +1,109 @@
+/*
+ * Calibration: a converted model's weights moved until it says what the softmax model says.
+ *
+ * In stages, as recipes have them. The teacher is the model as it was read, the student what the conversion makes of it; both lie in one graph
+ * with a loss between them, which the trainer (train/train.h) moves weights along.
+ */
+#ifndef LINNET_CALIBRATE_H
+#define LINNET_CALIBRATE_H
+
+#include "converter/convert.h"
+#include "train/train.h"
+
+/* ---- Recipes, as data (recipes.c) ---- */
+
+/* What is made small. */
+enum stage_loss {
+	LOSS_NONE,     /* no further stage */
+	LOSS_TRANSFER, /* for each layer, on what the teacher's layers see: mean |y - y_soft|^2 / mean |y_soft|^2 of attention outputs */
+	LOSS_DISTIL,   /* for each logits output, KL(teacher || student); for others mean |y - y_soft|^2 / mean |y_soft|^2 */
+	LOSS_TASK      /* the next token's cross-entropy, or the loss that is an output of the model */
+};
+
+/* What is moved. */
+enum stage_weights {
+	WEIGHTS_NEW, /* the mechanism's parameters */
+	WEIGHTS_LOW, /* and of every matrix of the model a product of low rank, merged at the end (LoRA) */
+	WEIGHTS_ALL  /* and all matrices, norms, biases and embeddings of the model */
+};
+
+struct stage {
+	const char *name;
+	enum stage_loss loss;
+	enum stage_weights weights;
+	double rate;  /* peak, by AdamW */
+	double share; /* of the budget */
+};
+
+enum { MAX_STAGES = 3 };
+
+struct recipe {
+	const char *name, *doc, *source;
+	const char *mechanism;  /* that it converts with */
+	const char *norm, *fade; /* as convert_opt's; NULL: the mechanism's */
+	int conv, window;
+	struct stage stage[MAX_STAGES + 1]; /* ended by LOSS_NONE */
+};
+
+const struct recipe *recipe_at(int i); /* NULL behind the last */
+const struct recipe *recipe_find(const char *name);
+
+/* The recipe for a mechanism: the first that uses it, else one for any, which has that mechanism's name. */
+struct recipe recipe_for(const struct mechanism *m);
+
+/* ---- Calibrating ---- */
+
+struct calibrate_event {
+	const char *stage;
+	int index, of;     /* which stage, of how many */
+	int64_t steps;     /* it has */
+	const struct train_event *train;
+};
+
+struct calibrate_opt {
+	struct convert_opt convert; /* what is made; target, given, beside and open are calibration's own */
+	const struct recipe *recipe;
+	double minutes;    /* the budget; 0: by tokens */
+	int64_t tokens;    /* the budget when minutes is 0: tokens (samples, where data is no stream) in all; 0: 4,000,000 */
+	int64_t batch, length; /* 0: 8, 512 */
+	int64_t rank;      /* of WEIGHTS_LOW; 0: 8 */
+	double rate;       /* factor on all rates of the recipe; 0: 1 */
+	uint64_t seed;     /* 0: 1 */
+	int threads;
+	const char *checkpoint; /* prefix of files to go on from, or NULL */
+	void (*report)(void *ctx, const struct calibrate_event *ev);
+	void *ctx;
+};
+
+struct stage_result {
+	const char *name;
+	int64_t steps, tokens, parameters;
+	double seconds, loss;  /* of the last batch */
+	double nll;            /* held out, a token, after it; NaN: not known */
+};
+
+struct layer_error {
+	uint32_t layer;
+	double before, after;  /* mean |y - y_soft|^2 / mean |y_soft|^2, held out, on what the teacher's layers see */
+};
+
+struct calibrate_result {
+	struct named_tensor *weight; /* in the model's arena: for convert_opt.given */
+	int nweight;
+	struct stage_result stage[MAX_STAGES];
+	int nstage;
+	struct layer_error *error;
+	uint32_t nerror;
+	double teacher, before;      /* nll a token, held out; NaN: not a language model */
+	double softmax_share;        /* of attentions that stayed softmax */
+};
+
+/*
+ * m (imported) stays as it is. held_out may be NULL: figures are then of `data`.
+ *
+ * Errors: those of convert_model() and train(); LINNET_EUNSUPPORTED nothing is converted, or weights are not float.
+ */
+enum linnet_code calibrate(const struct linnet_model *m, const struct calibrate_opt *opt, struct train_data *data, struct train_data *held_out,
+                           struct calibrate_result *out, struct linnet_error *e);
+
+#endif

@@ -1,0 +1,190 @@
+/* convert --calibrate: running it, with progress, and telling what it cost. */
+#include "cli/calibrate.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* "2%" or "0.02"; -1: neither. */
+static double share_of(const char *s)
+{
+	char *end;
+	double x = s ? strtod(s, &end) : 0;
+
+	if (!s)
+		return INFINITY;
+	if (end == s || !(x >= 0) || strcmp(end, *end == '%' ? "%" : ""))
+		return -1;
+	return *end ? x / 100 : x;
+}
+
+int calibrate_choose(const struct calibrate_cli *o, bool chosen, struct convert_opt *c, struct recipe *r)
+{
+	const struct recipe *named = o->recipe ? recipe_find(o->recipe) : NULL;
+
+	if (o->recipe && !named) {
+		fprintf(stderr, "linnet: there is no recipe \"%s\"; linnet convert --list names them\n", o->recipe);
+		return EXIT_USAGE;
+	}
+	if (share_of(o->max_loss) < 0 || o->minutes < 0 || o->rate < 0 || o->tokens < 0 || o->batch < 0 || o->batch > 1 << 20 || o->length < 0 ||
+	    o->length > 1 << 24 || o->rank < 0 || o->rank > 4096 || o->threads < 0 || o->threads > 4096) {
+		fprintf(stderr, "linnet: %s\n", share_of(o->max_loss) < 0 ? "--max-loss is a share: 2% or 0.02" : "a number of --calibrate is out of its range");
+		return EXIT_USAGE;
+	}
+	*r = named ? *named : chosen ? recipe_for(c->mechanism) : *recipe_at(0);
+	if (!chosen)
+		c->mechanism = mechanism_find(r->mechanism);
+	c->norm = c->norm ? c->norm : r->norm;
+	c->fade = c->fade ? c->fade : r->fade;
+	c->conv = c->conv ? c->conv : r->conv;
+	c->window = c->window ? c->window : r->window;
+	return EXIT_YES;
+}
+
+/* ---- Progress ---- */
+
+struct view_of_run {
+	double seconds;
+	int64_t tokens;
+	int stage;
+};
+
+static void show_event(void *ctx, const struct calibrate_event *ev)
+{
+	struct view_of_run *w = ctx;
+	const struct train_event *t = ev->train;
+	char line[200], time[40];
+	double span;
+
+	if (w->stage != ev->index)
+		*w = (struct view_of_run){ .stage = ev->index };
+	span = t->seconds - w->seconds;
+	if (globals.json) {
+		json_line(json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "stage", ev->stage, "step", (json_int_t)t->step, "steps",
+		                    (json_int_t)ev->steps, "tokens", (json_int_t)t->tokens, "loss", t->loss, "rate", t->rate, "norm", t->norm,
+		                    "seconds", t->seconds), "step");
+		return;
+	}
+	snprintf(line, sizeof line, "%s (%d of %d): loss %.4f, %.0f tokens a second, %s left", ev->stage, ev->index + 1, ev->of, t->loss,
+	         (double)t->tokens / t->seconds,
+	         human_seconds(t->seconds / (double)t->step * (double)(ev->steps - t->step), time, sizeof time));
+	progress(line, t->step, ev->steps);
+	if (globals.quiet || (t->step != ev->steps && span < 15))
+		return;
+	progress_end();
+	fprintf(stderr, "%s  step %lld of %lld  loss %.4f  %.0f tokens a second\n", ev->stage, (long long)t->step, (long long)ev->steps, t->loss,
+	        (double)(t->tokens - w->tokens) / (span > 0 ? span : 1));
+	w->seconds = t->seconds;
+	w->tokens = t->tokens;
+}
+
+int calibrate_run(const struct calibrate_cli *o, const struct recipe *r, const struct linnet_model *m, const char *path, struct convert_opt *c,
+                  struct calibrate_result *out)
+{
+	struct view_of_run w = { .stage = -1 };
+	struct calibrate_opt opt = { .convert = *c, .recipe = r, .minutes = o->minutes, .tokens = o->tokens, .batch = o->batch, .length = o->length,
+	                             .rank = o->rank, .rate = o->rate, .seed = c->seed, .threads = (int)o->threads, .checkpoint = o->checkpoint,
+	                             .report = show_event, .ctx = &w };
+	struct train_data *data = NULL, *held = NULL;
+	struct linnet_error e = { 0 };
+	enum linnet_code code = open_data(&o->data, m->arena, &data, &e);
+
+	if (!code)
+		code = open_data(&o->held_out, m->arena, &held, &e);
+	if (!code)
+		code = err_file(&e, calibrate(m, &opt, data, held, out, &e), path);
+	progress_end();
+	data_free(data);
+	data_free(held);
+	c->given = out->weight;
+	c->ngiven = out->nweight;
+	return code ? report_error(&e) : EXIT_YES;
+}
+
+/* ---- What it cost ---- */
+
+static double after(const struct calibrate_result *r) { return r->nstage ? r->stage[r->nstage - 1].nll : r->before; }
+
+bool calibrate_too_bad(const struct calibrate_cli *o, const struct calibrate_result *r)
+{
+	double loss = exp(after(r) - r->teacher) - 1, most = share_of(o->max_loss);
+
+	if (!(loss > most))
+		return false;
+	fprintf(stderr, "linnet: perplexity is %.2f%% above the softmax model's; --max-loss allows %s\n", 100 * loss, o->max_loss);
+	return true;
+}
+
+void calibrate_print(const struct calibrate_cli *o, const struct calibrate_result *r)
+{
+	struct table t;
+
+	table_init(&t, 7, "lrrrrrr");
+	for (const char *const *h = (const char *const[]){ "stage", "trained", "steps", "tokens", "time", "loss", "perplexity", NULL }; *h; h++)
+		table_add(&t, "%s", *h);
+	for (int i = -2; i < r->nstage; i++) {
+		const struct stage_result *s = i < 0 ? NULL : &r->stage[i];
+		double nll = s ? s->nll : i == -2 ? r->teacher : r->before;
+		char time[40];
+
+		table_add(&t, "%s", s ? s->name : i == -2 ? "softmax" : "converted");
+		if (s) {
+			table_add(&t, "%lld", (long long)s->parameters);
+			table_add(&t, "%lld", (long long)s->steps);
+			table_add(&t, "%lld", (long long)s->tokens);
+			table_add(&t, "%s", human_seconds(s->seconds, time, sizeof time));
+			table_add(&t, "%.4f", s->loss);
+		} else {
+			for (int k = 0; k < 5; k++)
+				table_add(&t, "-");
+		}
+		if (isnan(nll))
+			table_add(&t, "-");
+		else
+			table_add(&t, "%.2f", exp(nll));
+	}
+	table_print(&t, stdout, true);
+	(void)o;
+}
+
+json_t *calibrate_json(const struct recipe *recipe, const struct calibrate_result *r)
+{
+	json_t *j = json_pack("{s:s, s:s, s:o}", "recipe", recipe->name, "source", recipe->source, "stages", json_array());
+
+	for (int i = 0; i < r->nstage; i++) {
+		const struct stage_result *s = &r->stage[i];
+		json_t *x = json_pack("{s:s, s:I, s:I, s:I, s:f, s:f}", "name", s->name, "parameters", (json_int_t)s->parameters, "steps",
+		                      (json_int_t)s->steps, "tokens", (json_int_t)s->tokens, "seconds", s->seconds, "loss", s->loss);
+
+		if (!isnan(s->nll))
+			json_object_set_new(x, "perplexity", json_real(exp(s->nll)));
+		json_array_append_new(json_object_get(j, "stages"), x);
+	}
+	if (!isnan(r->teacher)) {
+		json_object_set_new(j, "perplexity_softmax", json_real(exp(r->teacher)));
+		json_object_set_new(j, "perplexity_before", json_real(exp(r->before)));
+		json_object_set_new(j, "perplexity", json_real(exp(after(r))));
+	}
+	return j;
+}
+
+void calibrate_list(void)
+{
+	struct table t;
+
+	table_init(&t, 3, "lll");
+	table_add(&t, "recipe");
+	table_add(&t, "stages");
+	table_add(&t, "of --calibrate");
+	for (int i = 0; recipe_at(i); i++) {
+		const struct recipe *r = recipe_at(i);
+		char stages[100] = "";
+
+		for (int k = 0; r->stage[k].loss != LOSS_NONE; k++)
+			snprintf(stages + strlen(stages), sizeof stages - strlen(stages), "%s%s", k ? ", " : "", r->stage[k].name);
+		table_add(&t, "%s", r->name);
+		table_add(&t, "%s", stages);
+		table_add(&t, "%s", r->doc);
+	}
+	table_print(&t, stdout, true);
+}
