@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "calibrate/graphs.h"
+#include "calibrate/measure.h"
 #include "ops/op.h"
 #include "train/data.h"
 #include "validate/validate.h"
@@ -102,31 +103,90 @@ static enum linnet_code merge(struct calibration *c, const struct lesson *l, con
 
 /* ---- Measuring ---- */
 
+enum { MOST_TOKENS = 1 << 16 }; /* that one measurement looks at */
+
+static const struct quality unknown = { NAN, NAN, 0, { NAN, NAN, NAN, NAN, NAN }, NAN };
+
 static const struct tensor *held_stream(const struct calibration *c) { return c->held ? c->held->stream : c->data->stream; }
 
-/* Nats a held-out token; NaN: no language model. */
-static enum linnet_code measure(struct calibration *c, const struct graph *g, double *nll)
+/* Of a language model; `far`: by position too. */
+static enum linnet_code measure(struct calibration *c, const struct graph *g, bool far, struct quality *out)
 {
-	struct lm_opt opt = { .run.threads = c->o->threads, .context = length_of(c->o), .batch = batch_of(c->o) };
-	struct lm_result r;
+	const struct tensor *stream = held_stream(c);
+	int64_t length = length_of(c->o);
 	struct linnet_error *e = c->e;
 
-	*nll = NAN;
-	if (!held_stream(c))
+	*out = unknown;
+	if (!stream)
 		return LINNET_OK;
-	TRY(lm_evaluate(g, held_stream(c), &opt, &r, e));
-	*nll = r.nll / (double)r.tokens;
+	TRY(measure_lm(g, stream, c->data->stream, length, batch_of(c->o), MOST_TOKENS, c->o->threads, out, e));
+	return far && stream->n > 2 * length ? measure_long(g, stream, length, c->o->threads, out, e) : LINNET_OK;
+}
+
+static enum linnet_code student(struct calibration *c, const struct convert_opt *convert, bool beside, struct arena *a, struct lesson *l)
+{
+	return lesson_student(c->m, convert, c->weight, c->nweight, beside, a, l, c->e);
+}
+
+static struct train_opt set_up(const struct calibration *c, const char *loss)
+{
+	return (struct train_opt){ .optimizer = OPTIMIZER_ADAMW, .schedule = SCHEDULE_COSINE, .rate_end = 0.02, .beta1 = 0.9, .beta2 = 0.98,
+	                           .epsilon = 1e-8, .clip = 1, .batch = batch_of(c->o), .accumulate = 1, .length = length_of(c->o),
+	                           .seed = c->o->seed ? c->o->seed : 1, .threads = c->o->threads, .loss = loss, .keep = 50 };
+}
+
+static enum linnet_code measure_student(struct calibration *c, const struct convert_opt *convert, bool far, struct quality *out)
+{
+	struct arena *a = arena_new();
+	struct linnet_error *e = c->e;
+	struct lesson l;
+	enum linnet_code code = a ? student(c, convert, false, a, &l) : fail_mem(e);
+
+	if (!code)
+		code = measure(c, l.model.graph, far, out);
+	if (!code && !held_stream(c)) {
+		struct train_opt t;
+
+		code = lesson_distil(&l, c->m, e);
+		t = set_up(c, l.loss);
+		if (!code)
+			code = train_means(&l.model, &t, c->held ? c->held : c->data, &l.loss, 1, 0, &out->loss, e);
+	}
+	arena_free(a);
+	return code;
+}
+
+/* Each layer's error on a few held-out batches; `after`: which of the two. */
+static enum linnet_code measure_layers(struct calibration *c, bool after, struct arena *a)
+{
+	enum { BATCHES = 2 };
+	struct calibrate_result *out = c->out;
+	struct linnet_error *e = c->e;
+	struct train_opt t = set_up(c, NULL);
+	double *mean;
+	struct lesson l;
+	uint32_t n = 0;
+
+	TRY(student(c, &c->o->convert, true, a, &l));
+	TRY(lesson_transfer(&l, e));
+	TRY_NEW(mean, a, l.report.nitem);
+	if (!out->error)
+		TRY_NEW(out->error, c->a, l.report.nitem);
+	for (uint32_t i = 0; i < l.report.nitem; i++)
+		if (l.report.item[i].converted)
+			out->error[n++].layer = i;
+	out->nerror = n;
+	TRY(train_means(&l.model, &t, c->held ? c->held : c->data, l.error, (int)n, BATCHES, mean, e));
+	for (uint32_t i = 0; i < n; i++)
+		*(after ? &out->error[i].after : &out->error[i].before) = mean[i];
 	return LINNET_OK;
 }
 
-static enum linnet_code measure_student(struct calibration *c, double *nll)
+static enum linnet_code layers(struct calibration *c, bool after)
 {
 	struct arena *a = arena_new();
-	struct lesson l;
-	enum linnet_code code = a ? lesson_student(c->m, &c->o->convert, c->weight, c->nweight, false, a, &l, c->e) : fail_mem(c->e);
+	enum linnet_code code = a ? measure_layers(c, after, a) : fail_mem(c->e);
 
-	if (!code)
-		code = measure(c, l.model.graph, nll);
 	arena_free(a);
 	return code;
 }
@@ -178,6 +238,41 @@ static enum linnet_code prepare(struct calibration *c, const struct stage *s, st
 	return s->loss == LOSS_DISTIL ? lesson_distil(l, c->m, e) : LINNET_OK;
 }
 
+/* Steps of the stages so far, beside the checkpoints: a run that goes on does not measure again how many fit its minutes. */
+static const char *plan_path(const struct calibration *c) { return arena_fmt(c->stage, "%s.steps.npy", c->o->checkpoint); }
+
+static enum linnet_code read_steps(const struct calibration *c, int index, int64_t *steps)
+{
+	const char *path = plan_path(c);
+	struct named_tensor *list;
+	struct linnet_error none = { 0 };
+	struct bytes b;
+	int n;
+
+	*steps = 0;
+	if (!path)
+		return fail_mem(c->e);
+	if (file_load(c->stage, path, 1 << 16, &b, &none))
+		return LINNET_OK; /* there is none yet */
+	if (data_load(path, DT_INT64, NULL, c->stage, &list, &n, c->e))
+		return c->e->code;
+	if (n == 1 && list[0].t->n == MAX_STAGES)
+		*steps = tensor_get_int(list[0].t, index);
+	return LINNET_OK;
+}
+
+static enum linnet_code write_steps(const struct calibration *c, int index, int64_t steps)
+{
+	const char *path = plan_path(c);
+	struct linnet_error *e = c->e;
+	struct tensor *t;
+
+	TRY(tensor_new(c->stage, DT_INT64, 1, (int64_t[]){ MAX_STAGES }, &t, e));
+	for (int i = 0; i < MAX_STAGES; i++)
+		tensor_put_int(t, i, i < index ? c->out->stage[i].steps : i == index ? steps : 0);
+	return path ? npy_save(path, t, e) : fail_mem(e);
+}
+
 /* How many steps the stage's share of the budget is. */
 static enum linnet_code plan_steps(struct calibration *c, const struct stage *s, struct linnet_model *m, struct train_opt t, int64_t *steps)
 {
@@ -211,19 +306,24 @@ static enum linnet_code run_stage(struct calibration *c, const struct stage *s, 
 	struct names train_names, low;
 	struct train_result r;
 	struct lesson l;
-	struct train_opt t = { .optimizer = OPTIMIZER_ADAMW, .schedule = SCHEDULE_COSINE, .rate = s->rate * (c->o->rate > 0 ? c->o->rate : 1),
-	                       .rate_end = 0.02, .beta1 = 0.9, .beta2 = 0.98, .epsilon = 1e-8, .clip = 1, .batch = batch_of(c->o), .accumulate = 1,
-	                       .length = length_of(c->o), .seed = (c->o->seed ? c->o->seed : 1) + (uint64_t)index, .threads = c->o->threads, .keep = 50 };
+	struct train_opt t;
 	double start = now();
 
-	*out = (struct stage_result){ .name = s->name, .nll = NAN };
+	*out = (struct stage_result){ .name = s->name, .quality = unknown };
 	TRY(prepare(c, s, &l, &train_names, &low));
+	t = set_up(c, l.loss);
+	t.rate = s->rate * (c->o->rate > 0 ? c->o->rate : 1);
+	t.seed += (uint64_t)index;
 	if (!train_names.n)
 		return LINNET_OK; /* nothing to train: a mechanism without parameters */
-	t.loss = l.loss;
 	t.weight = train_names.v;
 	t.nweight = train_names.n;
-	TRY(plan_steps(c, s, &l.model, t, &t.steps));
+	if (c->o->checkpoint)
+		TRY(read_steps(c, index, &t.steps));
+	if (!t.steps)
+		TRY(plan_steps(c, s, &l.model, t, &t.steps));
+	if (c->o->checkpoint)
+		TRY(write_steps(c, index, t.steps));
 	t.warmup = t.steps / 20 < 50 ? t.steps / 20 : 50;
 	if (c->o->checkpoint) {
 		t.checkpoint = arena_fmt(c->stage, "%s.%d-%s.npz", c->o->checkpoint, index, s->name);
@@ -241,7 +341,7 @@ static enum linnet_code run_stage(struct calibration *c, const struct stage *s, 
 	out->parameters = r.parameters;
 	out->loss = r.loss;
 	out->seconds = now() - start;
-	return measure_student(c, &out->nll);
+	return measure_student(c, &c->o->convert, index + 1 == c->of, &out->quality);
 }
 
 /* ---- All of it ---- */
@@ -250,8 +350,18 @@ static enum linnet_code run(struct calibration *c)
 {
 	const struct recipe *r = c->o->recipe;
 
-	TRY(measure(c, c->m->graph, &c->out->teacher));
-	TRY(measure_student(c, &c->out->before));
+	c->out->language = held_stream(c) != NULL;
+	TRY(measure(c, c->m->graph, true, &c->out->teacher));
+	TRY(measure_student(c, &c->o->convert, true, &c->out->before));
+	if (c->o->convert.window || c->o->convert.mechanism->window) {
+		struct convert_opt window = c->o->convert;
+
+		window.mechanism = mechanism_find("window");
+		window.window = window.window ? window.window : c->o->convert.mechanism->window;
+		window.layers = NULL;
+		TRY(measure_student(c, &window, true, &c->out->window));
+	}
+	TRY(layers(c, false));
 	while (r->stage[c->of].loss != LOSS_NONE)
 		c->of++;
 	for (int i = 0; i < c->of; i++) {
@@ -263,7 +373,7 @@ static enum linnet_code run(struct calibration *c)
 		TRY(code);
 		c->out->nstage++;
 	}
-	return LINNET_OK;
+	return layers(c, true);
 }
 
 enum linnet_code calibrate(const struct linnet_model *m, const struct calibrate_opt *opt, struct train_data *data, struct train_data *held_out,
@@ -272,7 +382,7 @@ enum linnet_code calibrate(const struct linnet_model *m, const struct calibrate_
 	struct calibration c = { .m = m, .o = opt, .data = data, .held = held_out, .a = m->arena, .out = out, .e = e };
 	enum linnet_code code;
 
-	*out = (struct calibrate_result){ .teacher = NAN, .before = NAN };
+	*out = (struct calibrate_result){ .teacher = unknown, .before = unknown, .window = unknown };
 	code = run(&c);
 	out->weight = c.weight;
 	out->nweight = c.nweight;

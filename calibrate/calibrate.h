@@ -75,11 +75,22 @@ struct calibrate_opt {
 	void *ctx;
 };
 
+enum { QUALITY_SPANS = 5 };
+
+/* How good a model is, held out. Language models: nats a token. Others: the loss of LOSS_DISTIL alone. NaN: not known. */
+struct quality {
+	double nll;
+	double recall;              /* of tokens that only recall predicts (measure.h) */
+	int64_t recall_tokens;
+	double span[QUALITY_SPANS]; /* of positions 0, 1, 2-3, 4-7, 8-15 times the length in windows of 16 times the length */
+	double loss;
+};
+
 struct stage_result {
 	const char *name;
 	int64_t steps, tokens, parameters;
 	double seconds, loss;  /* of the last batch */
-	double nll;            /* held out, a token, after it; NaN: not known */
+	struct quality quality; /* after it */
 };
 
 struct layer_error {
@@ -94,7 +105,9 @@ struct calibrate_result {
 	int nstage;
 	struct layer_error *error;
 	uint32_t nerror;
-	double teacher, before;      /* nll a token, held out; NaN: not a language model */
+	struct quality teacher, before, window; /* the softmax model; the converted one before calibration; softmax over the window alone, where
+	                                         * the conversion has one */
+	bool language;               /* perplexities are known */
 	double softmax_share;        /* of attentions that stayed softmax */
 };
 

@@ -179,6 +179,7 @@ enum linnet_code lesson_transfer(struct lesson *l, struct linnet_error *e)
 	uint32_t n = 0;
 
 	TRY_NEW(term, g->arena, l->report.nitem);
+	TRY_NEW(l->error, g->arena, l->report.nitem);
 	for (uint32_t i = 0; i < l->report.nitem; i++) {
 		char soft[40], linear[40], name[40];
 
@@ -188,8 +189,8 @@ enum linnet_code lesson_transfer(struct lesson *l, struct linnet_error *e)
 		snprintf(linear, sizeof linear, "linear.%u", i);
 		snprintf(name, sizeof name, "error.%u", i);
 		TRY(add_distance(g, error_text, name, output_named(g, soft), output_named(g, linear), &term[n], e));
-		if (graph_add_output(g, term[n++]))
-			return fail_mem(e);
+		l->error[n] = g->value[term[n]].name;
+		n++;
 	}
 	return add_mean(l, term, n, e);
 }

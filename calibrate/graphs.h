@@ -17,6 +17,7 @@ struct lesson {
 	struct names fresh;         /* parameters of the mechanisms */
 	struct names inherited;     /* weights of the model that WEIGHTS_ALL moves */
 	const char *loss;
+	const char **error;         /* of each converted layer's, once lesson_transfer() made it */
 };
 
 /*
@@ -26,10 +27,10 @@ struct lesson {
 enum linnet_code lesson_student(const struct linnet_model *m, const struct convert_opt *opt, const struct named_tensor *given, int ngiven, bool beside,
                                 struct arena *a, struct lesson *out, struct linnet_error *e);
 
-/* Of a student beside its attention: the output "loss", and error.<layer> of each layer. */
+/* Of a student beside its attention: each layer's error, and the loss, which is their mean. */
 enum linnet_code lesson_transfer(struct lesson *l, struct linnet_error *e);
 
-/* Of a student: the teacher joins it, and the output "loss". */
+/* Of a student: the teacher joins it; the loss is how far their outputs are apart. */
 enum linnet_code lesson_distil(struct lesson *l, const struct linnet_model *teacher, struct linnet_error *e);
 
 /* Of a student: matrices W that nodes multiply by become W + s A B, A drawn, B 0. Their names in `out`, "a.W", "b.W". */

@@ -103,68 +103,140 @@ int calibrate_run(const struct calibrate_cli *o, const struct recipe *r, const s
 
 /* ---- What it cost ---- */
 
-static double after(const struct calibrate_result *r) { return r->nstage ? r->stage[r->nstage - 1].nll : r->before; }
+static const struct quality *after(const struct calibrate_result *r) { return r->nstage ? &r->stage[r->nstage - 1].quality : &r->before; }
 
 bool calibrate_too_bad(const struct calibrate_cli *o, const struct calibrate_result *r)
 {
-	double loss = exp(after(r) - r->teacher) - 1, most = share_of(o->max_loss);
+	double loss = r->language ? exp(after(r)->nll - r->teacher.nll) - 1 : after(r)->loss, most = share_of(o->max_loss);
 
 	if (!(loss > most))
 		return false;
-	fprintf(stderr, "linnet: perplexity is %.2f%% above the softmax model's; --max-loss allows %s\n", 100 * loss, o->max_loss);
+	fprintf(stderr, r->language ? "linnet: perplexity is %.2f%% above the softmax model's; --max-loss allows %s\n" :
+	        "linnet: outputs differ by a loss of %.2f%%; --max-loss allows %s\n", 100 * loss, o->max_loss);
 	return true;
+}
+
+static void add_number(struct table *t, const char *format, double x)
+{
+	char text[40];
+
+	snprintf(text, sizeof text, format, x);
+	table_add(t, "%s", isnan(x) ? "-" : text);
+}
+
+static void print_stages(const struct calibrate_result *r)
+{
+	struct table t;
+
+	table_init(&t, 8, "lrrrrrrr");
+	for (const char *const *h = (const char *const[]){ "held out", "trained", "steps", r->language ? "tokens" : "samples", "time", "loss",
+	                                                    r->language ? "perplexity" : "distance", r->language ? "of recall" : "", NULL }; *h; h++)
+		table_add(&t, "%s", *h);
+	for (int i = -3; i < r->nstage; i++) {
+		const struct stage_result *s = i < 0 ? NULL : &r->stage[i];
+		const struct quality *q = s ? &s->quality : i == -3 ? &r->teacher : i == -2 ? &r->window : &r->before;
+		char time[40];
+
+		if (i == -2 && isnan(q->nll))
+			continue;
+		table_add(&t, "%s", s ? s->name : i == -3 ? "softmax" : i == -2 ? "its window alone" : "not calibrated");
+		if (s) {
+			table_add(&t, "%lld", (long long)s->parameters);
+			table_add(&t, "%lld", (long long)s->steps);
+			table_add(&t, "%lld", (long long)s->tokens);
+			table_add(&t, "%s", human_seconds(s->seconds, time, sizeof time));
+			add_number(&t, "%.4f", s->loss);
+		} else {
+			for (int k = 0; k < 5; k++)
+				table_add(&t, "-");
+		}
+		add_number(&t, r->language ? "%.2f" : "%.4f", r->language ? exp(q->nll) : q->loss);
+		add_number(&t, "%.2f", exp(q->recall));
+	}
+	table_print(&t, stdout, true);
+}
+
+static void print_spans(const struct calibrate_result *r, int64_t length)
+{
+	struct table t;
+
+	if (isnan(r->teacher.span[0]))
+		return;
+	putchar('\n');
+	table_init(&t, 3 + !isnan(r->window.nll), "rrrr");
+	table_add(&t, "perplexity up to token");
+	table_add(&t, "softmax");
+	if (!isnan(r->window.nll))
+		table_add(&t, "its window alone");
+	table_add(&t, "calibrated");
+	for (int i = 0; i < QUALITY_SPANS; i++) {
+		table_add(&t, "%lld", (long long)length << i);
+		add_number(&t, "%.2f", exp(r->teacher.span[i]));
+		if (!isnan(r->window.nll))
+			add_number(&t, "%.2f", exp(r->window.span[i]));
+		add_number(&t, "%.2f", exp(after(r)->span[i]));
+	}
+	table_print(&t, stdout, true);
 }
 
 void calibrate_print(const struct calibrate_cli *o, const struct calibrate_result *r)
 {
 	struct table t;
 
-	table_init(&t, 7, "lrrrrrr");
-	for (const char *const *h = (const char *const[]){ "stage", "trained", "steps", "tokens", "time", "loss", "perplexity", NULL }; *h; h++)
-		table_add(&t, "%s", *h);
-	for (int i = -2; i < r->nstage; i++) {
-		const struct stage_result *s = i < 0 ? NULL : &r->stage[i];
-		double nll = s ? s->nll : i == -2 ? r->teacher : r->before;
-		char time[40];
-
-		table_add(&t, "%s", s ? s->name : i == -2 ? "softmax" : "converted");
-		if (s) {
-			table_add(&t, "%lld", (long long)s->parameters);
-			table_add(&t, "%lld", (long long)s->steps);
-			table_add(&t, "%lld", (long long)s->tokens);
-			table_add(&t, "%s", human_seconds(s->seconds, time, sizeof time));
-			table_add(&t, "%.4f", s->loss);
-		} else {
-			for (int k = 0; k < 5; k++)
-				table_add(&t, "-");
-		}
-		if (isnan(nll))
-			table_add(&t, "-");
-		else
-			table_add(&t, "%.2f", exp(nll));
+	print_stages(r);
+	print_spans(r, o->length ? o->length : 512);
+	putchar('\n');
+	table_init(&t, 3, "rrr");
+	table_add(&t, "attention");
+	table_add(&t, "error before");
+	table_add(&t, "after");
+	for (uint32_t i = 0; i < r->nerror; i++) {
+		table_add(&t, "%u", r->error[i].layer);
+		add_number(&t, "%.4f", r->error[i].before);
+		add_number(&t, "%.4f", r->error[i].after);
 	}
 	table_print(&t, stdout, true);
-	(void)o;
+}
+
+static json_t *number(double x) { return isnan(x) ? json_null() : json_real(x); }
+
+static json_t *quality_json(const struct calibrate_result *r, const struct quality *q)
+{
+	json_t *j = json_object(), *spans = json_array();
+
+	if (!r->language) {
+		json_decref(spans);
+		json_object_set_new(j, "distance", number(q->loss));
+		return j;
+	}
+	json_object_set_new(j, "perplexity", number(exp(q->nll)));
+	json_object_set_new(j, "perplexity_recall", number(exp(q->recall)));
+	json_object_set_new(j, "recall_tokens", json_integer(q->recall_tokens));
+	for (int i = 0; i < QUALITY_SPANS; i++)
+		json_array_append_new(spans, number(exp(q->span[i])));
+	json_object_set_new(j, "perplexity_by_position", spans);
+	return j;
 }
 
 json_t *calibrate_json(const struct recipe *recipe, const struct calibrate_result *r)
 {
-	json_t *j = json_pack("{s:s, s:s, s:o}", "recipe", recipe->name, "source", recipe->source, "stages", json_array());
+	json_t *j = json_pack("{s:s, s:s, s:o, s:o, s:o}", "recipe", recipe->name, "source", recipe->source, "softmax", quality_json(r, &r->teacher),
+	                      "not_calibrated", quality_json(r, &r->before), "stages", json_array()), *errors = json_array();
 
+	if (!isnan(r->window.nll))
+		json_object_set_new(j, "window_alone", quality_json(r, &r->window));
 	for (int i = 0; i < r->nstage; i++) {
 		const struct stage_result *s = &r->stage[i];
-		json_t *x = json_pack("{s:s, s:I, s:I, s:I, s:f, s:f}", "name", s->name, "parameters", (json_int_t)s->parameters, "steps",
-		                      (json_int_t)s->steps, "tokens", (json_int_t)s->tokens, "seconds", s->seconds, "loss", s->loss);
 
-		if (!isnan(s->nll))
-			json_object_set_new(x, "perplexity", json_real(exp(s->nll)));
-		json_array_append_new(json_object_get(j, "stages"), x);
+		json_array_append_new(json_object_get(j, "stages"),
+		                      json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:o}", "name", s->name, "parameters", (json_int_t)s->parameters, "steps",
+		                                (json_int_t)s->steps, "tokens", (json_int_t)s->tokens, "seconds", s->seconds, "loss", s->loss, "held_out",
+		                                quality_json(r, &s->quality)));
 	}
-	if (!isnan(r->teacher)) {
-		json_object_set_new(j, "perplexity_softmax", json_real(exp(r->teacher)));
-		json_object_set_new(j, "perplexity_before", json_real(exp(r->before)));
-		json_object_set_new(j, "perplexity", json_real(exp(after(r))));
-	}
+	for (uint32_t i = 0; i < r->nerror; i++)
+		json_array_append_new(errors, json_pack("{s:i, s:o, s:o}", "attention", (int)r->error[i].layer, "before", number(r->error[i].before),
+		                                        "after", number(r->error[i].after)));
+	json_object_set_new(j, "attention_error", errors);
 	return j;
 }
 

@@ -877,3 +877,51 @@ enum linnet_code train(struct linnet_model *m, const struct train_opt *opt, stru
 	arena_free(t.a);
 	return code;
 }
+
+static enum linnet_code means(struct training *t, struct train_data *d, int n, int64_t most, double *mean)
+{
+	struct machine *m = &t->judge;
+	int64_t samples, batches;
+
+	TRY(data_samples(d, t->o->length, &samples, t->e));
+	batches = samples / t->o->batch ? samples / t->o->batch : 1;
+	batches = most && batches > most ? most : batches;
+	for (int64_t k = 0; k < batches; k++) {
+		TRY(fill(t, m, d, false, k, false));
+		TRY(plan_run(m->plan, m->in, m->out, t->e));
+		for (int i = 0; i < n; i++) {
+			mean[i] += tensor_get(m->out[i], 0) / (double)batches;
+			tensor_release(m->out[i]);
+		}
+	}
+	return LINNET_OK;
+}
+
+enum linnet_code train_means(const struct linnet_model *m, const struct train_opt *opt, struct train_data *data, const char *const *output, int n,
+                             int64_t most, double *mean, struct linnet_error *e)
+{
+	struct train_opt o = *opt;
+	struct training t = { .a = arena_new(), .o = &o, .e = e, .vocabulary = -1, .best = NAN };
+	value_id *out = t.a ? NEW(t.a, (size_t)n, value_id) : NULL;
+	enum linnet_code code = out ? graph_copy(m->graph, t.a, &t.judge.g, e) : fail_mem(e);
+
+	o.loss = output[0];
+	if (!code)
+		code = find_loss(&t, t.judge.g, data);
+	for (int i = 0; i < n; i++) {
+		mean[i] = 0;
+		if (!code)
+			out[i] = named(t.judge.g, output[i]);
+	}
+	if (!code)
+		code = settle(&t, t.judge.g, out, (uint32_t)n);
+	if (!code)
+		code = make_machine(&t, &t.judge);
+	if (!code)
+		code = bind(&t, &t.judge, data);
+	if (!code)
+		code = means(&t, data, n, most, mean);
+	plan_free(t.judge.plan);
+	arena_free(t.a);
+	return code;
+}

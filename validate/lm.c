@@ -33,6 +33,7 @@ static enum linnet_code count(struct evaluation *m, const struct tensor *logits,
 
 	for (int64_t i = 0; i < logits->d[0] * logits->d[1]; i++) {
 		int64_t target = tensor_get_int(m->stream, from + i + 1);
+		double nll;
 
 		if (target < 0 || target >= width)
 			return fail(e, LINNET_EVALUE, "token %lld of the stream is %lld; the model has %lld tokens", (long long)(from + i + 1),
@@ -40,7 +41,10 @@ static enum linnet_code count(struct evaluation *m, const struct tensor *logits,
 		if (t && target >= t->n)
 			return fail(e, LINNET_EVALUE, "token %lld of the stream is %lld; the vocabulary has %lld", (long long)(from + i + 1),
 			            (long long)target, (long long)t->n);
-		m->out->nll += surprise(logits, i * width, width, target);
+		nll = surprise(logits, i * width, width, target);
+		m->out->nll += nll;
+		if (m->opt->token)
+			m->opt->token(m->opt->token_ctx, from + i + 1, nll);
 		m->out->bytes += t ? (int64_t)t->token[target].n : 0;
 	}
 	m->out->tokens += logits->d[0] * logits->d[1];

@@ -181,6 +181,8 @@ struct lm_opt {
 	const struct tokenizer *tokenizer; /* for bytes; or NULL */
 	void (*progress)(void *ctx, int64_t done, int64_t total);
 	void *progress_ctx;
+	void (*token)(void *ctx, int64_t at, double nll); /* called with -ln p of each token predicted, number `at` of the stream; or NULL */
+	void *token_ctx;
 };
 
 struct lm_result {
