@@ -15,6 +15,7 @@ struct calibration {
 	const struct linnet_model *m;
 	const struct calibrate_opt *o;
 	struct train_data *data, *held;
+	const struct tensor *tokens, *known; /* held-out tokens, and those trained on; NULL: data is no stream */
 	struct arena *a;              /* the model's: results */
 	struct arena *stage;          /* of one stage */
 	struct named_tensor *weight;  /* so far */
@@ -103,24 +104,41 @@ static enum linnet_code merge(struct calibration *c, const struct lesson *l, con
 
 /* ---- Measuring ---- */
 
-enum { MOST_TOKENS = 1 << 16 }; /* that one measurement looks at */
+/* Tokens that one measurement looks at; tokens of the training data that pairs are counted in. */
+enum { MOST_TOKENS = 1 << 16, MOST_KNOWN = 1 << 24 };
+
+/* Held-out batches that distances are measured on. */
+enum { BATCHES = 4 };
 
 static const struct quality unknown = { NAN, NAN, 0, { NAN, NAN, NAN, NAN, NAN }, NAN };
 
-static const struct tensor *held_stream(const struct calibration *c) { return c->held ? c->held->stream : c->data->stream; }
+/* The first tokens of a stream; NULL: it is none. */
+static enum linnet_code tokens_of(struct calibration *c, const struct train_data *d, int64_t most, const struct tensor **out)
+{
+	struct linnet_error *e = c->e;
+	struct tensor *t;
+	int64_t n = d->stream.n < most ? d->stream.n : most;
+
+	*out = NULL;
+	if (!data_is_stream(d))
+		return LINNET_OK;
+	TRY(tensor_new(c->a, DT_INT32, 1, &n, &t, e));
+	data_tokens(d, 0, n, t, 0);
+	*out = t;
+	return LINNET_OK;
+}
 
 /* Of a language model; `far`: by position too. */
 static enum linnet_code measure(struct calibration *c, const struct graph *g, bool far, struct quality *out)
 {
-	const struct tensor *stream = held_stream(c);
 	int64_t length = length_of(c->o);
 	struct linnet_error *e = c->e;
 
 	*out = unknown;
-	if (!stream)
+	if (!c->tokens)
 		return LINNET_OK;
-	TRY(measure_lm(g, stream, c->data->stream, length, batch_of(c->o), MOST_TOKENS, c->o->threads, out, e));
-	return far && stream->n > 2 * length ? measure_long(g, stream, length, c->o->threads, out, e) : LINNET_OK;
+	TRY(measure_lm(g, c->tokens, c->known, length, batch_of(c->o), c->o->threads, out, e));
+	return far && c->tokens->n > 2 * length ? measure_long(g, c->tokens, length, c->o->threads, out, e) : LINNET_OK;
 }
 
 static enum linnet_code student(struct calibration *c, const struct convert_opt *convert, bool beside, struct arena *a, struct lesson *l)
@@ -144,13 +162,12 @@ static enum linnet_code measure_student(struct calibration *c, const struct conv
 
 	if (!code)
 		code = measure(c, l.model.graph, far, out);
-	if (!code && !held_stream(c)) {
-		struct train_opt t;
-
+	if (!code)
 		code = lesson_distil(&l, c->m, e);
-		t = set_up(c, l.loss);
-		if (!code)
-			code = train_means(&l.model, &t, c->held ? c->held : c->data, &l.loss, 1, 0, &out->loss, e);
+	if (!code) {
+		struct train_opt t = set_up(c, l.loss);
+
+		code = train_means(&l.model, &t, c->held ? c->held : c->data, &l.loss, 1, c->tokens ? BATCHES : 0, &out->loss, e);
 	}
 	arena_free(a);
 	return code;
@@ -159,7 +176,6 @@ static enum linnet_code measure_student(struct calibration *c, const struct conv
 /* Each layer's error on a few held-out batches; `after`: which of the two. */
 static enum linnet_code measure_layers(struct calibration *c, bool after, struct arena *a)
 {
-	enum { BATCHES = 2 };
 	struct calibrate_result *out = c->out;
 	struct linnet_error *e = c->e;
 	struct train_opt t = set_up(c, NULL);
@@ -281,7 +297,7 @@ static enum linnet_code plan_steps(struct calibration *c, const struct stage *s,
 	struct train_result r;
 	struct linnet_error *e = c->e;
 	struct graph *g = m->graph;
-	int64_t each = batch_of(c->o) * (c->data->stream ? length_of(c->o) : 1);
+	int64_t each = batch_of(c->o) * (data_is_stream(c->data) ? length_of(c->o) : 1);
 	double share = s->share;
 
 	if (!(c->o->minutes > 0)) {
@@ -337,7 +353,7 @@ static enum linnet_code run_stage(struct calibration *c, const struct stage *s, 
 		TRY(keep_named(c, &l, &l.inherited));
 	TRY(merge(c, &l, &low));
 	out->steps = r.step;
-	out->tokens = r.step * t.batch * (c->data->stream ? t.length : 1);
+	out->tokens = r.step * t.batch * (data_is_stream(c->data) ? t.length : 1);
 	out->parameters = r.parameters;
 	out->loss = r.loss;
 	out->seconds = now() - start;
@@ -350,8 +366,11 @@ static enum linnet_code run(struct calibration *c)
 {
 	const struct recipe *r = c->o->recipe;
 
-	c->out->language = held_stream(c) != NULL;
+	TRY(tokens_of(c, c->held ? c->held : c->data, MOST_TOKENS, &c->tokens));
+	TRY(tokens_of(c, c->data, MOST_KNOWN, &c->known));
+	c->out->language = c->tokens != NULL;
 	TRY(measure(c, c->m->graph, true, &c->out->teacher));
+	c->out->teacher.loss = 0;
 	TRY(measure_student(c, &c->o->convert, true, &c->out->before));
 	if (c->o->convert.window || c->o->convert.mechanism->window) {
 		struct convert_opt window = c->o->convert;

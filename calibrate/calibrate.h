@@ -77,13 +77,13 @@ struct calibrate_opt {
 
 enum { QUALITY_SPANS = 5 };
 
-/* How good a model is, held out. Language models: nats a token. Others: the loss of LOSS_DISTIL alone. NaN: not known. */
+/* How good a model is, held out. NaN: not known. */
 struct quality {
-	double nll;
-	double recall;              /* of tokens that only recall predicts (measure.h) */
+	double nll;                 /* of language models, nats a token */
+	double recall;              /* those of tokens that only recall predicts (measure.h) */
 	int64_t recall_tokens;
 	double span[QUALITY_SPANS]; /* of positions 0, 1, 2-3, 4-7, 8-15 times the length in windows of 16 times the length */
-	double loss;
+	double loss;                /* of LOSS_DISTIL: how far it is from the softmax model */
 };
 
 struct stage_result {

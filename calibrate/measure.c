@@ -98,20 +98,19 @@ static struct tensor head_of(const struct tensor *stream, int64_t most)
 }
 
 enum linnet_code measure_lm(const struct graph *g, const struct tensor *stream, const struct tensor *train, int64_t context, int64_t batch,
-                            int64_t most, int threads, struct quality *out, struct linnet_error *e)
+                            int threads, struct quality *out, struct linnet_error *e)
 {
 	enum { FAR = 64, RARE = 20 };
-	struct tensor part = head_of(stream, most);
-	uint8_t *need = malloc((size_t)part.n);
+	uint8_t *need = malloc((size_t)stream->n);
 	struct tally t = { .out = out, .need = need };
 	struct lm_opt opt = { .run.threads = threads, .context = context, .batch = batch, .token = count, .token_ctx = &t };
 	struct lm_result r;
-	enum linnet_code code = need ? recall_tokens(&part, train, context, FAR, RARE, need, e) : fail_mem(e);
+	enum linnet_code code = need ? recall_tokens(stream, train, context, FAR, RARE, need, e) : fail_mem(e);
 
 	out->recall = 0;
 	out->recall_tokens = 0;
 	if (!code)
-		code = lm_evaluate(g, &part, &opt, &r, e);
+		code = lm_evaluate(g, stream, &opt, &r, e);
 	if (!code) {
 		out->nll = r.nll / (double)r.tokens;
 		out->recall = out->recall_tokens ? out->recall / (double)out->recall_tokens : NAN;

@@ -128,9 +128,9 @@ static void print_stages(const struct calibrate_result *r)
 {
 	struct table t;
 
-	table_init(&t, 8, "lrrrrrrr");
-	for (const char *const *h = (const char *const[]){ "held out", "trained", "steps", r->language ? "tokens" : "samples", "time", "loss",
-	                                                    r->language ? "perplexity" : "distance", r->language ? "of recall" : "", NULL }; *h; h++)
+	table_init(&t, r->language ? 8 : 6, "lrrrrrrr");
+	for (const char *const *h = (const char *const[]){ "held out", "trained", "steps", r->language ? "tokens" : "samples", "time", "distance",
+	                                                    r->language ? "perplexity" : NULL, "of recall", NULL }; *h; h++)
 		table_add(&t, "%s", *h);
 	for (int i = -3; i < r->nstage; i++) {
 		const struct stage_result *s = i < 0 ? NULL : &r->stage[i];
@@ -145,13 +145,15 @@ static void print_stages(const struct calibrate_result *r)
 			table_add(&t, "%lld", (long long)s->steps);
 			table_add(&t, "%lld", (long long)s->tokens);
 			table_add(&t, "%s", human_seconds(s->seconds, time, sizeof time));
-			add_number(&t, "%.4f", s->loss);
 		} else {
-			for (int k = 0; k < 5; k++)
+			for (int k = 0; k < 4; k++)
 				table_add(&t, "-");
 		}
-		add_number(&t, r->language ? "%.2f" : "%.4f", r->language ? exp(q->nll) : q->loss);
-		add_number(&t, "%.2f", exp(q->recall));
+		add_number(&t, "%.4f", q->loss);
+		if (r->language) {
+			add_number(&t, "%.2f", exp(q->nll));
+			add_number(&t, "%.2f", exp(q->recall));
+		}
 	}
 	table_print(&t, stdout, true);
 }
@@ -204,9 +206,9 @@ static json_t *quality_json(const struct calibrate_result *r, const struct quali
 {
 	json_t *j = json_object(), *spans = json_array();
 
+	json_object_set_new(j, "distance", number(q->loss));
 	if (!r->language) {
 		json_decref(spans);
-		json_object_set_new(j, "distance", number(q->loss));
 		return j;
 	}
 	json_object_set_new(j, "perplexity", number(exp(q->nll)));

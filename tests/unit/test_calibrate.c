@@ -1,0 +1,300 @@
+/* Calibration: what it makes of small models, to the same bits when it was killed; and its measures, by hand. */
+#include "tests/unit/folder.h"
+#include "tests/unit/unit.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "calibrate/calibrate.h"
+#include "calibrate/measure.h"
+#include "ops/base/rng.h"
+#include "ops/base/str.h"
+#include "validate/validate.h"
+
+static struct folder folder;
+
+static int make_folder(void **state)
+{
+	(void)state;
+	folder = folder_new();
+	return 0;
+}
+
+static int drop_folder(void **state)
+{
+	(void)state;
+	folder_remove(&folder);
+	return 0;
+}
+
+/* A decoder of one attention, 2 heads of 8, over 16 tokens, and an encoder of the same on 12 vectors; weights are drawn. */
+#define ATTENTION "q = MatMul (x, wq)\n k = MatMul (x, wk)\n v = MatMul (x, wv)\n" \
+	"y = Attention <is_causal = %d, q_num_heads = 2, kv_num_heads = 2> (q, k, v)\n o = MatMul (y, wo)\n h = Add (x, o)\n"
+
+static void add_weight(struct str *s, struct rng *r, const char *name, double size)
+{
+	str_addf(s, "%sfloat[16,16] %s = {", strcmp(name, "wq") ? ", " : "", name);
+	for (int i = 0; i < 256; i++)
+		str_addf(s, "%s%.6f", i ? "," : "", (2 * rng_unit(r) - 1) * size);
+	str_addf(s, "}");
+}
+
+static struct linnet_model *model_of(bool decoder)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	struct arena *a = arena_new();
+	struct rng r = { 5 };
+	struct str s;
+	const char *text;
+
+	assert_non_null(m);
+	str_init(&s, a);
+	str_addf(&s, "<ir_version: 10, opset_import: [\"\" : 23]>\n%s <", decoder ? "decoder (int64[B,T] ids) => (float[B,T,16] logits)" :
+	         "encoder (float[B,12,16] x) => (float[B,12,16] z)");
+	for (const char *const *w = (const char *const[]){ "wq", "wk", "wv", "wo", "head", NULL }; *w; w++)
+		add_weight(&s, &r, *w, 0.6);
+	if (decoder)
+		add_weight(&s, &r, "words", 1.5);
+	str_addf(&s, ">\n{ %s" ATTENTION "%s = MatMul (h, head) }", decoder ? "x = Gather (words, ids)\n" : "", decoder, decoder ? "logits" : "z");
+	text = str_done(&s);
+	assert_non_null(text);
+	if (text_parse(m, text, strlen(text), &e) || graph_import(m, &e))
+		fail_msg("%s", e.message);
+	arena_free(a);
+	return m;
+}
+
+/* A stream of drawn tokens; vectors for the encoder. */
+static struct train_data *data_of(bool decoder, uint64_t seed)
+{
+	struct linnet_error e = { 0 };
+	struct arena *a = arena_new();
+	struct train_data *d;
+	struct tensor *t;
+	struct rng r = { seed };
+	char path[256];
+
+	folder_path(&folder, decoder ? "tokens.npy" : "vectors.npy", path);
+	if (decoder)
+		assert_false(tensor_new(a, DT_INT64, 1, (int64_t[]){ 4000 }, &t, &e));
+	else
+		assert_false(tensor_new(a, DT_FLOAT, 3, (int64_t[]){ 64, 12, 16 }, &t, &e));
+	for (int64_t i = 0; i < t->n; i++)
+		if (decoder)
+			tensor_put_int(t, i, (int64_t)(rng_unit(&r) * 16));
+		else
+			tensor_put(t, i, 2 * rng_unit(&r) - 1);
+	assert_false(npy_save(path, t, &e));
+	assert_false(data_new(&d, &e));
+	assert_false(data_add(d, decoder ? NULL : "x", path, &e));
+	arena_free(a);
+	return d;
+}
+
+static struct calibrate_opt options(const char *mechanism, const struct recipe *r)
+{
+	return (struct calibrate_opt){ .convert.mechanism = mechanism_find(mechanism), .recipe = r, .tokens = 16000, .batch = 4, .length = 24,
+	                               .threads = 1 };
+}
+
+static void calibrated(const struct linnet_model *m, const struct calibrate_opt *o, bool decoder, struct calibrate_result *r)
+{
+	struct train_data *d = data_of(decoder, 1), *h = data_of(decoder, 2);
+	struct linnet_error e = { 0 };
+
+	if (calibrate(m, o, d, h, r, &e))
+		fail_msg("%s", e.message);
+	data_free(d);
+	data_free(h);
+}
+
+/* What it has learned holds in every target, and the source model is what it was. */
+static void test_decoder(void **state)
+{
+	static const char *const mechanisms[] = { "gated-delta", "hedgehog", "lolcats", "elu" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof mechanisms / sizeof *mechanisms; i++) {
+		struct linnet_model *m = model_of(true), *again = model_of(true);
+		struct recipe recipe = recipe_for(mechanism_find(mechanisms[i]));
+		struct calibrate_opt o = options(mechanisms[i], &recipe);
+		struct calibrate_result r;
+		const struct quality *last;
+
+		o.convert.window = i == 2 ? 4 : 0;
+		calibrated(m, &o, true, &r);
+		assert_true(r.language && r.nstage >= 1 && r.nerror == 1);
+		last = &r.stage[r.nstage - 1].quality;
+		if (!(last->loss < 0.7 * r.before.loss))
+			fail_msg("%s: %.4f before, %.4f after", mechanisms[i], r.before.loss, last->loss);
+		assert_true(i == 2 ? r.window.loss > last->loss : isnan(r.window.loss));
+		assert_true(r.error[0].after < r.error[0].before || !strcmp(mechanisms[i], "elu"));
+		for (value_id v = 1; v < m->graph->nvalue; v++)
+			if (m->graph->value[v].kind == VALUE_CONST)
+				assert_memory_equal(m->graph->value[v].type.value->data, again->graph->value[v].type.value->data,
+				                    m->graph->value[v].type.value->bytes);
+		for (int target = TARGET_ONNX; target <= TARGET_QUADRATIC; target++) {
+			struct linnet_model *c = model_of(true);
+			struct convert_opt convert = o.convert;
+			struct convert_report report;
+			struct linnet_error e = { 0 };
+			struct quality q;
+			struct arena *a;
+			struct named_tensor *list;
+			char path[256];
+			int n;
+
+			convert.target = (enum target)target;
+			convert.given = r.weight;
+			convert.ngiven = r.nweight;
+			assert_false(convert_model(c, &convert, &report, &e));
+			assert_true(report.nconverted || (o.convert.mechanism->corrects && target == TARGET_QUADRATIC));
+			if (!report.nconverted) { /* no sum over pairs says it */
+				model_free(c);
+				continue;
+			}
+			a = arena_new();
+			assert_false(data_load(folder_path(&folder, "tokens.npy", path), DT_UNDEFINED, NULL, a, &list, &n, &e));
+			assert_false(measure_lm(c->graph, list[0].t, NULL, 24, 4, 1, &q, &e));
+			if (!(fabs(q.nll - last->nll) < 1e-4))
+				fail_msg("%s, %s: %.6f, not %.6f", mechanisms[i], target_names[target], q.nll, last->nll);
+			arena_free(a);
+			model_free(c);
+		}
+		model_free(m);
+		model_free(again);
+	}
+}
+
+/* No language model: outputs come closer. */
+static void test_encoder(void **state)
+{
+	struct linnet_model *m = model_of(false);
+	struct recipe recipe = recipe_for(mechanism_find("elu"));
+	struct calibrate_opt o = options("elu", &recipe);
+	struct calibrate_result r;
+
+	(void)state;
+	o.tokens = 4000;
+	o.rate = 10;
+	calibrated(m, &o, false, &r);
+	assert_false(r.language);
+	if (!(r.stage[r.nstage - 1].quality.loss < 0.5 * r.before.loss))
+		fail_msg("%.4f, was %.4f", r.stage[r.nstage - 1].quality.loss, r.before.loss);
+	model_free(m);
+}
+
+/* Adapters: merged into the matrices, the model is as good as it was with them beside. */
+static void test_adapters(void **state)
+{
+	static const struct recipe low = { .name = "low", .mechanism = "elu", .stage = { { "adapt", LOSS_DISTIL, WEIGHTS_LOW, 2e-2, 1 } } };
+	struct linnet_model *m = model_of(true);
+	struct calibrate_opt o = options("elu", &low);
+	struct calibrate_result r;
+
+	(void)state;
+	o.rank = 4;
+	o.tokens = 30000;
+	calibrated(m, &o, true, &r);
+	assert_int_equal(r.stage[0].parameters, 5 * 2 * 16 * 4); /* q, k, v, o and the head */
+	if (!(r.stage[0].quality.loss < 0.7 * r.before.loss))
+		fail_msg("%.4f, was %.4f", r.stage[0].quality.loss, r.before.loss);
+	for (int i = 0; i < r.nweight; i++)
+		assert_true(strncmp(r.weight[i].name, "a.", 2) && strncmp(r.weight[i].name, "b.", 2));
+	model_free(m);
+}
+
+/* Killed at some moment, run again: the same bits as without. */
+static void test_killed(void **state)
+{
+	struct recipe recipe = recipe_for(mechanism_find("hedgehog"));
+	struct calibrate_opt o = options("hedgehog", &recipe);
+	struct linnet_model *m = model_of(true), *other = model_of(true);
+	struct calibrate_result whole, r;
+	char prefix[256];
+	pid_t child;
+	int status;
+
+	(void)state;
+	o.tokens = 60000;
+	calibrated(m, &o, true, &whole);
+	o.checkpoint = folder_path(&folder, "run", prefix);
+	for (int i = 0; i < 3; i++) {
+		child = fork();
+		assert_true(child >= 0);
+		if (!child) {
+			calibrated(other, &o, true, &r);
+			_exit(0);
+		}
+		nanosleep(&(struct timespec){ .tv_nsec = 60000000L * (i + 1) }, NULL);
+		kill(child, SIGKILL);
+		waitpid(child, &status, 0);
+	}
+	calibrated(other, &o, true, &r);
+	assert_int_equal(r.nweight, whole.nweight);
+	for (int i = 0; i < r.nweight; i++) {
+		assert_string_equal(r.weight[i].name, whole.weight[i].name);
+		assert_memory_equal(r.weight[i].t->data, whole.weight[i].t->data, r.weight[i].t->bytes);
+	}
+	model_free(m);
+	model_free(other);
+}
+
+/* By hand: pairs 1 2, far enough back and rare; 3 4, too near; 5 6, too common; a pair of another window does not count. */
+static void test_recall(void **state)
+{
+	static const int stream[] = { 1, 2, 3, 4, 9, 3, 4, 5, 6, 1, 2, 5, 6, 8, 8, 8, 8, 1, 2 }, train[] = { 5, 6, 5, 6, 1, 2 };
+	static const uint8_t expected[] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0 };
+	struct arena *a = arena_new();
+	struct tensor *s, *t;
+	uint8_t need[19];
+	struct linnet_error e = { 0 };
+
+	(void)state;
+	assert_false(tensor_new(a, DT_INT32, 1, (int64_t[]){ 19 }, &s, &e));
+	assert_false(tensor_new(a, DT_INT32, 1, (int64_t[]){ 6 }, &t, &e));
+	memcpy(s->data, stream, sizeof stream);
+	memcpy(t->data, train, sizeof train);
+	assert_false(recall_tokens(s, t, 16, 4, 1, need, &e));
+	assert_memory_equal(need, expected, sizeof expected);
+	arena_free(a);
+}
+
+static void test_refused(void **state)
+{
+	struct recipe recipe = recipe_for(mechanism_find("elu"));
+	struct calibrate_opt o = options("elu", &recipe);
+	struct linnet_model *m = model_new(NULL, NULL);
+	struct train_data *d = data_of(true, 1);
+	struct calibrate_result r;
+	struct linnet_error e = { 0 };
+	static const char none[] = "<ir_version: 10, opset_import: [\"\" : 23]>\n"
+		"none (int64[B,T] ids) => (float[B,T,4] logits) <float[4,4] w = {1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1}>\n{ logits = Gather (w, ids) }";
+
+	(void)state;
+	assert_false(text_parse(m, none, strlen(none), &e) || graph_import(m, &e));
+	assert_int_equal(calibrate(m, &o, d, NULL, &r, &e), LINNET_EUNSUPPORTED);
+	assert_non_null(strstr(e.message, "no attention"));
+	model_free(m);
+	m = model_of(true);
+	o.length = 100000;
+	assert_int_equal(calibrate(m, &o, d, NULL, &r, &e), LINNET_ESHAPE);
+	model_free(m);
+	data_free(d);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_decoder), cmocka_unit_test(test_encoder), cmocka_unit_test(test_adapters), cmocka_unit_test(test_killed),
+		cmocka_unit_test(test_recall),  cmocka_unit_test(test_refused),
+	};
+
+	return cmocka_run_group_tests(tests, make_folder, drop_folder);
+}
