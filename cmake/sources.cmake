@@ -39,6 +39,7 @@ layer(ops
 	ops/absent.c
 	ops/attention.c
 	ops/linear.c
+	ops/linear_grad.c
 	ops/glu.c
 	ops/legacy.c
 	ops/contrib_attention.c
@@ -99,6 +100,7 @@ set(FAST_SOURCES
 	ops/fast/pool.c
 	ops/fast/integer.c
 	ops/fast/linear.c
+	ops/fast/linear_grad.c
 	ops/fast/nbits.c
 	ops/fast/quant.c
 	ops/fast/resize.c

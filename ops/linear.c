@@ -5,19 +5,11 @@
 
 #include "ops/body.h"
 #include "ops/fast/fast.h"
-#include "ops/op.h"
+#include "ops/linear.h"
 
 static bool call_has(const struct shape_call *c, int i) { return i < c->nin && c->in[i]; }
 
 /* ---- LinearAttention ---- */
-
-/* Positions of inputs and attributes. */
-enum { IN_QUERY, IN_KEY, IN_VALUE, IN_PAST, IN_DECAY, IN_BETA };
-enum { CHUNK_SIZE, KV_NUM_HEADS, Q_NUM_HEADS, SCALE, UPDATE_RULE, STATE_WINDOW };
-
-/* "gated" and "gated_delta" decay, "delta" and "gated_delta" correct. */
-static bool rule_decays(const struct attr *rule) { return rule->s.p[0] == 'g'; }
-static bool rule_corrects(const struct attr *rule) { return rule->s.p[rule->s.n - 1] == 'a'; }
 
 /* X: [B, T, heads width]; the lengths are joined, and the width of one head is the result. */
 static enum linnet_code packed(struct shape_call *c, int i, int64_t heads, dim *batch, dim *steps, dim *width)
@@ -59,7 +51,7 @@ static int64_t window_of(const struct op *op, const struct attr *attr)
  * decay: [B, T, Hkv] or [B, T, Hkv dk]  beta: [B, T, Hkv] or [B, T, 1]  output: [B, T, H dv]
  * H is a multiple of Hkv; in com.microsoft Hkv may also be one of H, and a window W puts an axis before the states.
  */
-static enum linnet_code shape_linear_attention(struct shape_call *c)
+enum linnet_code shape_linear_attention(struct shape_call *c)
 {
 	const struct attr *rule = &c->attr[UPDATE_RULE];
 	int64_t h = c->attr[Q_NUM_HEADS].i, hkv = c->attr[KV_NUM_HEADS].i, w = window_of(c->op, c->attr);
@@ -197,9 +189,7 @@ static enum linnet_code linear_attention(struct kernel_call *c)
 	return LINNET_OK;
 }
 
-/* name: input `in`: [B, T, x y z] as [B, T, x, y, z] in float. One of the three may not be a number: it is computed, not left to
- * Reshape, which could not find it when there are no tokens. */
-static void write_five(struct body *b, const char *name, const char *in, enum dtype dt, dim x, dim y, dim z)
+void linear_five(struct body *b, const char *name, const char *in, enum dtype from, enum dtype to, dim x, dim y, dim z)
 {
 	const dim d[5] = { 0, 0, x, y, z };
 	int64_t others = 1;
@@ -217,7 +207,10 @@ static void write_five(struct body *b, const char *name, const char *in, enum dt
 			str_addf(&b->s, "%s_%d = Identity (%s_other)\n", name, i, name);
 	str_addf(&b->s, "%s_shape = Concat <axis = 0> (%s_0, %s_1, %s_2, %s_3, %s_4)\n%s_five = Reshape (%s, %s_shape)\n", name, name,
 	         name, name, name, name, name, in, name);
-	str_addf(&b->s, dt == DT_FLOAT ? "%s = Identity (%s_five)\n" : "%s = Cast <to = 1> (%s_five)\n", name, name);
+	if (from == to)
+		str_addf(&b->s, "%s = Identity (%s_five)\n", name, name);
+	else
+		str_addf(&b->s, "%s = Cast <to = %d> (%s_five)\n", name, (int)to, name);
 }
 
 /* The step of the recurrence on one token: s: [B, Hkv, dk, dv]  k: [.., dk, 1]  v: [.., 1, dv]  q: [.., G, dk]  o: [.., G, dv] */
@@ -258,20 +251,20 @@ static enum linnet_code write_linear_attention(struct shape_call *c, const char 
 	body_begin(&b, c);
 	body_length(&b, "batch", batch, "query", 0);
 	if (h >= hkv) {
-		write_five(&b, "q", "query", dt, hkv, h / hkv, dk);
+		linear_five(&b, "q", "query", dt, DT_FLOAT, hkv, h / hkv, dk);
 	} else {
-		write_five(&b, "q_few", "query", dt, h, 1, dk);
+		linear_five(&b, "q_few", "query", dt, DT_FLOAT, h, 1, dk);
 		str_addf(&b.s, "which = Constant <value = int64[%lld] {0", (long long)hkv);
 		for (int64_t i = 1; i < hkv; i++)
 			str_addf(&b.s, ", %lld", (long long)(i * h / hkv));
 		str_add(&b.s, "}> ()\nq = Gather <axis = 2> (q_few, which)\n");
 	}
-	write_five(&b, "k", "key", dt, hkv, dk, 1);
-	write_five(&b, "v", "value", dt, hkv, 1, dv);
+	linear_five(&b, "k", "key", dt, DT_FLOAT, hkv, dk, 1);
+	linear_five(&b, "v", "value", dt, DT_FLOAT, hkv, 1, dv);
 	if (decays)
-		write_five(&b, "g", "decay", dt, hkv, ndecay, 1);
+		linear_five(&b, "g", "decay", dt, DT_FLOAT, hkv, ndecay, 1);
 	if (corrects)
-		write_five(&b, "b", "beta", dt, DIM_NONE, 1, 1);
+		linear_five(&b, "b", "beta", dt, DT_FLOAT, DIM_NONE, 1, 1);
 	if (call_has(c, IN_PAST)) {
 		body_cast(&b, "s0", "past_state", state, DT_FLOAT);
 	} else {
@@ -802,8 +795,6 @@ static enum linnet_code write_causal_conv(struct shape_call *c, const char **tex
 	return body_end(&b, text);
 }
 
-#define SINGLES (SET(FLOAT) | HALVES)
-
 #define LINEAR_ATTENTION                                                                           \
 	.doc = "Attention whose weights are products: a state of sums of keys times values, read by queries.", \
 	.in = IN({ "query", T, FLOW_LINEAR }, { "key", T, FLOW_SMOOTH }, { "value", T, FLOW_LINEAR }, \
@@ -811,15 +802,8 @@ static enum linnet_code write_causal_conv(struct shape_call *c, const char **tex
 	         { "beta", T, FLOW_SMOOTH, OPTIONAL }),                                            \
 	.out = OUT({ "output", T }, { "present_state", T1 }),                                      \
 	.types = { [T] = SINGLES, [T1] = SINGLES }, .agree = AGREE_ROUND, .shape = shape_linear_attention, \
-	.kernel = linear_attention, .fast = FAST(&fast_linear_attention), .write_body = write_linear_attention, .fuzz = { .shapes = FUZZ_CUSTOM, .lo = -0.5, .hi = 0.5 }
-
-#define LINEAR_ATTRIBUTES                                                                          \
-	[CHUNK_SIZE] = { .name = "chunk_size", .kind = ATTR_INT, .i = 64 },                        \
-	[KV_NUM_HEADS] = { .name = "kv_num_heads", .kind = ATTR_INT, .flags = REQUIRED, .lo = 1, .hi = INT32_MAX }, \
-	[Q_NUM_HEADS] = { .name = "q_num_heads", .kind = ATTR_INT, .flags = REQUIRED, .lo = 1, .hi = INT32_MAX }, \
-	[SCALE] = { .name = "scale", .kind = ATTR_FLOAT },                                         \
-	[UPDATE_RULE] = { .name = "update_rule", .kind = ATTR_STRING, .s = "gated_delta",          \
-		          .oneof = "linear|gated|delta|gated_delta" }
+	.kernel = linear_attention, .fast = FAST(&fast_linear_attention), .write_body = write_linear_attention, \
+	.write_grad = grad_linear_attention, .fuzz = { .shapes = FUZZ_CUSTOM, .lo = -0.5, .hi = 0.5 }
 
 #define CAUSAL_CONV                                                                                \
 	.doc = "Every channel filtered by its own few taps over present and past, which is carried along.", \

@@ -25,6 +25,7 @@
 	X(mlmap)                                                                                   \
 	X(attention)                                                                               \
 	X(linear)                                                                                  \
+	X(linear_grad)                                                                             \
 	X(glu)                                                                                     \
 	X(signal)                                                                                  \
 	X(random)                                                                                  \

@@ -15,6 +15,7 @@
 	X(gemm)                                                                                    \
 	X(attention)                                                                               \
 	X(linear_attention)                                                                        \
+	X(linear_grad)                                                                             \
 	X(softmax)                                                                                 \
 	X(log_softmax)                                                                             \
 	X(cross_entropy)                                                                           \

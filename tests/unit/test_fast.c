@@ -155,9 +155,83 @@ static void fast_kernels_agree(void **state)
 	assert_int_equal(complaints, 0);
 }
 
+/* ---- Long sequences: more tokens than drawn calls have, in several chunks ---- */
+
+static const struct long_call {
+	const char *rule;
+	int64_t batch, steps, heads, key_heads, dk, dv, ndecay, nbeta;
+	bool past;
+	double decay; /* the strongest */
+} long_calls[] = {
+	{ "linear", 2, 75, 4, 2, 20, 33, 0, 0, true, 0 },
+	{ "gated", 1, 130, 4, 2, 16, 48, 1, 0, true, -2 },
+	{ "gated", 1, 70, 2, 1, 40, 24, 40, 0, false, -5 },
+	{ "gated", 1, 70, 1, 1, 8, 8, 1, 0, false, -150 },
+	{ "delta", 1, 200, 2, 2, 64, 40, 0, 1, true, 0 },
+	{ "gated_delta", 2, 100, 4, 2, 32, 32, 1, 2, true, -1 },
+	{ "gated_delta", 1, 150, 2, 1, 72, 70, 1, 1, false, -0.1 },
+	{ "gated_delta", 1, 100, 2, 2, 33, 17, 33, 2, true, -3 },
+	{ "gated_delta", 1, 70, 1, 1, 16, 16, 16, 1, true, -80 },
+};
+
+static const struct tensor *long_input(struct arena *a, int rank, const int64_t *d, double lo, double hi)
+{
+	struct tensor *t;
+
+	assert_false(tensor_new(a, DT_FLOAT, rank, d, &t, NULL));
+	for (int64_t i = 0; i < t->n; i++)
+		tensor_put(t, i, lo + (hi - lo) * rng_unit(&draw_rng));
+	return t;
+}
+
+static void check_long(const struct op *op, const struct long_call *x)
+{
+	struct attr given[] = { { .name = "q_num_heads", .kind = ATTR_INT, .i = x->heads }, { .name = "kv_num_heads", .kind = ATTR_INT, .i = x->key_heads },
+		                { .name = "update_rule", .kind = ATTR_STRING, .s = { x->rule, strlen(x->rule) } } };
+	const int64_t state[] = { x->batch, x->key_heads, x->dk, x->dv }, widths[] = { x->heads * x->dk, x->key_heads * x->dk, x->key_heads * x->dv, 0,
+		                  x->key_heads * x->ndecay, x->nbeta, x->heads * x->dv };
+	struct arena *a = arena_new();
+	struct call c = { .op = op, .given = given, .ngiven = 3, .nin = op_nin(op, NULL), .nout = op_nout(op, NULL) };
+	struct tensor *want[CALL_MAX] = { NULL };
+	struct linnet_error e = { 0 };
+	double unit = 1 / sqrt((double)x->dk); /* keys of about unit length, for which the rules that correct are stable */
+
+	assert_false(op_attrs(op, given, 3, a, &c.attr, &e));
+	for (int i = 0; i < c.nin; i++)
+		if (i == 3 || i == 7)
+			c.in[i] = x->past ? long_input(a, 4, state, -1, 1) : NULL;
+		else if (widths[i])
+			c.in[i] = long_input(a, 3, (int64_t[]){ x->batch, x->steps, widths[i] }, i == 4 ? x->decay : i == 5 ? 0 : i == 1 ? -unit : -1,
+			                     i == 4 ? 0 : i == 1 ? unit : 1);
+	for (int i = 0; i < c.nout; i++)
+		c.wanted[i] = op_nin(op, NULL) < 8 || c.in[i];
+	if (op_eval(op, c.attr, c.nin, c.in, c.nout, c.wanted, a, want, &e))
+		complain("%s: %s", row_title(op), e.message);
+	else
+		check_call(&c, want, a);
+	arena_free(a);
+}
+
+static void long_sequences_agree(void **state)
+{
+	const struct op *op[] = { op_newest(NULL, "LinearAttention"), op_newest("linnet", "LinearAttentionGrad") };
+
+	(void)state;
+	complaints = 0;
+	draw_rng.state = 1;
+	for (size_t k = 0; k < sizeof op / sizeof *op; k++)
+		for (size_t i = 0; i < sizeof long_calls / sizeof *long_calls && row_asked(op[k]); i++) {
+			row_complaints = 0;
+			check_long(op[k], &long_calls[i]);
+			if (row_complaints)
+				print_error("%s, %.300s\n(%d such)\n\n", long_calls[i].rule, shortest, row_complaints);
+		}
+	assert_int_equal(complaints, 0);
+}
+
 int main(int argc, char **argv)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(fast_kernels_agree) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(fast_kernels_agree), cmocka_unit_test(long_sequences_agree) };
 
 	read_arguments(argc, argv);
 	return cmocka_run_group_tests(tests, NULL, NULL);

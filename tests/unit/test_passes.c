@@ -174,7 +174,7 @@ static void models_compute_the_same(void **state)
 
 static bool update;
 
-#define HEADER "<ir_version: 10, opset_import: [\"\": 28, \"com.microsoft\": 1]>\n"
+#define HEADER "<ir_version: 10, opset_import: [\"\": 28, \"com.microsoft\": 1, \"linnet\": 1]>\n"
 
 /* The graph of `text` as it is printed after pass p, tidied before; *count: changes by p. */
 static char *after(const char *text, size_t n, const struct pass *p, struct arena *a, uint32_t *count, const char *where)
