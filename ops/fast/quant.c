@@ -7,10 +7,7 @@
 
 #include "ops/base/thread.h"
 #include "ops/fast/fast.h"
-
-#if defined(__F16C__)
-#include <immintrin.h>
-#endif
+#include "ops/fast/halves.h"
 
 enum { PIECE = 1 << 14, BUFFER = 256 };
 
@@ -28,7 +25,6 @@ enum { PIECE = 1 << 14, BUFFER = 256 };
 static void load(enum dtype t, const void *x, int64_t i, int64_t n, float *restrict to)
 {
 	switch (t) {
-	case DT_FLOAT: memcpy(to, (const float *)x + i, (size_t)n * sizeof *to); return;
 	case DT_INT8: LOAD(int8_t)
 	case DT_BOOL:
 	case DT_UINT8: LOAD(uint8_t)
@@ -42,56 +38,18 @@ static void load(enum dtype t, const void *x, int64_t i, int64_t n, float *restr
 			to[l] = (float)(t == DT_INT4 ? (v ^ 8) - 8 : v);
 		}
 		return;
-	case DT_BFLOAT16:
-		for (int64_t l = 0; l < n; l++) {
-			uint32_t u = (uint32_t)((const uint16_t *)x)[i + l] << 16;
-
-			memcpy(to + l, &u, sizeof u);
-		}
-		return;
-	case DT_FLOAT16: {
-		int64_t l = 0;
-#if defined(__F16C__)
-		for (; l + 8 <= n; l += 8)
-			_mm256_storeu_ps(to + l, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)((const uint16_t *)x + i + l))));
-#endif
-		for (; l < n; l++)
-			to[l] = (float)half_to_double(((const uint16_t *)x)[i + l]);
-		return;
-	}
-	default: return;
+	default: load_floats(t, x, i, n, to); return;
 	}
 }
 
 static void store(enum dtype t, void *y, int64_t i, int64_t n, const float *restrict from)
 {
-	uint16_t *half = (uint16_t *)y + i;
-	int64_t l = 0;
-
-	switch (t) {
-	case DT_FLOAT: memcpy((float *)y + i, from, (size_t)n * sizeof *from); return;
-	case DT_BOOL:
-		for (; l < n; l++)
-			((uint8_t *)y)[i + l] = from[l] != 0;
+	if (t != DT_BOOL) {
+		store_floats(t, y, i, n, from);
 		return;
-	case DT_BFLOAT16: /* ties to even; NaN stays NaN */
-		for (; l < n; l++) {
-			uint32_t u;
-
-			memcpy(&u, from + l, sizeof u);
-			half[l] = (uint16_t)((u & 0x7FFFFFFF) > 0x7F800000 ? u >> 16 | 0x40 : (u + 0x7FFF + (u >> 16 & 1)) >> 16);
-		}
-		return;
-	case DT_FLOAT16:
-#if defined(__F16C__)
-		for (; l + 8 <= n; l += 8)
-			_mm_storeu_si128((__m128i *)(void *)(half + l), _mm256_cvtps_ph(_mm256_loadu_ps(from + l), _MM_FROUND_TO_NEAREST_INT));
-#endif
-		for (; l < n; l++)
-			half[l] = half_from_double((double)from[l]);
-		return;
-	default: return;
 	}
+	for (int64_t l = 0; l < n; l++)
+		((uint8_t *)y)[i + l] = from[l] != 0;
 }
 
 /* ---- Lines of elements whose scale is one, or one each ---- */
