@@ -1,158 +1,566 @@
 /*
- * LinearAttention in float32: all update rules, token by token.
+ * LinearAttention: all update rules, in chunks of tokens (Yang et al., Gated Delta Networks, ICLR 2025, section 3; Yang et al., Parallelizing Linear
+ * Transformers with the Delta Rule over Sequence Length, NeurIPS 2024, section 3) or, where there is one token, by the recurrence.
  *
- * Heads are cut into pieces of value columns, which do not depend on each other; a piece's state stays in the first cache for all tokens, whose
- * loads and stores bound it: for rules that do not correct, widths of 64 and one token of one head, 0.26 us of about 0.16 at two cycles for 16
- * numbers. Chunks of tokens as products of matrices (Yang et al., Parallelizing Linear Transformers with the Delta Rule over Sequence Length,
- * NeurIPS 2024, section 3) were measured with BLAS for the rule "linear": they take 1.1 times as long with widths of 128, 1.3 with 64,
- * twice with several queries a state, and pay from about 256 x 256 on; the other rules need more products and the same recurrence.
+ * Of a chunk of n tokens of one head, with e[i] the product of the factors exp(decay) of tokens 0 to i, D[i, j] that of j + 1 to i, numbers or
+ * one for each row of the state S:
+ *	A[i, j] = beta[i] sum over d of k[i, d] k[j, d] D[i, j, d]                 j < i
+ *	(1 + A) N = diag(beta) (V - (K e) S)          without correction: N = V
+ *	P[i, j] = sum over d of q[i, d] k[j, d] D[i, j, d]                         j <= i
+ *	O = scale ((Q e) S + P N)                     S = diag(e[n - 1]) S + (K D[n - 1])^T N
+ * Factors are multiplied, in the order of tokens, and never divided: a decay of minus infinity is a factor of 0, and no exponent is a
+ * difference of sums. A chunk has as many tokens as a vector has lanes, so that what passes between its tokens are whole vectors and
+ * costs 1/8 of what passes through the state, of width 64; products keep blocks of C in registers. Arithmetic bounds it.
+ *
+ * Value columns do not depend on each other. They are cut where there are fewer heads than threads, which changes no bits.
  */
 #include <math.h>
 #include <string.h>
 
 #include "ops/base/thread.h"
-#include "ops/blas.h"
 #include "ops/fast/fast.h"
+#include "ops/fast/halves.h"
+#include "ops/fast/tile.h"
 #include "ops/fast/vmath.h"
 
 VARRAY(exp)
 
 enum {
-	COLUMNS = 64, /* of a piece; one behind may be as many as a vector has lanes longer, so that none is shorter */
-	ROUND = 16,   /* to which a piece's columns are filled up in memory of its own, where they do not fit */
-	MOST = COLUMNS + ROUND,
-	PIECE = 1 << 12
+	CHUNK = 16,
+	LANES = CHUNK / VWIDTH, /* vectors a chunk */
+	SPAN = 2 * VWIDTH < TILE_ROUND ? TILE_ROUND : 2 * VWIDTH, /* columns that pass through a chunk together */
+	STRIP = VWIDTH >= 16 ? 8 : 4, /* vectors of columns that pass a single token together */
 };
 
 struct linear_job {
-	const float *q, *k, *v, *beta;
-	const float *keep; /* exp(decay): [B, T, Hkv, ndecay]; NULL: 1 */
-	float *y, *state;  /* state: [B, Hkv, F, E] */
+	const void *q, *k, *v, *past, *decay, *beta;
+	void *y, *present;
+	enum dtype dt, state; /* of all that tokens have; of the states */
 	int64_t T, H, G, readers, F, E; /* tokens, query heads, key heads, heads of the output, widths */
-	int64_t ndecay, nbeta, blocks;  /* pieces a head */
-	size_t room;                    /* numbers of working memory a piece */
+	int64_t R;                      /* readers a key head */
+	int64_t ndecay, nbeta;
+	int64_t pieces, blocks, columns, slots; /* pieces a head, columns a piece; pieces are done by slots */
+	int64_t rows;                           /* tokens there is room for */
+	int64_t room;                           /* numbers of working memory a slot */
 	float *work;
 	float scale;
+	bool direct; /* the state of a piece is where it ends up */
 };
 
-/* Row i of S is kept by this factor. */
-static inline float kept(const struct linear_job *j, const float *a, int64_t i) { return a ? a[j->ndecay > 1 ? i : 0] : 1; }
+/* A piece of a head: its columns, its state, and working memory. */
+struct piece {
+	const struct linear_job *j;
+	int64_t b, g, from, w, full; /* sample, key head, first column, columns, filled up */
+	const float *S0;             /* the state before the next tokens, and behind them: [F, full], rows ld0 and ld apart */
+	float *S;
+	int64_t ld0, ld;
+	int64_t row;                    /* F filled up by zeros */
+	float *q, *k, *kin, *kout, *kt; /* [R, rows, row]; [rows, row], its rows times e, times D[n - 1]; [row, CHUNK] */
+	float *a, *fade;                /* factors [rows, ndecay filled up], their products */
+	float *v, *n, *o;               /* [rows, full], [rows, SPAN], [rows, SPAN] */
+	float *P, *A;                   /* [R, rows, CHUNK], [rows, CHUNK] */
+	float e[CHUNK], beta[CHUNK];    /* e: of decays by head */
+};
 
-/* out = x S, of w columns, four rows of S: [F, w], E apart, at a time */
-static void read_state(const struct linear_job *j, const float *S, int64_t E, const float *x, int64_t w, float *restrict out)
+static int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+static bool by_channel(const struct linear_job *j) { return j->decay && j->ndecay > 1; }
+static bool by_head(const struct linear_job *j) { return j->decay && j->ndecay <= 1; }
+
+/* The working memory of a piece of `full` columns, from `at` unless that is NULL; how many numbers it is. */
+static int64_t lay_out(struct piece *p, const struct linear_job *j, int64_t full, float *at)
 {
-	int64_t i = 0;
+	int64_t row = up(j->F, TILE_ROUND), all = 0, rows = j->rows, chunks = rows > 1;
+	struct {
+		float **to;
+		int64_t n;
+	} part[] = { { &p->q, j->R * rows * row }, { &p->k, rows * row }, { &p->a, by_channel(j) ? rows * row : rows },
+		     { &p->v, (rows + 1) * full }, { &p->S, j->direct ? 0 : j->F * full }, { &p->kt, chunks * row * CHUNK },
+		     { &p->kin, j->beta && by_channel(j) ? chunks * rows * row : 0 }, { &p->kout, j->decay ? chunks * rows * row : 0 },
+		     { &p->fade, by_channel(j) ? row : 1 }, { &p->n, chunks * rows * SPAN }, { &p->o, chunks * rows * SPAN },
+		     { &p->P, j->R * chunks * rows * CHUNK }, { &p->A, chunks * rows * CHUNK } };
 
-	for (int64_t l = 0; l < w; l++)
-		out[l] = 0;
-	for (; i + 4 <= j->F; i += 4, S += 4 * E) {
-		float x0 = x[i], x1 = x[i + 1], x2 = x[i + 2], x3 = x[i + 3];
-
-		for (int64_t l = 0; l < w; l++)
-			out[l] += (x0 * S[l] + x1 * S[E + l]) + (x2 * S[2 * E + l] + x3 * S[3 * E + l]);
-	}
-	for (; i < j->F; i++, S += E)
-		for (int64_t l = 0; l < w; l++)
-			out[l] += x[i] * S[l];
+	p->row = row;
+	for (size_t i = 0; i < sizeof part / sizeof *part; all += up(part[i++].n, TILE_ROUND))
+		*part[i].to = at ? at + all : NULL;
+	return all;
 }
 
-/* S = diag(a) S + k^T fix, out = q S */
-static void advance(const struct linear_job *j, float *restrict S, int64_t E, const float *k, const float *a, const float *q,
-                    const float *restrict fix, int64_t w, float *restrict out)
+/* Index of the first number of token t of the piece's key head, in [B, T, heads, width]. */
+static int64_t token(const struct piece *p, int64_t t, int64_t heads, int64_t head, int64_t width)
 {
-	int64_t i = 0;
-
-	for (int64_t l = 0; l < w; l++)
-		out[l] = 0;
-	for (; i + 4 <= j->F; i += 4, S += 4 * E) {
-		float a0 = kept(j, a, i), a1 = kept(j, a, i + 1), a2 = kept(j, a, i + 2), a3 = kept(j, a, i + 3);
-
-		for (int64_t l = 0; l < w; l++) {
-			float s0 = a0 * S[l] + k[i] * fix[l], s1 = a1 * S[E + l] + k[i + 1] * fix[l];
-			float s2 = a2 * S[2 * E + l] + k[i + 2] * fix[l], s3 = a3 * S[3 * E + l] + k[i + 3] * fix[l];
-
-			S[l] = s0;
-			S[E + l] = s1;
-			S[2 * E + l] = s2;
-			S[3 * E + l] = s3;
-			out[l] += (q[i] * s0 + q[i + 1] * s1) + (q[i + 2] * s2 + q[i + 3] * s3);
-		}
-	}
-	for (; i < j->F; i++, S += E)
-		for (int64_t l = 0; l < w; l++) {
-			S[l] = kept(j, a, i) * S[l] + k[i] * fix[l];
-			out[l] += q[i] * S[l];
-		}
+	return ((p->b * p->j->T + t) * heads + head) * width;
 }
 
-/* A block of value columns of one key head, all tokens. */
-static void tokens_piece(void *ctx, int64_t piece)
+static int64_t query_head(const struct piece *p, int64_t r) { return (p->g * p->j->R + r) * p->j->H / p->j->readers; }
+
+/* y [n, full] = x [n, w], whose rows are `step` apart from element `at` on, zeros behind them; asks for the n rows that follow. */
+static void load_rows(enum dtype t, const void *x, int64_t at, int64_t step, int64_t n, int64_t w, float *y, int64_t full)
+{
+	for (int64_t i = 0; i < n; i++, at += step, y += full) {
+		const float *from = (const float *)x + at;
+		int64_t l = 0;
+
+		if (t != DT_FLOAT) {
+			load_floats(t, x, at, w, y);
+			l = w;
+		} else if (n == CHUNK) {
+			for (int64_t c = 0; c < w; c += 64 / (int64_t)sizeof *from)
+				VPREFETCH((uintptr_t)(from + c) + (uintptr_t)(n * step) * sizeof *from);
+		}
+		for (; l + VWIDTH <= w; l += VWIDTH)
+			VSTORE(y + l, VLOAD(from + l));
+		for (; l < w; l++)
+			y[l] = from[l];
+		for (; l < full; l++)
+			y[l] = 0;
+	}
+}
+
+/* n tokens from t on. */
+static void load_tokens(struct piece *p, int64_t t, int64_t n)
+{
+	const struct linear_job *j = p->j;
+	int64_t each = by_channel(j) ? p->row : 1;
+
+	load_rows(j->dt, j->k, token(p, t, j->G, p->g, j->F), j->G * j->F, n, j->F, p->k, p->row);
+	load_rows(j->dt, j->v, token(p, t, j->G, p->g, j->E) + p->from, j->G * j->E, n, p->w, p->v, p->full);
+	for (int64_t r = 0; r < j->R; r++)
+		load_rows(j->dt, j->q, token(p, t, j->H, query_head(p, r), j->F), j->H * j->F, n, j->F, p->q + r * j->rows * p->row, p->row);
+	if (j->beta)
+		load_rows(j->dt, j->beta, token(p, t, j->nbeta, p->g % j->nbeta, 1), j->nbeta, n, 1, p->beta, 1);
+	if (j->decay) {
+		load_rows(j->dt, j->decay, token(p, t, j->G, p->g, j->ndecay), j->G * j->ndecay, n, j->ndecay, p->a, each);
+		v_exp(p->a, p->a, n * each);
+	}
+}
+
+/* ---- One token ---- */
+
+/* Columns of V vectors from S0 and S on: out = x S0, of rows of S0 that are multiplied by a first. */
+#define READ(V)                                                                                    \
+	static inline void read_##V(int64_t F, const float *S, int64_t ld, const float *x, const float *a, int64_t na, float *out) \
+	{                                                                                          \
+		vfloat sum[V];                                                                     \
+                                                                                                   \
+		for (int v = 0; v < V; v++)                                                        \
+			sum[v] = VSET(0);                                                          \
+		for (int64_t i = 0; i < F; i++, S += ld, a += na)                                  \
+			for (int v = 0; v < V; v++)                                                \
+				sum[v] = VFMA(VSET(x[i] * *a), VLOAD(S + v * VWIDTH), sum[v]);     \
+		for (int v = 0; v < V; v++)                                                        \
+			VSTORE(out + v * VWIDTH, sum[v]);                                          \
+	}
+
+/* S = diag(a) S0 + k^T fix, out = q S */
+#define ADVANCE(V)                                                                                 \
+	static inline void advance_##V(int64_t F, const float *S0, float *S, int64_t ld0, int64_t ld, const float *k, const float *a, int64_t na, \
+	                               const float *q, const float *fix, float *out)               \
+	{                                                                                          \
+		vfloat sum[V], add[V];                                                             \
+                                                                                                   \
+		for (int v = 0; v < V; v++) {                                                      \
+			sum[v] = VSET(0);                                                          \
+			add[v] = VLOAD(fix + v * VWIDTH);                                          \
+		}                                                                                  \
+		for (int64_t i = 0; i < F; i++, S0 += ld0, S += ld, a += na)                       \
+			for (int v = 0; v < V; v++) {                                              \
+				vfloat s = VFMA(VSET(k[i]), add[v], VMUL(VSET(*a), VLOAD(S0 + v * VWIDTH))); \
+                                                                                                   \
+				VSTORE(S + v * VWIDTH, s);                                         \
+				sum[v] = VFMA(VSET(q[i]), s, sum[v]);                              \
+			}                                                                          \
+		for (int v = 0; v < V; v++)                                                        \
+			VSTORE(out + v * VWIDTH, sum[v]);                                          \
+	}
+
+READ(8)
+READ(4)
+READ(2)
+READ(1)
+ADVANCE(8)
+ADVANCE(4)
+ADVANCE(2)
+ADVANCE(1)
+
+static const float one = 1;
+
+static void read_state(const struct piece *p, const float *S, int64_t ld, const float *x, const float *a, int64_t na, float *out)
+{
+	int64_t c = 0, F = p->j->F;
+
+	for (; STRIP == 8 && c + 8 * VWIDTH <= p->full; c += 8 * VWIDTH)
+		read_8(F, S + c, ld, x, a, na, out + c);
+	for (; c + 4 * VWIDTH <= p->full; c += 4 * VWIDTH)
+		read_4(F, S + c, ld, x, a, na, out + c);
+	for (; c + 2 * VWIDTH <= p->full; c += 2 * VWIDTH)
+		read_2(F, S + c, ld, x, a, na, out + c);
+	for (; c < p->full; c += VWIDTH)
+		read_1(F, S + c, ld, x, a, na, out + c);
+}
+
+static void advance(const struct piece *p, const float *a, int64_t na, const float *fix, float *out)
+{
+	int64_t c = 0, F = p->j->F, ld0 = p->ld0;
+
+	for (; STRIP == 8 && c + 8 * VWIDTH <= p->full; c += 8 * VWIDTH)
+		advance_8(F, p->S0 + c, p->S + c, ld0, p->ld, p->k, a, na, p->q, fix + c, out + c);
+	for (; c + 4 * VWIDTH <= p->full; c += 4 * VWIDTH)
+		advance_4(F, p->S0 + c, p->S + c, ld0, p->ld, p->k, a, na, p->q, fix + c, out + c);
+	for (; c + 2 * VWIDTH <= p->full; c += 2 * VWIDTH)
+		advance_2(F, p->S0 + c, p->S + c, ld0, p->ld, p->k, a, na, p->q, fix + c, out + c);
+	for (; c < p->full; c += VWIDTH)
+		advance_1(F, p->S0 + c, p->S + c, ld0, p->ld, p->k, a, na, p->q, fix + c, out + c);
+}
+
+/* Memory bounds it: the state is read once, where the rule corrects once more from a near cache, and written once. */
+static void one_token(struct piece *p, int64_t t)
+{
+	const struct linear_job *j = p->j;
+	const float *a = j->decay ? p->a : &one;
+	int64_t na = j->decay && j->ndecay > 1;
+	float *out = p->v + p->full; /* the rows of other tokens */
+
+	load_tokens(p, t, 1);
+	if (j->beta) {
+		read_state(p, p->S0, p->ld0, p->k, a, na, out);
+		for (int64_t l = 0; l < p->full; l++)
+			p->v[l] = *p->beta * (p->v[l] - out[l]);
+	}
+	for (int64_t r = 0; r < j->R; r++) {
+		if (!r)
+			advance(p, a, na, p->v, out);
+		else
+			read_state(p, p->S, p->ld, p->q + r * j->rows * p->row, &one, 0, out);
+		for (int64_t l = 0; l < p->full; l++)
+			out[l] *= j->scale;
+		store_floats(j->dt, j->y, token(p, t, j->readers, p->g * j->R + r, j->E) + p->from, p->w, out);
+	}
+}
+
+/* ---- A chunk of tokens ---- */
+
+/* Rows of `row` numbers: y = x f, and f = f a. */
+static void times(int64_t row, const float *x, const float *f, float *y)
+{
+	for (int64_t l = 0; l < row; l += VWIDTH)
+		VSTORE(y + l, VMUL(VLOAD(f + l), VLOAD(x + l)));
+}
+
+static void times_number(int64_t row, const float *x, float f, float *y)
+{
+	for (int64_t l = 0; l < row; l += VWIDTH)
+		VSTORE(y + l, VMUL(VSET(f), VLOAD(x + l)));
+}
+
+/* kout and e, and, when no row is needed as it is any more, q times e; kin. Leaves e[n - 1] in fade. */
+static void fade_by_channel(struct piece *p, int64_t n)
+{
+	int64_t row = p->row;
+
+	for (int64_t l = 0; l < row; l++)
+		p->fade[l] = 1;
+	for (int64_t i = n - 1; i >= 0; i--) {
+		times(row, p->k + i * row, p->fade, p->kout + i * row);
+		times(row, p->a + i * row, p->fade, p->fade);
+	}
+	for (int64_t l = 0; l < row; l++)
+		p->fade[l] = 1;
+	for (int64_t i = 0; i < n; i++) {
+		times(row, p->a + i * row, p->fade, p->fade);
+		if (p->j->beta)
+			times(row, p->k + i * row, p->fade, p->kin + i * row);
+		for (int64_t r = 0; r < p->j->R; r++)
+			times(row, p->q + (r * p->j->rows + i) * row, p->fade, p->q + (r * p->j->rows + i) * row);
+	}
+}
+
+static void fade_by_head(struct piece *p, int64_t n)
+{
+	float fade = 1;
+
+	for (int64_t i = n - 1; i >= 0; fade *= p->a[i--])
+		times_number(p->row, p->k + i * p->row, fade, p->kout + i * p->row);
+	*p->fade = 1;
+	for (int64_t i = 0; i < n; i++) {
+		p->e[i] = *p->fade *= p->a[i];
+		for (int64_t r = 0; r < p->j->R; r++)
+			times_number(p->row, p->q + (r * p->j->rows + i) * p->row, p->e[i], p->q + (r * p->j->rows + i) * p->row);
+	}
+}
+
+/* x[i, l] *= D[i, l] f[i] where l < i + more, else 0. */
+static void weigh(const struct piece *p, int64_t n, const float *f, int64_t more, float *x)
+{
+	float D[CHUNK] = { 0 };
+
+	for (int64_t i = 0; i < n; i++, x += CHUNK) {
+		float a = p->j->decay ? p->a[i] : 1, b = f ? f[i] : 1;
+
+		for (int64_t l = 0; l < CHUNK; l++)
+			D[l] = l == i ? 1 : D[l] * a;
+		for (int64_t l = 0; l < CHUNK; l++)
+			x[l] = l < i + more ? x[l] * D[l] * b : 0;
+	}
+}
+
+/* P and A with no decay or one by head. */
+static void pairs(struct piece *p, int64_t n)
+{
+	const struct linear_job *j = p->j;
+
+	tile_turn(n, j->F, p->k, p->row, p->kt, CHUNK);
+	for (int64_t r = 0; r < j->R; r++) {
+		tile_product(n, CHUNK, j->F, p->q + r * j->rows * p->row, p->row, p->kt, CHUNK, p->P + r * j->rows * CHUNK, CHUNK);
+		weigh(p, n, NULL, 1, p->P + r * j->rows * CHUNK);
+	}
+	if (j->beta) {
+		tile_product(n, CHUNK, j->F, p->k, p->row, p->kt, CHUNK, p->A, CHUNK);
+		weigh(p, n, p->beta, 0, p->A);
+	}
+}
+
+/* The sum of two vectors of four each. */
+#define SUM4(x) VADD(VADD(x[0], x[1]), VADD(x[2], x[3]))
+
+/* x . y of numbers x: [row] and vectors y: [row, CHUNK] */
+static void dots(int64_t row, const float *x, const float *y, float *out)
+{
+	for (int v = 0; v < CHUNK; v += VWIDTH) {
+		vfloat s[4] = { VSET(0), VSET(0), VSET(0), VSET(0) };
+
+		for (int64_t d = 0; d < row; d += 4)
+			for (int u = 0; u < 4; u++)
+				s[u] = VFMA(VSET(x[d + u]), VLOAD(y + (d + u) * CHUNK + v), s[u]);
+		VSTORE(out + v, SUM4(s));
+	}
+}
+
+/*
+ * P and A with decays by channel: lane l of kt holds key l as token i sees it, k[l] D[i, l], and comes in when its token does. So
+ * D needs one product a channel and token.
+ */
+static void pairs_by_channel(struct piece *p, int64_t n)
+{
+	const struct linear_job *j = p->j;
+	int64_t row = p->row;
+	float unit[2 * CHUNK] = { 0 };
+
+	unit[CHUNK] = 1;
+	memset(p->kt, 0, (size_t)(row * CHUNK) * sizeof *p->kt);
+	for (int64_t i = 0; i < n; i++) {
+		const float *a = p->a + i * row, *k = p->k + i * row, *q = p->q + i * row;
+		float *P = p->P + i * CHUNK, *A = p->A + i * CHUNK;
+
+		for (int v = 0; v < CHUNK; v += VWIDTH) {
+			vfloat sp[4] = { VSET(0), VSET(0), VSET(0), VSET(0) }, sa[4] = { VSET(0), VSET(0), VSET(0), VSET(0) };
+			const vfloat in = VLOAD(unit + CHUNK - i + v);
+			float *kt = p->kt + v;
+
+			for (int64_t d = 0; d < row; d += 4)
+				for (int u = 0; u < 4; u++) {
+					vfloat x = VMUL(VSET(a[d + u]), VLOAD(kt + (d + u) * CHUNK));
+
+					sa[u] = VFMA(VSET(k[d + u]), x, sa[u]);
+					x = VFMA(VSET(k[d + u]), in, x);
+					VSTORE(kt + (d + u) * CHUNK, x);
+					sp[u] = VFMA(VSET(q[d + u]), x, sp[u]);
+				}
+			VSTORE(P + v, SUM4(sp));
+			if (j->beta)
+				VSTORE(A + v, VMUL(VSET(p->beta[i]), SUM4(sa)));
+		}
+		for (int64_t r = 1; r < j->R; r++)
+			dots(row, q + r * j->rows * row, p->kt, P + r * j->rows * CHUNK);
+	}
+}
+
+/* Row m, which is final, leaves the rows below of 8. */
+#define SOLVE_ROW(m, V)                                                                            \
+	for (int i = m + 1; i < 8; i++)                                                            \
+		for (int v = 0; v < V; v++)                                                        \
+			x[i][v] = VFMA(VSET(-A[i * CHUNK + m]), x[m][v], x[i][v]);
+
+/* (1 + A) N = N for 8 rows and V vectors. A is read below the diagonal. */
+#define SOLVE(V)                                                                                   \
+	static inline void solve_##V(const float *A, float *N, int64_t ldn)                        \
+	{                                                                                          \
+		vfloat x[8][V];                                                                    \
+                                                                                                   \
+		for (int i = 0; i < 8; i++)                                                        \
+			for (int v = 0; v < V; v++)                                                \
+				x[i][v] = VLOAD(N + i * ldn + v * VWIDTH);                         \
+		SOLVE_ROW(0, V)                                                                    \
+		SOLVE_ROW(1, V)                                                                    \
+		SOLVE_ROW(2, V)                                                                    \
+		SOLVE_ROW(3, V)                                                                    \
+		SOLVE_ROW(4, V)                                                                    \
+		SOLVE_ROW(5, V)                                                                    \
+		SOLVE_ROW(6, V)                                                                    \
+		for (int i = 0; i < 8; i++)                                                        \
+			for (int v = 0; v < V; v++)                                                \
+				VSTORE(N + i * ldn + v * VWIDTH, x[i][v]);                         \
+	}
+
+SOLVE(2)
+SOLVE(1)
+
+static void solve(const float *A, float *N, int64_t w)
+{
+	int64_t c = 0;
+
+	for (; VWIDTH >= 16 && c + 2 * VWIDTH <= w; c += 2 * VWIDTH)
+		solve_2(A, N + c, w);
+	for (; c < w; c += VWIDTH)
+		solve_1(A, N + c, w);
+}
+
+/* N, of the w columns from c on, in p->n: [n, w]. */
+static void correct(struct piece *p, int64_t n, int64_t c, int64_t w)
+{
+	const struct linear_job *j = p->j;
+
+	tile_product(n, w, j->F, by_channel(j) ? p->kin : p->k, p->row, p->S0 + c, p->ld0, p->n, w);
+	for (int64_t i = 0; i < n; i++) {
+		float *x = p->n + i * w;
+		const float *v = p->v + i * p->full + c;
+		const vfloat e = VSET(by_head(j) ? -p->e[i] : -1.0f), beta = VSET(p->beta[i]);
+
+		for (int64_t l = 0; l < w; l += VWIDTH)
+			VSTORE(x + l, VMUL(beta, VFMA(e, VLOAD(x + l), VLOAD(v + l))));
+	}
+	solve(p->A, p->n, w);
+	if (n > 8) {
+		float f[8 * 8];
+
+		for (int i = 0; i < 8 * 8; i++)
+			f[i] = -p->A[(8 + i % 8) * CHUNK + i / 8];
+		tile_add(n - 8, w, 8, f, 8, p->n, w, &one, 0, p->n + 8 * w, w, p->n + 8 * w, w);
+		solve(p->A + 8 * CHUNK + 8, p->n + 8 * w, w);
+	}
+}
+
+/* Whether all numbers of [n, w] are finite; w is a multiple of TILE_ROUND. */
+static bool all_finite(int64_t n, int64_t w, const float *x, int64_t ldx)
+{
+	vfloat sum[2] = { VSET(0), VSET(0) };
+	float lane[VWIDTH], all = 0;
+
+	for (int64_t c = 0; c < w; c += TILE_ROUND)
+		for (int64_t i = 0; i + 2 <= n; i += 2)
+			for (int v = 0; v < TILE_ROUND; v += VWIDTH)
+				for (int u = 0; u < 2; u++)
+					sum[u] = VFMA(VSET(0), VLOAD(x + (i + u) * ldx + c + v), sum[u]);
+	for (int64_t c = 0; c < w && n % 2; c += VWIDTH)
+		sum[0] = VFMA(VSET(0), VLOAD(x + (n - 1) * ldx + c), sum[0]);
+	VSTORE(lane, VADD(sum[0], sum[1]));
+	for (int u = 0; u < VWIDTH; u++)
+		all += lane[u];
+	return all == 0;
+}
+
+/* Outputs of tokens from t on and reader r, of the w columns from c on, whose corrected values are N. */
+static void put_outputs(struct piece *p, int64_t t, int64_t n, int64_t r, int64_t c, int64_t w, const float *N, int64_t ldn)
+{
+	const struct linear_job *j = p->j;
+	const float *q = p->q + r * j->rows * p->row, *P = p->P + r * j->rows * CHUNK;
+	int64_t at = token(p, t, j->readers, p->g * j->R + r, j->E) + p->from + c, step = j->readers * j->E;
+	int64_t rows = all_finite(n, w, N, ldn) ? TILE_ROWS : 1; /* else zeros of P would meet what is not finite; the bits are the same */
+	bool direct = j->dt == DT_FLOAT && c + w <= p->w;
+	float *o = direct ? (float *)j->y + at : p->o;
+	int64_t ldo = direct ? step : w;
+
+	for (int64_t i = 0; i < n; i += rows) {
+		int64_t m = n - i < rows ? n - i : rows;
+
+		tile_two(m, w, j->F, q + i * p->row, p->row, p->S0 + c, p->ld0, i + m, P + i * CHUNK, CHUNK, N, ldn, j->scale, o + i * ldo, ldo);
+	}
+	for (int64_t i = 0; i < n && !direct; i++)
+		store_floats(j->dt, j->y, at + i * step, w < p->w - c ? w : p->w - c, o + i * w);
+}
+
+static void chunk(struct piece *p, int64_t t, int64_t n)
+{
+	const struct linear_job *j = p->j;
+
+	load_tokens(p, t, n);
+	if (by_channel(j))
+		pairs_by_channel(p, n);
+	else
+		pairs(p, n);
+	if (by_channel(j))
+		fade_by_channel(p, n);
+	else if (by_head(j))
+		fade_by_head(p, n);
+	for (int64_t c = 0; c < p->full; c += SPAN) {
+		int64_t w = p->full - c < SPAN ? p->full - c : SPAN, ldn = j->beta ? w : p->full;
+		const float *N = j->beta ? p->n : p->v + c;
+
+		if (j->beta)
+			correct(p, n, c, w);
+		for (int64_t r = 0; r < j->R; r++)
+			put_outputs(p, t, n, r, c, w, N, ldn);
+		tile_add(j->F, w, n, j->decay ? p->kout : p->k, p->row, N, ldn, j->decay ? p->fade : &one, by_channel(j), p->S0 + c, p->ld0, p->S + c, p->ld);
+	}
+}
+
+/* ---- A piece ---- */
+
+static void whole_piece(struct piece *p)
+{
+	const struct linear_job *j = p->j;
+	int64_t i = (p->b * j->G + p->g) * j->F * j->E + p->from;
+
+	p->ld = p->full;
+	if (j->direct) {
+		p->S = (float *)j->present + i;
+		p->ld = j->E;
+	}
+	p->S0 = p->S;
+	p->ld0 = p->ld;
+	if (j->direct && j->past && j->T) {
+		p->S0 = (const float *)j->past + i;
+		p->ld0 = j->E;
+	} else {
+		for (int64_t r = 0; r < j->F; r++)
+			load_rows(j->state, j->past, i + r * j->E, 0, 1, j->past ? p->w : 0, p->S + r * p->ld, p->full);
+	}
+	for (int64_t t = 0; t < j->T; t += CHUNK) {
+		if (j->T - t == 1)
+			one_token(p, t);
+		else
+			chunk(p, t, j->T - t < CHUNK ? j->T - t : CHUNK);
+		p->S0 = p->S;
+		p->ld0 = p->ld;
+	}
+	for (int64_t r = 0; r < j->F && j->present && !j->direct; r++)
+		store_floats(j->state, j->present, i + r * j->E, p->w, p->S + r * p->ld);
+}
+
+static void linear_slot(void *ctx, int64_t slot)
 {
 	const struct linear_job *j = ctx;
-	int64_t i = piece / j->blocks, b = i / j->G, g = i % j->G, R = j->readers / j->G;
-	int64_t from = piece % j->blocks * COLUMNS, w = piece % j->blocks + 1 < j->blocks ? COLUMNS : j->E - from;
-	int64_t full = (w + ROUND - 1) / ROUND * ROUND, E = full == w ? j->E : full;
-	float *state = j->state + i * j->F * j->E + from, fix[MOST] = { 0 }, out[MOST], *x = j->work + (size_t)piece * j->room, *S = state;
 
-	if (full != w) {
-		S = x + j->F;
-		for (int64_t r = 0; r < j->F; r++)
-			memcpy(S + r * E, state + r * j->E, (size_t)w * sizeof *S);
+	for (int64_t i = slot; i < j->pieces; i += j->slots) {
+		struct piece p = { .j = j, .b = i / j->blocks / j->G, .g = i / j->blocks % j->G, .from = i % j->blocks * j->columns };
+
+		p.w = j->E - p.from < j->columns ? j->E - p.from : j->columns;
+		p.full = up(p.w, TILE_ROUND);
+		lay_out(&p, j, p.full, j->work + slot * j->room);
+		whole_piece(&p);
 	}
-	for (int64_t t = 0; t < j->T; t++) {
-		int64_t at = b * j->T + t;
-		const float *k = j->k + (at * j->G + g) * j->F, *v = j->v + (at * j->G + g) * j->E + from;
-		const float *a = j->keep ? j->keep + (at * j->G + g) * j->ndecay : NULL;
-
-		if (j->beta) {
-			float beta = j->beta[at * j->nbeta + (j->nbeta > 1 ? g : 0)];
-
-			for (int64_t l = 0; l < j->F; l++)
-				x[l] = k[l] * kept(j, a, l);
-			read_state(j, S, E, x, full, out);
-			for (int64_t l = 0; l < w; l++)
-				fix[l] = beta * (v[l] - out[l]);
-		} else {
-			memcpy(fix, v, (size_t)w * sizeof *v);
-		}
-		for (int64_t r = 0; r < R; r++) {
-			int64_t reader = g * R + r;
-			const float *q = j->q + (at * j->H + reader * j->H / j->readers) * j->F;
-			float *o = j->y + (at * j->readers + reader) * j->E + from;
-
-			if (!r)
-				advance(j, S, E, k, a, q, fix, full, out);
-			else
-				read_state(j, S, E, q, full, out);
-			for (int64_t l = 0; l < w; l++)
-				o[l] = j->scale * out[l];
-		}
-	}
-	for (int64_t r = 0; r < j->F && full != w; r++)
-		memcpy(state + r * j->E, S + r * E, (size_t)w * sizeof *S);
 }
 
 /* ---- The operator ---- */
 
-struct exp_job {
-	const float *x;
-	float *y;
-	int64_t n;
-};
-
-static void exp_piece(void *ctx, int64_t i)
-{
-	const struct exp_job *j = ctx;
-
-	v_exp(j->y + i * PIECE, j->x + i * PIECE, j->n - i * PIECE < PIECE ? j->n - i * PIECE : PIECE);
-}
-
 static const struct tensor *input(const struct kernel_call *c, int i) { return i < c->nin ? c->in[i] : NULL; }
+
+static const void *data_of(const struct tensor *t) { return t ? t->data : NULL; }
 
 static bool linear_attention_ok(const struct kernel_call *c)
 {
 	for (int i = 0; i < c->nin; i++)
-		if (c->in[i] && c->in[i]->dt != DT_FLOAT)
+		if (c->in[i] && !dtype_in(c->in[i]->dt, SET(FLOAT) | HALVES))
 			return false;
 	return c->out[0] && (op_attr_index(c->op, "state_window") < 0 || !attr_get(c->op, c->attr, "state_window")->i);
 }
@@ -160,39 +568,37 @@ static bool linear_attention_ok(const struct kernel_call *c)
 static enum linnet_code linear_attention_run(struct kernel_call *c)
 {
 	const struct tensor *q = c->in[0], *k = c->in[1], *v = c->in[2], *past = input(c, 3), *decay = input(c, 4), *beta = input(c, 5);
-	struct linear_job j = { .q = q->data, .k = k->data, .v = v->data, .beta = beta ? beta->data : NULL, .y = c->out[0]->data, .T = q->d[1],
+	struct tensor *present = c->nout > 1 ? c->out[1] : NULL;
+	struct linear_job j = { .q = q->data, .k = k->data, .v = v->data, .past = data_of(past), .decay = data_of(decay), .beta = data_of(beta),
+	                        .y = c->out[0]->data, .present = present ? present->data : NULL, .dt = q->dt,
+	                        .state = present ? present->dt : past ? past->dt : q->dt, .T = q->d[1],
 	                        .H = attr_get(c->op, c->attr, "q_num_heads")->i, .G = attr_get(c->op, c->attr, "kv_num_heads")->i,
 	                        .scale = (float)attr_get(c->op, c->attr, "scale")->f };
+	int64_t heads = q->d[0] * j.G, most, threads = c->threads < 1 ? 1 : c->threads;
 	struct linnet_error *e = c->e;
-	struct exp_job x;
-	size_t states;
+	struct piece p;
 
 	j.readers = j.H > j.G ? j.H : j.G;
+	j.R = j.readers / j.G;
 	j.F = k->d[2] / j.G;
 	j.E = v->d[2] / j.G;
 	j.ndecay = decay ? decay->d[2] / j.G : 1;
 	j.nbeta = beta ? beta->d[2] : 1;
-	j.blocks = j.E <= MOST ? 1 : (j.E - ROUND + COLUMNS - 1) / COLUMNS;
-	j.room = (size_t)(j.F * (j.E % ROUND ? MOST + 1 : 1));
 	if (j.scale == 0)
 		j.scale = 1 / sqrtf((float)j.F);
-	states = (size_t)(q->d[0] * j.G * j.F * j.E) * sizeof *j.state;
-	if (c->nout > 1 && c->out[1])
-		j.state = c->out[1]->data;
-	else
-		TRY_NEW(j.state, c->scratch, q->d[0] * j.G * j.F * j.E);
-	if (past)
-		memcpy(j.state, past->data, states);
-	else
-		memset(j.state, 0, states);
-	if (decay) {
-		x = (struct exp_job){ .x = decay->data, .n = decay->n };
-		TRY_NEW(x.y, c->scratch, x.n);
-		parallel_for(x.n < 4 * PIECE ? 1 : c->threads, (x.n + PIECE - 1) / PIECE, exp_piece, &x);
-		j.keep = x.y;
-	}
-	TRY_NEW(j.work, c->scratch, (size_t)(q->d[0] * j.G * j.blocks) * j.room);
-	parallel_for(q->d[0] * j.G * j.T * j.F * j.E < 1 << 15 ? 1 : c->threads, q->d[0] * j.G * j.blocks, tokens_piece, &j);
+	if (heads * j.T * j.F * j.E < 1 << 15)
+		threads = 1;
+	most = j.E ? up(j.E, TILE_ROUND) / TILE_ROUND : 1;
+	j.blocks = heads && heads < threads ? (threads + heads - 1) / heads : 1;
+	j.columns = (most + j.blocks - 1) / j.blocks * TILE_ROUND;
+	j.blocks = (j.E + j.columns - 1) / j.columns;
+	j.direct = present && j.state == DT_FLOAT && j.E % TILE_ROUND == 0;
+	j.pieces = heads * j.blocks;
+	j.rows = j.T == 1 ? 1 : j.T <= CHUNK / 2 ? CHUNK / 2 : CHUNK;
+	j.slots = threads == 1 ? 1 : j.pieces < 4 * threads ? j.pieces : 4 * threads;
+	j.room = lay_out(&p, &j, j.columns, NULL);
+	TRY_NEW(j.work, c->scratch, j.slots * j.room);
+	parallel_for((int)threads, j.slots, linear_slot, &j);
 	return LINNET_OK;
 }
 

@@ -1,6 +1,7 @@
 /*
- * Elementary functions over arrays of float32, by SLEEF's vector functions of at most 1 unit in the last place, of the instruction
- * set this file is compiled for. Tails go through the same functions, so a value does not depend on where it stands.
+ * Vectors of float32 of the instruction set this file is compiled for: VWIDTH lanes; VFMA(a, b, c) is a b + c. Elementary functions over
+ * arrays by SLEEF's vector functions of at most 1 unit in the last place. Tails go through the same functions, so a value does not depend
+ * on where it stands.
  */
 #ifndef LINNET_VMATH_H
 #define LINNET_VMATH_H
@@ -16,6 +17,10 @@ typedef __m512 vfloat;
 enum { VWIDTH = 16 };
 #define VLOAD(p) _mm512_loadu_ps(p)
 #define VSTORE(p, v) _mm512_storeu_ps(p, v)
+#define VSET(x) _mm512_set1_ps(x)
+#define VADD(a, b) _mm512_add_ps(a, b)
+#define VMUL(a, b) _mm512_mul_ps(a, b)
+#define VFMA(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define VFUN(name) Sleef_##name##f16_u10avx512f
 #elif defined(__AVX2__)
 #include <immintrin.h>
@@ -24,6 +29,10 @@ typedef __m256 vfloat;
 enum { VWIDTH = 8 };
 #define VLOAD(p) _mm256_loadu_ps(p)
 #define VSTORE(p, v) _mm256_storeu_ps(p, v)
+#define VSET(x) _mm256_set1_ps(x)
+#define VADD(a, b) _mm256_add_ps(a, b)
+#define VMUL(a, b) _mm256_mul_ps(a, b)
+#define VFMA(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define VFUN(name) Sleef_##name##f8_u10avx2
 #elif defined(__SSE4_1__)
 #include <emmintrin.h>
@@ -32,6 +41,10 @@ typedef __m128 vfloat;
 enum { VWIDTH = 4 };
 #define VLOAD(p) _mm_loadu_ps(p)
 #define VSTORE(p, v) _mm_storeu_ps(p, v)
+#define VSET(x) _mm_set1_ps(x)
+#define VADD(a, b) _mm_add_ps(a, b)
+#define VMUL(a, b) _mm_mul_ps(a, b)
+#define VFMA(a, b, c) _mm_add_ps(_mm_mul_ps(a, b), c)
 #define VFUN(name) Sleef_##name##f4_u10sse4
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -40,13 +53,28 @@ typedef float32x4_t vfloat;
 enum { VWIDTH = 4 };
 #define VLOAD(p) vld1q_f32(p)
 #define VSTORE(p, v) vst1q_f32(p, v)
+#define VSET(x) vdupq_n_f32(x)
+#define VADD(a, b) vaddq_f32(a, b)
+#define VMUL(a, b) vmulq_f32(a, b)
+#define VFMA(a, b, c) vfmaq_f32(c, a, b)
 #define VFUN(name) Sleef_##name##f4_u10advsimd
 #else
 typedef float vfloat;
 enum { VWIDTH = 1 };
 #define VLOAD(p) (*(p))
 #define VSTORE(p, v) (*(p) = (v))
+#define VSET(x) (x)
+#define VADD(a, b) ((a) + (b))
+#define VMUL(a, b) ((a) * (b))
+#define VFMA(a, b, c) ((a) * (b) + (c))
 #define VFUN(name) name##f
+#endif
+
+/* Ask for the line of the cache that p is in. */
+#if defined(__SSE4_1__)
+#define VPREFETCH(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
+#else
+#define VPREFETCH(p) ((void)(p))
 #endif
 
 #define VARRAY(name)                                                                               \
