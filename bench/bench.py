@@ -1,6 +1,6 @@
 """linnet beside ONNX Runtime, measured in the same run: prints tables of ratios and writes them with the raw numbers.
 
-bench.py LINNET LIBRARY WORK CORPUS [--models FOLDER] [--only load,latency,attention] [--threads 1,2]
+bench.py LINNET LIBRARY WORK CORPUS [--models FOLDER] [--only load,latency,attention,linear] [--threads 1,2] [--lengths 1,1024]
 
 Each engine runs in a process of its own; they take turns, several rounds each, and a ratio is ONNX Runtime's time over linnet's in the same
 round: above 1 linnet is faster. What is given is the median over the rounds and, behind it, the least and the largest. Everything
@@ -13,7 +13,6 @@ import os
 import platform
 import statistics
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -22,78 +21,10 @@ import onnx.numpy_helper
 import onnxruntime
 from onnx import TensorProto, helper
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROUNDS = 5
-ROUND_SECONDS = 0.4
-PATIENCE = 60.0  # seconds that one run may take
-GIB = 1 << 30
-
-
-class Worker:
-    def __init__(self, engine, library):
-        self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "worker.py"), engine, library], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-
-    def ask(self, do, **what):
-        print(json.dumps({"do": do, **what}), file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        if not line:
-            raise Failed("the process ended" if self.process.wait() != -9 else "no memory")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise Failed(answer["error"])
-        return answer
-
-
-class Failed(Exception):
-    pass
-
-
-def seconds(s):
-    for unit, factor in (("s", 1), ("ms", 1e3), ("us", 1e6)):
-        if s * factor >= 1 or unit == "us":
-            return f"{s * factor:.3g} {unit}"
-
-
-def size(n):
-    for unit, factor in (("GiB", GIB), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if n >= factor:
-            return f"{n / factor:.3g} {unit}"
-    return f"{n} B"
-
-
-def spread(ratios):
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-
-
-def table(title, head, rows):
-    text = [f"## {title}", "", "| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    text += ["| " + " | ".join(str(x) for x in r) + " |" for r in rows]
-    print("\n".join(text) + "\n", flush=True)
-    return "\n".join(text) + "\n"
-
-
-def note(text):
-    print(text, file=sys.stderr, flush=True)
-
+from common import GIB, PATIENCE, Failed, Worker, duel, note, same_results, save_feed, seconds, size, spread, table
+from linear import bench_linear
 
 # ---- Models and inputs ----
-
-
-def save_feed(folder, arrays):
-    os.makedirs(folder, exist_ok=True)
-    files = {}
-    for i, (name, a) in enumerate(arrays.items()):
-        files[name] = os.path.join(folder, f"{i}.npy")
-        np.save(files[name], a)
-    return files
 
 
 def recorded(folder, data):
@@ -162,33 +93,6 @@ def fused_model(path):
 
 
 # ---- Measurements ----
-
-
-def median_run(worker, runs):
-    return statistics.median(worker.ask("time", runs=runs)["seconds"])
-
-
-def duel(linnet, ort):
-    """Both workers have a model and inputs: rounds of (linnet, ONNX Runtime) seconds a run."""
-    runs = []
-    for w in (linnet, ort):
-        w.ask("time", runs=2)  # decides kernels, fills caches
-        runs.append(max(1, min(200, int(ROUND_SECONDS / max(median_run(w, 1), 1e-6)))))
-    return [(median_run(linnet, runs[0]), median_run(ort, runs[1])) for _ in range(ROUNDS)]
-
-
-def same_results(linnet, ort, work):
-    """Largest difference over the largest magnitude, over all outputs."""
-    worst, files = 0.0, []
-    for name, w in (("linnet", linnet), ("ort", ort)):
-        files.append(os.path.join(work, name + ".npz"))
-        w.ask("save", path=files[-1])
-    a, b = (np.load(f) for f in files)
-    for name in a.files:
-        x, y = a[name].astype(np.float64), b[name].astype(np.float64)
-        if x.size:
-            worst = max(worst, float(np.max(np.abs(x - y)) / max(np.max(np.abs(y)), 1e-6)))
-    return worst
 
 
 def bench_load(b):
@@ -331,12 +235,14 @@ class Bench:
         for a in ("linnet", "library", "work", "corpus"):
             p.add_argument(a)
         p.add_argument("--models", help="folder of models with recorded data; the five largest are run")
-        p.add_argument("--only", default="load,latency,attention")
+        p.add_argument("--only", default="load,latency,attention,linear")
         p.add_argument("--threads", default="1,2")
+        p.add_argument("--lengths", help="of the part linear, instead of all")
         o = p.parse_args()
         self.linnet, self.library, self.work, self.corpus = o.linnet, o.library, o.work, o.corpus
         self.models = o.models or os.path.join(o.corpus, "models")
         self.only, self.threads = o.only.split(","), [int(t) for t in o.threads.split(",")]
+        self.lengths = [int(t) for t in o.lengths.split(",")] if o.lengths else None
         self.text, self.numbers = [], {}
         os.makedirs(self.work, exist_ok=True)
 
@@ -358,7 +264,7 @@ class Bench:
         print(head)
         self.text.append(head)
         for part in self.only:
-            {"load": bench_load, "latency": bench_latency, "attention": bench_attention}[part](self)
+            {"load": bench_load, "latency": bench_latency, "attention": bench_attention, "linear": bench_linear}[part](self)
         with open(os.path.join(self.work, "bench.md"), "w") as f:
             f.write("\n".join(self.text))
         with open(os.path.join(self.work, "bench.json"), "w") as f:
