@@ -1,6 +1,7 @@
 /* Convolutions of 1 to 3 spatial axes, and Col2Im. Reference kernels, then rows. */
 #include <math.h>
 
+#include "ops/body.h"
 #include "ops/fast/fast.h"
 #include "ops/grad.h"
 #include "ops/kernel.h"
@@ -430,7 +431,7 @@ static const struct op rows[] = {
 		.types = { [T] = FLOATS },
 		.agree = AGREE_ROUND,
 		.shape = shape_deform_conv,
-		.kernel = deform_conv,
+		.kernel = deform_conv, .write_body = body_deform_conv,
 	},
 	{
 		.name = "Col2Im", .since = 18,

@@ -590,7 +590,7 @@ static const struct op rows[] = {
 		.attr = ATTRS(ALIGN_CORNERS, MODE("linear|nearest|cubic", "linear"), PADDING_MODE),
 		.types = { [T1] = COMMON, [T2] = FLOATS },
 		.agree = AGREE_ROUND,
-		.shape = grid_sample_shape, .kernel = grid_sample,
+		.shape = grid_sample_shape, .kernel = grid_sample, .write_body = body_grid_sample,
 	},
 	{
 		.name = "GridSample", .since = 16,
@@ -611,7 +611,7 @@ static const struct op rows[] = {
 		              SPATIAL_SCALE),
 		.types = { [T1] = FLOATS, [T2] = SET(INT64) },
 		.agree = AGREE_ROUND,
-		.shape = roi_align_shape, .kernel = roi_align,
+		.shape = roi_align_shape, .kernel = roi_align, .write_body = body_roi_align,
 	},
 	{
 		.name = "RoiAlign", .since = 10,
@@ -632,7 +632,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "pooled_shape", .kind = ATTR_INTS, .flags = REQUIRED, .lo = 1, .hi = INT32_MAX }, SPATIAL_SCALE),
 		.types = { [T] = FLOATS },
 		.agree = AGREE_BITS,
-		.shape = max_roi_pool_shape, .kernel = max_roi_pool,
+		.shape = max_roi_pool_shape, .kernel = max_roi_pool, .write_body = body_max_roi_pool,
 	},
 	{
 		.domain = "com.microsoft", .name = "GridSample", .since = 1,

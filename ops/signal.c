@@ -1,6 +1,7 @@
 /* Fourier transforms, windows and mel filters: reference kernels, then rows. */
 #include <math.h>
 
+#include "ops/body.h"
 #include "ops/grad.h"
 #include "ops/op.h"
 
@@ -430,7 +431,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "onesided", .kind = ATTR_INT, .i = 1, .lo = 0, .hi = 1 }),
 		.types = { [T1] = FLOATS, [T2] = INDICES },
 		.agree = AGREE_ROUND, .flags = OP_VALUES,
-		.shape = stft_shape, .kernel = stft,
+		.shape = stft_shape, .kernel = stft, .write_body = body_stft,
 	},
 	WINDOW("HannWindow", 0.5, 0.5, 0, "The Hann window: a cosine's wave from 0 to 1 and back."),
 	WINDOW("HammingWindow", 0.543478260869565217, 0.456521739130434783, 0,
