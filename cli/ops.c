@@ -88,6 +88,15 @@ static void kind_names(const struct op_io *io, char *buf, size_t n)
 		snprintf(buf + at, n - at, " of ");
 }
 
+static const char *gradient_of(const struct op *op)
+{
+	static const char *const name[] = {
+		[GRADIENT_NO] = "", [GRADIENT_ROW] = "own", [GRADIENT_BODY] = "body", [GRADIENT_GRAPHS] = "of its graphs", [GRADIENT_MISSING] = "missing",
+	};
+
+	return op_is_old(op) ? "" : name[op_gradient(op)];
+}
+
 static const char *kernels_of(const struct op *op) { return way_name[way_of(op)]; }
 
 static void attr_default(const struct op_attr *a, char *buf, size_t n)
@@ -132,6 +141,8 @@ static void print_row(const struct op *op)
 	printf("%s%s%s  %s, since opset %d, %s\n", style(stdout, BOLD), op->name, style(stdout, RESET), domain_of(op),
 	       op->since, kernels_of(op));
 	printf("  %s\n", op->doc ? op->doc : "");
+	if (*gradient_of(op))
+		printf("  gradient: %s\n", gradient_of(op));
 	print_io("input", op->in, op);
 	print_io("output", op->out, op);
 	for (const struct op_attr *a = op->attr; a && a->name; a++) {
@@ -176,8 +187,8 @@ static void row_json(const struct op *op)
 		attr_default(a, dflt, sizeof dflt);
 		json_array_append_new(attrs, json_pack("{s:s, s:s, s:s}", "name", a->name, "kind", kind_name(a->kind), "default", dflt));
 	}
-	json_line(json_pack("{s:s, s:s, s:i, s:s, s:s, s:o, s:o, s:o}", "name", op->name, "domain", domain_of(op), "since",
-	                    op->since, "kernels", kernels_of(op), "doc", op->doc ? op->doc : "", "inputs",
+	json_line(json_pack("{s:s, s:s, s:i, s:s, s:s, s:s, s:o, s:o, s:o}", "name", op->name, "domain", domain_of(op), "since",
+	                    op->since, "kernels", kernels_of(op), "gradient", gradient_of(op), "doc", op->doc ? op->doc : "", "inputs",
 	                    io_json(op->in, op), "outputs", io_json(op->out, op), "attributes", attrs),
 	          "op");
 }
@@ -254,11 +265,13 @@ static int print_absent(const char *name, bool as_markdown)
 static void markdown(const struct op **row, int n)
 {
 	printf("# Operators\n\nPrinted by `linnet ops --markdown` from the operator table. `since` is the first opset with the row's\n"
-	       "semantics; \"lowered\" rows are old versions that the importer rewrites into the current ones.\n");
+	       "semantics; \"lowered\" rows are old versions that the importer rewrites into the current ones. The gradient is a block of the row,\n"
+	       "that of its body, or of the graphs inside. It is missing where nobody wrote one: operators of com.microsoft and ai.onnx.ml alone, many of which the exact passes\n"
+	       "(`linnet passes`) put in terms of ai.onnx before a model is trained. Without an entry nothing flows from floats to floats.\n");
 	for (int i = 0; i < n; i++) {
 		if (!i || strcmp(domain_of(row[i]), domain_of(row[i - 1])))
-			printf("\n## %s\n\n| operator | since | kernels | what it computes |\n| --- | --- | --- | --- |\n", domain_of(row[i]));
-		printf("| %s | %d | %s | %s |\n", row[i]->name, row[i]->since, kernels_of(row[i]), row[i]->doc ? row[i]->doc : "");
+			printf("\n## %s\n\n| operator | since | kernels | gradient | what it computes |\n| --- | --- | --- | --- | --- |\n", domain_of(row[i]));
+		printf("| %s | %d | %s | %s | %s |\n", row[i]->name, row[i]->since, kernels_of(row[i]), gradient_of(row[i]), row[i]->doc ? row[i]->doc : "");
 	}
 }
 

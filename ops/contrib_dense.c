@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ops/contrib.h"
+#include "ops/grad.h"
 
 /* ---- Axes in another order ---- */
 
@@ -840,6 +841,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_inverse,
 		.kernel = inverse,
+		.write_grad = grad_inverse,
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{

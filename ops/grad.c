@@ -352,6 +352,53 @@ enum linnet_code grad_einsum(struct shape_call *c, const char **text)
 	return body_end(&b, text);
 }
 
+/* -Y^T d Y^T */
+enum linnet_code grad_inverse(struct shape_call *c, const char **text)
+{
+	struct body b;
+
+	if (c->in[0]->shape.rank < 2)
+		return fail(c->e, LINNET_EUNSUPPORTED, "the gradient of inverses of unknown rank");
+	body_begin(&b, c);
+	swap_last(&b, "yt", "Y", c->in[0]->shape.rank);
+	SAY("left = MatMul (yt, d_Y)\nboth = MatMul (left, yt)\nd_X = Neg (both)\n");
+	return body_end(&b, text);
+}
+
+/*
+ * The matrix of cofactors, (-1)^(i + j) times the determinant without row i and column j: defined where the matrix is singular too.
+ */
+enum linnet_code grad_det(struct shape_call *c, const char **text)
+{
+	const struct shape *x = &c->in[0]->shape;
+	int r = x->rank;
+	int64_t n = r < 2 ? -1 : x->d[r - 1];
+	struct body b;
+
+	if (r < 2 || r + 2 > MAX_RANK || !is_int(n) || n < 1 || n > 32)
+		return fail(c->e, LINNET_EUNSUPPORTED, "the gradient of determinants that are not of known length, from 1 to 32, and of rank up to %d", MAX_RANK - 2);
+	body_begin(&b, c);
+	if (n == 1) {
+		SAY("shape = Shape (X)\nd_X = Reshape <allowzero = 1> (d_Y, shape)\n");
+		return body_end(&b, text);
+	}
+	SAY("others = Constant <value = int64[%d, %d] {", (int)n, (int)n - 1);
+	for (int i = 0; i < n * (n - 1); i++) {
+		int row = i / ((int)n - 1), k = i % ((int)n - 1);
+
+		SAY("%s%d", i ? ", " : "", k < row ? k : k + 1);
+	}
+	SAY("}> ()\nsigns = Constant <value = double[%d, %d] {", (int)n, (int)n);
+	for (int i = 0; i < n * n; i++)
+		SAY("%s%d.0", i ? ", " : "", (i / n + i % n) % 2 ? -1 : 1);
+	SAY("}> ()\nrows = Gather <axis = -2> (X, others)\nall = Gather <axis = -1> (rows, others)\nminors = Transpose <perm = [");
+	for (int i = 0; i < r - 2; i++)
+		SAY("%d, ", i);
+	SAY("%d, %d, %d, %d]> (all)\nminor = Det (minors)\ncofactor = Mul (minor, signs)\nlast = Constant <value = int64[2] {-2, -1}> ()\n"
+	    "d = Unsqueeze (d_Y, last)\nd_X = Mul (d, cofactor)\n", r - 2, r, r - 1, r + 1);
+	return body_end(&b, text);
+}
+
 /* ---- layout.c ---- */
 
 enum linnet_code grad_transpose(struct shape_call *c, const char **text)
@@ -557,34 +604,103 @@ enum linnet_code grad_gather(struct shape_call *c, const char **text)
 	return body_end(&b, text);
 }
 
-/* ScatterElements and ScatterND that replace or add. Of updates to the same place the last one counts. */
+/* A product of the others that go to the same place: of all without zeros, where no other is zero. */
+static void scattered_product(struct body *b, const char *scatter, const char *gather)
+{
+	number(b, "zero", 0);
+	number(b, "one", 1);
+	for (const char *x = "du"; *x; x++)
+		str_addf(&b->s, "is_%c = Equal (%s, zero)\nzeros_%c = CastLike (is_%c, d_output)\nx_%c = Where (is_%c, one, %s)\n", *x, *x == 'd' ? "data" : "updates", *x, *x, *x, *x,
+		         *x == 'd' ? "data" : "updates");
+	str_addf(&b->s, scatter, "count", "add", "zeros_d", "zeros_u");
+	str_addf(&b->s, scatter, "all", "mul", "x_d", "x_u");
+	str_addf(&b->s, gather, "count_u", "count");
+	str_addf(&b->s, gather, "all_u", "all");
+	str_addf(&b->s, gather, "there", "d_output");
+	str_add(&b->s, "count_d = Identity (count)\nall_d = Identity (all)\n");
+	for (const char *x = "du"; *x; x++)
+		str_addf(&b->s, "others_%c = Sub (count_%c, zeros_%c)\nnone_%c = Equal (others_%c, zero)\nrest_%c = Div (all_%c, x_%c)\nslope_%c = Where (none_%c, rest_%c, zero)\n"
+		         "d_%s = Mul (%s, slope_%c)\n", *x, *x, *x, *x, *x, *x, *x, *x, *x, *x, *x, *x == 'd' ? "data" : "updates", *x == 'd' ? "d_output" : "there", *x);
+}
+
+/* Those that are the largest, or smallest, share it. */
+static void scattered_extreme(struct body *b, const char *scatter, const char *gather)
+{
+	str_addf(&b->s, gather, "y_u", "output");
+	str_add(&b->s, "is_d = Equal (data, output)\nis_u = Equal (updates, y_u)\nones_d = CastLike (is_d, d_output)\nones_u = CastLike (is_u, d_output)\n");
+	str_addf(&b->s, scatter, "count", "add", "ones_d", "ones_u");
+	str_add(&b->s, "share = Div (d_output, count)\nd_data = Mul (share, ones_d)\n");
+	str_addf(&b->s, gather, "there", "share");
+	str_add(&b->s, "d_updates = Mul (there, ones_u)\n");
+}
+
+/* ScatterElements and ScatterND. Of updates that replace at the same place the last one counts. */
 enum linnet_code grad_scatter(struct shape_call *c, const char **text)
 {
-	const struct attr *how = get(c, "reduction");
-	bool add = how->s.n == 3 && !memcmp(how->s.p, "add", 3), none = how->s.n == 4;
+	char how = get(c, "reduction")->s.p[1]; /* none, add, mul, max, min */
 	bool nd = !strcmp(c->op->name, "ScatterND");
-	char axis[40] = "";
+	char axis[40] = "", scatter[100], gather[80];
 	struct body b;
 
-	if (!add && !none)
-		return fail(c->e, LINNET_EUNSUPPORTED, "the gradient of a reduction by \"%.*s\"", (int)how->s.n, how->s.p);
 	if (!nd)
-		snprintf(axis, sizeof axis, " <axis = %d>", (int)get(c, "axis")->i);
+		snprintf(axis, sizeof axis, " axis = %d", (int)get(c, "axis")->i);
+	snprintf(scatter, sizeof scatter, "%%s = %s <%s%s reduction = \"%%s\"> (%%s, indices, %%s)\n", c->op->name, axis, nd ? "" : ",");
+	if (nd)
+		snprintf(gather, sizeof gather, "%%s = GatherND (%%s, indices)\n");
+	else
+		snprintf(gather, sizeof gather, "%%s = GatherElements <%s> (%%s, indices)\n", axis);
 	body_begin(&b, c);
-	SAY("there = %s%s (d_output, indices)\n", nd ? "GatherND" : "GatherElements", axis);
-	if (add) {
+	if (how == 'u') {
+		scattered_product(&b, scatter, gather);
+		return body_end(&b, text);
+	}
+	if (how == 'a' || how == 'i') {
+		scattered_extreme(&b, scatter, gather);
+		return body_end(&b, text);
+	}
+	SAY(gather, "there", "d_output");
+	if (how == 'd') {
 		SAY("d_data = Identity (d_output)\nd_updates = Identity (there)\n");
 		return body_end(&b, text);
 	}
 	number(&b, "zero", 0);
-	SAY("shape = Shape (updates)\nzeros = Expand (zero, shape)\n"
-	    "d_data = %s%s (d_output, indices, zeros)\n", c->op->name, axis);
+	SAY("shape = Shape (updates)\nzeros = Expand (zero, shape)\n");
+	SAY(scatter, "d_data", "none", "d_output", "zeros");
 	SAY("n = Size (updates)\nfrom = Constant <value = int64 {0}> ()\nstep = Constant <value = int64 {1}> ()\n"
 	    "line = Range (from, n, step)\nnumbers = Reshape <allowzero = 1> (line, shape)\n"
-	    "data_shape = Shape (data)\nbase = Expand (from, data_shape)\n"
-	    "last = %s%s (base, indices, numbers)\nwho = %s%s (last, indices)\n"
-	    "counts = Equal (who, numbers)\nd_updates = Where (counts, there, zero)\n",
-	    c->op->name, axis, nd ? "GatherND" : "GatherElements", axis);
+	    "data_shape = Shape (data)\nbase = Expand (from, data_shape)\n");
+	SAY(scatter, "last", "none", "base", "numbers");
+	SAY(gather, "who", "last");
+	SAY("counts = Equal (who, numbers)\nd_updates = Where (counts, there, zero)\n");
+	return body_end(&b, text);
+}
+
+/* Equal elements or slices share what their one gets. */
+enum linnet_code grad_unique(struct shape_call *c, const char **text)
+{
+	const struct attr *axis = get(c, "axis");
+	bool along = attr_given(axis);
+	int r = c->in[0]->shape.rank, at;
+	struct body b;
+
+	if (along && r < 0)
+		return fail(c->e, LINNET_EUNSUPPORTED, "the gradient of Unique slices of unknown rank");
+	at = along ? (int)axis->i + (axis->i < 0 ? r : 0) : 0;
+	body_begin(&b, c);
+	if (along)
+		SAY("u, first, which, many = Unique <axis = %d, sorted = %d> (X)\n", at, (int)get(c, "sorted")->i);
+	else
+		SAY("u, first, which, many = Unique <sorted = %d> (X)\n", (int)get(c, "sorted")->i);
+	SAY("n0 = CastLike (many, d_Y)\n");
+	if (along && at < r - 1) {
+		SAY("behind = Constant <value = int64[%d] {", r - 1 - at);
+		for (int i = 1; i < r - at; i++)
+			SAY("%s%d", i > 1 ? ", " : "", i);
+		SAY("}> ()\nn = Unsqueeze (n0, behind)\n");
+	} else {
+		SAY("n = Identity (n0)\n");
+	}
+	SAY("share = Div (d_Y, n)\neach = Gather <axis = %d> (share, which)\nshape = Shape (X)\nd_X = Reshape <allowzero = 1> (each, shape)\n", at);
 	return body_end(&b, text);
 }
 
@@ -626,23 +742,36 @@ static bool wide(const struct shape_call *c)
 	return dtype_in(c->in[0]->dt, SET(FLOAT) | SET(DOUBLE));
 }
 
-/* With n normalised, i the inverse deviation, g = dY scale: dX = i (g - mean g - n mean (g n)). */
+/*
+ * With n normalised, i the inverse deviation, g = dY scale, N elements: dX = i (g - mean g - n mean (g n)) + dMean / N - dInvStdDev i^2 n / N.
+ * Differences are taken before i, which is large where rows hardly vary, multiplies them.
+ */
 enum linnet_code grad_layer_norm(struct shape_call *c, const char **text)
 {
+	bool mean = c->nout > 1 && c->wanted[1], inverse = c->nout > 2 && c->wanted[2];
 	struct body b;
 
 	*text = NULL;
-	if (!wide(c) || (c->nout > 1 && c->wanted[1]) || (c->nout > 2 && c->wanted[2]))
+	if (!wide(c))
 		return LINNET_OK;
 	body_begin(&b, c);
 	if (!norm_axes(&b, c))
 		return LINNET_OK;
 	number(&b, "eps", get(c, "epsilon")->f);
 	SAY("m = ReduceMean (X, axes)\nx = Sub (X, m)\nxx = Mul (x, x)\nv = ReduceMean (xx, axes)\nve = Add (v, eps)\ns = Sqrt (ve)\n"
-	    "i = Reciprocal (s)\nn = Mul (x, i)\n"
-	    "g = Mul (d_Y, Scale)\ng1 = ReduceMean (g, axes)\ngn = Mul (g, n)\ng2 = ReduceMean (gn, axes)\n"
-	    "along = Mul (n, g2)\nflat = Sub (g, g1)\nrest = Sub (flat, along)\nd_X = Mul (rest, i)\n"
-	    "d_Scale = Mul (d_Y, n)\nd_B = Identity (d_Y)\n");
+	    "i = Reciprocal (s)\nn = Mul (x, i)\n");
+	if (c->wanted[0])
+		SAY("g = Mul (d_Y, Scale)\ng1 = ReduceMean (g, axes)\ngn = Mul (g, n)\ng2 = ReduceMean (gn, axes)\n"
+		    "along = Mul (n, g2)\nflat = Sub (g, g1)\nrest = Sub (flat, along)\nby_Y = Mul (rest, i)\n"
+		    "d_Scale = Mul (d_Y, n)\nd_B = Identity (d_Y)\n");
+	if (mean || inverse)
+		SAY("all = Size (X)\nrows = Size (m)\neach = Div (all, rows)\nN = CastLike (each, X)\n");
+	if (mean)
+		SAY("dm = CastLike (d_Mean, X)\nm_share = Div (dm, N)\nto = Shape (X)\nby_Mean = Expand (m_share, to)\n");
+	if (inverse)
+		SAY("di = CastLike (d_InvStdDev, X)\ni_share = Div (di, N)\nii = Mul (i, i)\ni_by = Mul (i_share, ii)\ni_minus = Neg (i_by)\nby_InvStdDev = Mul (i_minus, n)\n");
+	SAY("d_X = Sum (%s%s%s%s%s)\n", c->wanted[0] ? "by_Y" : "", c->wanted[0] && (mean || inverse) ? ", " : "", mean ? "by_Mean" : "", mean && inverse ? ", " : "",
+	    inverse ? "by_InvStdDev" : "");
 	return body_end(&b, text);
 }
 

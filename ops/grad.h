@@ -6,9 +6,9 @@
 
 body_fn grad_power, grad_extreme, grad_sum, grad_mean;               /* binary.c */
 body_fn grad_reduce, grad_running;                                   /* reduce.c */
-body_fn grad_matmul, grad_gemm, grad_einsum;                         /* matmul.c */
+body_fn grad_matmul, grad_gemm, grad_einsum, grad_det, grad_inverse; /* matmul.c */
 body_fn grad_transpose, grad_concat, grad_split, grad_slice, grad_pad, grad_dropout; /* layout.c */
-body_fn grad_gather, grad_scatter, grad_topk;                        /* index.c */
+body_fn grad_gather, grad_scatter, grad_topk, grad_unique;           /* index.c */
 body_fn grad_layer_norm, grad_rms_norm, grad_group_norm, grad_batch_norm, grad_lrn, grad_lp_norm; /* norm.c */
 body_fn grad_cross_entropy, grad_nll;                                /* loss.c */
 body_fn grad_conv, grad_conv_transpose, grad_col2im;                  /* conv.c */

@@ -1013,6 +1013,7 @@ static const struct op rows[] = {
 		.types = { [T] = COMMON, [T1] = SET(INT64) },
 		.agree = AGREE_BITS,
 		.shape = unique_shape, .kernel = unique_kernel,
+		.write_grad = grad_unique,
 		.fuzz = { .shapes = FUZZ_SAME },
 	},
 };

@@ -502,6 +502,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.shape = shape_det,
 		.kernel = det,
+		.write_grad = grad_det,
 	},
 };
 

@@ -254,6 +254,10 @@ struct op_family {
 
 static inline bool op_has_body(const struct op *op) { return op->body || op->write_body; }
 
+/* Where a gradient comes from: nothing flows from floats to floats; the row; its body; the graphs inside (graph/passes/grad.c); nowhere yet. */
+enum op_gradient { GRADIENT_NO, GRADIENT_ROW, GRADIENT_BODY, GRADIENT_GRAPHS, GRADIENT_MISSING };
+enum op_gradient op_gradient(const struct op *op);
+
 /* All families, ended by NULL. */
 extern const struct op_family *const op_families[];
 

@@ -158,3 +158,18 @@ int attr_choice(const struct op *op, const struct attr *attr, const char *name)
 		p += n + 1;
 	}
 }
+
+enum op_gradient op_gradient(const struct op *op)
+{
+	bool in = false, out = false;
+
+	for (const struct op_io *io = op->in; io && io->name; io++)
+		in |= io->flow != FLOW_NONE && op->types[io->type] & (SET(FLOAT) | SET(DOUBLE)) && io_kinds(io) & TENSORS;
+	for (const struct op_io *io = op->out; io && io->name; io++)
+		out |= (op->types[io->type] & (SET(FLOAT) | SET(DOUBLE))) && io_kinds(io) & TENSORS;
+	if (op->flags & OP_CONTROL)
+		return GRADIENT_GRAPHS;
+	if (!in || !out)
+		return GRADIENT_NO;
+	return op->grad || op->write_grad ? GRADIENT_ROW : op_has_body(op) ? GRADIENT_BODY : GRADIENT_MISSING;
+}
