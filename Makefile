@@ -1,6 +1,7 @@
 # A thin front to CMake. `make test` and `make demo` install what is missing from Debian first.
 PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
+TORCH ?= python3
 
 .PHONY: all .deps demo bench test install fuzz format tidy docs recognition clean
 
@@ -14,10 +15,12 @@ all: .deps
 demo: all
 	build/release/bench/demo corpus/lm/softmax.onnx corpus/lm/valid.npy corpus/lm/tokenizer.txt build/demo
 
-# linnet beside ONNX Runtime, which is installed from PyPI into the build folder. MODELS=FOLDER: whose five largest models are run.
+# linnet beside ONNX Runtime, which is installed from PyPI into the build folder, and training beside PyTorch, where TORCH=PYTHON has it. MODELS=FOLDER: whose
+# five largest models are run.
 bench: all
 	python3 tests/peers/run.py build/release/peers/venv bench/bench.py build/release/linnet build/release/liblinnet.so build/bench corpus \
 		$(if $(MODELS),--models $(MODELS)) $(BENCH)
+	$(TORCH) bench/train.py build/release/linnet corpus/lm/softmax.onnx corpus/lm/valid.npy build/bench || test $$? = 77
 
 test: .deps
 	cmake --preset dev -DLINNET_WERROR=$(if $(CI),ON,OFF)

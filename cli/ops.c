@@ -266,7 +266,7 @@ static void markdown(const struct op **row, int n)
 {
 	printf("# Operators\n\nPrinted by `linnet ops --markdown` from the operator table. `since` is the first opset with the row's\n"
 	       "semantics; \"lowered\" rows are old versions that the importer rewrites into the current ones. The gradient is a block of the row,\n"
-	       "that of its body, or of the graphs inside. It is missing where nobody wrote one: operators of com.microsoft and ai.onnx.ml alone, many of which the exact passes\n"
+	       "that of its body, or of the graphs inside. It is missing where nobody wrote one: operators of com.microsoft and ai.onnx.ml alone, some of which the exact passes\n"
 	       "(`linnet passes`) put in terms of ai.onnx before a model is trained. Without an entry nothing flows from floats to floats.\n");
 	for (int i = 0; i < n; i++) {
 		if (!i || strcmp(domain_of(row[i]), domain_of(row[i - 1])))

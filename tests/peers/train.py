@@ -21,39 +21,13 @@ try:
     import torch
     import torch.nn.functional as F
     from operators import run
+    from windows import windows
 except ImportError as e:
     print("skipped:", e)
     sys.exit(77)
 
 BATCH, LENGTH, STEPS, WARMUP, RATE, SEED = 4, 64, 24, 4, 2e-3, 5
 EARLY, NEAR, NEAR_END = 8, 1e-3, 0.02
-MASK = (1 << 64) - 1
-
-
-class Rng:
-    """splitmix64"""
-
-    def __init__(self, state):
-        self.state = state & MASK
-
-    def below(self, n):
-        self.state = (self.state + 0x9E3779B97F4A7C15) & MASK
-        z = self.state
-        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & MASK
-        z = (z ^ z >> 27) * 0x94D049BB133111EB & MASK
-        return (z ^ z >> 31) % n
-
-
-def windows(count, tokens):
-    """The first tokens of `count` windows, as train/data.c has them in the first epoch."""
-    n = (tokens - 1) // LENGTH
-    assert count <= n
-    order, r = list(range(n)), Rng(SEED)
-    for i in range(n - 1, 0, -1):
-        k = r.below(i + 1)
-        order[i], order[k] = order[k], order[i]
-    spare = tokens - 1 - n * LENGTH
-    return [i * LENGTH + (SEED % (spare + 1) if spare else 0) for i in order[:count]]
 
 
 def rate(step):
@@ -86,7 +60,7 @@ def main():
         mine = [json.loads(line)["loss"] for line in f]
 
     tokens = np.load(TOKENS).astype(np.int64)
-    places = windows(STEPS * BATCH, len(tokens))
+    places = windows(STEPS * BATCH, len(tokens), LENGTH, SEED)
     for name in weights:
         values[name].requires_grad_(True)
     matrices = [values[n] for n in weights if values[n].dim() > 1]
