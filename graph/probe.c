@@ -9,6 +9,7 @@
 
 enum { MAX_STEPS = 4096, MAX_DEPTH = 4 };
 static const int64_t max_elements = 1 << 23; /* of one value */
+static const double max_work = 2e8;           /* products and sums of a run */
 
 static dim length_of_symbol(void *ctx, const char *name)
 {
@@ -212,7 +213,9 @@ static enum linnet_code step(struct probe *p, struct probe *inner, struct contro
 		tensor_put_int(x, 0, 1);
 		inner->value[body->in[1]] = x;
 	}
+	inner->work = p->work;
 	TRY(run_part(inner, depth + 1, can, e));
+	p->work = inner->work;
 	for (uint32_t i = 0; i < body->nout && *can; i++)
 		*can = inner->value[body->out[i]] != NULL;
 	if (!*can)
@@ -282,6 +285,18 @@ static enum linnet_code header(struct probe *p, value_id v, const struct tensor 
 	return LINNET_OK;
 }
 
+/* About how many operations a node takes. */
+static double work_of(const struct probe *p, const struct node *n)
+{
+	const struct tensor *a = n->nin > 0 && n->in[0] ? p->value[n->in[0]] : NULL, *b = n->nin > 1 && n->in[1] ? p->value[n->in[1]] : NULL;
+
+	if (!a)
+		return 1;
+	if (b && (node_is(n, "MatMul") || node_is(n, "Einsum")) && b->rank > 1)
+		return (double)a->n * (double)(node_is(n, "MatMul") ? b->d[b->rank - 1] : b->n / (b->d[0] ? b->d[0] : 1)) + (double)b->n;
+	return (double)a->n + (b ? (double)b->n : 0);
+}
+
 static enum linnet_code run_node(struct probe *p, const struct node *n, int depth, bool *can, struct linnet_error *e)
 {
 	struct linnet_error quiet = { 0 };
@@ -313,6 +328,11 @@ static enum linnet_code run_node(struct probe *p, const struct node *n, int dept
 		*can = *can && (!wanted[i] || small(p, n->out[i]));
 	}
 	if (!*can || !n->known || !n->op->kernel || n->op->flags & OP_CONTROL || n->op->agree == AGREE_RANDOM) {
+		*can = false;
+		return LINNET_OK;
+	}
+	p->work += work_of(p, n);
+	if (p->work > max_work) {
 		*can = false;
 		return LINNET_OK;
 	}

@@ -15,6 +15,7 @@ struct probe {
 	const struct tensor **value; /* by value: what is given, then what was computed; numbers with a point are doubles */
 	const char *tokens;          /* this symbol has length `length`, all others have length 2 */
 	int64_t length;
+	double work;                 /* so far */
 };
 
 /* A dim as a number, DIM_NONE when it has none. */

@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_REGION = 8192, LIMITED = 16 }; /* LIMITED beside a kind: Min, Max or Clip may have cut the value off */
+enum { MAX_REGION = 8192 };
+
+/* Beside a kind: Min, Max or Clip may have cut the value off; it is a product of what enters. */
+enum { KINDS = 16, LIMITED = 16, PRODUCT = 32 };
 
 static bool named(const struct node *n, const char *const *list)
 {
@@ -90,30 +93,39 @@ struct reading {
 	struct region *r;
 	value_id *seen;
 	uint32_t nseen;
-	bool limited; /* a limit on something other than an exponent */
+	bool foreign; /* something no recurrence has: a limit on other than an exponent, the exponential of a product */
 };
 
-struct length_ctx {
+struct lengths {
+	const char *tokens;
 	int64_t n;
 };
 
-static dim every_symbol(void *ctx, const char *name)
+static void keep_name(void *ctx, const char *name) { ((struct lengths *)ctx)->tokens = name; }
+
+static dim only_tokens(void *ctx, const char *name)
 {
-	(void)name;
-	return ((const struct length_ctx *)ctx)->n;
+	const struct lengths *l = ctx;
+
+	return strcmp(name, l->tokens) ? 5 : l->n;
 }
 
-/* d counts tokens, perhaps in whole chunks. */
-static bool is_tokens(const struct reading *x, dim d)
+bool region_counts(const struct graph *g, dim tokens, dim d)
 {
-	dim tokens = x->r->tokens;
+	struct lengths l = { .tokens = NULL };
+	int same = 0;
 
 	if (d == tokens)
 		return true;
 	if (dim_is_int(d) || dim_is_int(tokens) || d == DIM_NONE)
 		return false;
-	return dim_eval(x->g->dims, d, every_symbol, &(struct length_ctx){ 768 }) == 768 && dim_eval(x->g->dims, d, every_symbol, &(struct length_ctx){ 1536 }) == 1536;
+	dim_symbols(g->dims, tokens, keep_name, &l);
+	for (l.n = 768; l.n <= 1536 && l.tokens; l.n *= 2)
+		same += dim_eval(g->dims, d, only_tokens, &l) == l.n;
+	return same == 2;
 }
+
+static bool is_tokens(const struct reading *x, dim d) { return region_counts(x->g, x->r->tokens, d); }
 
 static const struct shape *shape_at(const struct reading *x, value_id v) { return &x->g->value[v].type.shape; }
 
@@ -137,7 +149,7 @@ static bool tokens_on(const struct reading *x, value_id v, int64_t axis)
 
 static enum region_kind kind_of(const struct reading *x, value_id v)
 {
-	return !v || x->t->fixed[v] ? REGION_FIXED : (enum region_kind)(x->t->kind[v] % LIMITED);
+	return !v || x->t->fixed[v] ? REGION_FIXED : (enum region_kind)(x->t->kind[v] % KINDS);
 }
 
 /* An exponential, whatever its layout. */
@@ -268,22 +280,31 @@ static enum region_kind judge(struct reading *x, const struct node *n)
 	return most == REGION_MIXED ? REGION_MIXED : REGION_TOKEN;
 }
 
-/* The same with LIMITED, which is fine on the way to an exponential: numbers of all sizes are tried there. */
-static uint8_t judge_limits(struct reading *x, const struct node *n)
+/*
+ * The same with LIMITED, which is fine on the way to an exponential, where numbers of all sizes are tried, and PRODUCT, which is not: decays are
+ * exponentials of sums, scores of softmax of products.
+ */
+static uint8_t judge_more(struct reading *x, const struct node *n)
 {
 	enum region_kind kind = judge(x, n);
-	bool limited = false;
+	uint8_t more = named(n, limits) ? LIMITED : 0;
 	int vary = 0;
 
 	for (uint32_t i = 0; i < n->nin; i++) {
 		vary += kind_of(x, n->in[i]) != REGION_FIXED;
-		limited = limited || (n->in[i] && x->t->kind[n->in[i]] >= LIMITED);
+		more |= n->in[i] ? x->t->kind[n->in[i]] & (LIMITED | PRODUCT) : 0;
 	}
-	if (kind != REGION_MIXED || node_is(n, "Exp"))
+	if (kind != REGION_MIXED && kind != REGION_TOKEN)
 		return (uint8_t)kind;
-	if (limited && !named(n, alike) && !named(n, limits) && !((named(n, pairs) || node_is(n, "Where")) && vary == 1))
-		x->limited = true;
-	return (uint8_t)(kind + (limited || named(n, limits) ? LIMITED : 0));
+	if (node_is(n, "Exp")) {
+		x->foreign = x->foreign || (more & PRODUCT && kind == REGION_MIXED);
+		return (uint8_t)kind;
+	}
+	if (kind == REGION_MIXED && more & LIMITED && !named(n, alike) && !named(n, limits) && !((named(n, pairs) || node_is(n, "Where")) && vary == 1))
+		x->foreign = true;
+	if (vary > 1 && (node_is(n, "Mul") || node_is(n, "MatMul") || node_is(n, "Einsum")))
+		more |= PRODUCT;
+	return (uint8_t)(kind | more);
 }
 
 /* Kinds of all values behind o, as far as they are of the part. */
@@ -323,9 +344,9 @@ static enum linnet_code explore(struct reading *x, bool *found, struct linnet_er
 			return LINNET_OK;
 		}
 		x->seen[x->nseen++] = v;
-		x->t->kind[v] = n ? judge_limits(x, n) : REGION_SOURCE;
+		x->t->kind[v] = n ? judge_more(x, n) : REGION_SOURCE;
 	}
-	*found = x->t->kind[x->r->o] == REGION_MIXED && !x->limited;
+	*found = kind_of(x, x->r->o) == REGION_MIXED && !(x->t->kind[x->r->o] & LIMITED) && !x->foreign;
 	return LINNET_OK;
 }
 

@@ -49,6 +49,9 @@ enum linnet_code terrain_survey(const struct graph *g, struct arena *a, struct t
  */
 enum linnet_code region_read(struct terrain *t, value_id o, dim tokens, bool split, struct region *r, bool *found, struct linnet_error *e);
 
+/* Whether d is the number of tokens, or that in whole chunks. */
+bool region_counts(const struct graph *g, dim tokens, dim d);
+
 /* Nodes that are needed to compute v from the members, in order; nodes of length computations included. */
 enum linnet_code region_nodes(struct terrain *t, const value_id *want, int nwant, const value_id *given, int ngiven, node_id **out, uint32_t *n,
                               struct linnet_error *e);

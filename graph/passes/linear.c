@@ -1149,11 +1149,15 @@ static enum linnet_code try_axis(struct search *x, const struct tensor *o, struc
 	struct hypothesis h;
 	struct leak leak[MAX_LEAKS];
 	bool holds = true, closed;
-	int nleak;
+	int nleak, own = 0, whole = 0;
 
 	*done = false;
-	for (int i = 0; i < x->n && holds; i++)
+	for (int i = 0; i < x->n && holds; i++) {
 		TRY(read_axes(x, i, o, &holds, e));
+		own += holds && x->m[i].token != NONE && x->m[i].own;
+		whole += holds && x->m[i].token == NONE;
+		holds = holds && own < 2 && whole < 2; /* one query, one state */
+	}
 	if (holds)
 		TRY(find_roles(x, o, &h, &holds, e));
 	if (holds)
@@ -1168,7 +1172,7 @@ static enum linnet_code try_axis(struct search *x, const struct tensor *o, struc
 	return LINNET_OK;
 }
 
-/* At least two that enter have the axis. */
+/* At least two that enter have the axis, and o. */
 static bool worth_a_trial(const struct search *x)
 {
 	const struct graph *g = x->g;
@@ -1176,7 +1180,9 @@ static bool worth_a_trial(const struct search *x)
 	int with = 0, tokens = 0;
 
 	for (int k = 0; k < g->value[x->r.o].type.shape.rank; k++)
-		tokens += g->value[x->r.o].type.shape.d[k] == x->r.tokens;
+		tokens += region_counts(g, x->r.tokens, g->value[x->r.o].type.shape.d[k]);
+	if (!tokens)
+		return false;
 	if (tokens > 1 && (x->n < 3 || x->symbol))
 		return false;
 	for (int i = 0; i < x->n; i++) {
@@ -1263,7 +1269,7 @@ static enum linnet_code try_value(struct search *x, value_id o, bool split, stru
 		arena_reset(x->t->a);
 		TRY(try_tokens(x, o, dim_symbol(g->dims, symbols.name[i]), symbols.name[i], split, p, done, e));
 	}
-	for (int i = 0; i < s->rank && !*done; i++) {
+	for (int i = 0; i < s->rank && !*done && symbols.n < 2; i++) { /* batch and tokens are symbols where two are */
 		bool before = !dim_is_int(s->d[i]) || s->d[i] < 2;
 
 		for (int k = 0; k < i; k++)
