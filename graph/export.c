@@ -582,13 +582,13 @@ static enum linnet_code export_model(struct export *x, int version, struct linne
 
 	TRY(wanted_opsets(x, version, &onnx, e));
 	TRY(graph_verify(g, e));
-	if (!graph_fits(g, x->opset, x->nopset)) {
+	if (!graph_fits(g, x->opset, x->nopset, !version)) {
 		const struct graph *before = g;
 		const char *stuck;
 		enum linnet_code code;
 
 		TRY(graph_copy(g, x->a, &g, e));
-		code = graph_lower(g, x->opset, x->nopset, &stuck, e);
+		code = graph_lower(g, x->opset, x->nopset, !version, &stuck, e);
 		if (code == LINNET_EUNSUPPORTED)
 			code = say_lowest(x, before, stuck, e);
 		TRY(code);

@@ -77,10 +77,20 @@ struct graph {
 	int opset;
 	/* When set, they make such operators for a time; but not where "Operator:node of the file" is in this map. */
 	const struct map *denied;
+	/* Of the main graph: it is read, not run or written. A mask then tells causality also where rows hide every key, which such a node does otherwise. */
+	bool reads;
 	uint32_t fresh;             /* counter behind new names */
 	struct map names;           /* value names in use */
 	struct map inner;           /* those in use in subgraphs */
 };
+
+/* The graph that no node holds. */
+static inline const struct graph *graph_main(const struct graph *g)
+{
+	while (g->outer)
+		g = g->outer;
+	return g;
+}
 
 /* A loaded model. */
 struct linnet_model {
@@ -166,8 +176,9 @@ enum linnet_code graph_join(struct graph *g, const struct graph *b, value_id *to
  * lower.c: make do with older opsets. Nodes take the row that is valid at the opset of their domain, with constant
  * inputs turned into attributes, or are expanded by their body until all that is left exists there. The graph must have types;
  * afterwards it may hold old rows and is good for writing only. LINNET_EUNSUPPORTED names the node that needs more, and *stuck its first output.
+ * own: these are the file's own opsets; what onnxruntime's optimizer put into ONNX's domain then stays as the file has it.
  */
-enum linnet_code graph_lower(struct graph *g, const struct opset *opset, uint32_t nopset, const char **stuck, struct linnet_error *e);
+enum linnet_code graph_lower(struct graph *g, const struct opset *opset, uint32_t nopset, bool own, const char **stuck, struct linnet_error *e);
 
 /*
  * The least opset of ai.onnx above the one listed that can say the node of which `stuck` is the first output, as graph_lower() gave it; 0 when
@@ -180,7 +191,7 @@ enum linnet_code graph_lowest(const struct graph *g, const struct opset *opset, 
 enum linnet_code graph_primitive(struct graph *g, uint32_t *count, struct linnet_error *e);
 
 /* Whether graph_lower() would leave the graph as it is. */
-bool graph_fits(const struct graph *g, const struct opset *opset, uint32_t nopset);
+bool graph_fits(const struct graph *g, const struct opset *opset, uint32_t nopset, bool own);
 
 /* ---- Derived on request, in scratch memory ---- */
 

@@ -20,6 +20,7 @@ struct lowering {
 	struct {
 		const struct op *op, *row;
 	} cache[NCACHE]; /* rows looked up before */
+	bool own;      /* the file's own opsets, so what it has of onnxruntime's in ONNX's domain stays */
 	char why[256]; /* what stands against the older row of the node at hand */
 	const char *only;  /* not NULL: just the node whose first output has this name (these very bytes) is treated */
 	const char *stuck; /* likewise, the node that could not be */
@@ -102,6 +103,21 @@ static bool types_fit(struct lowering *l, const struct graph *g, const struct no
 		return false;
 	}
 	return true;
+}
+
+/*
+ * onnxruntime's optimizer writes operators of its own into ONNX's domain: SimplifiedLayerNormalization, and LayerNormalization before opset 17.
+ * Models that have them run in onnxruntime, where they are faster than their bodies, but are not valid.
+ */
+static bool of_runtime(const struct op *op, int64_t version)
+{
+	return !op->domain && (!strcmp(op->name, "SimplifiedLayerNormalization") || (!strcmp(op->name, "LayerNormalization") && version < op->since));
+}
+
+/* One that stays as the file has it; rules' nodes have a trail. */
+static bool stays(const struct lowering *l, const struct node *n, int64_t version)
+{
+	return l->own && !n->trail && of_runtime(n->op, version);
 }
 
 static const struct tensor *constant(const struct graph *g, value_id v) { return v ? g->value[v].type.value : NULL; }
@@ -518,6 +534,8 @@ static enum linnet_code lower_node(struct lowering *l, struct graph *g, node_id 
 			TRY(lower_nodes(l, g->node[id].attr[i].g, 1, depth, e));
 	if (!version_of(l, op, &version) || (l->only && !depth && first_output(g, &g->node[id]) != l->only))
 		return LINNET_OK;
+	if (!depth && stays(l, &g->node[id], version))
+		return LINNET_OK;
 	if (!g->node[id].known)
 		return op->since == version ? LINNET_OK
 		                            : fail(e, LINNET_EUNSUPPORTED, "the operator is unknown, so it stays at opset %d of %s; %lld was "
@@ -529,7 +547,7 @@ static enum linnet_code lower_node(struct lowering *l, struct graph *g, node_id 
 		return lower_nodes(l, g, first, depth + 1, e);
 	*l->why = '\0';
 	op = g->node[id].op;
-	row = types_fit(l, g, &g->node[id], version) ? row_of(l, op, version) : NULL;
+	row = types_fit(l, g, &g->node[id], version) && !of_runtime(op, version) ? row_of(l, op, version) : NULL;
 	if (row == op && uses_only(l, &g->node[id], version))
 		return LINNET_OK;
 	if (row && row != op) {
@@ -577,9 +595,9 @@ static enum linnet_code drop_identities(struct graph *g, node_id from, struct ar
 	return LINNET_OK;
 }
 
-enum linnet_code graph_lower(struct graph *g, const struct opset *opset, uint32_t nopset, const char **stuck, struct linnet_error *e)
+enum linnet_code graph_lower(struct graph *g, const struct opset *opset, uint32_t nopset, bool own, const char **stuck, struct linnet_error *e)
 {
-	struct lowering l = { .opset = opset, .nopset = nopset, .scratch = arena_new() };
+	struct lowering l = { .opset = opset, .nopset = nopset, .own = own, .scratch = arena_new() };
 	node_id first = g->nnode;
 	enum linnet_code code = l.scratch ? lower_nodes(&l, g, 1, 0, e) : fail_mem(e);
 
@@ -700,8 +718,10 @@ static bool fits(struct lowering *l, const struct graph *g)
 		for (uint32_t j = 0; j < n->nattr; j++)
 			if (n->attr[j].kind == ATTR_GRAPH && !fits(l, n->attr[j].g))
 				return false;
-		if (!version_of(l, n->op, &version))
+		if (!version_of(l, n->op, &version) || stays(l, n, version))
 			continue;
+		if (of_runtime(n->op, version))
+			return false;
 		if (n->known ? row_of(l, n->op, version) != n->op || !uses_only(l, n, version) || !complete(n, version) ||
 		                       !types_fit(l, g, n, version)
 		             : n->op->since != version)
@@ -710,9 +730,9 @@ static bool fits(struct lowering *l, const struct graph *g)
 	return true;
 }
 
-bool graph_fits(const struct graph *g, const struct opset *opset, uint32_t nopset)
+bool graph_fits(const struct graph *g, const struct opset *opset, uint32_t nopset, bool own)
 {
-	struct lowering l = { .opset = opset, .nopset = nopset };
+	struct lowering l = { .opset = opset, .nopset = nopset, .own = own };
 
 	return fits(&l, g);
 }

@@ -166,7 +166,7 @@ enum linnet_code rewrite(struct linnet_model *m, const struct rewrite_opt *o, st
 	arena_free(s);
 	TRY(code);
 	m->graph->opset = o->opset ? o->opset : own_opset(m);
-	m->changed = o->extract || o->ndim || (o->opset && o->opset != own_opset(m));
+	m->changed = o->extract || o->ndim || (o->opset && (o->opset != own_opset(m) || !graph_fits(m->graph, m->opset, m->nopset, false)));
 	if (o->extract)
 		TRY(graph_extract(m->graph, o->extract, e));
 	for (int i = 0; i < o->ndim; i++)
