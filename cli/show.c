@@ -292,7 +292,9 @@ static int show_run(void *opt, int argc, char **argv)
 	a = arena_new();
 	if (!a)
 		fail_mem(&e);
-	else if (o->attention || o->passes || blocks)
+	else if (o->attention || blocks)
+		pass_read_all(m->graph, &e);
+	else if (o->passes)
 		pass_run_all(m->graph, NULL, &e);
 	if (!e.code && o->attention && !o->text)
 		show_recognised(m->graph, a, &status, &e);

@@ -296,6 +296,7 @@ static enum linnet_code recognise(struct job *j, struct linnet_error *e)
 	static const char *const before[] = { "tidy", "fold", "share", "scores", "attend" };
 	uint32_t changes, count;
 
+	j->g->reads = true;
 	do {
 		changes = 0;
 		for (size_t i = 0; i < sizeof before / sizeof *before; i++) {

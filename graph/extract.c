@@ -146,7 +146,7 @@ static enum linnet_code block_ends(const struct graph *g, const char *what, stru
 
 	TRY(graph_copy(g, s, &copy, e));
 	copy->opset = 0;
-	TRY(pass_run_all(copy, NULL, e));
+	TRY(pass_read_all(copy, e));
 	TRY(graph_blocks(copy, false, s, &all, e));
 	b = find_block(all, what, layer);
 	if (!b)

@@ -230,6 +230,7 @@ static void observe(struct mask *m, const struct tensor *t, bool *window_seen)
 				m->causal_past = m->causal_past && seen == low_past;
 				m->by_key = m->by_key && (x == last || (!seen && !low_past));
 			}
+			m->shown = m->shown && first >= 0;
 			if (first > 0 && !*window_seen) { /* the first row that hides its beginning tells the window */
 				m->left = i + (m->within_past ? S - L : 0) - first;
 				*window_seen = true;
@@ -279,7 +280,7 @@ static int64_t window_shown(const struct tensor *t)
 enum linnet_code mask_classify(const struct graph *g, value_id v, struct mask *out, struct linnet_error *e)
 {
 	struct arena *a = arena_new();
-	struct mask m = { .known = true, .zero = true, .plain = true, .within = true, .within_past = true, .causal = true,
+	struct mask m = { .known = true, .zero = true, .shown = true, .plain = true, .within = true, .within_past = true, .causal = true,
 	                  .causal_past = true, .by_key = true, .left = -1 };
 	const struct tensor *seen[TRIALS] = { NULL };
 	bool window_seen = false, fixed = g->value[v].type.value != NULL;

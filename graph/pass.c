@@ -224,3 +224,9 @@ enum linnet_code pass_run_all(struct graph *g, uint32_t *left, struct linnet_err
 	}
 	return LINNET_OK;
 }
+
+enum linnet_code pass_read_all(struct graph *g, struct linnet_error *e)
+{
+	g->reads = true;
+	return pass_run_all(g, NULL, e);
+}

@@ -49,6 +49,9 @@ value_id patch_ints(struct patch *p, const int64_t *v, int n, const char *hint);
 value_id patch_int(struct patch *p, int64_t v, const char *hint);                /* int64 scalar */
 value_id patch_float(struct patch *p, enum dtype dt, double v, const char *hint); /* scalar of that type */
 
+/* Lengths of the axes of v from `from` to before `to` (INT64_MAX: to the last), int64 [to - from], in words that the main graph's opset has. */
+value_id patch_lengths(struct patch *p, value_id v, int64_t from, int64_t to, const char *hint);
+
 /* Attribute values for the lists above. */
 struct attr attr_int(const char *name, int64_t i);
 struct attr attr_float(const char *name, double f);
@@ -157,5 +160,8 @@ enum linnet_code pass_run(const struct pass *pass, struct graph *g, uint32_t *co
 
 /* The standard list: tidy, fold, recognisers. */
 enum linnet_code pass_run_all(struct graph *g, uint32_t *left, struct linnet_error *e);
+
+/* The same for a graph that is read (graph.reads): looked at or converted, not run. */
+enum linnet_code pass_read_all(struct graph *g, struct linnet_error *e);
 
 #endif

@@ -172,6 +172,22 @@ value_id patch_float(struct patch *p, enum dtype dt, double v, const char *hint)
 	return small_const(p, dt, 0, 1, NULL, v, hint);
 }
 
+value_id patch_lengths(struct patch *p, value_id v, int64_t from, int64_t to, const char *hint)
+{
+	struct attr part[] = { attr_int("start", from), attr_int("end", to), { .name = NULL } };
+	const struct graph *main = graph_main(p->g);
+	value_id all;
+
+	if (!main->opset || main->opset >= 15) {
+		part[1].name = to == INT64_MAX ? NULL : part[1].name;
+		return patch_node(p, "Shape", hint, PATCH_IN(v), 1, part);
+	}
+	all = patch_node(p, "Shape", hint, PATCH_IN(v), 1, NULL);
+	if (from >= 0 && to == from + 1)
+		return patch_node(p, "Gather", hint, PATCH_IN(all, patch_ints(p, &from, 1, "axis")), 1, NULL);
+	return patch_node(p, "Slice", hint, PATCH_IN(all, patch_ints(p, &from, 1, "from"), patch_ints(p, &to, 1, "to")), 1, NULL);
+}
+
 struct attr attr_int(const char *name, int64_t i)
 {
 	return (struct attr){ .name = name, .kind = ATTR_INT, .i = i };

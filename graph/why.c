@@ -495,7 +495,7 @@ enum linnet_code why_graph(const struct graph *g, struct arena *a, struct findin
 {
 	*out = (struct findings){ .written = g };
 	TRY(graph_copy(g, a, &out->graph, e));
-	TRY(pass_run_all(out->graph, NULL, e));
+	TRY(pass_read_all(out->graph, e));
 	return collect(out->graph, a, out, e);
 }
 

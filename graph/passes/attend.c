@@ -375,11 +375,7 @@ static value_id transpose_last(struct patch *p, value_id v, int rank, const char
 /* Shape(v)[from..to) as an int64 vector. */
 static value_id dims_of(struct patch *p, value_id v, int64_t from, int64_t to, bool to_end)
 {
-	struct attr attr[] = { attr_int("start", from), attr_int("end", to), { .name = NULL } };
-
-	if (to_end)
-		attr[1].name = NULL;
-	return patch_node(p, "Shape", "shape", PATCH_IN(v), 1, attr);
+	return patch_lengths(p, v, from, to_end ? INT64_MAX : to, "shape");
 }
 
 /*
@@ -987,7 +983,7 @@ static enum linnet_code attend_mask(const struct view *w, const struct node *n, 
 		in[MASK] = 0;
 		change[nc++] = attr_int("is_causal", 1);
 		change[nc++] = attr_int("left_window_size", m.left);
-	} else if (within) {
+	} else if (within && (m.shown || graph_main(w->g)->reads)) {
 		change[nc++] = attr_int("is_causal", 1); /* the mask hides more: it stays */
 		if (m.reach >= 0 && node_attr(n, "left_window_size")->i < 0)
 			change[nc++] = attr_int("left_window_size", m.reach);

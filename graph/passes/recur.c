@@ -669,7 +669,7 @@ static value_id decay(const struct whole *t, value_id key)
 			return 0;
 		tensor_put(logs, k, l && l->exp ? a : log(a));
 	}
-	lengths = patch_node(t->p, "Shape", "lengths", PATCH_IN(key), 1, (const struct attr[]){ attr_int("start", 0), attr_int("end", 2), { .name = NULL } });
+	lengths = patch_lengths(t->p, key, 0, 2, "lengths");
 	lengths = patch_node(t->p, "Concat", "lengths", PATCH_IN(lengths, patch_ints(t->p, &t->heads, 1, "heads")), 1, (const struct attr[]){ attr_int("axis", 0), { .name = NULL } });
 	return patch_node(t->p, "Expand", "decay", PATCH_IN(patch_const(t->p, logs, "logs"), lengths), 1, NULL);
 }

@@ -98,8 +98,6 @@ static value_id table(struct patch *p, value_id v, value_id x)
 	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
 	const struct graph *g = p->g;
 	const struct shape *s = &g->value[v].type.shape, *xs = &g->value[x].type.shape;
-	struct attr batch[] = { attr_int("start", 0), attr_int("end", 1), { .name = NULL } },
-	            rest[] = { attr_int("start", 1), { .name = NULL } };
 	value_id half;
 	bool lead = s->rank == 4;
 
@@ -115,8 +113,7 @@ static value_id table(struct patch *p, value_id v, value_id x)
 		half = patch_node(p, "Unsqueeze", "table", PATCH_IN(half, patch_ints(p, (int64_t[]){ 0 }, 1, "axis")), 1, NULL);
 	return patch_node(p, "Expand", "table",
 	                  PATCH_IN(half, patch_node(p, "Concat", "shape",
-	                                            PATCH_IN(patch_node(p, "Shape", "shape", PATCH_IN(x), 1, batch),
-	                                                     patch_node(p, "Shape", "shape", PATCH_IN(half), 1, rest)),
+	                                            PATCH_IN(patch_lengths(p, x, 0, 1, "shape"), patch_lengths(p, half, 1, INT64_MAX, "shape")),
 	                                            1, axis0)),
 	                  1, NULL);
 }

@@ -229,12 +229,15 @@ static bool input_of_length(const struct graph *g, dim d, value_id *input, int *
 	return false;
 }
 
-/* v is Shape of a graph input, one axis of it. */
+/* v is a length read off a graph input: Shape of one axis, or before opset 15 Gather of Shape. */
 static bool is_input_length(const struct graph *g, value_id v)
 {
-	const struct node *n = value_from(g, v, "Shape");
+	const struct node *n = value_node(g, v);
+	int opset = graph_main(g)->opset;
 
-	return n && g->value[n->in[0]].kind == VALUE_INPUT;
+	if (n && opset && opset < 15)
+		n = node_is(n, "Gather") ? value_node(g, n->in[0]) : NULL;
+	return n && node_is(n, "Shape") && g->value[n->in[0]].kind == VALUE_INPUT;
 }
 
 /*
@@ -245,7 +248,6 @@ static enum linnet_code tidy_length(const struct view *w, const struct node *n, 
 {
 	const struct graph *g = w->g;
 	const struct type *t = n->nout == 1 && n->out[0] ? &g->value[n->out[0]].type : NULL;
-	struct attr part[] = { attr_int("start", 0), attr_int("end", 0), { .name = NULL } };
 	value_id input, v;
 	int axis;
 
@@ -254,12 +256,10 @@ static enum linnet_code tidy_length(const struct view *w, const struct node *n, 
 	    !dim_is_expr(t->sym[0]) || !n->known || n->op->domain)
 		return LINNET_OK;
 	if (!(node_is(n, "Gather") || node_is(n, "Slice") || node_is(n, "Shape") || node_is(n, "Squeeze") || node_is(n, "Unsqueeze")) ||
-	    (node_is(n, "Shape") && g->value[n->in[0]].kind == VALUE_INPUT) || (node_is(n, "Squeeze") && is_input_length(g, n->in[0])) ||
+	    is_input_length(g, n->out[0]) || (node_is(n, "Squeeze") && is_input_length(g, n->in[0])) ||
 	    !input_of_length(g, t->sym[0], &input, &axis))
 		return LINNET_OK;
-	part[0].i = axis;
-	part[1].i = axis + 1;
-	v = patch_node(p, "Shape", "length", PATCH_IN(input), 1, part);
+	v = patch_lengths(p, input, axis, axis + 1, "length");
 	if (t->shape.rank == 0)
 		v = patch_node(p, "Squeeze", "length", PATCH_IN(v, patch_ints(p, (int64_t[]){ 0 }, 1, "axis")), 1, NULL);
 	patch_replace(p, n->out[0], v);

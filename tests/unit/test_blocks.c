@@ -18,7 +18,7 @@ static struct linnet_model *load(const char *path)
 	struct linnet_model *m = model_new(NULL, &e);
 	char line[800];
 
-	if (!m || proto_load(m, path, &e) || graph_import(m, &e) || pass_run_all(m->graph, NULL, &e))
+	if (!m || proto_load(m, path, &e) || graph_import(m, &e) || pass_read_all(m->graph, &e))
 		fail_msg("%s: %s", path, linnet_error_line(&e, line, sizeof line));
 	return m;
 }

@@ -108,7 +108,7 @@ static void check_model(const char *name, const char *want, void *ctx)
 
 	snprintf(path, sizeof path, "corpus/models/%s/model.onnx", name);
 	m = load(path);
-	if (pass_run_all(m->graph, NULL, &e) || graph_verify(m->graph, &e) || graph_recognised(m->graph, a, &r, &e))
+	if (pass_read_all(m->graph, &e) || graph_verify(m->graph, &e) || graph_recognised(m->graph, a, &r, &e))
 		fail_msg("%s: %s", name, linnet_error_line(&e, line, sizeof line));
 	describe(&r, found, sizeof found);
 	arena_free(a);
