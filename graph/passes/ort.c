@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "graph/mask.h"
 #include "graph/pass.h"
 
 static const struct op *microsoft(const char *name) { return op_newest("com.microsoft", name); }
@@ -44,6 +45,8 @@ static enum linnet_code fuse_swiglu(const struct view *w, const struct node *n, 
 
 /* ---- Attention ---- */
 
+enum { Q, K, V, MASK, PAST_K, PAST_V };
+
 static bool is_swap(const struct node *n)
 {
 	static const int64_t swap[] = { 0, 2, 1, 3 };
@@ -52,86 +55,161 @@ static bool is_swap(const struct node *n)
 	return a && a->kind == ATTR_INTS && a->n == 4 && !memcmp(a->ints, swap, sizeof swap);
 }
 
-/* [B, H, L, D] as rows [B, L, H D]: where it came from, or turned. */
-static value_id rows_of(const struct view *w, struct patch *p, value_id v, int64_t width)
+static value_id swapped(struct patch *p, value_id v, const char *hint)
 {
-	const struct node *turn = value_from(w->g, v, "Transpose"), *split;
 	static const int64_t swap[] = { 0, 2, 1, 3 };
 	struct attr perm[] = { attr_ints("perm", swap, 4), { .name = NULL } };
-	const struct shape *s = &known(w, v)->shape, *r;
-	value_id x;
 
-	if (turn && is_swap(turn)) {
-		x = turn->in[0];
-		split = value_from(w->g, x, "Reshape");
-		r = split ? &known(w, split->in[0])->shape : NULL;
-		if (r && r->rank == 3 && r->d[0] == s->d[0] && r->d[1] == s->d[2] && r->d[2] == width)
-			return split->in[0];
-	} else {
-		x = patch_node(p, "Transpose", "turned", PATCH_IN(v), 1, perm);
+	return patch_node(p, "Transpose", hint, PATCH_IN(v), 1, perm);
+}
+
+static bool is_rows(const struct shape *r, dim batch, dim length, int64_t width)
+{
+	return r->rank == 3 && r->d[0] == batch && r->d[1] == length && r->d[2] == width;
+}
+
+/* Whether [B, H, L, D] was made of rows [B, L, H D], which are *from. */
+static bool made_of_rows(const struct view *w, value_id v, value_id *from)
+{
+	const struct shape *s = &known(w, v)->shape;
+	const struct node *n = value_node(w->g, v);
+
+	if (s->d[1] != 1) {
+		if (!n || !node_is(n, "Transpose") || !is_swap(n))
+			return false;
+		n = value_node(w->g, n->in[0]);
 	}
-	return patch_node(p, "Reshape", "rows", PATCH_IN(x, patch_ints(p, (int64_t[]){ 0, 0, width }, 3, "shape")), 1, NULL);
+	if (!n || !(node_is(n, "Reshape") || (s->d[1] == 1 && node_is(n, "Unsqueeze"))))
+		return false;
+	*from = n->in[0];
+	return is_rows(&known(w, *from)->shape, s->d[0], s->d[2], s->d[1] * s->d[3]);
+}
+
+/* [B, H, L, D], or rows already, as rows [B, L, H D]: where it came from, or turned. */
+static value_id rows_of(const struct view *w, struct patch *p, value_id v)
+{
+	const struct node *turn = value_from(w->g, v, "Transpose");
+	const struct shape *s = &known(w, v)->shape;
+	value_id x = v;
+
+	if (s->rank == 3 || made_of_rows(w, v, &x))
+		return x;
+	if (s->d[1] == 1)
+		return patch_node(p, "Squeeze", "rows", PATCH_IN(v, patch_ints(p, (int64_t[]){ 1 }, 1, "axes")), 1, NULL);
+	x = turn && is_swap(turn) ? turn->in[0] : swapped(p, v, "turned");
+	return patch_node(p, "Reshape", "rows", PATCH_IN(x, patch_ints(p, (int64_t[]){ 0, 0, s->d[1] * s->d[3] }, 3, "shape")), 1, NULL);
 }
 
 /* The result, rows y [B, L, H E], takes the place of attention's output, or of the rows that are made of that. */
 static void put_rows(const struct view *w, const struct node *n, struct patch *p, value_id y, int64_t heads, int64_t width)
 {
-	static const int64_t swap[] = { 0, 2, 1, 3 };
-	struct attr perm[] = { attr_ints("perm", swap, 4), { .name = NULL } };
-	const struct node *turn = value_user(w, n->out[0], NULL), *join;
-	const struct shape *s = &known(w, n->out[0])->shape, *r;
+	const struct shape *s = &known(w, n->out[0])->shape;
+	const struct node *join = s->rank == 4 ? value_user(w, n->out[0], NULL) : NULL;
+	uint32_t index = 0;
 	value_id v;
 
-	if (turn && node_is(turn, "Transpose") && is_swap(turn)) {
-		uint32_t index;
-
-		join = value_user(w, turn->out[0], &index);
-		r = join && node_is(join, "Reshape") && !index ? &known(w, join->out[0])->shape : NULL;
-		if (r && r->rank == 3 && r->d[0] == s->d[0] && r->d[1] == s->d[2] && r->d[2] == heads * width) {
-			patch_replace(p, join->out[0], y);
-			return;
-		}
+	if (s->rank == 3) {
+		patch_replace(p, n->out[0], y);
+		return;
 	}
-	v = patch_node(p, "Reshape", "heads", PATCH_IN(y, patch_ints(p, (int64_t[]){ 0, 0, heads, width }, 4, "shape")), 1, NULL);
-	patch_replace(p, n->out[0], patch_node(p, "Transpose", n->name, PATCH_IN(v), 1, perm));
+	if (join && heads > 1)
+		join = node_is(join, "Transpose") && is_swap(join) ? value_user(w, join->out[0], &index) : NULL;
+	if (join && !index && (node_is(join, "Reshape") || node_is(join, "Squeeze")) &&
+	    is_rows(&known(w, join->out[0])->shape, s->d[0], s->d[2], heads * width)) {
+		patch_replace(p, join->out[0], y);
+		return;
+	}
+	if (heads == 1) {
+		v = patch_node(p, "Unsqueeze", n->name, PATCH_IN(y, patch_ints(p, (int64_t[]){ 1 }, 1, "axes")), 1, NULL);
+	} else {
+		v = patch_node(p, "Reshape", "heads", PATCH_IN(y, patch_ints(p, (int64_t[]){ 0, 0, heads, width }, 4, "shape")), 1, NULL);
+		v = swapped(p, v, n->name);
+	}
+	patch_replace(p, n->out[0], v);
 }
 
-/* Additive, [B or 1, H or 1, L, S]. */
-static value_id bias_of(const struct view *w, struct patch *p, value_id mask, const struct shape *q, const struct shape *k, enum dtype dt, bool *ok)
-{
-	const struct type *t = mask ? known(w, mask) : NULL;
-	const struct shape *s = t ? &t->shape : NULL;
-	static const int64_t lead[] = { 0, 1 };
-	value_id v = mask;
-
-	*ok = !mask || (s->rank >= 2 && s->rank <= 4 && s->d[s->rank - 2] == q->d[2] && s->d[s->rank - 1] == k->d[2]);
-	if (!mask || !*ok)
-		return 0;
-	if (t->dt == DT_BOOL)
-		v = patch_node(p, "Where", "bias", PATCH_IN(mask, patch_float(p, dt, 0, "visible"), patch_float(p, dt, -INFINITY, "hidden")), 1, NULL);
-	if (s->rank < 4)
-		v = patch_node(p, "Unsqueeze", "bias", PATCH_IN(v, patch_ints(p, lead, 4 - s->rank, "axes")), 1, NULL);
-	return v;
-}
-
+/* An attention that the operators of com.microsoft may say. */
 struct heads {
 	int64_t q, kv, width, value;
-	const struct shape *qs, *ks, *vs;
+	dim batch, length, keys, past; /* keys: the new ones and those of the past; past 0: none */
+	bool causal;
+	bool square;                   /* as many queries as new keys */
+	struct mask m;
 };
 
-/* Of the 4-D form, without what the operators of com.microsoft cannot say. */
-static bool plain(const struct view *w, const struct node *n, struct heads *h)
+/* Without what none of them says. */
+static enum linnet_code read_heads(const struct view *w, const struct node *n, struct heads *h, bool *ok, struct linnet_error *e)
 {
-	*h = (struct heads){ .qs = &known(w, n->in[0])->shape, .ks = &known(w, n->in[1])->shape, .vs = &known(w, n->in[2])->shape };
-	if (h->qs->rank != 4 || h->ks->rank != 4 || h->vs->rank != 4 || given(n, 4) || given(n, 5) || given(n, 6) || !unused(w, n, 1) ||
-	    known(w, n->in[0])->dt != DT_FLOAT)
-		return false;
-	h->q = h->qs->d[1];
-	h->kv = h->ks->d[1];
-	h->width = h->qs->d[3];
-	h->value = h->vs->d[3];
-	return dim_is_int(h->q) && dim_is_int(h->kv) && dim_is_int(h->width) && dim_is_int(h->value) && h->vs->d[1] == h->kv && h->q > 0 && h->kv > 0 &&
-	       h->qs->d[0] == h->ks->d[0] && h->qs->d[0] == h->vs->d[0] && h->ks->d[2] == h->vs->d[2];
+	const struct shape *q = &known(w, n->in[Q])->shape, *k = &known(w, n->in[K])->shape, *v = &known(w, n->in[V])->shape;
+	const struct attr *precision = node_attr(n, "softmax_precision");
+	bool rows = q->rank == 3;
+
+	*ok = false;
+	*h = (struct heads){ .causal = node_attr(n, "is_causal")->i };
+	if (q->rank != k->rank || q->rank != v->rank || (q->rank != 4 && !rows) || given(n, 6) || !unused(w, n, 3) || known(w, n->in[Q])->dt != DT_FLOAT ||
+	    (attr_given(precision) && precision->i != DT_FLOAT) || node_attr(n, "right_window_size")->i >= 0)
+		return LINNET_OK;
+	h->q = rows ? node_attr(n, "q_num_heads")->i : q->d[1];
+	h->kv = rows ? node_attr(n, "kv_num_heads")->i : k->d[1];
+	if (!dim_is_int(h->q) || !dim_is_int(h->kv) || h->q <= 0 || h->kv <= 0 || h->q % h->kv || (!rows && v->d[1] != h->kv) ||
+	    !dim_is_int(q->d[q->rank - 1]) || !dim_is_int(v->d[v->rank - 1]))
+		return LINNET_OK;
+	h->width = rows ? q->d[2] / h->q : q->d[3];
+	h->value = rows ? v->d[2] / h->kv : v->d[3];
+	h->batch = q->d[0];
+	h->length = q->d[q->rank - 2];
+	h->keys = k->d[k->rank - 2];
+	h->square = h->length == h->keys;
+	if (k->d[0] != h->batch || v->d[0] != h->batch || v->d[v->rank - 2] != h->keys)
+		return LINNET_OK;
+	if (given(n, PAST_K)) {
+		const struct shape *pk = &known(w, n->in[PAST_K])->shape, *pv = given(n, PAST_V) ? &known(w, n->in[PAST_V])->shape : NULL;
+
+		if (!pv || pk->rank != 4 || pv->rank != 4 || pk->d[2] != pv->d[2])
+			return LINNET_OK;
+		h->past = pk->d[2];
+		h->keys = dim_add(w->g->dims, h->past, h->keys);
+	} else if (!unused(w, n, 1)) {
+		return LINNET_OK;
+	}
+	if (given(n, MASK))
+		TRY(mask_classify(w->g, n->in[MASK], &h->m, e));
+	*ok = true;
+	return LINNET_OK;
+}
+
+/* That of the queries, int64 [1]. */
+static value_id length_of(const struct view *w, const struct node *n, struct patch *p)
+{
+	int64_t axis = known(w, n->in[Q])->shape.rank - 2;
+
+	return patch_lengths(p, n->in[Q], axis, axis + 1, "length");
+}
+
+/* The mask as onnxruntime wants it: additive, [B or 1, H or 1, L, S]. */
+static value_id bias_of(const struct view *w, const struct node *n, const struct heads *h, struct patch *p, bool *ok)
+{
+	const struct type *t = given(n, MASK) ? known(w, n->in[MASK]) : NULL;
+	const struct shape *s = t ? &t->shape : NULL;
+	static const int64_t lead[] = { 0, 1 };
+	int64_t one[] = { 1, 1 };
+	value_id v = t ? n->in[MASK] : 0;
+
+	*ok = !t || (s->rank >= 2 && s->rank <= 4 && s->d[s->rank - 1] == h->keys &&
+	             (s->d[s->rank - 2] == h->length || s->d[s->rank - 2] == 1));
+	if (!t || !*ok)
+		return 0;
+	if (t->dt == DT_BOOL)
+		v = patch_node(p, "Where", "bias", PATCH_IN(v, patch_float(p, DT_FLOAT, 0, "visible"), patch_float(p, DT_FLOAT, -INFINITY, "hidden")), 1, NULL);
+	if (s->rank < 4)
+		v = patch_node(p, "Unsqueeze", "bias", PATCH_IN(v, patch_ints(p, lead, 4 - s->rank, "axes")), 1, NULL);
+	if (s->d[s->rank - 2] != h->length) { /* onnxruntime broadcasts neither queries nor keys */
+		struct attr axis[] = { attr_int("axis", 0), { .name = NULL } };
+		value_id ones = patch_ints(p, one, 2, "ones"), length = length_of(w, n, p);
+
+		v = patch_node(p, "Expand", "bias", PATCH_IN(v, patch_node(p, "Concat", "shape", PATCH_IN(ones, length, patch_ints(p, one, 1, "one")), 1, axis)), 1, NULL);
+	}
+	return v;
 }
 
 static struct attr scale_attr(const struct node *n)
@@ -141,60 +219,132 @@ static struct attr scale_attr(const struct node *n)
 	return attr_given(a) ? attr_float("scale", a->f) : (struct attr){ .name = NULL };
 }
 
-/* As many heads of keys as of queries. */
+/*
+ * What is_causal adds to a mask. A mask that hides the future itself needs nothing. Another one may hide, by finite numbers, all that a query
+ * would see, and onnxruntime does not compute then what ONNX says: *ok is false unless every query sees something.
+ */
+static bool still_causal(const struct node *n, const struct heads *h, bool *ok)
+{
+	bool within = h->m.known && (h->past ? h->m.within_past : h->m.within);
+
+	*ok = !h->causal || !given(n, MASK) || within || (h->m.known && h->m.shown);
+	return h->causal && !(given(n, MASK) && within);
+}
+
+static void put_caches(const struct node *n, struct patch *p, value_id y)
+{
+	for (uint32_t i = 1; i < 3 && i < n->nout; i++)
+		if (n->out[i])
+			patch_replace(p, n->out[i], y + i);
+}
+
+/* Heads of keys or values [B, Hkv, S, D], each `times` times: [B, H, S, D]. */
+static value_id repeated(struct patch *p, value_id v, int64_t heads, int64_t times, int64_t width)
+{
+	v = patch_node(p, "Unsqueeze", "group", PATCH_IN(v, patch_ints(p, (int64_t[]){ 2 }, 1, "axes")), 1, NULL);
+	v = patch_node(p, "Expand", "group", PATCH_IN(v, patch_ints(p, (int64_t[]){ 1, 1, times, 1, 1 }, 5, "shape")), 1, NULL);
+	return patch_node(p, "Reshape", "repeated", PATCH_IN(v, patch_ints(p, (int64_t[]){ 0, heads * times, -1, width }, 4, "shape")), 1, NULL);
+}
+
+/* As many heads of keys as of queries; or fewer where GroupQueryAttention says it not, and no other operator of the opset. */
 static enum linnet_code ort_multihead(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
-	bool causal = node_attr(n, "is_causal")->i, ok;
-	struct attr attr[4] = { { .name = NULL } };
-	value_id in[6] = { 0 };
+	static const char *const hint[] = { [K] = "key", [V] = "value" };
+	struct attr attr[4] = { { .name = NULL } }, join[] = { attr_int("axis", 2), { .name = NULL } };
+	value_id in[8] = { 0 }, all[6] = { 0 }, y, rows;
 	struct heads h;
+	bool ok, causal, grouped;
 	int k = 0;
 
-	(void)e;
-	if (!plain(w, n, &h) || h.q != h.kv || node_attr(n, "softcap")->f != 0 || (causal && h.qs->d[2] != h.ks->d[2]))
+	TRY(read_heads(w, n, &h, &ok, e));
+	if (!ok || node_attr(n, "softcap")->f != 0 || node_attr(n, "left_window_size")->i >= 0)
 		return LINNET_OK;
-	in[5] = bias_of(w, p, given(n, 3) ? n->in[3] : 0, h.qs, h.ks, DT_FLOAT, &ok);
+	causal = still_causal(n, &h, &ok);
+	grouped = h.q != h.kv;
+	if (!ok || (causal && !h.square) || (h.past && h.value != h.width) ||
+	    (grouped && (causal || h.value != h.width || known(w, n->in[K])->shape.rank != 4 || op_find(NULL, "Attention", w->g->opset ? w->g->opset : OPSET_NEWEST))))
+		return LINNET_OK;
+	in[5] = bias_of(w, n, &h, p, &ok);
 	if (!ok)
 		return LINNET_OK;
-	in[0] = rows_of(w, p, n->in[0], h.q * h.width);
-	in[1] = rows_of(w, p, n->in[1], h.kv * h.width);
-	in[2] = rows_of(w, p, n->in[2], h.kv * h.value);
+	in[0] = rows_of(w, p, n->in[Q]);
+	for (int i = K; i <= V; i++) {
+		all[i] = n->in[i];
+		if (grouped && h.past)
+			all[i] = patch_node(p, "Concat", hint[i], PATCH_IN(n->in[PAST_K + i - K], n->in[i]), 1, join);
+		if (grouped)
+			in[i] = repeated(p, all[i], h.kv, h.q / h.kv, h.width);
+	}
+	if (!grouped && known(w, n->in[K])->shape.rank == 4 && !h.past && h.value == h.width && (h.square || !causal) &&
+	    !made_of_rows(w, n->in[K], &rows) && !made_of_rows(w, n->in[V], &rows)) {
+		in[1] = n->in[K]; /* it reads heads as well as rows, when both are alike */
+		in[2] = n->in[V];
+	} else if (!grouped) {
+		in[1] = rows_of(w, p, n->in[K]);
+		in[2] = rows_of(w, p, n->in[V]);
+		in[6] = h.past ? n->in[PAST_K] : 0;
+		in[7] = h.past ? n->in[PAST_V] : 0;
+	}
 	attr[k++] = attr_int("num_heads", h.q);
 	if (causal)
 		attr[k++] = attr_int("unidirectional", 1);
 	attr[k] = scale_attr(n);
-	put_rows(w, n, p, patch_op(p, microsoft("MultiHeadAttention"), n->name, in, in[5] ? 6 : 3, 1, attr), h.q, h.value);
+	y = patch_op(p, microsoft("MultiHeadAttention"), n->name, in, in[7] ? 8 : in[5] ? 6 : 3, in[7] ? 3 : 1, attr);
+	put_rows(w, n, p, y, h.q, h.value);
+	if (in[7])
+		put_caches(n, p, y);
+	for (uint32_t i = K; i <= V && grouped && h.past; i++)
+		if (i < n->nout && n->out[i])
+			patch_replace(p, n->out[i], all[i]);
 	return LINNET_OK;
 }
 
-/* Causal, without a mask: each batch entry is as long as the others. */
+/*
+ * Fewer heads of keys, a soft cap or a window. seqlens_k and total_sequence_length say of each batch entry that it is as long as the others: which
+ * keys count is the mask's to say, because a padding mask may hide keys anywhere. With a past onnxruntime takes one sequence or one token at a time.
+ */
 static enum linnet_code ort_grouped(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
-	struct attr to[] = { attr_int("to", DT_INT32), { .name = NULL } };
-	struct attr attr[5] = { { .name = NULL } };
-	value_id in[7] = { 0 }, shape, total, last;
+	struct attr to[] = { attr_int("to", DT_INT32), { .name = NULL } }, attr[7] = { { .name = NULL } };
+	value_id in[11] = { 0 }, total, last, y;
+	double cap = node_attr(n, "softcap")->f;
+	int64_t window = node_attr(n, "left_window_size")->i;
 	struct heads h;
+	bool ok, causal;
 	int k = 0;
 
-	(void)e;
-	if (!plain(w, n, &h) || h.q % h.kv || h.value != h.width || h.width % 8 || given(n, 3) || !node_attr(n, "is_causal")->i ||
-	    h.qs->d[2] != h.ks->d[2] || (h.q == h.kv && node_attr(n, "softcap")->f == 0))
+	TRY(read_heads(w, n, &h, &ok, e));
+	if (!ok || h.value != h.width || h.width % 8 || (h.q == h.kv && cap == 0 && window < 0) || !h.square || (h.past && h.batch != 1 && h.length != 1))
 		return LINNET_OK;
-	in[0] = rows_of(w, p, n->in[0], h.q * h.width);
-	in[1] = rows_of(w, p, n->in[1], h.kv * h.width);
-	in[2] = rows_of(w, p, n->in[2], h.kv * h.value);
-	shape = patch_node(p, "Shape", "shape", PATCH_IN(n->in[0]), 1, NULL);
-	total = patch_node(p, "Cast", "total", PATCH_IN(patch_node(p, "Gather", "tokens", PATCH_IN(shape, patch_int(p, 2, "axis")), 1, NULL)), 1, to);
+	causal = still_causal(n, &h, &ok);
+	if (!ok || (window >= 0 && !causal))
+		return LINNET_OK;
+	in[10] = bias_of(w, n, &h, p, &ok);
+	if (!ok)
+		return LINNET_OK;
+	for (int i = Q; i <= V; i++)
+		in[i] = rows_of(w, p, n->in[i]);
+	in[3] = h.past ? n->in[PAST_K] : 0;
+	in[4] = h.past ? n->in[PAST_V] : 0;
+	total = length_of(w, n, p);
+	if (h.past)
+		total = patch_node(p, "Add", "total", PATCH_IN(total, patch_lengths(p, n->in[PAST_K], 2, 3, "past")), 1, NULL);
+	total = patch_node(p, "Cast", "total", PATCH_IN(total), 1, to);
 	last = patch_node(p, "Sub", "last", PATCH_IN(total, patch_node(p, "Cast", "one", PATCH_IN(patch_int(p, 1, "one")), 1, to)), 1, NULL);
-	in[5] = patch_node(p, "Expand", "lengths",
-	                   PATCH_IN(last, patch_node(p, "Gather", "batch", PATCH_IN(shape, patch_ints(p, (int64_t[]){ 0 }, 1, "axis")), 1, NULL)), 1, NULL);
-	in[6] = total;
+	in[5] = patch_node(p, "Expand", "lengths", PATCH_IN(last, patch_lengths(p, n->in[Q], 0, 1, "batch")), 1, NULL);
+	in[6] = patch_node(p, "Squeeze", "total", PATCH_IN(total, patch_ints(p, (int64_t[]){ 0 }, 1, "axes")), 1, NULL);
 	attr[k++] = attr_int("num_heads", h.q);
 	attr[k++] = attr_int("kv_num_heads", h.kv);
-	if (node_attr(n, "softcap")->f > 0)
-		attr[k++] = attr_float("softcap", node_attr(n, "softcap")->f);
+	if (!causal)
+		attr[k++] = attr_int("causal", 0);
+	if (window >= 0)
+		attr[k++] = attr_int("local_window_size", window + 1);
+	if (cap > 0)
+		attr[k++] = attr_float("softcap", cap);
 	attr[k] = scale_attr(n);
-	put_rows(w, n, p, patch_op(p, microsoft("GroupQueryAttention"), n->name, in, 7, 3, attr), h.q, h.width);
+	y = patch_op(p, microsoft("GroupQueryAttention"), n->name, in, in[10] ? 11 : 7, 3, attr);
+	put_rows(w, n, p, y, h.q, h.width);
+	put_caches(n, p, y);
 	return LINNET_OK;
 }
 
@@ -296,8 +446,8 @@ static const struct rule fuse_rules[] = {
 };
 
 static const struct rule ort_rules[] = {
-	{ .name = "ort/grouped", .doc = "causal Attention with fewer heads of keys becomes GroupQueryAttention", .anchor = "Attention", .apply = ort_grouped },
-	{ .name = "ort/multihead", .doc = "Attention becomes MultiHeadAttention", .anchor = "Attention", .apply = ort_multihead },
+	{ .name = "ort/grouped", .doc = "Attention with fewer heads of keys, a soft cap or a window becomes GroupQueryAttention", .anchor = "Attention", .apply = ort_grouped },
+	{ .name = "ort/multihead", .doc = "Attention, masked or cached too, becomes MultiHeadAttention", .anchor = "Attention", .apply = ort_multihead },
 	{ .name = "ort/rotary", .doc = "RotaryEmbedding by positions becomes that of com.microsoft", .anchor = "RotaryEmbedding", .apply = ort_rotary },
 	{ .name = "ort/skip-layer", .doc = "LayerNormalization of a sum becomes SkipLayerNormalization", .anchor = "LayerNormalization", .apply = ort_skip_layer },
 	{ .name = "ort/skip-rms", .doc = "RMSNormalization of a sum becomes SkipSimplifiedLayerNormalization", .anchor = "RMSNormalization",
