@@ -1,7 +1,8 @@
-"""Say every model of a folder again, in every way, and hold the result to the official checker, onnxruntime and linnet's reference kernels.
+"""Say every model of a folder again, in every way, and hold the result to the official checker, the official and linnet's own shape inference,
+onnxruntime and linnet's reference kernels; exact ways also to being idempotent and to not growing.
 
-again.py LINNET MODELS RESULTS [--every N] [--from K] [--jobs simplify,fuse,...]: a line of JSON a job goes to RESULTS (jobs already there are kept).
-again.py --page RESULTS: docs/conversion.md on standard output.
+again.py LINNET MODELS RESULTS [--every N] [--from K] [--ways simplify,fuse,...] [--models a,b]: a line of JSON a job goes to RESULTS (jobs
+already there are kept). again.py --page RESULTS: docs/conversion.md on standard output.
 
 MODELS holds folders in the layout of ONNX's backend tests. Each opset is asked of onnx.version_converter as well.
 """
@@ -16,17 +17,16 @@ import sys
 import tempfile
 
 OPSETS = range(11, 29)
+EXACT = {"simplify": ["--simplify"], "fuse": ["--fuse"], "fuse=ort": ["--fuse=ort"], "expand": ["--expand"]}
 WAYS = {
-    "simplify": ["--simplify"],
-    "fuse": ["--fuse"],
-    "fuse=ort": ["--fuse=ort"],
-    "expand": ["--expand"],
+    **EXACT,
     "float16": ["--float16", "--keep-io"],
     "bfloat16": ["--bfloat16", "--keep-io"],
+    "float32": ["--float32", "--keep-io"],
     **{f"opset {n}": ["--opset", str(n)] for n in OPSETS},
 }
-EXACT = [w for w in WAYS if "float" not in w]
-LIMIT = 120  # seconds of one command
+LIMIT = 180  # seconds of one command
+HALF = {10: 2.0**-10, 16: 2.0**-7}  # steps of float16 and bfloat16
 
 
 def run(*args):
@@ -49,21 +49,56 @@ def load_value(path, value):
         data = f.read()
     kind = value.type.WhichOneof("value")
     if kind == "sequence_type":
-        p = onnx.SequenceProto.FromString(data)
-        return numpy_helper.to_list(p)
+        return numpy_helper.to_list(onnx.SequenceProto.FromString(data))
     return numpy_helper.to_array(onnx.TensorProto.FromString(data))
 
 
-def data_sets(folder, model):
-    initial = {i.name for i in model.graph.initializer}
-    inputs = [i for i in model.graph.input if i.name not in initial]
-    for name in sorted(os.listdir(folder)):
-        path = os.path.join(folder, name)
-        if not name.startswith("test_data_set_"):
-            continue
-        feed = {v.name: load_value(os.path.join(path, f"input_{k}.pb"), v) for k, v in enumerate(inputs)}
-        yield feed, [load_value(os.path.join(path, f"output_{k}.pb"), v) for k, v in enumerate(model.graph.output)]
+def graphs(graph):
+    yield graph
+    for n in graph.node:
+        for a in n.attribute:
+            if a.HasField("g"):
+                yield from graphs(a.g)
+            for g in a.graphs:
+                yield from graphs(g)
 
+
+class Original:
+    """A model as it is, what is known of it, and how exactly others are held to it."""
+
+    def __init__(self, linnet, folder):
+        import onnx
+
+        self.folder, self.path = folder, os.path.join(folder, "model.onnx")
+        self.name = os.path.basename(folder)
+        self.model = onnx.load(self.path)
+        self.initial = {i.name for i in self.model.graph.initializer}
+        self.inputs = [i for i in self.model.graph.input if i.name not in self.initial]
+        self.sets = list(self.data_sets())
+        self.checker = checked(self.path)
+        types = {t.data_type for g in graphs(self.model.graph) for t in g.initializer}
+        types |= {v.type.tensor_type.elem_type for v in [*self.model.graph.input, *self.model.graph.output]}
+        self.unit = max([HALF.get(t, 0) for t in types])
+        self.ops = collections.Counter(n.op_type for g in graphs(self.model.graph) for n in g.node)
+        self.official = official_types(self.model)
+        self.types = own_types(linnet, self.path)
+        self.size = weigh(linnet, self.path)
+        self.onnxruntime = in_onnxruntime(self.path, self, *self.tolerance(""))
+
+    def data_sets(self):
+        for name in sorted(os.listdir(self.folder)):
+            if name.startswith("test_data_set_"):
+                path = os.path.join(self.folder, name)
+                yield ({v.name: load_value(os.path.join(path, f"input_{k}.pb"), v) for k, v in enumerate(self.inputs)},
+                       [load_value(os.path.join(path, f"output_{k}.pb"), v) for k, v in enumerate(self.model.graph.output)])
+
+    def tolerance(self, way):
+        """Relative and absolute. Models and ways in half precision are held to a few of its steps."""
+        unit = max(self.unit, {"float16": HALF[10], "bfloat16": HALF[16]}.get(way, 0))
+        return max(1e-3, 16 * unit), max(1e-5, 8 * unit)
+
+
+# ---- What becomes of values ----
 
 def agree(found, expected, rtol, atol):
     import numpy as np
@@ -79,7 +114,7 @@ def agree(found, expected, rtol, atol):
     return bool((found == expected).all())
 
 
-def in_onnxruntime(path, folder, original, rtol, atol):
+def in_onnxruntime(path, original, rtol, atol):
     """"agrees", or what is the matter."""
     import onnxruntime as ort
 
@@ -91,12 +126,12 @@ def in_onnxruntime(path, folder, original, rtol, atol):
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as e:
         return "refuses: " + short(e)
+    names = [o.name for o in original.model.graph.output]
     try:
-        for feed, expected in data_sets(folder, original):
-            found = session.run([o.name for o in original.graph.output], feed)
-            for o, f, x in zip(original.graph.output, found, expected):
+        for feed, expected in original.sets:
+            for o, f, x in zip(names, session.run(names, feed), expected):
                 if not agree(f, x, rtol, atol):
-                    return f"differs at {o.name}"
+                    return f"differs at {o}"
     except Exception as e:
         return "fails: " + short(e)
     return "agrees"
@@ -112,60 +147,134 @@ def checked(path):
         return short(e)
 
 
-def interface(model):
-    return [(v.name, v.type.SerializeToString()) for v in list(model.graph.input) + list(model.graph.output)]
+# ---- Types: what inference finds when nothing but the inputs is declared ----
+
+def bare(model):
+    m = type(model)()
+    m.CopyFrom(model)
+    del m.graph.value_info[:]
+    for v in m.graph.output:
+        if v.type.HasField("tensor_type"):
+            v.type.tensor_type.ClearField("shape")
+    return m
 
 
-def shapes(model):
-    return {v.name: [d.dim_value if d.HasField("dim_value") else d.dim_param for d in v.type.tensor_type.shape.dim] for v in model.graph.output}
-
-
-def size(folder):
-    return sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder) if f == "model.onnx" or f.endswith((".data", ".bin")))
-
-
-def one(linnet, folder, way, tmp):
+def official_types(model):
+    """Lengths of outputs as onnx.shape_inference finds them; None what it does not find."""
     import onnx
 
-    source, out = os.path.join(folder, "model.onnx"), os.path.join(tmp, "model.onnx")
+    m = bare(model)
+    for t in m.graph.initializer:  # its lengths matter, and small ones' contents
+        if len(t.raw_data) > 4096:
+            t.ClearField("raw_data")
+    try:
+        found = onnx.shape_inference.infer_shapes(m)
+    except Exception:
+        return {}
+    return {v.name: [d.dim_value if d.HasField("dim_value") else None for d in v.type.tensor_type.shape.dim]
+            for v in found.graph.output if v.type.tensor_type.HasField("shape")}
+
+
+def own_types(linnet, path):
+    """Types of all values of the main graph as linnet infers them, lengths as expressions in the inputs' symbols."""
+    p = subprocess.run([linnet, "show", "--json", path], capture_output=True, text=True, timeout=LIMIT)
+    types = {}
+    for line in p.stdout.splitlines():
+        r = json.loads(line)
+        if r["kind"] == "model" or (r["kind"] == "node" and not r["depth"]):
+            types.update((v["name"], v["type"]) for v in [*r["inputs"], *r["outputs"]] if v)
+    return types
+
+
+def same_types(linnet, original, again, tmp):
+    """"same", or the first value for which inference finds something else than before."""
+    import onnx
+
+    path = os.path.join(tmp, "bare.onnx")
+    onnx.save(bare(again), path)
+    now = own_types(linnet, path)
+    os.remove(path)
+    for name in [v.name for v in original.model.graph.output] + list(now):
+        if name in original.types and now.get(name) != original.types[name]:
+            return f"{name} was {original.types[name]}, is {now.get(name)}"
+    official = official_types(again)
+    for name, lengths in original.official.items():
+        found = official.get(name)
+        if found and (len(found) != len(lengths) or any(a is not None and b is not None and a != b for a, b in zip(found, lengths))):
+            return f"onnx: {name} was {lengths}, is {found}"
+    return "same"
+
+
+# ---- Growth ----
+
+def weigh(linnet, path):
+    """Nodes and bytes of constants, wherever they stand; a file's functions are counted where they are called."""
+    p = subprocess.run([linnet, "show", "--json", path], capture_output=True, text=True, timeout=LIMIT)
+    rows = [json.loads(line) for line in p.stdout.splitlines()]
+    return [sum(r["kind"] == "node" for r in rows), next(r["constant_bytes"] for r in rows if r["kind"] == "model")]
+
+
+# ---- One job ----
+
+def one(linnet, original, way, tmp):
+    import onnx
+
+    out = os.path.join(tmp, "model.onnx")
     for f in os.listdir(tmp):
         os.remove(os.path.join(tmp, f))
-    original = onnx.load(source)
-    exact = way in EXACT
-    rtol, atol = (1e-3, 1e-5) if exact else (0.2, 0.1) if way == "bfloat16" else (5e-2, 2e-2)
-    result = {"model": os.path.basename(folder), "way": way}
-    status, said = run(linnet, "convert", source, "-o", out, "--quiet", *WAYS[way])
+    rtol, atol = original.tolerance(way)
+    result = {"model": original.name, "way": way, "original": [original.checker, original.onnxruntime]}
+    if way.startswith("opset"):
+        result["peer"] = official(original, int(way.split()[1]), os.path.join(tmp, "peer.onnx"))
+    status, said = run(linnet, "convert", original.path, "-o", out, "--quiet", *WAYS[way])
     if status:
-        return {**result, "converted": False, "said": said.replace(source + ": ", "").replace("linnet: ", "")}
+        return {**result, "converted": False, "said": said.replace(original.path + ": ", "").replace("linnet: ", "")}
     again = onnx.load(out)
-    result.update(converted=True, checker=checked(out), names=[v.name for v in again.graph.input] == [v.name for v in original.graph.input]
-                  or sorted(v.name for v in again.graph.input) == sorted(v.name for v in original.graph.input if v.name not in {i.name for i in original.graph.initializer}))
-    result["outputs"] = [v.name for v in again.graph.output] == [v.name for v in original.graph.output]
-    result["nodes"] = [len(original.graph.node), len(again.graph.node)]
-    result["bytes"] = [size(folder), size(tmp)]
-    result["onnxruntime"] = in_onnxruntime(out, folder, original, rtol, atol)
-    for s in os.listdir(folder):
+    ends = {v.name for v in again.graph.input} == {v.name for v in original.inputs} | ({v.name for v in again.graph.input} & original.initial)
+    result.update(converted=True, checker=checked(out), names=ends and [v.name for v in again.graph.output] == [v.name for v in original.model.graph.output])
+    result["size"] = [original.size, weigh(linnet, out)]
+    result["types"] = same_types(linnet, original, again, tmp) if "float" not in way else "same"
+    result["onnxruntime"] = in_onnxruntime(out, original, rtol, atol)
+    for s in os.listdir(original.folder):
         if s.startswith("test_data_set_"):
-            os.symlink(os.path.join(folder, s), os.path.join(tmp, s))
-    status, said = run(linnet, "test", tmp, "--as-written", "--kernels", "reference", "--rtol", str(rtol), "--atol", str(atol if exact else atol * 10))
+            os.symlink(os.path.join(original.folder, s), os.path.join(tmp, s))
+    status, said = run(linnet, "test", tmp, "--as-written", "--kernels", "reference", "--rtol", str(rtol), "--atol", str(atol))
     result["reference"] = "agrees" if not status else said.replace(tmp, "")[-200:]
-    if way in ("simplify", "fuse", "fuse=ort", "expand"):
+    if way in EXACT:
         twice = os.path.join(tmp, "twice.onnx")
         status, said = run(linnet, "convert", out, "-o", twice, "--quiet", *WAYS[way])
-        result["idempotent"] = not status and open(out, "rb").read() == open(twice, "rb").read()
-    if way.startswith("opset"):
-        result["peer"] = official(folder, original, int(way.split()[1]), os.path.join(tmp, "peer.onnx"))
+        with open(out, "rb") as a:
+            first = a.read()
+        result["idempotent"] = False
+        if not status:
+            with open(twice, "rb") as b:
+                result["idempotent"] = first == b.read()
     return result
 
 
-def official(folder, original, opset, out):
-    """What onnx.version_converter makes of it: "agrees", or what is the matter."""
-    script = "import sys, onnx; from onnx import version_converter as v; onnx.save(v.convert_version(onnx.load(sys.argv[1]), int(sys.argv[2])), sys.argv[3])"
-    status, said = run(sys.executable, "-c", script, os.path.join(folder, "model.onnx"), str(opset), out)
+def official(original, opset, out):
+    """What onnx.version_converter makes of it: "agrees", or what is the matter. In a process of its own: it may abort."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        import onnx
+        from onnx import version_converter
+
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            onnx.save(version_converter.convert_version(original.model, opset), out)
+        except BaseException as e:
+            os.write(write, short(e).encode())
+            os._exit(1)
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as f:
+        said = f.read()
+    _, status = os.waitpid(child, 0)
     if status:
-        return "fails: " + short(said)
+        return "fails: " + (said or f"signal {status & 127}")
     valid = checked(out)
-    return "invalid: " + valid if valid != "valid" else in_onnxruntime(out, folder, original, 1e-3, 1e-5)
+    return "invalid: " + valid if valid != "valid" else in_onnxruntime(out, original, *original.tolerance(""))
 
 
 def sweep(a):
@@ -173,17 +282,20 @@ def sweep(a):
     if os.path.exists(a.results):
         with open(a.results) as f:
             done = {(r["model"], r["way"]) for r in map(json.loads, f)}
-    folders = sorted(e.path for e in os.scandir(a.models) if os.path.exists(os.path.join(e.path, "model.onnx")))[a.start::a.every]
-    wanted = a.jobs.split(",") if a.jobs else list(WAYS)
+    folders = sorted(e.path for e in os.scandir(a.models) if os.path.exists(os.path.join(e.path, "model.onnx")))[a.start :: a.every]
+    wanted = a.ways.split(",") if a.ways else list(WAYS)
     with open(a.results, "a") as f, tempfile.TemporaryDirectory() as tmp:
         for folder in folders:
-            for way in wanted:
-                if (os.path.basename(folder), way) in done:
-                    continue
+            name = os.path.basename(folder)
+            ways = [w for w in wanted if (name, w) not in done]
+            if not ways or (a.only and name not in a.only.split(",")):
+                continue
+            original = Original(a.linnet, folder)
+            for way in ways:
                 try:
-                    r = one(a.linnet, folder, way, tmp)
+                    r = one(a.linnet, original, way, tmp)
                 except Exception as e:
-                    r = {"model": os.path.basename(folder), "way": way, "converted": False, "said": "the script: " + short(e)}
+                    r = {"model": name, "way": way, "converted": False, "said": "the script: " + short(e)}
                 f.write(json.dumps(r) + "\n")
                 f.flush()
 
@@ -257,7 +369,8 @@ def main():
     p.add_argument("results")
     p.add_argument("--every", type=int, default=1)
     p.add_argument("--from", dest="start", type=int, default=0)
-    p.add_argument("--jobs")
+    p.add_argument("--ways")
+    p.add_argument("--models", dest="only")
     sweep(p.parse_args())
 
 
