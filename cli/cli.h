@@ -107,4 +107,7 @@ int report_error(const struct linnet_error *e);
 /* Print one object a line on stdout, "schema" and "kind" first; takes the reference over. */
 void json_line(json_t *object, const char *kind);
 
+/* The object as a file, which appears whole or not at all; takes the reference over. */
+enum linnet_code json_save(json_t *object, const char *path, struct linnet_error *e);
+
 #endif

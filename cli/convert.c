@@ -114,21 +114,12 @@ static json_t *options_json(const struct convert_cli *o)
 	return j;
 }
 
-static enum linnet_code write_text(struct file_out *f, const void *text, struct arena *a, struct linnet_error *e)
-{
-	(void)a;
-	TRY(file_write(f, text, strlen(text), e));
-	return file_write(f, "\n", 1, e);
-}
-
 /* FILE.json beside the model. */
 static enum linnet_code write_card(const struct convert_cli *o, const char *source, const struct mechanism *m, const struct convert_report *r,
                                    const struct graph *g, json_t *calibration, struct arena *a, struct linnet_error *e)
 {
 	const char *path = arena_fmt(a, "%s.json", o->output);
 	json_t *layers = json_array(), *card;
-	enum linnet_code code;
-	char *text;
 
 	for (uint32_t i = 0; i < r->nitem; i++)
 		json_array_append_new(layers, item_json(&r->item[i], (int)i));
@@ -137,15 +128,11 @@ static enum linnet_code write_card(const struct convert_cli *o, const char *sour
 	                 "opset", r->opset, "calibrated", calibration != NULL, "options", options_json(o), "layers", layers, "states", states_json(g));
 	if (calibration)
 		json_object_set_new(card, "calibration", calibration);
-	text = card ? json_dumps(card, JSON_INDENT(1) | JSON_PRESERVE_ORDER) : NULL;
-	json_decref(card);
-	if (!path || !text) {
-		free(text);
+	if (!path) {
+		json_decref(card);
 		return fail_mem(e);
 	}
-	code = file_save(path, write_text, text, e);
-	free(text);
-	return code;
+	return json_save(card, path, e);
 }
 
 /* What --mechanism and --fade admit. */

@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "graph/file.h"
+
 static bool colours(FILE *f)
 {
 	const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
@@ -175,6 +177,23 @@ void json_line(json_t *object, const char *kind)
 	putchar('\n');
 	json_decref(line);
 	json_decref(object);
+}
+
+static enum linnet_code write_text(struct file_out *f, const void *text, struct arena *a, struct linnet_error *e)
+{
+	(void)a;
+	TRY(file_write(f, text, strlen(text), e));
+	return file_write(f, "\n", 1, e);
+}
+
+enum linnet_code json_save(json_t *object, const char *path, struct linnet_error *e)
+{
+	char *text = object ? json_dumps(object, JSON_INDENT(1) | JSON_PRESERVE_ORDER) : NULL;
+	enum linnet_code code = text ? file_save(path, write_text, text, e) : fail_mem(e);
+
+	free(text);
+	json_decref(object);
+	return code;
 }
 
 static int exit_status(enum linnet_code code)

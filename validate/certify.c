@@ -1,7 +1,10 @@
 /* Certificates: see certify.h. */
 #include "validate/certify.h"
 
+#include <stdio.h>
 #include <string.h>
+
+#include "ops/base/map.h"
 
 /* A copy that computes in double what g computes in narrower floats. */
 static enum linnet_code in_double(const struct graph *g, struct arena *a, struct graph **out, struct linnet_error *e)
@@ -68,14 +71,6 @@ enum linnet_code certify_compare(const struct graph *a, const struct graph *b, i
 
 /* ---- What rules did ---- */
 
-static bool seen(const struct graph *g, const struct trail *t)
-{
-	for (node_id id = 1; id < g->nnode; id++)
-		if (g->node[id].trail == t)
-			return true;
-	return false;
-}
-
 static uint32_t leaves(const struct trail *t, const char **out, uint32_t n, uint32_t cap)
 {
 	if (!t->rule && n < cap)
@@ -85,30 +80,93 @@ static uint32_t leaves(const struct trail *t, const char **out, uint32_t n, uint
 	return n;
 }
 
-static enum linnet_code list_changes(struct certificate *c, struct certified_step *step, const struct graph *g, struct linnet_error *e)
+static int put_trail(struct map *m, const struct trail *t, uint32_t value)
+{
+	const char *key = arena_fmt(m->a, "%p", (const void *)t);
+
+	return key ? map_put(m, key, value) : -1;
+}
+
+static bool get_trail(const struct map *m, const struct trail *t, uint32_t *value)
+{
+	char key[32];
+
+	snprintf(key, sizeof key, "%p", (const void *)t);
+	return map_get(m, key, value);
+}
+
+/* Changes that left new nodes: those of a trail that the last graph did not have. */
+static enum linnet_code list_changes(struct certificate *c, struct certified_step *step, const struct graph *g, struct arena *s, struct linnet_error *e)
 {
 	enum { MAX_LEAVES = 64 };
 	struct certified_change *list;
-	const struct trail *last = NULL;
+	struct map old;
 
+	map_init(&old, s);
+	for (node_id id = 1; id < c->last->nnode; id++)
+		if (c->last->node[id].trail && put_trail(&old, c->last->node[id].trail, 0))
+			return fail_mem(e);
 	TRY_NEW(list, c->arena, g->nnode);
 	for (node_id id = 1; id < g->nnode; id++) {
 		const struct node *n = &g->node[id];
 		const char **of;
+		uint32_t at = step->nchange;
 
-		if (n->dead || !n->trail || seen(c->last, n->trail))
+		if (n->dead || !n->trail)
 			continue;
-		if (n->trail != last) {
-			TRY_NEW(of, c->arena, MAX_LEAVES);
-			list[step->nchange].nof = leaves(n->trail, of, 0, MAX_LEAVES);
-			list[step->nchange].of = of;
-			list[step->nchange++].rule = n->trail->rule;
+		if (get_trail(&old, n->trail, &at)) {
+			if (at)
+				list[at - 1].node = node_label(g, n);
+			continue;
 		}
-		list[step->nchange - 1].node = node_label(g, n);
-		last = n->trail;
+		TRY_NEW(of, c->arena, MAX_LEAVES);
+		list[step->nchange] = (struct certified_change){ .rule = n->trail->rule, .node = node_label(g, n), .of = of };
+		list[step->nchange++].nof = leaves(n->trail, of, 0, MAX_LEAVES);
+		if (put_trail(&old, n->trail, step->nchange))
+			return fail_mem(e);
 	}
 	step->change = list;
 	return LINNET_OK;
+}
+
+/* Nodes of the last graph that are in g no more and that no change names. */
+static enum linnet_code list_dropped(struct certificate *c, struct certified_step *step, const struct graph *g, struct arena *s, struct linnet_error *e)
+{
+	const struct graph *last = c->last;
+	struct map kept;
+	const char **list;
+
+	map_init(&kept, s);
+	for (node_id id = 1; id < g->nnode; id++)
+		if (!g->node[id].dead && map_put(&kept, node_label(g, &g->node[id]), 0))
+			return fail_mem(e);
+	for (uint32_t i = 0; i < step->nchange; i++)
+		for (uint32_t k = 0; k < step->change[i].nof; k++)
+			if (map_put(&kept, step->change[i].of[k], 0))
+				return fail_mem(e);
+	TRY_NEW(list, c->arena, last->nnode);
+	for (node_id id = 1; id < last->nnode; id++) {
+		const char *label = node_label(last, &last->node[id]);
+
+		if (last->node[id].dead || map_get(&kept, label, NULL))
+			continue;
+		list[step->ndropped] = arena_str(c->arena, label);
+		if (!list[step->ndropped++])
+			return fail_mem(e);
+	}
+	step->dropped = list;
+	return LINNET_OK;
+}
+
+static enum linnet_code list_all(struct certificate *c, struct certified_step *step, const struct graph *g, struct linnet_error *e)
+{
+	struct arena *s = arena_new();
+	enum linnet_code code = s ? list_changes(c, step, g, s, e) : fail_mem(e);
+
+	if (!code)
+		code = list_dropped(c, step, g, s, e);
+	arena_free(s);
+	return code;
 }
 
 static enum linnet_code remember(struct certificate *c, const struct graph *g, struct linnet_error *e)
@@ -144,10 +202,11 @@ enum linnet_code certify_watch(void *certificate, const struct rewrite_step *ste
 	s->name = step->name;
 	s->changes = step->changes;
 	s->approximate = step->approximate;
+	memcpy(s->before, before, sizeof s->before);
 	TRY(graph_digest(g, s->digest, e));
 	memcpy(c->after, s->digest, sizeof c->after);
 	s->proved = !strcmp(s->digest, before);
-	TRY(list_changes(c, s, g, e));
+	TRY(list_all(c, s, g, e));
 	if (!s->proved) {
 		struct linnet_error told = { 0 };
 		enum linnet_code code = certify_compare(c->last, g, c->cases, c->seed, &s->max_abs, &s->max_rel, &told);

@@ -16,13 +16,15 @@ struct certified_change {
 struct certified_step {
 	const char *name;
 	uint32_t changes;
-	char digest[41];         /* of the graph behind it */
+	char before[41], digest[41]; /* of the graph before and behind it */
 	bool proved;             /* the digest is the one before; nothing is run then */
 	bool approximate;
 	const char *untested;    /* why nothing could be run, NULL otherwise */
 	double max_abs, max_rel; /* largest differences of outputs, computed in double precision */
 	const struct certified_change *change;
 	uint32_t nchange;
+	const char *const *dropped; /* nodes that are gone and stand for nothing new */
+	uint32_t ndropped;
 };
 
 /* Zeroed with arena, cases and seed set; rewrite()'s `watch` is certify_watch with this as ctx. Strings live in the arena. */
