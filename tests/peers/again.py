@@ -336,7 +336,7 @@ def page(path):
         cell = [way, f"{len(ok)} of {len(rs)}", sum(r["checker"] == "valid" for r in ok), sum(r["onnxruntime"] == "agrees" for r in runs), len(runs),
                 sum(r["reference"] == "agrees" for r in ok)]
         cell.append(sum(r["idempotent"] for r in ok) if "idempotent" in (ok or [{}])[0] else "")
-        cell.append(sum(r["bytes"][1] <= r["bytes"][0] for r in ok) if way in ("simplify", "fuse") else "")
+        cell.append(sum(r["size"][1][0] <= r["size"][0][0] for r in ok) if way in ("simplify", "fuse") else "")
         cell.append(sum(r.get("peer") == "agrees" for r in rs) if way.startswith("opset") else "")
         print("| " + " | ".join(str(c) for c in cell) + " |")
         for r in rs:
@@ -349,8 +349,10 @@ def page(path):
             for key in ("names", "outputs", "idempotent"):
                 if not r.get(key, True):
                     bad.append((f"not {key}", r["model"], way))
-            if way in ("simplify", "fuse") and r["bytes"][1] > r["bytes"][0]:
-                bad.append((f"larger: {r['bytes'][0]} bytes become {r['bytes'][1]}", r["model"], way))
+            if r["types"] != "same":
+                bad.append((f"types: {r['types']}", r["model"], way))
+            if way in ("simplify", "fuse") and r["size"][1][0] > r["size"][0][0]:
+                bad.append((f"larger: {r['size'][0][0]} nodes become {r['size'][1][0]}", r["model"], way))
     print("\n## Exceptions\n\n| model | ways | what |\n| --- | --- | --- |")
     group = collections.defaultdict(list)
     for what, model, way in bad:
