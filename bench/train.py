@@ -106,13 +106,20 @@ def linnet_run(o, threads, steps):
     child = subprocess.Popen([o.linnet, "train", o.model, "--data", o.tokens, "-o", out, "--batch", str(o.batch), "--length", str(o.length), "--steps", str(steps),
                               "--schedule", "constant", "--rate", str(RATE), "--decay", str(DECAY), "--beta1", str(BETAS[0]), "--beta2", str(BETAS[1]), "--seed",
                               str(SEED), "--threads", str(threads), "--log", log, "-q"])
-    _, status, usage = os.wait4(child.pid, 0)
-    if status:
+    peak = 0
+    while child.poll() is None:  # what wait4() gives has this process's own in it
+        try:
+            with open(f"/proc/{child.pid}/status") as f:
+                peak = max([peak] + [int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM")])
+        except OSError:
+            pass
+        time.sleep(0.02)
+    if child.returncode:
         sys.exit("linnet train failed")
     with open(log) as f:
         lines = [json.loads(line) for line in f]
     ends = [0.0] + [x["seconds"] for x in lines]
-    return {"seconds": [b - a for a, b in zip(ends, ends[1:])], "losses": [x["loss"] for x in lines], "peak": usage.ru_maxrss * 1024}
+    return {"seconds": [b - a for a, b in zip(ends, ends[1:])], "losses": [x["loss"] for x in lines], "peak": peak}
 
 
 def mib(n):

@@ -103,7 +103,7 @@ static enum linnet_code add_gradients(struct graph *g, const struct grad_cli *o,
 			note("%s does not depend on %s", g->value[of].name, name[i]);
 			continue;
 		}
-		v = graph_add_value(g, VALUE_NODE, arena_fmt(g->arena, "grad:%s", name[i]), NULL);
+		v = graph_add_value(g, VALUE_NODE, NULL, arena_fmt(g->arena, "grad:%s", name[i]));
 		if (!v)
 			return fail_mem(e);
 		TRY(graph_add_node(g, op_newest(NULL, "Identity"), NULL, &out[i], 1, &v, 1, NULL, 0, NULL, e));

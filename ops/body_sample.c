@@ -1,6 +1,6 @@
 /*
  * What looks at places between elements, in other operators: GridSample, DeformConv, RoiAlign, MaxRoiPool, STFT. Gradients come of these
- * bodies. Nothing is written for empty tensors.
+ * bodies.
  */
 #include "ops/body.h"
 
@@ -29,14 +29,14 @@ static bool is_empty(const struct shape *s)
 	return false;
 }
 
-/* Floats of known rank, none of them empty. */
-static enum linnet_code usual(const struct shape_call *c)
+/* Floats of known rank, none of them empty unless that is no matter. */
+static enum linnet_code usual(const struct shape_call *c, bool empty)
 {
 	for (int i = 0; i < c->nin; i++)
-		if (c->in[i] && (c->in[i]->shape.rank < 0 || is_empty(&c->in[i]->shape)))
-			return fail(c->e, LINNET_EUNSUPPORTED, "%s of unknown rank, or of nothing, has no body", c->op->name);
+		if (c->in[i] && (c->in[i]->shape.rank < 0 || (!empty && is_empty(&c->in[i]->shape))))
+			return fail(c->e, LINNET_EUNSUPPORTED, "%s of unknown rank, or of nothing, cannot be written in other operators", c->op->name);
 	if (!dtype_in(c->in[0]->dt, FLOATS))
-		return fail(c->e, LINNET_EUNSUPPORTED, "%s of elements of %s has no body", c->op->name, dtype_name(c->in[0]->dt));
+		return fail(c->e, LINNET_EUNSUPPORTED, "%s of elements of %s cannot be written in other operators", c->op->name, dtype_name(c->in[0]->dt));
 	return LINNET_OK;
 }
 
@@ -47,11 +47,9 @@ static enum linnet_code usual(const struct shape_call *c)
  */
 static void combine(struct body *b, int r, int taps, int batch, bool weighed)
 {
+	const char *zero = batch == 1 ? " <allowzero = 1>" : "";
 	int all = 1;
 
-	SAY("s%d = Identity (unit)\n", r - 1);
-	for (int a = r - 2; a >= 0; a--)
-		SAY("s%d = Mul (s%d, n%d)\n", a, a + 1, a + 1);
 	for (int a = 0; a < r; a++) {
 		all *= taps;
 		for (int k = 0; k < taps; k++)
@@ -67,9 +65,9 @@ static void combine(struct body *b, int r, int taps, int batch, bool weighed)
 			}
 			SAY("at%d_%d = Add (at%d_%d, q%d_%d)\nby%d_%d = Mul (by%d_%d, w%d_%d)\n", i, a, i, a - 1, a, k, i, a, i, a - 1, a, k);
 		}
-		SAY("at%d = Reshape (at%d_%d, column)\nfound%d = GatherND <batch_dims = %d> (rows, at%d)\n", i, i, r - 1, i, batch, i);
+		SAY("at%d = Reshape%s (at%d_%d, column)\nfound%d = GatherND <batch_dims = %d> (rows, at%d)\n", i, zero, i, r - 1, i, batch, i);
 		if (weighed)
-			SAY("by%d = Reshape (by%d_%d, column)\nshare%d = Mul (found%d, by%d)\n", i, i, r - 1, i, i, i);
+			SAY("by%d = Reshape%s (by%d_%d, column)\nshare%d = Mul (found%d, by%d)\n", i, zero, i, r - 1, i, i, i);
 		else
 			SAY("share%d = Identity (found%d)\n", i, i);
 		if (i)
@@ -78,6 +76,15 @@ static void combine(struct body *b, int r, int taps, int batch, bool weighed)
 			SAY("sum0 = Identity (share0)\n");
 	}
 	SAY("sums = Identity (sum%d)\n", all - 1);
+}
+
+/* How far apart neighbours along each axis are, and s: how many places there are. */
+static void distances(struct body *b, int r)
+{
+	SAY("s%d = Identity (unit)\n", r - 1);
+	for (int a = r - 2; a >= 0; a--)
+		SAY("s%d = Mul (s%d, n%d)\n", a, a + 1, a + 1);
+	SAY("s = Mul (s0, n0)\n");
 }
 
 /* ---- GridSample ---- */
@@ -146,14 +153,17 @@ static void settle(struct body *b, int a, int k, const char *padding, bool corne
 enum linnet_code body_grid_sample(struct shape_call *c, const char **text)
 {
 	bool corners = attr_get(c->op, c->attr, "align_corners")->i, nearest = says(c, "mode", "nearest"), cube = says(c, "mode", "cubic");
+	bool known = !is_empty(&c->in[0]->shape);
 	const char *padding = says(c, "padding_mode", "zeros") ? "z" : says(c, "padding_mode", "border") ? "b" : "r";
 	int r = c->in[0]->shape.rank - 2, taps = nearest ? 1 : cube ? 4 : 2;
 	enum dtype dt = c->in[1]->dt;
 	struct body body, *b = &body;
 
-	TRY(usual(c));
+	TRY(usual(c, true));
+	for (int a = 0; a < r; a++)
+		known &= dim_is_int(c->in[0]->shape.d[2 + a]);
 	if (r > 3)
-		return fail(c->e, LINNET_EUNSUPPORTED, "GridSample along %d axes has no body", r);
+		return fail(c->e, LINNET_EUNSUPPORTED, "GridSample along %d axes cannot be written in other operators", r);
 	body_begin(b, c);
 	body_float(b, "zero", dt, 0);
 	body_float(b, "one", dt, 1);
@@ -203,12 +213,15 @@ enum linnet_code body_grid_sample(struct shape_call *c, const char **text)
 			SAY("w%d_%d = CastLike (u%d_%d, X)\n", a, k, a, k);
 		}
 	}
+	distances(b, r);
 	SAY("space = Shape <start = 1, end = %d> (grid)\nplaces = ReduceProd (space)\nbatch = Shape <end = 1> (X)\nchannels = Shape <start = 1, end = 2> (X)\n"
-	    "single = Constant <value = int64[1] {1}> ()\ncolumn = Concat <axis = 0> (batch, places, single)\nrest = Constant <value = int64[1] {-1}> ()\n"
-	    "planes_shape = Concat <axis = 0> (batch, channels, rest)\nplanes = Reshape (X, planes_shape)\nrows = Transpose <perm = [0, 2, 1]> (planes)\n",
+	    "single = Constant <value = int64[1] {1}> ()\ncolumn = Concat <axis = 0> (batch, places, single)\nrest = Reshape (s, single)\n"
+	    "planes_shape = Concat <axis = 0> (batch, channels, rest)\nplanes = Reshape <allowzero = 1> (X, planes_shape)\nturned_planes = Transpose <perm = [0, 2, 1]> (planes)\n",
 	    r + 1);
+	/* a row of zeros, so that there is one to read of an image of nothing */
+	SAY("ends = Constant <value = int64[6] {0, 0, 0, 0, %d, 0}> ()\nrows = %s (turned_planes%s)\n", !known, known ? "Identity" : "Pad", known ? "" : ", ends");
 	combine(b, r, taps, 1, !nearest || *padding == 'z');
-	SAY("turned = Transpose <perm = [0, 2, 1]> (sums)\nto = Concat <axis = 0> (batch, channels, space)\nY = Reshape (turned, to)\n");
+	SAY("turned = Transpose <perm = [0, 2, 1]> (sums)\nto = Concat <axis = 0> (batch, channels, space)\nY = Reshape <allowzero = 1> (turned, to)\n");
 	return body_end(b, text);
 }
 
@@ -227,14 +240,14 @@ enum linnet_code body_deform_conv(struct shape_call *c, const char **text)
 	int r = x->rank - 2;
 	struct body body, *b = &body;
 
-	TRY(usual(c));
+	TRY(usual(c, false));
 	for (int i = 0; i < w->rank; i++)
 		if (!dim_is_int(w->d[i]))
-			return fail(c->e, LINNET_EUNSUPPORTED, "DeformConv by weights of unknown lengths has no body");
+			return fail(c->e, LINNET_EUNSUPPORTED, "DeformConv by weights of unknown lengths cannot be written in other operators");
 	for (int a = 0; a < r; a++)
 		taps *= w->d[2 + a];
 	if (taps > 4096)
-		return fail(c->e, LINNET_EUNSUPPORTED, "DeformConv of %lld taps has no body", (long long)taps);
+		return fail(c->e, LINNET_EUNSUPPORTED, "DeformConv of %lld taps cannot be written in other operators", (long long)taps);
 	body_begin(b, c);
 	body_float(b, "zero", dt, 0);
 	body_float(b, "one", dt, 1);
@@ -271,6 +284,7 @@ enum linnet_code body_deform_conv(struct shape_call *c, const char **text)
 	}
 	SAY("planes_shape = Constant <value = int64[4] {0, %lld, %lld, -1}> ()\nplanes = Reshape (X, planes_shape)\nrows = Transpose <perm = [0, 1, 3, 2]> (planes)\n",
 	    (long long)groups, (long long)(w->d[1] * group / groups));
+	distances(b, r);
 	combine(b, r, 2, 2, true);
 	if (mask)
 		SAY("gates = Reshape (mask, column)\nread = Mul (sums, gates)\n");
@@ -331,7 +345,7 @@ enum linnet_code body_roi_align(struct shape_call *c, const char **text)
 	enum dtype dt = c->in[0]->dt;
 	struct body body, *b = &body;
 
-	TRY(usual(c));
+	TRY(usual(c, false));
 	body_begin(b, c);
 	body_float(b, "zero", dt, 0);
 	body_float(b, "one", dt, 1);
@@ -389,7 +403,7 @@ enum linnet_code body_max_roi_pool(struct shape_call *c, const char **text)
 	enum dtype dt = c->in[0]->dt;
 	struct body body, *b = &body;
 
-	TRY(usual(c));
+	TRY(usual(c, false));
 	body_begin(b, c);
 	body_float(b, "zero", dt, 0);
 	body_float(b, "half", dt, 0.5);
@@ -418,7 +432,7 @@ enum linnet_code body_stft(struct shape_call *c, const char **text)
 	bool window = c->nin > 2 && c->in[2], length = c->nin > 3 && c->in[3];
 	struct body body, *b = &body;
 
-	TRY(usual(c));
+	TRY(usual(c, false));
 	body_begin(b, c);
 	integer(b, "none", 0);
 	integer(b, "unit", 1);
