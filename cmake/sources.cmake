@@ -137,7 +137,7 @@ layer(graph
 	graph/recognise.c
 	graph/why.c
 	graph/blocks.c
-	graph/template.c
+	graph/template.c graph/rule.c
 	graph/model.c
 	graph/file.c
 	graph/wire.c

@@ -34,6 +34,14 @@ const struct pass *pass_find(const char *name)
 	return NULL;
 }
 
+const struct pass *pass_at(int i)
+{
+	static const struct pass *const written[] = { &fuse_pass, &ort_pass };
+	const int n = (int)(sizeof passes / sizeof *passes) - 1, more = (int)(sizeof written / sizeof *written);
+
+	return i < n ? passes[i] : i - n < more ? written[i - n] : NULL;
+}
+
 /* ---- Reading graphs ---- */
 
 bool value_is_output(const struct view *w, value_id v)
@@ -111,7 +119,20 @@ struct runner {
 	const struct pass *pass;
 	uint32_t count, *left;
 	const struct graph *main;
+	struct arena *arena;
+	struct pattern **pattern; /* by rule; read when first asked for */
 };
+
+static enum linnet_code apply_rule(const struct runner *r, int i, const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct rule *rule = &r->pass->rule[i];
+
+	if (rule->apply)
+		return rule->apply(w, n, p, e);
+	if (!r->pattern[i])
+		TRY(pattern_read(rule, r->arena, &r->pattern[i], e));
+	return pattern_apply(r->pattern[i], w, n, p, e);
+}
 
 static enum linnet_code try_node(struct runner *r, struct graph *g, struct view *w, node_id id, bool *changed, struct linnet_error *e)
 {
@@ -120,12 +141,12 @@ static enum linnet_code try_node(struct runner *r, struct graph *g, struct view 
 		const struct node *n = &g->node[id];
 		struct patch p;
 
-		if (rule->anchor && !node_is(n, rule->anchor))
+		if (rule->anchor && (rule->apply ? !node_is(n, rule->anchor) : strcmp(n->op->name, rule->anchor)))
 			continue;
 		patch_init(&p, g, e);
 		p.uses = &w->uses;
 		arena_reset(w->scratch);
-		TRY(err_node(e, rule->apply(w, n, &p, e), n->name, n->op->name));
+		TRY(err_node(e, apply_rule(r, i, w, n, &p, e), n->name, n->op->name));
 		if (p.code)
 			return p.code;
 		if (patch_empty(&p) || !patch_fits(&p, r->main))
@@ -190,12 +211,17 @@ static enum linnet_code run_graph(struct runner *r, struct graph *g, struct aren
 
 enum linnet_code pass_run(const struct pass *pass, struct graph *g, uint32_t *count, uint32_t *left, struct linnet_error *e)
 {
-	struct arena *s = arena_new();
-	struct runner r = { .pass = pass, .left = left, .main = g };
-	enum linnet_code code = s ? run_graph(&r, g, s, e) : fail_mem(e);
+	struct arena *s = arena_new(), *patterns = arena_new();
+	struct runner r = { .pass = pass, .left = left, .main = g, .arena = patterns };
+	enum linnet_code code = s && patterns ? LINNET_OK : fail_mem(e);
 
+	if (!code && pass->nrule && !(r.pattern = NEW(patterns, (size_t)pass->nrule, struct pattern *)))
+		code = fail_mem(e);
+	if (!code)
+		code = run_graph(&r, g, s, e);
 	if (count)
 		*count = r.count;
+	arena_free(patterns);
 	arena_free(s);
 	return code;
 }

@@ -121,13 +121,46 @@ bool value_ints(const struct graph *g, value_id v, int64_t *out, int max, int *n
 
 /* ---- Rules and passes ---- */
 
-/* Look at node n, of operator `anchor`; fill the patch or leave it empty. */
+/*
+ * Either code: look at node n, of operator `anchor`; fill the patch or leave it empty. Or two texts (graph/rule.c), which compute the same for
+ * every binding that the guard admits:
+ *
+ *   from    "(float[] x, float[D] w) => (y) <float two = {2}, float e = {@eps}> { nodes }". The first output is made by the anchor. Inputs stand
+ *           for any values of their types: `float` for any one of `types`, [] for any rank, a letter for one length, a number for itself. A
+ *           constant without axes stands for constants all of whose elements are that number; @p for a number that is met, in constants and
+ *           attributes (`alpha: float = @p`). Operands of Add, Mul, Max, Min and Sum may be exchanged, axes counted from either end. Values
+ *           inside of the pattern have no other uses; further outputs may have.
+ *   to      "<constants> { nodes }" between the same inputs, outputs and parameters.
+ */
+struct match;
 struct rule {
 	const char *name; /* "pass/what" */
 	const char *doc;
 	const char *anchor; /* NULL: every node */
 	enum linnet_code (*apply)(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e);
+	const char *from, *to;
+	bool (*guard)(const struct match *m); /* what the texts cannot say; NULL: nothing */
+	dtype_set types; /* 0: FLOATS */
+	double near;     /* relative error that constants of `from` may have, as narrow types keep them */
+	/* The most that outputs of inputs drawn from [-1, 1) may differ by, computed in double, relative to them where they are above 1. 0: the same bits; 1e-12: sums change their order; 1e-6:
+	 * attributes are floats, or operators are not defined in double. The tests hold each rule to it. */
+	double differs;
 };
+
+/* For guards: what stands for the pattern's names and parameters. */
+value_id match_value(const struct match *m, const char *name);
+const struct type *match_type(const struct match *m, const char *name);
+double match_param(const struct match *m, const char *name);
+const struct graph *match_graph(const struct match *m);
+
+/* The rule's pattern, read; it lives as long as the arena. */
+struct pattern;
+enum linnet_code pattern_read(const struct rule *r, struct arena *a, struct pattern **out, struct linnet_error *e);
+enum linnet_code pattern_apply(const struct pattern *p, const struct view *w, const struct node *n, struct patch *patch, struct linnet_error *e);
+
+/* Parameters of a rule; and the text of `from` or `to` with both's head, and numbers for the parameters in the order `from` names them. */
+int rule_params(const struct rule *r);
+enum linnet_code rule_text(const struct rule *r, const char *from_or_to, const double *value, struct arena *a, char **text, struct linnet_error *e);
 
 enum { PASS_EXACT, PASS_APPROX };
 
@@ -139,6 +172,7 @@ struct pass {
 	const char *makes; /* the operator it is all about; without it in the wanted opset the pass is of no use. NULL: none */
 	/* Instead of rules: change the graph by patches of its own. count: changes made. */
 	enum linnet_code (*run)(struct graph *g, uint32_t *count, struct linnet_error *e);
+	double differs; /* of run(): as a rule's */
 };
 
 #define PASS_RULES(rules) .rule = (rules), .nrule = (int)(sizeof(rules) / sizeof *(rules))
@@ -151,6 +185,8 @@ extern const struct pass fold_small_pass, share_all_pass;
 /* For models that are written: in one word of ONNX, or of com.microsoft, what the recognisers found. (passes/ort.c) */
 extern const struct pass fuse_pass, ort_pass;
 const struct pass *pass_find(const char *name);
+/* passes[], then those for models that are written; NULL behind the last. */
+const struct pass *pass_at(int i);
 
 /*
  * Apply a pass's rules until none applies (each node is looked at in order; rules in order), in subgraphs too; then compact and infer.

@@ -142,8 +142,9 @@ static enum linnet_code copy_graph(const struct patch *p, const struct graph *fr
 	return LINNET_OK;
 }
 
-enum linnet_code template_add(struct patch *p, const struct graph *t, const value_id *in, value_id *out, enum dtype real,
-                              const char *hint, struct linnet_error *e)
+/* plainly: the node of the first output is called hint itself. */
+static enum linnet_code add(struct patch *p, const struct graph *t, const value_id *in, value_id *out, enum dtype real, const char *hint,
+                            bool plainly, struct linnet_error *e)
 {
 	struct arena *s = arena_new();
 	node_id *order;
@@ -168,7 +169,8 @@ enum linnet_code template_add(struct patch *p, const struct graph *t, const valu
 		const struct node *node = &t->node[order[i]];
 		value_id *args = NEW(s, node->nin, value_id), first;
 		struct attr *attr;
-		const char *name = arena_fmt(p->arena, "%s/%s", hint, t->value[node->out[0]].name);
+		const char *name = plainly && node->out[0] == t->out[0] ? arena_str(p->arena, hint)
+		                                                        : arena_fmt(p->arena, "%s/%s", hint, t->value[node->out[0]].name);
 
 		code = args && name ? copy_attrs(p, node, real, &attr, e) : fail_mem(e);
 		if (code)
@@ -187,15 +189,33 @@ enum linnet_code template_add(struct patch *p, const struct graph *t, const valu
 	return code;
 }
 
-enum linnet_code template_apply(struct patch *p, const char *text, const value_id *in, value_id *out, enum dtype real,
-                                const char *hint, struct linnet_error *e)
+enum linnet_code template_add(struct patch *p, const struct graph *t, const value_id *in, value_id *out, enum dtype real,
+                              const char *hint, struct linnet_error *e)
+{
+	return add(p, t, in, out, real, hint, false, e);
+}
+
+static enum linnet_code parse_and_add(struct patch *p, const char *text, const value_id *in, value_id *out, enum dtype real, const char *hint,
+                                      bool plainly, struct linnet_error *e)
 {
 	struct arena *s = arena_new();
 	struct graph *t;
 	enum linnet_code code = s ? template_parse(text, s, &t, e) : fail_mem(e);
 
 	if (!code)
-		code = template_add(p, t, in, out, real, hint, e);
+		code = add(p, t, in, out, real, hint, plainly, e);
 	arena_free(s);
 	return code;
+}
+
+enum linnet_code template_apply(struct patch *p, const char *text, const value_id *in, value_id *out, enum dtype real,
+                                const char *hint, struct linnet_error *e)
+{
+	return parse_and_add(p, text, in, out, real, hint, false, e);
+}
+
+enum linnet_code template_replace(struct patch *p, const char *text, const value_id *in, value_id *out, enum dtype real, const char *name,
+                                  struct linnet_error *e)
+{
+	return parse_and_add(p, text, in, out, real, name, true, e);
 }

@@ -23,4 +23,8 @@ enum linnet_code template_add(struct patch *p, const struct graph *t, const valu
 enum linnet_code template_apply(struct patch *p, const char *text, const value_id *in, value_id *out, enum dtype real,
                                 const char *hint, struct linnet_error *e);
 
+/* The same for what takes the place of a node: the one that computes the first output is called `name`. */
+enum linnet_code template_replace(struct patch *p, const char *text, const value_id *in, value_id *out, enum dtype real, const char *name,
+                                  struct linnet_error *e);
+
 #endif

@@ -409,8 +409,8 @@ static enum linnet_code ask(const struct view *w, const struct node *n, bool *fi
 		for (int i = 0; i < pass->nrule && !*fits; i++) {
 			struct patch p;
 
-			if (pass->rule[i].anchor && !node_is(n, pass->rule[i].anchor))
-				continue;
+			if (!pass->rule[i].apply || (pass->rule[i].anchor && !node_is(n, pass->rule[i].anchor)))
+				continue; /* rules stated as text have nothing to say */
 			patch_init(&p, w->g, e);
 			TRY(pass->rule[i].apply(w, n, &p, e));
 			if (p.code)

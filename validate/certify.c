@@ -15,13 +15,13 @@ static enum linnet_code in_double(const struct graph *g, struct arena *a, struct
 	return graph_precision(*out, &p, e);
 }
 
-static enum linnet_code compare_at(const struct graph *a, const struct graph *b, int cases, uint64_t seed, int64_t length, double *max_abs,
+enum linnet_code certify_compare_at(const struct graph *a, const struct graph *b, int cases, uint64_t seed, int64_t length, double *max_abs,
                                    double *max_rel, struct linnet_error *e)
 {
 	struct arena *s = arena_new();
 	struct run_opt run = { .kernels = KERNELS_REFERENCE, .threads = 1 };
 	struct side side[2] = { { .run = run }, { .run = run } };
-	struct pair_opt opt = { .cases = cases, .seed = seed, .gen = { .length = length, .batch = 2 } };
+	struct pair_opt opt = { .cases = cases, .seed = seed, .gen = { .length = length, .batch = length ? 2 : 0 } };
 	struct pair_report report = { 0 };
 	struct graph *g[2];
 	enum linnet_code code = s ? in_double(a, s, &g[0], e) : fail_mem(e);
@@ -53,7 +53,7 @@ enum linnet_code certify_compare(const struct graph *a, const struct graph *b, i
 
 	for (size_t i = 0; i < sizeof length / sizeof *length; i++) {
 		struct linnet_error told = { 0 };
-		enum linnet_code code = compare_at(a, b, cases, seed, length[i], max_abs, max_rel, &told);
+		enum linnet_code code = certify_compare_at(a, b, cases, seed, length[i], max_abs, max_rel, &told);
 
 		if (!first.code)
 			first = told;

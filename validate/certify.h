@@ -49,4 +49,8 @@ void certificate_release(struct certificate *c);
 enum linnet_code certify_compare(const struct graph *a, const struct graph *b, int cases, uint64_t seed, double *max_abs, double *max_rel,
                                  struct linnet_error *e);
 
+/* The same for symbolic lengths all of that number; 0: drawn for each case. */
+enum linnet_code certify_compare_at(const struct graph *a, const struct graph *b, int cases, uint64_t seed, int64_t length, double *max_abs,
+                                    double *max_rel, struct linnet_error *e);
+
 #endif

@@ -511,6 +511,15 @@ static bool has_width(const struct graph *g, const struct scores *s, value_id v)
 	return t->rank > 0 && k->rank > 0 && t->d[t->rank - 1] == k->d[k->rank - 1];
 }
 
+/* A term that is the same for all keys: Attention would hide the keys that its mask is too short for. */
+static bool is_narrow(const struct graph *g, const struct scores *s, value_id v)
+{
+	const struct shape *t = &g->value[v].type.shape, *k = &g->value[s->turned ? s->q : s->kt].type.shape;
+	int from_end = s->turned ? 2 : 1;
+
+	return t->rank < from_end || (t->d[t->rank - from_end] == 1 && k->rank >= from_end && k->d[k->rank - from_end] != 1);
+}
+
 /* All terms as one mask [B or 1, H or 1, L or 1, S] for 4-D scores; 0 when there is none. */
 static value_id make_mask(struct patch *p, const struct scores *s, value_id softmax_in, enum dtype dt)
 {
@@ -518,7 +527,7 @@ static value_id make_mask(struct patch *p, const struct scores *s, value_id soft
 	const struct graph *g = p->g;
 	int rank = g->value[softmax_in].type.shape.rank, widest = 0;
 	value_id mask = 0;
-	bool wide = false; /* as wide as the keys, provably */
+	bool wide = false, narrow = true; /* as wide as the keys, provably; all of them one wide */
 	/* a finite fill keeps its meaning in rows that hide everything: the additive form says the same there */
 	bool boolean = s->nterm == 1 && s->term[0].condition && isinf(s->term[0].fill) && !s->sink;
 
@@ -528,11 +537,12 @@ static value_id make_mask(struct patch *p, const struct scores *s, value_id soft
 
 		widest = r > widest ? r : widest;
 		wide = wide || has_width(g, s, s->term[i].value);
+		narrow = narrow && is_narrow(g, s, s->term[i].value);
 		mask = mask ? patch_node(p, "Add", "mask", PATCH_IN(mask, t), 1, NULL) : t;
 	}
-	if (s->sink && mask && !wide) {
+	if (mask && (narrow || (s->sink && !wide))) {
 		mask = patch_node(p, "Expand", "mask",
-		                  PATCH_IN(mask, patch_node(p, "Concat", "shape", PATCH_IN(patch_ints(p, (int64_t[]){ 1 }, 1, "one"), dims_of(p, s->kt, -1, 0, true)), 1, axis0)),
+		                  PATCH_IN(mask, patch_node(p, "Concat", "shape", PATCH_IN(patch_ints(p, (int64_t[]){ 1 }, 1, "one"), s->turned ? dims_of(p, s->q, -2, -1, true) : dims_of(p, s->kt, -1, 0, true)), 1, axis0)),
 		                  1, NULL);
 		widest = widest > 2 ? widest : 2;
 	}
@@ -995,6 +1005,33 @@ static enum linnet_code attend_mask(const struct view *w, const struct node *n, 
 	return LINNET_OK;
 }
 
+/*
+ * Whether v, which is to become an output of n, is needed for one of its inputs by another way than as keys or values. Looked for from v's other
+ * users on, over so many nodes; true when they do not suffice.
+ */
+static bool is_needed(const struct view *w, const struct node *n, value_id v)
+{
+	enum { MAX_LOOKED = 64 };
+	const struct graph *g = w->g;
+	value_id todo[MAX_LOOKED] = { v };
+	int have = 1;
+
+	for (int i = 0; i < have; i++)
+		for (uint32_t k = w->uses.begin[todo[i]]; k < w->uses.end[todo[i]]; k++) {
+			const struct use *u = &w->uses.use[k];
+			const struct node *user = u->node ? &g->node[u->node] : NULL;
+
+			if (!user || (user == n && !i && (u->index == K || u->index == V)))
+				continue;
+			if (user == n || have + (int)user->nout > MAX_LOOKED)
+				return true;
+			for (uint32_t o = 0; o < user->nout; o++)
+				if (user->out[o])
+					todo[have++] = user->out[o];
+		}
+	return false;
+}
+
 /* k and v = Concat(past, new) over the length: past_key and past_value, so that causality counts from the last key. */
 static enum linnet_code attend_cache(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
@@ -1013,7 +1050,7 @@ static enum linnet_code attend_cache(const struct view *w, const struct node *n,
 		c[i] = value_from(g, in[K + i], "Concat");
 		if (!c[i] || c[i]->nin != 2 || g->value[c[i]->out[0]].type.shape.rank != 4 ||
 		    (node_attr(c[i], "axis")->i != 2 && node_attr(c[i], "axis")->i != -2) ||
-		    g->value[c[i]->in[0]].kind != VALUE_INPUT)
+		    g->value[c[i]->in[0]].kind != VALUE_INPUT || is_needed(w, n, in[K + i]))
 			return LINNET_OK;
 	}
 	for (uint32_t i = 0; i < n->nattr && na < 15; i++)
@@ -1029,11 +1066,11 @@ static enum linnet_code attend_cache(const struct view *w, const struct node *n,
 }
 
 static const struct rule rules[] = {
-	{ .name = "attend/softmax", .doc = "softmax(scale q k^T + mask) v becomes Attention", .anchor = "Softmax", .apply = attend_softmax },
-	{ .name = "attend/scale", .doc = "a constant factor of q or k moves into scale", .anchor = "Attention", .apply = attend_scale },
-	{ .name = "attend/group", .doc = "keys and values repeated in place become grouped heads", .anchor = "Attention", .apply = attend_group },
-	{ .name = "attend/cache", .doc = "keys and values appended to an input become past_key and past_value", .anchor = "Attention", .apply = attend_cache },
-	{ .name = "attend/mask", .doc = "a mask whose values are causal, a window or nothing becomes an attribute", .anchor = "Attention", .apply = attend_mask },
+	{ .name = "attend/softmax", .doc = "softmax(scale q k^T + mask) v becomes Attention", .anchor = "Softmax", .apply = attend_softmax, .differs = 1e-6 },
+	{ .name = "attend/scale", .doc = "a constant factor of q or k moves into scale", .anchor = "Attention", .apply = attend_scale, .differs = 1e-6 },
+	{ .name = "attend/group", .doc = "keys and values repeated in place become grouped heads", .anchor = "Attention", .apply = attend_group, .differs = 1e-6 },
+	{ .name = "attend/cache", .doc = "keys and values appended to an input become past_key and past_value", .anchor = "Attention", .apply = attend_cache, .differs = 1e-6 },
+	{ .name = "attend/mask", .doc = "a mask whose values are causal, a window or nothing becomes an attribute", .anchor = "Attention", .apply = attend_mask, .differs = 1e-6 },
 };
 
 const struct pass attend_pass = { .name = "attend", .doc = "Recognise softmax attention", .kind = PASS_EXACT, .makes = "Attention", PASS_RULES(rules) };

@@ -375,9 +375,9 @@ static enum linnet_code glu_product(const struct view *w, const struct node *n, 
 
 static const struct rule rules[] = {
 	{ .name = "glu/activation", .doc = "spelled out, x sigmoid(c x) becomes Swish and both forms of the Gaussian error unit Gelu", .anchor = "Mul",
-	  .apply = glu_activation },
+	  .apply = glu_activation, .differs = 1e-6 },
 	{ .name = "glu/product", .doc = "an activated projection times another projection of the same value becomes GLU", .anchor = "Mul",
-	  .apply = glu_product },
+	  .apply = glu_product, .differs = 1e-12 },
 };
 
 const struct pass glu_pass = { .name = "glu", .doc = "Recognise gated linear units", .kind = PASS_EXACT, PASS_RULES(rules) };

@@ -1343,4 +1343,4 @@ static enum linnet_code linear_run(struct graph *g, uint32_t *count, struct linn
 }
 
 const struct pass linear_pass = { .name = "linear", .doc = "Recognise linear recurrences in any spelling, by what they compute", .kind = PASS_EXACT,
-	                          .makes = "LinearAttention", .run = linear_run };
+	                          .makes = "LinearAttention", .run = linear_run, .differs = 1e-4 };

@@ -192,35 +192,27 @@ static enum linnet_code norm_rows(const struct view *w, const struct node *n, st
 	return LINNET_OK;
 }
 
-/* A sum over the last axis divided by its length. */
-static enum linnet_code norm_sum(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+/* What the sum is divided by is the length summed over. */
+static bool is_mean(const struct match *m)
 {
-	const struct graph *g = w->g;
-	const struct node *sum = value_from(g, n->in[0], "ReduceSum");
-	const struct shape *s;
-	int64_t axis;
-	int count;
-	double c;
+	const struct shape *x = &match_type(m, "x")->shape;
+	int axis = (int)match_param(m, "axis");
 
-	(void)e;
-	if (!sum || sum->nin < 2 || !value_scalar(g, n->in[1], &c) || !value_ints(g, sum->in[1], &axis, 1, &count) || count != 1)
-		return LINNET_OK;
-	s = &g->value[sum->in[0]].type.shape;
-	if (s->rank < 1 || (axis != -1 && axis != s->rank - 1) || !dim_is_int(s->d[s->rank - 1]) || c != (double)s->d[s->rank - 1] || c < 1 ||
-	    !dtype_in(g->value[sum->in[0]].type.dt, FLOATS) || g->value[n->in[1]].type.shape.rank > g->value[n->in[0]].type.shape.rank)
-		return LINNET_OK;
-	patch_replace(p, n->out[0],
-	              patch_node(p, "ReduceMean", *n->name ? n->name : "mean", sum->in, 2, 1,
-	                         (struct attr[]){ attr_int("keepdims", node_attr(sum, "keepdims")->i), { .name = NULL } }));
-	return LINNET_OK;
+	return axis >= 0 && axis < x->rank && dim_is_int(x->d[axis]) && x->d[axis] > 0 && (double)x->d[axis] == match_param(m, "length");
 }
 
 static const struct rule rules[] = {
-	{ .name = "norm/sum", .doc = "a row's sum over its length becomes ReduceMean", .anchor = "Div", .apply = norm_sum },
+	{ .name = "norm/sum", .doc = "a sum over its length becomes ReduceMean", .anchor = "Div",
+	  .from = "(float[] x) => (y) <int64[1] axes = {@axis}, float n = {@length}> { s = ReduceSum (x, axes)  y = Div (s, n) }",
+	  .to = "<int64[1] axes = {@axis}> { y = ReduceMean (x, axes) }", .guard = is_mean, .differs = 1e-14 },
+	{ .name = "norm/sum-flat", .doc = "the same without the axis", .anchor = "Div",
+	  .from = "(float[] x) => (y) <int64[1] axes = {@axis}, float n = {@length}>\n"
+	          "{ s = ReduceSum <keepdims = 0> (x, axes)  y = Div (s, n) }",
+	  .to = "<int64[1] axes = {@axis}> { y = ReduceMean <keepdims = 0> (x, axes) }", .guard = is_mean, .differs = 1e-14 },
 	{ .name = "norm/mean", .doc = "rows divided by the root of their mean square become RMSNormalization or LayerNormalization", .anchor = "ReduceMean",
-	  .apply = norm_mean },
-	{ .name = "norm/rows", .doc = "one norm without scale that several rows scale becomes a norm for each", .anchor = "LayerNormalization", .apply = norm_rows },
-	{ .name = "norm/rows-rms", .doc = "the same for RMSNormalization", .anchor = "RMSNormalization", .apply = norm_rows },
+	  .apply = norm_mean, .differs = 1e-12 },
+	{ .name = "norm/rows", .doc = "one norm without scale that several rows scale becomes a norm for each", .anchor = "LayerNormalization", .apply = norm_rows, .differs = 1e-12 },
+	{ .name = "norm/rows-rms", .doc = "the same for RMSNormalization", .anchor = "RMSNormalization", .apply = norm_rows, .differs = 1e-12 },
 };
 
 const struct pass norm_pass = { .name = "norm", .doc = "Recognise layer and RMS normalisation", .kind = PASS_EXACT, PASS_RULES(rules) };

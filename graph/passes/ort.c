@@ -22,27 +22,6 @@ static bool unused(const struct view *w, const struct node *n, uint32_t first)
 
 static bool given(const struct node *n, uint32_t i) { return i < n->nin && n->in[i]; }
 
-/* ---- SwiGLU ---- */
-
-/* Swish(a) b */
-static enum linnet_code fuse_swiglu(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
-{
-	struct attr attr[] = { attr_float("alpha", 1), { .name = NULL } };
-
-	(void)e;
-	for (int i = 0; i < 2; i++) {
-		const struct node *gate = value_from(w->g, n->in[i], "Swish");
-		value_id up = n->in[1 - i];
-
-		if (!gate || value_uses(w, n->in[i]) != 1 || !shape_equal(&known(w, n->in[i])->shape, &known(w, up)->shape))
-			continue;
-		attr[0].f = node_attr(gate, "alpha")->f;
-		patch_replace(p, n->out[0], patch_node(p, "SwiGLU", n->name, PATCH_IN(gate->in[0], up), 1, attr));
-		return LINNET_OK;
-	}
-	return LINNET_OK;
-}
-
 /* ---- Attention ---- */
 
 enum { Q, K, V, MASK, PAST_K, PAST_V };
@@ -364,96 +343,60 @@ static enum linnet_code ort_rotary(const struct view *w, const struct node *n, s
 	return LINNET_OK;
 }
 
-/* ---- Norms ---- */
+/* ---- Rules as text ---- */
 
-static bool is_vector(const struct view *w, value_id v, dim n)
+static bool same_shape(const struct match *m) { return shape_equal(&match_type(m, "gate")->shape, &match_type(m, "up")->shape); }
+
+static bool width_known(const struct match *m) { return dim_is_int(match_type(m, "w")->shape.d[0]); }
+
+/* b [D] is added to the last axis of x [..., D]. */
+static bool is_bias(const struct match *m)
 {
-	return known(w, v)->shape.rank == 1 && known(w, v)->shape.d[0] == n && dim_is_int(n);
-}
+	const struct shape *x = &match_type(m, "x")->shape, *b = &match_type(m, "b")->shape;
 
-/* A norm of a sum, which is a further output when others use it. */
-static enum linnet_code skip_norm(const struct view *w, const struct node *n, const char *name, struct patch *p)
-{
-	const struct node *sum = value_from(w->g, n->in[0], "Add");
-	struct attr attr[] = { attr_float("epsilon", node_attr(n, "epsilon")->f), { .name = NULL } };
-	bool layer = node_is(n, "LayerNormalization");
-	const struct type *t = known(w, n->in[0]);
-	value_id in[4], y;
-	int64_t axis = node_attr(n, "axis")->i;
-
-	if (!sum || t->shape.rank != 3 || t->dt != DT_FLOAT || (axis != -1 && axis != 2) || !unused(w, n, 1) || node_attr(n, "stash_type")->i != 1 ||
-	    !shape_equal(&known(w, sum->in[0])->shape, &t->shape) || !shape_equal(&known(w, sum->in[1])->shape, &t->shape) ||
-	    !is_vector(w, n->in[1], t->shape.d[2]) || (layer && given(n, 2) && !is_vector(w, n->in[2], t->shape.d[2])))
-		return LINNET_OK;
-	in[0] = sum->in[0];
-	in[1] = sum->in[1];
-	in[2] = n->in[1];
-	in[3] = layer && given(n, 2) ? n->in[2] : 0;
-	y = patch_op(p, microsoft(name), n->name, in, in[3] ? 4 : 3, 4, attr);
-	patch_replace(p, n->out[0], y);
-	if (value_uses(w, sum->out[0]) > 1)
-		patch_replace(p, sum->out[0], y + 3);
-	return LINNET_OK;
-}
-
-static enum linnet_code ort_skip_layer(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
-{
-	(void)e;
-	return skip_norm(w, n, "SkipLayerNormalization", p);
-}
-
-static enum linnet_code ort_skip_rms(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
-{
-	(void)e;
-	return skip_norm(w, n, "SkipSimplifiedLayerNormalization", p);
-}
-
-/* ---- Activations ---- */
-
-static enum linnet_code ort_gelu(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
-{
-	const struct node *sum = value_from(w->g, n->in[0], "Add");
-	const struct type *t = known(w, n->in[0]);
-	const struct text form = node_attr(n, "approximate")->s;
-	bool fast = form.n == strlen("tanh") && !memcmp(form.p, "tanh", form.n);
-	value_id in[2] = { n->in[0], 0 };
-
-	(void)e;
-	if (t->dt != DT_FLOAT)
-		return LINNET_OK;
-	for (int i = 0; sum && value_uses(w, n->in[0]) == 1 && i < 2 && !in[1]; i++)
-		if (t->shape.rank > 1 && is_vector(w, sum->in[i], t->shape.d[t->shape.rank - 1]) &&
-		    shape_equal(&known(w, sum->in[1 - i])->shape, &t->shape)) {
-			in[0] = sum->in[1 - i];
-			in[1] = sum->in[i];
-		}
-	patch_replace(p, n->out[0], patch_op(p, microsoft(fast ? "FastGelu" : in[1] ? "BiasGelu" : "Gelu"), n->name, in, in[1] ? 2 : 1, 1, NULL));
-	return LINNET_OK;
-}
-
-static enum linnet_code ort_quick_gelu(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
-{
-	struct attr attr[] = { attr_float("alpha", node_attr(n, "alpha")->f), { .name = NULL } };
-
-	(void)e;
-	if (known(w, n->in[0])->dt == DT_FLOAT)
-		patch_replace(p, n->out[0], patch_op(p, microsoft("QuickGelu"), n->name, PATCH_IN(n->in[0]), 1, attr));
-	return LINNET_OK;
+	return x->rank > 1 && x->d[x->rank - 1] == b->d[0] && dim_is_int(b->d[0]);
 }
 
 static const struct rule fuse_rules[] = {
-	{ .name = "fuse/swiglu", .doc = "Swish(a) b becomes SwiGLU", .anchor = "Mul", .apply = fuse_swiglu },
+	{ .name = "fuse/swiglu", .doc = "Swish(a) b becomes SwiGLU", .anchor = "Mul",
+	  .from = "(float[] gate, float[] up) => (y) { s = Swish <alpha: float = @alpha> (gate)  y = Mul (s, up) }",
+	  .to = "{ y = SwiGLU <alpha: float = @alpha> (gate, up) }", .guard = same_shape, .differs = 1e-5 },
 };
 
 static const struct rule ort_rules[] = {
-	{ .name = "ort/grouped", .doc = "Attention with fewer heads of keys, a soft cap or a window becomes GroupQueryAttention", .anchor = "Attention", .apply = ort_grouped },
-	{ .name = "ort/multihead", .doc = "Attention, masked or cached too, becomes MultiHeadAttention", .anchor = "Attention", .apply = ort_multihead },
-	{ .name = "ort/rotary", .doc = "RotaryEmbedding by positions becomes that of com.microsoft", .anchor = "RotaryEmbedding", .apply = ort_rotary },
-	{ .name = "ort/skip-layer", .doc = "LayerNormalization of a sum becomes SkipLayerNormalization", .anchor = "LayerNormalization", .apply = ort_skip_layer },
+	{ .name = "ort/grouped", .doc = "Attention with fewer heads of keys, a soft cap or a window becomes GroupQueryAttention", .anchor = "Attention", .apply = ort_grouped, .differs = 1e-5 },
+	{ .name = "ort/multihead", .doc = "Attention, masked or cached too, becomes MultiHeadAttention", .anchor = "Attention", .apply = ort_multihead, .differs = 1e-5 },
+	{ .name = "ort/rotary", .doc = "RotaryEmbedding by positions becomes that of com.microsoft", .anchor = "RotaryEmbedding", .apply = ort_rotary, .differs = 1e-5 },
+	{ .name = "ort/skip-layer", .doc = "LayerNormalization of a sum becomes SkipLayerNormalization", .anchor = "LayerNormalization",
+	  .from = "(float[B,T,D] a, float[B,T,D] b, float[D] w, float[D] c) => (y, s)\n"
+	          "{ s = Add (a, b)  y = LayerNormalization <epsilon: float = @epsilon> (s, w, c) }",
+	  .to = "{ y, mean, inverse, s = com.microsoft.SkipLayerNormalization <epsilon: float = @epsilon> (a, b, w, c) }",
+	  .guard = width_known, .types = SET(FLOAT), .differs = 1e-5 },
+	{ .name = "ort/skip-layer-plain", .doc = "the same without a bias", .anchor = "LayerNormalization",
+	  .from = "(float[B,T,D] a, float[B,T,D] b, float[D] w) => (y, s)\n"
+	          "{ s = Add (a, b)  y = LayerNormalization <epsilon: float = @epsilon> (s, w) }",
+	  .to = "{ y, mean, inverse, s = com.microsoft.SkipLayerNormalization <epsilon: float = @epsilon> (a, b, w) }",
+	  .guard = width_known, .types = SET(FLOAT), .differs = 1e-5 },
 	{ .name = "ort/skip-rms", .doc = "RMSNormalization of a sum becomes SkipSimplifiedLayerNormalization", .anchor = "RMSNormalization",
-	  .apply = ort_skip_rms },
-	{ .name = "ort/gelu", .doc = "Gelu becomes Gelu, BiasGelu or FastGelu of com.microsoft", .anchor = "Gelu", .apply = ort_gelu },
-	{ .name = "ort/quick-gelu", .doc = "Swish becomes QuickGelu", .anchor = "Swish", .apply = ort_quick_gelu },
+	  .from = "(float[B,T,D] a, float[B,T,D] b, float[D] w) => (y, s)\n"
+	          "{ s = Add (a, b)  y = RMSNormalization <epsilon: float = @epsilon> (s, w) }",
+	  .to = "{ y, mean, inverse, s = com.microsoft.SkipSimplifiedLayerNormalization <epsilon: float = @epsilon> (a, b, w) }",
+	  .guard = width_known, .types = SET(FLOAT), .differs = 1e-5 },
+	{ .name = "ort/gelu-bias", .doc = "Gelu of a sum with a row becomes BiasGelu", .anchor = "Gelu",
+	  .from = "(float[] x, float[D] b) => (y) { s = Add (x, b)  y = Gelu (s) }",
+	  .to = "{ y = com.microsoft.BiasGelu (x, b) }", .guard = is_bias, .types = SET(FLOAT), .differs = 1e-5 },
+	{ .name = "ort/gelu", .doc = "Gelu becomes Gelu of com.microsoft", .anchor = "Gelu",
+	  .from = "(float[] x) => (y) { y = Gelu (x) }",
+	  .to = "{ y = com.microsoft.Gelu (x) }", .types = SET(FLOAT), .differs = 1e-5 },
+	{ .name = "ort/fast-gelu-bias", .doc = "Gelu by tanh of a sum with a row becomes FastGelu", .anchor = "Gelu",
+	  .from = "(float[] x, float[D] b) => (y) { s = Add (x, b)  y = Gelu <approximate = \"tanh\"> (s) }",
+	  .to = "{ y = com.microsoft.FastGelu (x, b) }", .guard = is_bias, .types = SET(FLOAT), .differs = 1e-5 },
+	{ .name = "ort/fast-gelu", .doc = "Gelu by tanh becomes FastGelu", .anchor = "Gelu",
+	  .from = "(float[] x) => (y) { y = Gelu <approximate = \"tanh\"> (x) }",
+	  .to = "{ y = com.microsoft.FastGelu (x) }", .types = SET(FLOAT), .differs = 1e-5 },
+	{ .name = "ort/quick-gelu", .doc = "Swish becomes QuickGelu", .anchor = "Swish",
+	  .from = "(float[] x) => (y) { y = Swish <alpha: float = @alpha> (x) }",
+	  .to = "{ y = com.microsoft.QuickGelu <alpha: float = @alpha> (x) }", .types = SET(FLOAT), .differs = 1e-5 },
 };
 
 const struct pass fuse_pass = { .name = "fuse", .doc = "Write gated units in one operator", .kind = PASS_EXACT, .makes = "SwiGLU", PASS_RULES(fuse_rules) };

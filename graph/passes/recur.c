@@ -823,7 +823,8 @@ static enum linnet_code scan(const struct view *w, const struct node *n, struct 
 }
 
 static const struct rule rules[] = {
-	{ "recur/scan", "A Scan over tokens that updates a matrix by outer products and reads it becomes one LinearAttention node.", "Scan", scan },
+	{ .name = "recur/scan", .doc = "a Scan over tokens that updates a matrix by outer products and reads it becomes one LinearAttention node", .anchor = "Scan",
+	  .apply = scan, .differs = 1e-4 },
 };
 
-const struct pass recur_pass = { .name = "recur", .doc = "recognise linear recurrences", .kind = PASS_EXACT, PASS_RULES(rules) };
+const struct pass recur_pass = { .name = "recur", .doc = "Recognise linear recurrences", .kind = PASS_EXACT, PASS_RULES(rules) };

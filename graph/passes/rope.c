@@ -170,7 +170,7 @@ static enum linnet_code rope_halves(const struct view *w, const struct node *n, 
 }
 
 static const struct rule rules[] = {
-	{ .name = "rope/halves", .doc = "x cos + [-x2, x1] sin becomes RotaryEmbedding", .anchor = "Add", .apply = rope_halves },
+	{ .name = "rope/halves", .doc = "x cos + [-x2, x1] sin becomes RotaryEmbedding", .anchor = "Add", .apply = rope_halves, .differs = 1e-6 },
 };
 
 const struct pass rope_pass = { .name = "rope", .doc = "Recognise rotary embedding", .kind = PASS_EXACT, .makes = "RotaryEmbedding", PASS_RULES(rules) };

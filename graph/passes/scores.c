@@ -310,21 +310,6 @@ static enum linnet_code scores_softmax(const struct view *w, const struct node *
 	return LINNET_OK;
 }
 
-/* Softmax of x - max x over the same axis is that of x: it subtracts the maximum itself. */
-static enum linnet_code scores_shift(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
-{
-	const struct graph *g = w->g;
-	const struct node *sub = value_from(g, n->in[0], "Sub"), *max = sub ? value_from(g, sub->in[1], "ReduceMax") : NULL;
-	int64_t axis = node_attr(n, "axis")->i, along;
-	int rank = g->value[n->in[0]].type.shape.rank;
-
-	(void)e;
-	if (max && max->in[0] == sub->in[0] && reduces_one(g, max, &along) && along == (axis < 0 ? axis + rank : axis))
-		patch_replace(p, n->out[0], patch_node(p, "Softmax", *n->name ? n->name : "softmax", PATCH_IN(sub->in[0]), 1,
-		                                       (struct attr[]){ attr_int("axis", axis), { .name = NULL } }));
-	return LINNET_OK;
-}
-
 /* exp x / (1 + sum(exp x)) over the last axis is softmax with one more logit, of zero, whose probability is dropped. */
 static enum linnet_code scores_plus(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
@@ -355,11 +340,12 @@ static enum linnet_code scores_plus(const struct view *w, const struct node *n, 
 }
 
 /* The bias of com.microsoft.BiasSoftmax is broadcast as Add does it: lengths of 1 behind its own (inner), or before them. */
-static bool adds_plainly(const struct shape *x, const struct shape *bias, bool inner)
+static bool adds_plainly(const struct match *m, bool inner)
 {
+	const struct shape *x = &match_type(m, "x")->shape, *bias = &match_type(m, "b")->shape;
 	int r = x->rank - 1, i = 0;
 
-	if (r < 1 || bias->rank != x->rank || x->d[r] != bias->d[r])
+	if (r < 1 || (int)match_param(m, "axis") != r || bias->rank != x->rank || x->d[r] != bias->d[r])
 		return false;
 	while (i < r && (inner ? x->d[i] == bias->d[i] : bias->d[i] == 1))
 		i++;
@@ -368,25 +354,8 @@ static bool adds_plainly(const struct shape *x, const struct shape *bias, bool i
 	return i == r;
 }
 
-static enum linnet_code scores_bias(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
-{
-	const struct graph *g = w->g;
-	value_id v;
-	int64_t axis;
-	int rank;
-
-	(void)e;
-	if (strcmp(n->op->name, "BiasSoftmax") != 0 || !n->op->domain || strcmp(n->op->domain, "com.microsoft") != 0)
-		return LINNET_OK;
-	rank = g->value[n->in[0]].type.shape.rank;
-	axis = node_attr(n, "axis")->i;
-	if ((axis < 0 ? axis + rank : axis) != rank - 1 ||
-	    !adds_plainly(&g->value[n->in[0]].type.shape, &g->value[n->in[1]].type.shape, node_attr(n, "is_inner_broadcast")->i != 0))
-		return LINNET_OK;
-	v = patch_node(p, "Add", "scores", n->in, 2, 1, NULL);
-	patch_replace(p, n->out[0], patch_node(p, "Softmax", *n->name ? n->name : "softmax", PATCH_IN(v), 1, (struct attr[]){ attr_int("axis", -1), { .name = NULL } }));
-	return LINNET_OK;
-}
+static bool adds_inner(const struct match *m) { return adds_plainly(m, true); }
+static bool adds_outer(const struct match *m) { return adds_plainly(m, false); }
 
 /* e times the reciprocal of its sum. */
 static enum linnet_code scores_reciprocal(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
@@ -405,28 +374,6 @@ static enum linnet_code scores_reciprocal(const struct view *w, const struct nod
 		              patch_node(p, "Softmax", "softmax", PATCH_IN(x), 1, (struct attr[]){ attr_int("axis", axis), { .name = NULL } }));
 		return LINNET_OK;
 	}
-	return LINNET_OK;
-}
-
-/* exp(x - logsumexp(x)), and exp of LogSoftmax, which is the same. */
-static enum linnet_code scores_exp(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
-{
-	const struct graph *g = w->g;
-	const struct node *log = value_from(g, n->in[0], "LogSoftmax"), *sub = value_from(g, n->in[0], "Sub"),
-	                  *total = sub ? value_from(g, sub->in[1], "ReduceLogSumExp") : NULL;
-	value_id x = 0;
-	int64_t axis = 0;
-
-	(void)e;
-	if (log) {
-		axis = node_attr(log, "axis")->i;
-		x = log->in[0];
-	} else if (total && total->in[0] == sub->in[0] && reduces_one(g, total, &axis)) {
-		x = total->in[0];
-	}
-	if (x)
-		patch_replace(p, n->out[0],
-		              patch_node(p, "Softmax", "softmax", PATCH_IN(x), 1, (struct attr[]){ attr_int("axis", axis), { .name = NULL } }));
 	return LINNET_OK;
 }
 
@@ -611,18 +558,32 @@ static enum linnet_code scores_lead(const struct view *w, const struct node *n, 
 }
 
 static const struct rule rules[] = {
-	{ .name = "scores/einsum", .doc = "Einsum of two operands with batch axes that is a product of matrices becomes MatMul", .anchor = "Einsum", .apply = scores_einsum },
-	{ .name = "scores/fused", .doc = "com.microsoft.FusedMatMul becomes Transpose, MatMul and Mul", .apply = scores_fused },
-	{ .name = "scores/softmax", .doc = "exp(x - max x) over its sum, before or behind the product with values, becomes Softmax", .anchor = "Div", .apply = scores_softmax },
-	{ .name = "scores/bias", .doc = "com.microsoft.BiasSoftmax over the last axis becomes Add and Softmax", .apply = scores_bias },
-	{ .name = "scores/plus", .doc = "exp x over one more than its sum becomes Softmax with a logit of zero more", .anchor = "Div", .apply = scores_plus },
-	{ .name = "scores/shift", .doc = "the maximum is not subtracted in front of Softmax, which does so itself", .anchor = "Softmax", .apply = scores_shift },
-	{ .name = "scores/reciprocal", .doc = "exp(x - max x) times the reciprocal of its sum becomes Softmax", .anchor = "Mul", .apply = scores_reciprocal },
-	{ .name = "scores/exp", .doc = "exp(x - logsumexp x) and the exponential of LogSoftmax become Softmax", .anchor = "Exp", .apply = scores_exp },
-	{ .name = "scores/rows", .doc = "Softmax between Reshapes that keep its axis and cancel leaves them out", .anchor = "Softmax", .apply = scores_rows },
-	{ .name = "scores/blend", .doc = "s m - c (1 - m) with m of zeros and ones becomes Where", .anchor = "Sub", .apply = scores_blend },
-	{ .name = "scores/turn", .doc = "scores turned in front of a softmax are turned behind it", .anchor = "Softmax", .apply = scores_turn },
-	{ .name = "scores/lead", .doc = "leading axes turned between softmax and product are turned behind the product", .anchor = "MatMul", .apply = scores_lead },
+	{ .name = "scores/einsum", .doc = "Einsum of two operands with batch axes that is a product of matrices becomes MatMul", .anchor = "Einsum", .apply = scores_einsum, .differs = 1e-12 },
+	{ .name = "scores/fused", .doc = "com.microsoft.FusedMatMul becomes Transpose, MatMul and Mul", .apply = scores_fused, .differs = 1e-12 },
+	{ .name = "scores/softmax", .doc = "exp(x - max x) over its sum, before or behind the product with values, becomes Softmax", .anchor = "Div", .apply = scores_softmax, .differs = 1e-12 },
+	{ .name = "scores/bias", .doc = "com.microsoft.BiasSoftmax over the last axis becomes Add and Softmax", .anchor = "BiasSoftmax",
+	  .from = "(float[] x, float[] b) => (y) { y = com.microsoft.BiasSoftmax <axis = @axis, is_inner_broadcast = 1> (x, b) }",
+	  .to = "{ s = Add (x, b)  y = Softmax <axis = -1> (s) }", .guard = adds_inner, .differs = 1e-12 },
+	{ .name = "scores/bias-outer", .doc = "the same with a bias for all batches", .anchor = "BiasSoftmax",
+	  .from = "(float[] x, float[] b) => (y) { y = com.microsoft.BiasSoftmax <axis = @axis, is_inner_broadcast = 0> (x, b) }",
+	  .to = "{ s = Add (x, b)  y = Softmax <axis = -1> (s) }", .guard = adds_outer, .differs = 1e-12 },
+	{ .name = "scores/plus", .doc = "exp x over one more than its sum becomes Softmax with a logit of zero more", .anchor = "Div", .apply = scores_plus, .differs = 1e-12 },
+	{ .name = "scores/shift", .doc = "the maximum is not subtracted in front of Softmax, which does so itself", .anchor = "Softmax",
+	  .from = "(float[] x) => (y) <int64[1] axes = {@axis}>\n"
+	          "{ m = ReduceMax (x, axes)  d = Sub (x, m)  y = Softmax <axis = @axis> (d) }",
+	  .to = "{ y = Softmax <axis = @axis> (x) }", .differs = 1e-12 },
+	{ .name = "scores/reciprocal", .doc = "exp(x - max x) times the reciprocal of its sum becomes Softmax", .anchor = "Mul", .apply = scores_reciprocal, .differs = 1e-12 },
+	{ .name = "scores/exp", .doc = "the exponential of LogSoftmax becomes Softmax", .anchor = "Exp",
+	  .from = "(float[] x) => (y) { l = LogSoftmax <axis = @axis> (x)  y = Exp (l) }",
+	  .to = "{ y = Softmax <axis = @axis> (x) }", .differs = 1e-12 },
+	{ .name = "scores/log-sum", .doc = "exp(x - logsumexp x) becomes Softmax", .anchor = "Exp",
+	  .from = "(float[] x) => (y) <int64[1] axes = {@axis}>\n"
+	          "{ l = ReduceLogSumExp (x, axes)  d = Sub (x, l)  y = Exp (d) }",
+	  .to = "{ y = Softmax <axis = @axis> (x) }", .differs = 1e-12 },
+	{ .name = "scores/rows", .doc = "Softmax between Reshapes that keep its axis and cancel leaves them out", .anchor = "Softmax", .apply = scores_rows, .differs = 1e-12 },
+	{ .name = "scores/blend", .doc = "s m - c (1 - m) with m of zeros and ones becomes Where", .anchor = "Sub", .apply = scores_blend, .differs = 1e-12 },
+	{ .name = "scores/turn", .doc = "scores turned in front of a softmax are turned behind it", .anchor = "Softmax", .apply = scores_turn, .differs = 1e-12 },
+	{ .name = "scores/lead", .doc = "leading axes turned between softmax and product are turned behind the product", .anchor = "MatMul", .apply = scores_lead, .differs = 1e-12 },
 	{ .name = "scores/swap", .doc = "the last two axes swapped between Reshapes of the others become one Transpose", .anchor = "Reshape", .apply = scores_swap },
 };
 
