@@ -240,7 +240,7 @@ enum linnet_code pass_run_all(struct graph *g, uint32_t *left, struct linnet_err
 		for (const struct pass *const *p = passes; *p; p++) {
 			uint32_t n;
 
-			if (g->opset && !g->denied && (*p)->makes && !op_find(NULL, (*p)->makes, g->opset))
+			if (((*p)->late && total) || (g->opset && !g->denied && (*p)->makes && !op_find(NULL, (*p)->makes, g->opset)))
 				continue;
 			TRY(pass_run(*p, g, &n, left, e));
 			total += n;

@@ -173,6 +173,7 @@ struct pass {
 	/* Instead of rules: change the graph by patches of its own. count: changes made. */
 	enum linnet_code (*run)(struct graph *g, uint32_t *count, struct linnet_error *e);
 	double differs; /* of run(): as a rule's */
+	bool late;      /* it costs: of all passes together it waits until the others change nothing */
 };
 
 #define PASS_RULES(rules) .rule = (rules), .nrule = (int)(sizeof(rules) / sizeof *(rules))

@@ -53,8 +53,12 @@ struct search {
 	const node_id *node;
 	uint32_t nnode;
 	struct arena *trial;      /* reset before each */
+	double *spent, most;      /* operations of trials since something was last recognised; that many are enough */
 	struct rng rng;
 };
+
+/* Operations of trials without success until a graph, or one inside another, is left alone: about 0.7 and 0.1 seconds. */
+static const double FRUITLESS = 6e8, FRUITLESS_INSIDE = 1e8;
 
 /* ---- Trials ---- */
 
@@ -76,11 +80,14 @@ static enum linnet_code compute(struct search *x, int64_t length, struct probe *
 	bool can;
 
 	*o = NULL;
+	if (*x->spent > x->most)
+		return LINNET_OK;
 	*p = (struct probe){ .g = x->g, .order = x->node, .norder = x->nnode, .a = x->trial, .tokens = x->symbol, .length = length };
 	TRY_NEW(p->value, x->trial, x->g->nvalue);
 	for (int i = 0; i < x->n; i++)
 		p->value[x->m[i].v] = x->m[i].t;
 	TRY(probe_run(p, &can, e));
+	*x->spent += p->work;
 	if (can)
 		*o = p->value[x->r.o];
 	if (*o && (*o)->dt != DT_DOUBLE)
@@ -1287,7 +1294,8 @@ static enum linnet_code run_on(struct graph *g, struct arena *s, struct arena *p
 	const uint32_t nvalue = g->nvalue;
 	struct view w = { .g = g, .scratch = part };
 	struct terrain t;
-	struct search x = { .w = &w, .g = g, .t = &t, .trial = trial };
+	double spent = 0;
+	struct search x = { .w = &w, .g = g, .t = &t, .trial = trial, .spent = &spent, .most = g->outer ? FRUITLESS_INSIDE : FRUITLESS };
 	const struct graph *main = g;
 
 	while (main->outer)
@@ -1295,7 +1303,7 @@ static enum linnet_code run_on(struct graph *g, struct arena *s, struct arena *p
 	TRY(terrain_survey(g, s, &t, e));
 	t.a = part;
 	TRY(graph_uses(g, s, &w.uses, e));
-	for (uint32_t i = t.norder; i-- > 0;)
+	for (uint32_t i = t.norder; i-- > 0 && spent <= x.most;)
 		for (uint32_t k = 0; !g->node[t.order[i]].dead && k < g->node[t.order[i]].nout; k++) {
 			value_id o = g->node[t.order[i]].out[k];
 			const struct type *type = &g->value[o].type;
@@ -1316,6 +1324,7 @@ static enum linnet_code run_on(struct graph *g, struct arena *s, struct arena *p
 			if (!done || !patch_fits(&p, main))
 				continue;
 			TRY(patch_apply(g, &p, "linear/values", e));
+			spent = 0;
 			++*count;
 			/* what is new is none of the survey's */
 			arena_reset(s);
@@ -1343,4 +1352,4 @@ static enum linnet_code linear_run(struct graph *g, uint32_t *count, struct linn
 }
 
 const struct pass linear_pass = { .name = "linear", .doc = "Recognise linear recurrences in any spelling, by what they compute", .kind = PASS_EXACT,
-	                          .makes = "LinearAttention", .run = linear_run, .differs = 1e-4 };
+	                          .makes = "LinearAttention", .run = linear_run, .differs = 1e-4, .late = true };
