@@ -3,10 +3,10 @@
 
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 #include "calibrate/graphs.h"
 #include "calibrate/measure.h"
+#include "ops/base/clock.h"
 #include "ops/op.h"
 #include "train/data.h"
 #include "validate/validate.h"
@@ -15,23 +15,17 @@ struct calibration {
 	const struct linnet_model *m;
 	const struct calibrate_opt *o;
 	struct train_data *data, *held;
-	const struct tensor *tokens, *known; /* held-out tokens, and those trained on; NULL: data is no stream */
+	const struct tensor *tokens; /* held out; NULL: data is no stream */
+	uint8_t *need;               /* which of them only recall predicts */
 	struct arena *a;              /* the model's: results */
 	struct arena *stage;          /* of one stage */
 	struct named_tensor *weight;  /* so far */
-	int nweight, cap;
+	int nweight;
+	uint32_t cap;
 	int of;                       /* stages */
 	struct calibrate_result *out;
 	struct linnet_error *e;
 };
-
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static int64_t batch_of(const struct calibrate_opt *o) { return o->batch ? o->batch : 8; }
 static int64_t length_of(const struct calibrate_opt *o) { return o->length ? o->length : 512; }
@@ -50,15 +44,9 @@ static enum linnet_code keep_weight(struct calibration *c, const char *name, con
 			c->weight[i].t = t;
 			return LINNET_OK;
 		}
-	if (c->nweight == c->cap) {
-		struct named_tensor *more;
-
-		c->cap = c->cap ? 2 * c->cap : 64;
-		TRY_NEW(more, c->a, c->cap);
-		if (c->nweight)
-			memcpy(more, c->weight, (size_t)c->nweight * sizeof *more);
-		c->weight = more;
-	}
+	c->weight = arena_grow(c->a, c->weight, (uint32_t)c->nweight, 1, &c->cap, sizeof *c->weight);
+	if (!c->weight)
+		return fail_mem(e);
 	c->weight[c->nweight++] = (struct named_tensor){ arena_str(c->a, name), t };
 	return c->weight[c->nweight - 1].name ? LINNET_OK : fail_mem(e);
 }
@@ -112,20 +100,36 @@ enum { BATCHES = 4 };
 
 static const struct quality unknown = { NAN, NAN, 0, { NAN, NAN, NAN, NAN, NAN }, NAN };
 
-/* The first tokens of a stream; NULL: it is none. */
-static enum linnet_code tokens_of(struct calibration *c, const struct train_data *d, int64_t most, const struct tensor **out)
+/* The first tokens of a stream. */
+static enum linnet_code tokens_of(const struct train_data *d, int64_t most, struct arena *a, struct tensor **out, struct linnet_error *e)
 {
-	struct linnet_error *e = c->e;
-	struct tensor *t;
 	int64_t n = d->stream.n < most ? d->stream.n : most;
 
-	*out = NULL;
-	if (!data_is_stream(d))
-		return LINNET_OK;
-	TRY(tensor_new(c->a, DT_INT32, 1, &n, &t, e));
-	data_tokens(d, 0, n, t, 0);
-	*out = t;
+	TRY(tensor_new(a, DT_INT32, 1, &n, out, e));
+	data_tokens(d, 0, n, *out, 0);
 	return LINNET_OK;
+}
+
+static enum linnet_code read_tokens(struct calibration *c)
+{
+	enum { FAR = 64, RARE = 20 };
+	const struct train_data *held = c->held ? c->held : c->data;
+	struct linnet_error *e = c->e;
+	struct tensor *tokens, *known;
+	struct arena *a;
+	enum linnet_code code;
+
+	if (!data_is_stream(held))
+		return LINNET_OK;
+	TRY(tokens_of(held, MOST_TOKENS, c->a, &tokens, e));
+	TRY_NEW(c->need, c->a, tokens->n);
+	c->tokens = tokens;
+	a = arena_new();
+	code = a ? tokens_of(c->data, MOST_KNOWN, a, &known, e) : fail_mem(e);
+	if (!code)
+		code = recall_tokens(tokens, known, length_of(c->o), FAR, RARE, c->need, e);
+	arena_free(a);
+	return code;
 }
 
 /* Of a language model; `far`: by position too. */
@@ -137,7 +141,7 @@ static enum linnet_code measure(struct calibration *c, const struct graph *g, bo
 	*out = unknown;
 	if (!c->tokens)
 		return LINNET_OK;
-	TRY(measure_lm(g, c->tokens, c->known, length, batch_of(c->o), c->o->threads, out, e));
+	TRY(measure_lm(g, c->tokens, c->need, length, batch_of(c->o), c->o->threads, out, e));
 	return far && c->tokens->n > 2 * length ? measure_long(g, c->tokens, length, c->o->threads, out, e) : LINNET_OK;
 }
 
@@ -212,10 +216,9 @@ static enum linnet_code layers(struct calibration *c, bool after)
 struct watch {
 	const struct calibration *c;
 	const struct stage *stage;
-	struct stage_result *out;
 	int index;
 	double first, last; /* seconds at the first step's end and at the latest */
-	int64_t steps, total;
+	int64_t total;
 };
 
 static int each_step(void *ctx, const struct train_event *ev)
@@ -223,7 +226,6 @@ static int each_step(void *ctx, const struct train_event *ev)
 	struct watch *w = ctx;
 	struct calibrate_event x = { w->stage->name, w->index, w->c->of, w->total, ev };
 
-	w->steps = ev->step;
 	w->last = ev->seconds;
 	if (ev->step == 1)
 		w->first = ev->seconds;
@@ -236,7 +238,7 @@ static enum linnet_code prepare(struct calibration *c, const struct stage *s, st
 {
 	struct linnet_error *e = c->e;
 
-	TRY(lesson_student(c->m, &c->o->convert, c->weight, c->nweight, s->loss == LOSS_TRANSFER, c->stage, l, e));
+	TRY(student(c, &c->o->convert, s->loss == LOSS_TRANSFER, c->stage, l));
 	TRY_NEW(train->v, c->stage, 3 * (size_t)l->model.graph->nvalue);
 	train->n = 0;
 	low->n = 0;
@@ -298,10 +300,9 @@ static enum linnet_code plan_steps(struct calibration *c, const struct stage *s,
 	struct linnet_error *e = c->e;
 	struct graph *g = m->graph;
 	int64_t each = batch_of(c->o) * (data_is_stream(c->data) ? length_of(c->o) : 1);
-	double share = s->share;
 
 	if (!(c->o->minutes > 0)) {
-		*steps = (int64_t)ceil(share * (double)(c->o->tokens ? c->o->tokens : 4000000) / (double)each);
+		*steps = (int64_t)ceil(s->share * (double)(c->o->tokens ? c->o->tokens : 4000000) / (double)each);
 		return LINNET_OK;
 	}
 	t.steps = TRIES;
@@ -309,7 +310,7 @@ static enum linnet_code plan_steps(struct calibration *c, const struct stage *s,
 	TRY(graph_copy(g, c->stage, &m->graph, e));
 	TRY(train(m, &t, c->data, NULL, each_step, &w, &r, e));
 	m->graph = g;
-	*steps = (int64_t)(share * c->o->minutes * 60 / ((w.last - w.first) / (TRIES - 1)));
+	*steps = (int64_t)(s->share * c->o->minutes * 60 / ((w.last - w.first) / (TRIES - 1)));
 	*steps = *steps < 1 ? 1 : *steps;
 	return LINNET_OK;
 }
@@ -318,12 +319,12 @@ static enum linnet_code run_stage(struct calibration *c, const struct stage *s, 
 {
 	struct linnet_error *e = c->e;
 	struct stage_result *out = &c->out->stage[index];
-	struct watch w = { .c = c, .stage = s, .out = out, .index = index };
+	struct watch w = { .c = c, .stage = s, .index = index };
 	struct names train_names, low;
 	struct train_result r;
 	struct lesson l;
 	struct train_opt t;
-	double start = now();
+	double start = seconds_now();
 
 	*out = (struct stage_result){ .name = s->name, .quality = unknown };
 	TRY(prepare(c, s, &l, &train_names, &low));
@@ -338,10 +339,9 @@ static enum linnet_code run_stage(struct calibration *c, const struct stage *s, 
 		TRY(read_steps(c, index, &t.steps));
 	if (!t.steps)
 		TRY(plan_steps(c, s, &l.model, t, &t.steps));
-	if (c->o->checkpoint)
-		TRY(write_steps(c, index, t.steps));
 	t.warmup = t.steps / 20 < 50 ? t.steps / 20 : 50;
 	if (c->o->checkpoint) {
+		TRY(write_steps(c, index, t.steps));
 		t.checkpoint = arena_fmt(c->stage, "%s.%d-%s.npz", c->o->checkpoint, index, s->name);
 		if (!t.checkpoint)
 			return fail_mem(e);
@@ -356,7 +356,7 @@ static enum linnet_code run_stage(struct calibration *c, const struct stage *s, 
 	out->tokens = r.step * t.batch * (data_is_stream(c->data) ? t.length : 1);
 	out->parameters = r.parameters;
 	out->loss = r.loss;
-	out->seconds = now() - start;
+	out->seconds = seconds_now() - start;
 	return measure_student(c, &c->o->convert, index + 1 == c->of, &out->quality);
 }
 
@@ -366,8 +366,7 @@ static enum linnet_code run(struct calibration *c)
 {
 	const struct recipe *r = c->o->recipe;
 
-	TRY(tokens_of(c, c->held ? c->held : c->data, MOST_TOKENS, &c->tokens));
-	TRY(tokens_of(c, c->data, MOST_KNOWN, &c->known));
+	TRY(read_tokens(c));
 	c->out->language = c->tokens != NULL;
 	TRY(measure(c, c->m->graph, true, &c->out->teacher));
 	c->out->teacher.loss = 0;

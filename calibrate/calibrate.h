@@ -108,7 +108,6 @@ struct calibrate_result {
 	struct quality teacher, before, window; /* the softmax model; the converted one before calibration; softmax over the window alone, where
 	                                         * the conversion has one */
 	bool language;               /* perplexities are known */
-	double softmax_share;        /* of attentions that stayed softmax */
 };
 
 /*

@@ -36,6 +36,7 @@ enum linnet_code lesson_distil(struct lesson *l, const struct linnet_model *teac
 /* Of a student: matrices W that nodes multiply by become W + s A B, A drawn, B 0. Their names in `out`, "a.W", "b.W". */
 enum linnet_code lesson_low_rank(struct lesson *l, int64_t rank, uint64_t seed, struct names *out, struct linnet_error *e);
 
-#define LOW_RANK_SCALE 2.0 /* alpha / r; alpha = 2 r. Source: Hu et al., LoRA, 2021, section 4.1 */
+/* s = alpha / r; alpha = 2 r. Source: Hu et al., LoRA, 2021, section 4.1 */
+enum { LOW_RANK_SCALE = 2 };
 
 #endif

@@ -2,7 +2,6 @@
 #include "calibrate/measure.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "validate/validate.h"
@@ -48,11 +47,11 @@ enum linnet_code recall_tokens(const struct tensor *stream, const struct tensor 
 {
 	struct arena *a = arena_new();
 	struct pairs known, seen;
-	enum linnet_code code = a ? pairs_new(&known, train ? train->n : 1, a, e) : fail_mem(e);
+	enum linnet_code code = a ? pairs_new(&known, train->n, a, e) : fail_mem(e);
 
 	if (!code)
 		code = pairs_new(&seen, context + 1, a, e);
-	for (int64_t i = 1; !code && train && i < train->n; i++)
+	for (int64_t i = 1; !code && i < train->n; i++)
 		++*pair_at(&known, token(train, i - 1), token(train, i));
 	memset(need, 0, (size_t)stream->n);
 	for (int64_t from = 0; !code && from < stream->n - 1; from += context) {
@@ -73,7 +72,6 @@ enum linnet_code recall_tokens(const struct tensor *stream, const struct tensor 
 struct tally {
 	struct quality *out;
 	const uint8_t *need;
-	int64_t context, length;
 };
 
 static void count(void *ctx, int64_t at, double nll)
@@ -97,26 +95,19 @@ static struct tensor head_of(const struct tensor *stream, int64_t most)
 	return t;
 }
 
-enum linnet_code measure_lm(const struct graph *g, const struct tensor *stream, const struct tensor *train, int64_t context, int64_t batch,
-                            int threads, struct quality *out, struct linnet_error *e)
+enum linnet_code measure_lm(const struct graph *g, const struct tensor *stream, const uint8_t *need, int64_t context, int64_t batch, int threads,
+                            struct quality *out, struct linnet_error *e)
 {
-	enum { FAR = 64, RARE = 20 };
-	uint8_t *need = malloc((size_t)stream->n);
 	struct tally t = { .out = out, .need = need };
 	struct lm_opt opt = { .run.threads = threads, .context = context, .batch = batch, .token = count, .token_ctx = &t };
 	struct lm_result r;
-	enum linnet_code code = need ? recall_tokens(stream, train, context, FAR, RARE, need, e) : fail_mem(e);
 
 	out->recall = 0;
 	out->recall_tokens = 0;
-	if (!code)
-		code = lm_evaluate(g, stream, &opt, &r, e);
-	if (!code) {
-		out->nll = r.nll / (double)r.tokens;
-		out->recall = out->recall_tokens ? out->recall / (double)out->recall_tokens : NAN;
-	}
-	free(need);
-	return code;
+	TRY(lm_evaluate(g, stream, &opt, &r, e));
+	out->nll = r.nll / (double)r.tokens;
+	out->recall = out->recall_tokens ? out->recall / (double)out->recall_tokens : NAN;
+	return LINNET_OK;
 }
 
 struct places {

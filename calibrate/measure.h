@@ -12,9 +12,9 @@
 enum linnet_code recall_tokens(const struct tensor *stream, const struct tensor *train, int64_t context, int64_t far, int64_t rare, uint8_t *need,
                                struct linnet_error *e);
 
-/* Its nats a token, and those of tokens that need recall. train: counts pairs, or NULL. */
-enum linnet_code measure_lm(const struct graph *g, const struct tensor *stream, const struct tensor *train, int64_t context, int64_t batch,
-                            int threads, struct quality *out, struct linnet_error *e);
+/* Its nats a token, and those of the tokens marked in `need`. */
+enum linnet_code measure_lm(const struct graph *g, const struct tensor *stream, const uint8_t *need, int64_t context, int64_t batch, int threads,
+                            struct quality *out, struct linnet_error *e);
 
 /* Its nats by position in windows of 16 times the context, at most two of them. */
 enum linnet_code measure_long(const struct graph *g, const struct tensor *stream, int64_t context, int threads, struct quality *out,

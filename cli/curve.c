@@ -14,15 +14,9 @@ enum linnet_code curve_add(struct curve *c, struct curve_point p, struct linnet_
 {
 	while (c->n && c->p[c->n - 1].step >= p.step)
 		c->n--;
-	if (c->n == c->cap) {
-		struct curve_point *more;
-
-		c->cap = c->cap ? 2 * c->cap : 256;
-		TRY_NEW(more, c->a, c->cap);
-		if (c->n)
-			memcpy(more, c->p, (size_t)c->n * sizeof *more);
-		c->p = more;
-	}
+	c->p = arena_grow(c->a, c->p, (uint32_t)c->n, 1, &c->cap, sizeof *c->p);
+	if (!c->p)
+		return fail_mem(e);
 	c->p[c->n++] = p;
 	return LINNET_OK;
 }

@@ -15,7 +15,8 @@ struct curve_point {
 struct curve {
 	const char *name;
 	struct curve_point *p;
-	int n, cap;
+	int n;
+	uint32_t cap;
 	struct arena *a;
 };
 

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "runtime/data.h"
 
@@ -117,14 +116,6 @@ int read_dims(const struct opt_list *dims, struct arena *a, struct gen_opt *gen)
 enum kernels kernels_named(const char *name)
 {
 	return !strcmp(name, "reference") ? KERNELS_REFERENCE : KERNELS_FAST;
-}
-
-double seconds_now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 struct summary summarise(const struct tensor *t)

@@ -18,7 +18,6 @@ int read_dims(const struct opt_list *dims, struct arena *a, struct gen_opt *gen)
 /* --kernels */
 enum kernels kernels_named(const char *name);
 
-double seconds_now(void);
 
 /* Numbers of a tensor, as a person wants them. */
 struct summary {

@@ -7,6 +7,7 @@
 #include "cli/inputs.h"
 #include "cli/model.h"
 #include "graph/pass.h"
+#include "ops/base/clock.h"
 #include "runtime/data.h"
 
 struct run_cli {

@@ -4,10 +4,10 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "graph/file.h"
+#include "ops/base/clock.h"
 
 static bool colours(FILE *f)
 {
@@ -33,13 +33,11 @@ static bool progress_shown;
 void progress(const char *what, int64_t done, int64_t total)
 {
 	static double last;
-	struct timespec now;
 	double t;
 
 	if (globals.quiet || globals.json || !isatty(STDERR_FILENO))
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	t = (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+	t = seconds_now();
 	if (t - last < 0.1)
 		return;
 	last = t;

@@ -1,6 +1,5 @@
 /* Converting a model: which attention, what becomes of each, and what the target needs around it. */
 #include "converter/convert.h"
-#include "graph/template.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -223,48 +222,6 @@ static int result_opset(const struct linnet_model *m, const struct convert_opt *
 	}
 }
 
-/* Attention on heads side by side, [batch, length, heads width], as one on [batch, heads, length, width]. */
-static enum linnet_code lay_out(struct job *j, node_id id, struct linnet_error *e)
-{
-	static const char apart[] = "(float[B,T,N] x, int64[4] s) => (float[B,H,T,D] y) {\n"
-	                            "  r = Reshape (x, s)\n"
-	                            "  y = Transpose <perm = [0, 2, 1, 3]> (r) }";
-	static const char together[] = "(float[B,H,T,D] x, int64[3] s) => (float[B,T,N] y) {\n"
-	                               "  t = Transpose <perm = [0, 2, 1, 3]> (x)\n"
-	                               "  y = Reshape (t, s) }";
-	const struct node *n = &j->g->node[id];
-	enum dtype dt = j->g->value[n->in[0]].type.dt;
-	value_id in[7] = { 0 }, *out, packed;
-	struct attr *attr;
-	struct patch p;
-	uint32_t k = 0;
-
-	if (j->g->value[n->in[0]].type.shape.rank != 3 || n->nin > 7)
-		return LINNET_OK;
-	patch_init(&p, j->g, e);
-	memcpy(in, n->in, n->nin * sizeof *in);
-	for (int i = 0; i < 3 && !p.code; i++) {
-		int64_t heads = node_attr(n, i ? "kv_num_heads" : "q_num_heads")->i;
-
-		p.code = template_apply(&p, apart, (value_id[]){ in[i], patch_ints(&p, (int64_t[]){ 0, 0, heads, -1 }, 4, "heads") }, &in[i], dt, n->name, e);
-	}
-	out = NEW(p.arena, n->nout, value_id);
-	attr = NEW(p.arena, n->nattr + 1, struct attr);
-	if (!p.code && (!out || !attr))
-		p.code = fail_mem(e);
-	for (uint32_t i = 0; !p.code && i < n->nattr; i++)
-		if (n->attr[i].kind && !strstr(n->attr[i].name, "num_heads"))
-			attr[k++] = n->attr[i];
-	if (!p.code) {
-		packed = patch_op(&p, n->op, n->name, in, n->nin, n->nout, attr);
-		p.code = template_apply(&p, together, (value_id[]){ packed, patch_ints(&p, (int64_t[]){ 0, 0, -1 }, 3, "packed") }, out, dt, n->name, e);
-		for (uint32_t i = 0; i < n->nout; i++)
-			if (n->out[i])
-				patch_replace(&p, n->out[i], i ? packed + i : out[0]);
-	}
-	return patch_apply(j->g, &p, "linear", e);
-}
-
 const struct tensor *given_weight(const struct convert_opt *opt, const char *name)
 {
 	for (int i = 0; i < opt->ngiven; i++)
@@ -319,9 +276,6 @@ static enum linnet_code convert(struct job *j, struct linnet_error *e)
 	TRY(cache_drop(j->g, j->scratch, &j->report->caches, e));
 	TRY(recognise(j, e));
 	TRY(give_weights(j, e));
-	TRY(list_attention(j, &list, &n, e));
-	for (uint32_t i = 0; i < n; i++)
-		TRY(lay_out(j, list[i], e));
 	TRY(list_attention(j, &list, &n, e));
 	TRY(survey(j, list, n, e));
 	if (target_has_states(j->opt->target) && !n)

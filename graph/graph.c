@@ -23,34 +23,15 @@ struct graph *graph_new(struct arena *a, struct dims *d, struct linnet_error *e)
 	return g;
 }
 
-/* Room for `more` elements behind the n of a growing array in the arena. */
-static void *grown(struct arena *a, void *p, uint32_t n, size_t more, uint32_t *cap, size_t size)
-{
-	size_t want = *cap ? (size_t)*cap * 2 : 16;
-	void *q;
-
-	if (n + more <= *cap)
-		return p;
-	if (want < n + more)
-		want = n + more;
-	q = want < UINT32_MAX ? arena_get(a, want, size) : NULL;
-	if (!q)
-		return NULL;
-	if (p)
-		memcpy(q, p, n * size);
-	*cap = (uint32_t)want;
-	return q;
-}
-
 enum linnet_code graph_reserve(struct graph *g, size_t nvalue, size_t nnode, struct linnet_error *e)
 {
-	struct value *v = grown(g->arena, g->value, g->nvalue, nvalue, &g->cap_value, sizeof *v);
+	struct value *v = arena_grow(g->arena, g->value, g->nvalue, nvalue, &g->cap_value, sizeof *v);
 	struct node *n;
 
 	if (!v)
 		return fail_mem(e);
 	g->value = v;
-	n = grown(g->arena, g->node, g->nnode, nnode, &g->cap_node, sizeof *n);
+	n = arena_grow(g->arena, g->node, g->nnode, nnode, &g->cap_node, sizeof *n);
 	if (!n)
 		return fail_mem(e);
 	g->node = n;
@@ -76,7 +57,7 @@ const char *graph_fresh_name(struct graph *g, const char *hint)
 
 value_id graph_add_value(struct graph *g, enum value_kind kind, const char *name, const char *hint)
 {
-	struct value *v = grown(g->arena, g->value, g->nvalue, 1, &g->cap_value, sizeof *v);
+	struct value *v = arena_grow(g->arena, g->value, g->nvalue, 1, &g->cap_value, sizeof *v);
 
 	if (!v)
 		return 0;
@@ -153,7 +134,7 @@ enum linnet_code graph_add_node(struct graph *g, const struct op *op, const char
                                 const value_id *out, uint32_t nout, const struct attr *attr, uint32_t nattr, node_id *id,
                                 struct linnet_error *e)
 {
-	struct node *n = grown(g->arena, g->node, g->nnode, 1, &g->cap_node, sizeof *n), node = { 0 };
+	struct node *n = arena_grow(g->arena, g->node, g->nnode, 1, &g->cap_node, sizeof *n), node = { 0 };
 
 	if (!n)
 		return fail_mem(e);
@@ -346,7 +327,7 @@ enum linnet_code graph_join(struct graph *g, const struct graph *b, value_id *to
 	for (value_id v = 1; v < b->nvalue; v++)
 		TRY(join_value(g, &b->value[v], &to[v], e));
 	for (node_id i = 1; i < b->nnode; i++) {
-		struct node n = b->node[i], *more = grown(g->arena, g->node, g->nnode, 1, &g->cap_node, sizeof *more);
+		struct node n = b->node[i], *more = arena_grow(g->arena, g->node, g->nnode, 1, &g->cap_node, sizeof *more);
 
 		if (!more)
 			return fail_mem(e);

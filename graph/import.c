@@ -240,15 +240,9 @@ static enum linnet_code find_callee(struct import *im, struct opsets *s, const O
 	if (map_get(&s->known, k, at))
 		return LINNET_OK;
 	TRY(resolve_callee(im, s, p, &c, e));
-	if (s->ncallee == s->cap) {
-		struct callee *more;
-
-		TRY_NEW(more, im->scratch, s->cap ? s->cap * 2 : 32);
-		if (s->ncallee)
-			memcpy(more, s->callee, s->ncallee * sizeof *more);
-		s->callee = more;
-		s->cap = s->cap ? s->cap * 2 : 32;
-	}
+	s->callee = arena_grow(im->scratch, s->callee, s->ncallee, 1, &s->cap, sizeof *s->callee);
+	if (!s->callee)
+		return fail_mem(e);
 	if (map_put(&s->known, k, s->ncallee))
 		return fail_mem(e);
 	s->callee[s->ncallee] = c;

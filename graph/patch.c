@@ -38,19 +38,10 @@ void patch_init(struct patch *p, const struct graph *g, struct linnet_error *e)
 /* Room for one more; NULL and p->code set without memory. */
 static void *grown(struct patch *p, void *list, uint32_t n, uint32_t *cap, size_t size)
 {
-	uint32_t more = *cap ? *cap * 2 : 8;
-	void *q;
+	void *q = arena_grow(p->arena, list, n, 1, cap, size);
 
-	if (n < *cap)
-		return list;
-	q = arena_get(p->arena, more, size);
-	if (!q) {
+	if (!q)
 		p->code = fail_mem(p->e);
-		return NULL;
-	}
-	if (n)
-		memcpy(q, list, n * size);
-	*cap = more;
 	return q;
 }
 
@@ -348,15 +339,9 @@ struct replaced {
 
 static enum linnet_code note_dead(struct replaced *r, node_id n, struct arena *s, struct linnet_error *e)
 {
-	if (r->n == r->cap) {
-		node_id *more;
-
-		r->cap = r->cap ? 2 * r->cap : 16;
-		TRY_NEW(more, s, r->cap);
-		if (r->n)
-			memcpy(more, r->node, r->n * sizeof *more);
-		r->node = more;
-	}
+	r->node = arena_grow(s, r->node, r->n, 1, &r->cap, sizeof *r->node);
+	if (!r->node)
+		return fail_mem(e);
 	r->node[r->n++] = n;
 	return LINNET_OK;
 }

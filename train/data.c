@@ -30,15 +30,9 @@ void data_free(struct train_data *d)
 
 static enum linnet_code append(struct train_data *d, struct series *s, const struct tensor *t, const char *path, struct linnet_error *e)
 {
-	if (s->npart == s->cap) {
-		struct part *more;
-
-		s->cap = s->cap ? 2 * s->cap : 4;
-		TRY_NEW(more, d->arena, s->cap);
-		if (s->npart)
-			memcpy(more, s->part, (size_t)s->npart * sizeof *more);
-		s->part = more;
-	}
+	s->part = arena_grow(d->arena, s->part, (uint32_t)s->npart, 1, &s->cap, sizeof *s->part);
+	if (!s->part)
+		return fail_mem(e);
 	s->part[s->npart++] = (struct part){ t, s->n, path };
 	s->n += t->d[0];
 	return LINNET_OK;
@@ -61,15 +55,9 @@ const struct part *series_part(const struct series *s, int64_t i)
 
 static enum linnet_code new_series(struct train_data *d, const char *name, struct series **out, struct linnet_error *e)
 {
-	if (d->narray == d->cap) {
-		struct series *more;
-
-		d->cap = d->cap ? 2 * d->cap : 8;
-		TRY_NEW(more, d->arena, d->cap);
-		if (d->narray)
-			memcpy(more, d->array, (size_t)d->narray * sizeof *more);
-		d->array = more;
-	}
+	d->array = arena_grow(d->arena, d->array, (uint32_t)d->narray, 1, &d->cap, sizeof *d->array);
+	if (!d->array)
+		return fail_mem(e);
 	*out = &d->array[d->narray++];
 	**out = (struct series){ .name = arena_str(d->arena, name) };
 	return (*out)->name ? LINNET_OK : fail_mem(e);
@@ -169,21 +157,15 @@ static int by_name(const void *a, const void *b) { return strcmp(*(const char *c
 static enum linnet_code list_folder(struct train_data *d, DIR *dir, const char *folder, const char ***out, int *n, struct linnet_error *e)
 {
 	const char **list = NULL;
-	int cap = 0;
+	uint32_t cap = 0;
 
 	*n = 0;
 	for (struct dirent *x; (x = readdir(dir));) {
 		if (*x->d_name == '.' || (!ends_in(x->d_name, ".npy") && !ends_in(x->d_name, ".npz") && !ends_in(x->d_name, ".bin")))
 			continue;
-		if (*n == cap) {
-			const char **more;
-
-			cap = cap ? 2 * cap : 16;
-			TRY_NEW(more, d->arena, cap);
-			if (*n)
-				memcpy(more, list, (size_t)*n * sizeof *more);
-			list = more;
-		}
+		list = arena_grow(d->arena, list, (uint32_t)*n, 1, &cap, sizeof *list);
+		if (!list)
+			return fail_mem(e);
 		list[*n] = arena_fmt(d->arena, "%s/%s", folder, x->d_name);
 		if (!list[(*n)++])
 			return fail_mem(e);

@@ -17,7 +17,8 @@ struct part {
 struct series {
 	const char *name;    /* of the input */
 	struct part *part;
-	int npart, cap;
+	int npart;
+	uint32_t cap;
 	int64_t n;           /* samples or tokens in all */
 };
 
@@ -25,7 +26,8 @@ struct train_data {
 	struct arena *arena;
 	struct series stream; /* of tokens; none: it has no parts */
 	struct series *array;
-	int narray, cap;
+	int narray;
+	uint32_t cap;
 	int64_t shard, shards; /* of the samples, every shards-th from number shard on */
 	int64_t *order;        /* of the samples, in one epoch */
 	int64_t epoch, norder; /* which one, -1: none yet; how many */

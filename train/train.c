@@ -5,11 +5,11 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <zlib.h>
 
 #include "graph/grad.h"
 #include "graph/pass.h"
+#include "ops/base/clock.h"
 #include "runtime/runtime.h"
 #include "train/data.h"
 #include "train/step.h"
@@ -642,14 +642,6 @@ static enum linnet_code compare_processes(const struct training *t)
 
 /* ---- Running ---- */
 
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static enum linnet_code diverged(struct training *t, const char *what, double x, const char *how)
 {
 	if (t->saved < 0)
@@ -691,15 +683,23 @@ static enum linnet_code sum_gradients(struct training *t, double *loss)
 	return LINNET_OK;
 }
 
-static enum linnet_code judge(struct training *t, struct train_data *d, int64_t batches, double *loss)
+/* The means of the first n outputs over whole batches of samples in order, at most `most` of them (0: all): this process's share of the sums. */
+static enum linnet_code judge(struct training *t, struct train_data *d, int n, int64_t most, double *mean)
 {
 	struct machine *m = &t->judge;
+	int64_t samples, batches;
 
+	TRY(data_samples(d, t->o->length, &samples, t->e));
+	batches = samples / t->o->batch ? samples / t->o->batch : 1;
+	batches = most && batches > most ? most : batches;
+	memset(mean, 0, (size_t)n * sizeof *mean);
 	for (int64_t k = t->rank; k < batches; k += t->size) {
 		TRY(fill(t, m, d, false, k, t->o->average > 0));
 		TRY(plan_run(m->plan, m->in, m->out, t->e));
-		*loss += tensor_get(m->out[0], 0) / (double)batches;
-		tensor_release(m->out[0]);
+		for (int i = 0; i < n; i++) {
+			mean[i] += tensor_get(m->out[i], 0) / (double)batches;
+			tensor_release(m->out[i]);
+		}
 	}
 	return LINNET_OK;
 }
@@ -707,12 +707,7 @@ static enum linnet_code judge(struct training *t, struct train_data *d, int64_t 
 /* The mean loss over all whole batches of held-out samples, in order. */
 static enum linnet_code evaluate(struct training *t, struct train_data *d, double *loss)
 {
-	int64_t samples, batches;
-
-	TRY(data_samples(d, t->o->length, &samples, t->e));
-	batches = samples / t->o->batch ? samples / t->o->batch : 1;
-	*loss = 0;
-	TRY(agree(t, judge(t, d, batches, loss)));
+	TRY(agree(t, judge(t, d, 1, 0, loss)));
 	return sum_doubles(t, loss, 1);
 }
 
@@ -787,7 +782,7 @@ static enum linnet_code run(struct training *t, struct train_data *data, struct 
                             int (*report)(void *, const struct train_event *), void *ctx, struct train_result *r)
 {
 	struct train_event ev = { .held_out = NAN };
-	double start = now();
+	double start = seconds_now();
 	bool go = true;
 
 	r->held_out = NAN;
@@ -813,7 +808,7 @@ static enum linnet_code run(struct training *t, struct train_data *data, struct 
 					return diverged(t, t->weight[i].name, ((const float *)t->weight[i].t->data)[k], "");
 		if (t->o->checkpoint && (last || r->stopped))
 			TRY(agree(t, save_checkpoint(t, data)));
-		ev.seconds = now() - start;
+		ev.seconds = seconds_now() - start;
 		r->loss = ev.loss;
 		go = !(report && report(ctx, &ev)) && t->step != t->o->stop_at;
 	}
@@ -878,41 +873,20 @@ enum linnet_code train(struct linnet_model *m, const struct train_opt *opt, stru
 	return code;
 }
 
-static enum linnet_code means(struct training *t, struct train_data *d, int n, int64_t most, double *mean)
-{
-	struct machine *m = &t->judge;
-	int64_t samples, batches;
-
-	TRY(data_samples(d, t->o->length, &samples, t->e));
-	batches = samples / t->o->batch ? samples / t->o->batch : 1;
-	batches = most && batches > most ? most : batches;
-	for (int64_t k = 0; k < batches; k++) {
-		TRY(fill(t, m, d, false, k, false));
-		TRY(plan_run(m->plan, m->in, m->out, t->e));
-		for (int i = 0; i < n; i++) {
-			mean[i] += tensor_get(m->out[i], 0) / (double)batches;
-			tensor_release(m->out[i]);
-		}
-	}
-	return LINNET_OK;
-}
-
 enum linnet_code train_means(const struct linnet_model *m, const struct train_opt *opt, struct train_data *data, const char *const *output, int n,
                              int64_t most, double *mean, struct linnet_error *e)
 {
 	struct train_opt o = *opt;
-	struct training t = { .a = arena_new(), .o = &o, .e = e, .vocabulary = -1, .best = NAN };
+	struct training t = { .a = arena_new(), .o = &o, .e = e, .vocabulary = -1, .best = NAN, .size = 1 };
 	value_id *out = t.a ? NEW(t.a, (size_t)n, value_id) : NULL;
 	enum linnet_code code = out ? graph_copy(m->graph, t.a, &t.judge.g, e) : fail_mem(e);
 
 	o.loss = output[0];
+	o.average = 0;
 	if (!code)
 		code = find_loss(&t, t.judge.g, data);
-	for (int i = 0; i < n; i++) {
-		mean[i] = 0;
-		if (!code)
-			out[i] = named(t.judge.g, output[i]);
-	}
+	for (int i = 0; i < n && !code; i++)
+		out[i] = named(t.judge.g, output[i]);
 	if (!code)
 		code = settle(&t, t.judge.g, out, (uint32_t)n);
 	if (!code)
@@ -920,7 +894,7 @@ enum linnet_code train_means(const struct linnet_model *m, const struct train_op
 	if (!code)
 		code = bind(&t, &t.judge, data);
 	if (!code)
-		code = means(&t, data, n, most, mean);
+		code = judge(&t, data, n, most, mean);
 	plan_free(t.judge.plan);
 	arena_free(t.a);
 	return code;

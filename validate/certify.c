@@ -181,23 +181,17 @@ enum linnet_code certify_watch(void *certificate, const struct rewrite_step *ste
 {
 	struct certificate *c = certificate;
 	struct certified_step *s;
-	const char *before = c->nstep ? c->step[c->nstep - 1].digest : c->before;
+	const char *before;
 
 	if (!step) {
 		TRY(graph_digest(g, c->before, e));
 		memcpy(c->after, c->before, sizeof c->after);
 		return remember(c, g, e);
 	}
-	if (c->nstep == c->cap) {
-		struct certified_step *more;
-
-		TRY_NEW(more, c->arena, c->cap ? 2 * c->cap : 16);
-		if (c->nstep)
-			memcpy(more, c->step, c->nstep * sizeof *more);
-		before = c->nstep ? more[c->nstep - 1].digest : before;
-		c->step = more;
-		c->cap = c->cap ? 2 * c->cap : 16;
-	}
+	c->step = arena_grow(c->arena, c->step, c->nstep, 1, &c->cap, sizeof *c->step);
+	if (!c->step)
+		return fail_mem(e);
+	before = c->nstep ? c->step[c->nstep - 1].digest : c->before;
 	s = &c->step[c->nstep++];
 	s->name = step->name;
 	s->changes = step->changes;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ops/base/rng.h"
+#include "ops/base/clock.h"
 #include "validate/lm.h"
 
 struct choice {
@@ -74,7 +75,7 @@ static enum linnet_code advance(struct generator *m, int64_t from, int64_t *next
 {
 	const struct graph *g = m->lm.g;
 	struct tensor *ids, *logits;
-	double start = lm_now();
+	double start = seconds_now();
 	enum linnet_code code = LINNET_OK;
 	int64_t width;
 
@@ -82,7 +83,7 @@ static enum linnet_code advance(struct generator *m, int64_t from, int64_t *next
 	for (int64_t i = from; i < m->n; i++)
 		tensor_put_int(ids, i - from, m->text[i]);
 	TRY(lm_run(&m->lm, ids, from, m->scratch, &logits, e));
-	*seconds += lm_now() - start;
+	*seconds += seconds_now() - start;
 	width = logits->d[2];
 	if (width != m->vocabulary) {
 		m->vocabulary = width;

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/base/clock.h"
 #include "validate/lm.h"
 
 struct evaluation {
@@ -61,10 +62,10 @@ static enum linnet_code run_windows(struct evaluation *m, int64_t from, int64_t 
 	TRY(tensor_new(m->scratch, g->value[g->in[m->lm.in[m->lm.tokens]]].type.dt, 2, (int64_t[]){ rows, length }, &ids, e));
 	for (int64_t i = 0; i < rows * length; i++)
 		tensor_put_int(ids, i, tensor_get_int(m->stream, from + i));
-	start = lm_now();
+	start = seconds_now();
 	session_reset(m->lm.session);
 	TRY(lm_run(&m->lm, ids, 0, m->scratch, &logits, e));
-	m->out->seconds += lm_now() - start;
+	m->out->seconds += seconds_now() - start;
 	code = count(m, logits, from, e);
 	tensor_release(logits);
 	return code;

@@ -22,6 +22,4 @@ void lm_close(struct lm *m);
  */
 enum linnet_code lm_run(struct lm *m, const struct tensor *ids, int64_t past, struct arena *scratch, struct tensor **logits, struct linnet_error *e);
 
-double lm_now(void); /* seconds */
-
 #endif

@@ -2,15 +2,6 @@
 #include "validate/lm.h"
 
 #include <string.h>
-#include <time.h>
-
-double lm_now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static bool is_state(const struct lm *m, const char *name, bool input)
 {

@@ -39,13 +39,18 @@ static bool fits(const struct graph *g, const struct uses *u, const struct node 
 	}
 	for (uint32_t i = 0; i < n->nout; i++) {
 		const struct type *t = n->out[i] ? &g->value[n->out[i]].type : NULL;
-		dim count = t ? shape_count(g->dims, &t->shape, 0, MAX_RANK) : 0;
+		dim count;
 
-		if (t && (t->kind != KIND_TENSOR || !shape_known(&t->shape) || !dim_is_int(count)))
+		if (!t)
+			continue;
+		if (t->kind != KIND_TENSOR || !shape_known(&t->shape))
 			return false;
-		if (t && written && __builtin_mul_overflow(count, (int64_t)(dtype_bits(t->dt) + 7) / 8, &count))
+		count = shape_count(g->dims, &t->shape, 0, MAX_RANK);
+		if (!dim_is_int(count))
 			return false;
-		if (t && (count > freed + small || __builtin_add_overflow(size, count, &size)))
+		if (written && __builtin_mul_overflow(count, (int64_t)(dtype_bits(t->dt) + 7) / 8, &count))
+			return false;
+		if (count > freed + small || __builtin_add_overflow(size, count, &size))
 			return false;
 	}
 	return size <= small || size <= freed;

@@ -169,6 +169,24 @@ void *arena_get(struct arena *a, size_t n, size_t size)
 	return memset(p, 0, bytes);
 }
 
+void *arena_grow(struct arena *a, void *p, uint32_t n, size_t more, uint32_t *cap, size_t size)
+{
+	size_t want = *cap ? (size_t)*cap * 2 : 16;
+	void *q;
+
+	if (n + more <= *cap)
+		return p;
+	if (want < n + more)
+		want = n + more;
+	q = want < UINT32_MAX ? arena_get(a, want, size) : NULL;
+	if (!q)
+		return NULL;
+	if (p)
+		memcpy(q, p, n * size);
+	*cap = (uint32_t)want;
+	return q;
+}
+
 void *arena_dup(struct arena *a, const void *p, size_t n)
 {
 	void *q = arena_get(a, n, 1);

@@ -21,6 +21,12 @@ void arena_reset(struct arena *a);
  */
 void *arena_get(struct arena *a, size_t n, size_t size);
 
+/*
+ * Room for `more` elements behind the n of a list with room for *cap: the list itself, or a copy with at least twice the room, so that adding one
+ * by one stays linear. NULL without memory.
+ */
+void *arena_grow(struct arena *a, void *p, uint32_t n, size_t more, uint32_t *cap, size_t size);
+
 void *arena_dup(struct arena *a, const void *p, size_t n);
 char *arena_str(struct arena *a, const char *s);
 char *arena_strn(struct arena *a, const char *s, size_t n);

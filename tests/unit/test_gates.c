@@ -831,6 +831,24 @@ static void targets_compute_the_formula(void **state)
 		}
 }
 
+/* m against the formula, at once and, where the target has states, step by step and in pieces. */
+static void at_all_lengths(struct formula f, const struct linnet_model *m, enum target target, const char *what)
+{
+	for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+		struct arena *a = arena_new();
+		struct sources x = sources_of(a, lengths[k]);
+
+		f.a = a;
+		formula_of(&f, x);
+		run(&f, m, x, lengths[k], what);
+		if (target_has_states(target)) {
+			run(&f, m, x, 1, what);
+			run(&f, m, x, -40, what);
+		}
+		arena_free(a);
+	}
+}
+
 /* Hidden tokens put nothing, and nothing fades over them. */
 static void masks_hide_tokens(void **state)
 {
@@ -856,19 +874,7 @@ static void masks_hide_tokens(void **state)
 			opt.target = target;
 			m = converted(i % 2 ? masked_text : added_text, &opt, &before, &r);
 			snprintf(what, sizeof what, "masked, %s, %s", opt.mechanism->name, target_names[target]);
-			for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
-				struct arena *a = arena_new();
-				struct sources x = sources_of(a, lengths[k]);
-				struct formula f = { .a = a, .m = before, .opt = &opt, .masked = true };
-
-				formula_of(&f, x);
-				run(&f, m, x, lengths[k], what);
-				if (target_has_states(target)) {
-					run(&f, m, x, 1, what);
-					run(&f, m, x, -40, what);
-				}
-				arena_free(a);
-			}
+			at_all_lengths((struct formula){ .m = before, .opt = &opt, .masked = true }, m, target, what);
 			model_free(m);
 			model_free(before);
 		}
@@ -961,19 +967,7 @@ static void windows_of_the_source_stay(void **state)
 			char what[60];
 
 			snprintf(what, sizeof what, "window of the source, %s%s", masked ? "masked, " : "", target_names[target]);
-			for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
-				struct arena *a = arena_new();
-				struct sources x = sources_of(a, lengths[k]);
-				struct formula f = { .a = a, .m = before, .opt = &shown, .masked = masked, .unturned = true };
-
-				formula_of(&f, x);
-				run(&f, m, x, lengths[k], what);
-				if (target_has_states(target)) {
-					run(&f, m, x, 1, what);
-					run(&f, m, x, -40, what);
-				}
-				arena_free(a);
-			}
+			at_all_lengths((struct formula){ .m = before, .opt = &shown, .masked = masked, .unturned = true }, m, target, what);
 			model_free(m);
 			model_free(before);
 		}
