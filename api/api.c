@@ -3,9 +3,8 @@
 
 #include <string.h>
 
-#include "converter/convert.h"
 #include "graph/why.h"
-#include "validate/validate.h"
+#include "validate/card.h"
 
 /* Options of an older caller are shorter: what it does not know is zero. */
 #define TAKE(into, opt)                                                                            \
@@ -425,27 +424,27 @@ enum linnet_code linnet_convert(linnet_model *m, const struct linnet_convert_opt
                                 struct linnet_error *e)
 {
 	struct linnet_convert_opt o = { 0 };
+	struct convert_request q;
 	struct convert_opt c;
 	struct convert_report r;
-	const char *target;
+	struct linnet_model before = *m;
 
 	TAKE(o, opt);
-	target = o.target ? o.target : "portable";
-	c = (struct convert_opt){ .mechanism = mechanism_find(o.mechanism ? o.mechanism : "elu"), .layers = o.layers, .strict = o.strict,
-		                  .chunk = o.chunk, .opset = o.opset, .fade = o.fade, .features = o.features, .horizon = o.horizon,
-		                  .seed = o.seed };
-	if (!c.mechanism)
-		return fail(e, LINNET_EUSAGE, "there is no mechanism \"%s\"", o.mechanism);
-	if (o.fade && strcmp(o.fade, "none") && !fade_find(o.fade))
-		return fail(e, LINNET_EUSAGE, "there is no fade \"%s\"", o.fade);
-	if (o.features < 0 || o.features > 65536 || o.horizon < 0)
-		return fail(e, LINNET_EUSAGE, "features are 1 to 65536, the horizon is not negative");
-	while (c.target < NTARGET && strcmp(target_names[c.target], target))
-		c.target++;
-	if (c.target == NTARGET)
-		return fail(e, LINNET_EUSAGE, "there is no target \"%s\"", target);
+	q = (struct convert_request){ .mechanism = o.mechanism, .target = o.target, .layers = o.layers, .fade = o.fade, .heads = o.heads, .norm = o.norm,
+		                      .grid = o.grid, .state = o.state, .map = o.map, .map_name = "a text", .strict = o.strict, .chunk = o.chunk,
+		                      .opset = o.opset, .features = o.features, .horizon = o.horizon, .seed = (int64_t)o.seed, .conv = o.conv,
+		                      .window = o.window, .sinks = o.sinks, .degree = o.degree };
+	TRY(convert_read(&q, m->arena, &c, e));
+	if (o.card)
+		TRY(graph_copy(m->graph, m->arena, &before.graph, e));
 	TRY(convert_model(m, &c, &r, e));
 	TRY(graph_export(m, r.opset, e));
+	if (o.card) {
+		struct agreement agreement;
+
+		TRY(targets_agree(&before, &c, r.nconverted, m->arena, &agreement, e));
+		TRY(card_save(&(struct card){ LINNET_VERSION, NULL, m->path ? m->path : "", &q, &c, &r, &agreement, m->graph }, o.card, e));
+	}
 	if (result) {
 		struct linnet_convert_result done = { .attentions = (int)r.nitem, .converted = (int)r.nconverted, .opset = r.opset };
 

@@ -5,15 +5,15 @@
 #include "cli/again.h"
 #include "cli/calibrate.h"
 #include "cli/model.h"
-#include "converter/convert.h"
 #include "graph/file.h"
+#include "validate/card.h"
 
 struct convert_cli {
 	struct again_opt again;
 	struct calibrate_cli calibrate;
 	const char *output, *mechanism, *target, *layers, *fade;
 	const char *heads, *map, *norm, *grid, *state;
-	bool strict, external, list, no_card;
+	bool strict, external, list, sources, markdown, no_card;
 	int64_t chunk, opset, features, horizon, seed, conv, window, sinks, degree;
 };
 
@@ -68,73 +68,6 @@ static void json_items(const struct convert_report *r, const char *path, bool ca
 	          "conversion");
 }
 
-/* ---- The card beside the model: how it was made ---- */
-
-/* Inputs past_X and position with their outputs. */
-static json_t *states_json(const struct graph *g)
-{
-	json_t *list = json_array();
-
-	for (uint32_t i = 0; i < g->nin; i++) {
-		const struct value *v = &g->value[g->in[i]];
-		bool past = !strncmp(v->name, "past_", 5);
-		char output[300];
-		json_t *shape;
-
-		if (!past && strcmp(v->name, "position"))
-			continue;
-		snprintf(output, sizeof output, "present_%s", v->name + (past ? 5 : 0));
-		shape = json_array();
-		for (int k = 0; k < v->type.shape.rank; k++)
-			json_array_append_new(shape, dim_is_int(v->type.shape.d[k]) ? json_integer(v->type.shape.d[k]) : json_string("batch"));
-		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o}", "input", v->name, "output", output, "type", dtype_name(v->type.dt),
-		                                      "shape", shape));
-	}
-	return list;
-}
-
-static json_t *options_json(const struct convert_cli *o)
-{
-	json_t *j = json_pack("{s:s?, s:s?, s:s?, s:s?, s:s?, s:s?, s:s?}", "layers", o->layers, "fade", o->fade, "norm", o->norm, "heads", o->heads,
-	                      "map", o->map, "grid", o->grid, "state", o->state);
-	const struct {
-		const char *name;
-		int64_t value;
-	} number[] = { { "features", o->features }, { "degree", o->degree }, { "horizon", o->horizon }, { "seed", o->seed }, { "conv", o->conv },
-		       { "window", o->window < 0 ? 0 : o->window }, { "sinks", o->sinks }, { "chunk", o->chunk }, { "opset", o->opset } };
-	const char *name;
-	json_t *value;
-	void *next;
-
-	for (size_t i = 0; i < sizeof number / sizeof *number; i++)
-		json_object_set_new(j, number[i].name, number[i].value ? json_integer(number[i].value) : json_null());
-	json_object_foreach_safe(j, next, name, value) /* those that were given */
-		if (json_is_null(value))
-			json_object_del(j, name);
-	return j;
-}
-
-/* FILE.json beside the model. */
-static enum linnet_code write_card(const struct convert_cli *o, const char *source, const struct mechanism *m, const struct convert_report *r,
-                                   const struct graph *g, json_t *calibration, struct arena *a, struct linnet_error *e)
-{
-	const char *path = arena_fmt(a, "%s.json", o->output);
-	json_t *layers = json_array(), *card;
-
-	for (uint32_t i = 0; i < r->nitem; i++)
-		json_array_append_new(layers, item_json(&r->item[i], (int)i));
-	card = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:o, s:o, s:o}", "schema", "linnet/1", "kind", "card", "linnet",
-	                 LINNET_VERSION, "file", o->output, "made_from", source, "mechanism", m->name, "paper", m->source, "target", o->target,
-	                 "opset", r->opset, "calibrated", calibration != NULL, "options", options_json(o), "layers", layers, "states", states_json(g));
-	if (calibration)
-		json_object_set_new(card, "calibration", calibration);
-	if (!path) {
-		json_decref(card);
-		return fail_mem(e);
-	}
-	return json_save(card, path, e);
-}
-
 /* What --mechanism and --fade admit. */
 static int print_mechanisms(void)
 {
@@ -176,90 +109,105 @@ static int print_mechanisms(void)
 	return EXIT_YES;
 }
 
-/* A mechanism of the map in a file. */
-static enum linnet_code user_mechanism(struct arena *a, const char *path, struct mechanism *m, struct linnet_error *e)
+/* What of a source is carried over. */
+static int print_sources(bool markdown)
+{
+	static const char *const how[] = { [CARRY_EXACT] = "exactly", [CARRY_APPROX] = "approximately", [CARRY_NOT] = "no" };
+	struct carried c;
+	struct table t;
+
+	if (markdown)
+		printf("| source | carried over | it becomes, or why not |\n| --- | --- | --- |\n");
+	for (int i = 0; (markdown || globals.json) && carried_at(i, &c); i++)
+		if (markdown)
+			printf("| %s | %s | %s |\n", c.source, how[c.how], c.what);
+		else
+			json_line(json_pack("{s:s, s:s, s:s}", "source", c.source, "carried", how[c.how], "what", c.what), "source");
+	if (markdown || globals.json)
+		return EXIT_YES;
+	table_init(&t, 3, "lll");
+	table_add(&t, "source");
+	table_add(&t, "carried over");
+	table_add(&t, "it becomes, or why not");
+	for (int i = 0; carried_at(i, &c); i++) {
+		table_add(&t, "%s", c.source);
+		table_add(&t, "%s", how[c.how]);
+		table_add(&t, "%s", c.what);
+	}
+	table_print(&t, stdout, true);
+	return EXIT_YES;
+}
+
+/* The text of a file. */
+static enum linnet_code load_text(struct arena *a, const char *path, const char **out, struct linnet_error *e)
 {
 	struct bytes b;
-	char *text;
 
 	TRY(file_load(a, path, 1 << 24, &b, e));
-	text = arena_strn(a, (const char *)b.p, b.n);
-	if (!text)
-		return fail_mem(e);
-	*m = (struct mechanism){ .name = "map", .doc = "the user's map", .source = path, .map = text, .scaled = true, .may_vanish = true };
-	return LINNET_OK;
+	*out = arena_strn(a, (const char *)b.p, b.n);
+	return *out ? LINNET_OK : fail_mem(e);
+}
+
+/* m converted and written, and its card unless there is to be none; `calibration` is taken. */
+static enum linnet_code convert_to(const struct convert_cli *o, const char *source, struct linnet_model *m, const struct convert_request *q,
+                                   const struct convert_opt *opt, json_t *calibration, struct convert_report *r, struct arena *a, struct linnet_error *e)
+{
+	bool carded = !o->no_card && strcmp(o->output, "-") != 0;
+	char *calibrated = calibration && carded ? json_dumps(calibration, JSON_REAL_PRECISION(6)) : NULL;
+	struct agreement agreement;
+	struct linnet_model before = *m;
+	enum linnet_code code = calibration && carded && !calibrated ? fail_mem(e) : graph_copy(m->graph, a, &before.graph, e);
+
+	json_decref(calibration);
+	if (!code) {
+		code = convert_model(m, opt, r, e);
+		if (!code)
+			code = graph_export(m, r->opset, e);
+		err_file(e, code, source);
+	}
+	if (!code)
+		code = err_file(e, proto_save(m, o->output, o->external, e), o->output);
+	if (!code && carded) {
+		code = targets_agree(&before, opt, r->nconverted, a, &agreement, e);
+		if (!code)
+			code = card_save(&(struct card){ LINNET_VERSION, o->output, source, q, opt, r, &agreement, m->graph, calibrated },
+			                 arena_fmt(a, "%s.json", o->output), e);
+	}
+	free(calibrated);
+	return code;
 }
 
 static const struct convert_cli defaults = { .mechanism = "elu", .target = "portable", .window = -1, .again.cases = 4 };
 
 static int linear_run(const struct convert_cli *o, int argc, char **argv)
 {
-	struct convert_opt c = { .mechanism = mechanism_find(o->mechanism), .layers = o->layers, .strict = o->strict, .chunk = (int)o->chunk,
-	                         .opset = (int)o->opset, .fade = o->fade, .features = o->features, .horizon = o->horizon,
-	                         .seed = (uint64_t)o->seed, .conv = (int)o->conv, .heads = o->heads,
-	                         .state = !o->state ? DT_UNDEFINED : !strcmp(o->state, "float16") ? DT_FLOAT16 : DT_BFLOAT16,
-	                         .window = o->window < 0 ? 0 : (int)o->window, .sinks = (int)o->sinks,
-	                         .degree = (int)o->degree, .norm = o->norm };
-	struct convert_report r;
+	struct convert_request q = { o->mechanism, o->target, o->layers, o->fade, o->heads, o->norm, o->grid, o->state, NULL, o->map, o->strict, o->chunk, o->opset,
+		                     o->features, o->horizon, o->seed, o->conv, o->window < 0 ? 0 : o->window, o->sinks, o->degree };
+	struct convert_opt c;
+	struct convert_report r = { 0 };
 	struct calibrate_result cal;
 	struct recipe recipe;
 	bool calibrated = calibrate_given(&o->calibrate);
 	struct linnet_error e = { 0 };
 	struct linnet_model *m;
-	struct mechanism custom;
 	struct arena *a;
-	char after;
 	int status;
 
-	if (!c.mechanism) {
-		fprintf(stderr, "linnet: there is no mechanism \"%s\"; linnet convert --list names them\n", o->mechanism);
+	if (argc != 1 || !o->output) {
+		fprintf(stderr, "linnet: convert needs one MODEL and -o FILE; see linnet convert --help\n");
 		return EXIT_USAGE;
 	}
-	if (o->grid && (sscanf(o->grid, "%dx%d%c", &c.rows, &c.columns, &after) != 2 || c.rows < 1 || c.columns < 1)) {
-		fprintf(stderr, "linnet: \"%s\" is no grid; --grid is ROWSxCOLUMNS, 14x14\n", o->grid);
-		return EXIT_USAGE;
-	}
-	if (o->degree < 0 || o->degree > 16) {
-		fprintf(stderr, "linnet: --degree is 1 to 16\n");
-		return EXIT_USAGE;
-	}
-	if (o->fade && strcmp(o->fade, "none") && !fade_find(o->fade)) {
-		fprintf(stderr, "linnet: there is no fade \"%s\"; linnet convert --list names them\n", o->fade);
-		return EXIT_USAGE;
-	}
-	if (o->features < 0 || o->features > 65536 || o->horizon < 0 || o->seed < 0) {
-		fprintf(stderr, "linnet: --features is 1 to 65536, --horizon and --seed are not negative\n");
-		return EXIT_USAGE;
-	}
-	if (o->conv < 0 || o->conv > 64) {
-		fprintf(stderr, "linnet: --conv is 1 (none) to 64 tokens\n");
-		return EXIT_USAGE;
-	}
-	if (!o->window || o->window > 65536 || o->sinks < 0 || o->sinks > 1024) {
-		fprintf(stderr, "linnet: %s\n", o->sinks < 0 || o->sinks > 1024 ? "--sinks is 0 to 1024 tokens" : o->window ?
-		        "--window is 1 to 65536 tokens" : "a window of 0 tokens shows nothing; --window is 1 to 65536");
-		return EXIT_USAGE;
-	}
-	if (o->sinks && o->window < 0 && !c.mechanism->window) {
-		fprintf(stderr, "linnet: sinks stay in a window; --sinks needs --window\n");
-		return EXIT_USAGE;
-	}
-	while (c.target < NTARGET && strcmp(target_names[c.target], o->target))
-		c.target++;
-	if (argc != 1 || !o->output || o->chunk < 0 || o->chunk > 4096 || o->opset < 0 || o->opset > OPSET_NEWEST) {
-		fprintf(stderr, "linnet: %s; see linnet convert --help\n",
-		        argc != 1 || !o->output ? "convert needs one MODEL and -o FILE" : "--chunk is 1 to 4096 and --opset at most 28");
+	if (!o->window) {
+		fprintf(stderr, "linnet: a window of 0 tokens shows nothing; --window is 1 to 65536\n");
 		return EXIT_USAGE;
 	}
 	a = arena_new();
-	if (!a || (o->map && user_mechanism(a, o->map, &custom, &e))) {
+	if (!a || (o->map && load_text(a, o->map, &q.map, &e)) || convert_read(&q, a, &c, &e)) {
 		if (!a)
 			fail_mem(&e);
 		arena_free(a);
 		return report_error(&e);
 	}
-	if (o->map)
-		c.mechanism = &custom;
 	status = calibrated ? calibrate_choose(&o->calibrate, o->map || o->mechanism != defaults.mechanism, &c, &recipe) : EXIT_YES;
 	if (!status)
 		status = open_model(argv[0], &m);
@@ -271,14 +219,7 @@ static int linear_run(const struct convert_cli *o, int argc, char **argv)
 		status = calibrate_run(&o->calibrate, &recipe, m, argv[0], &c, &cal);
 	if (status) {
 		/* it was told */
-	} else if (convert_model(m, &c, &r, &e) || graph_export(m, r.opset, &e)) {
-		err_file(&e, e.code, argv[0]);
-		status = report_error(&e);
-	} else if (proto_save(m, o->output, o->external, &e)) {
-		err_file(&e, e.code, o->output);
-		status = report_error(&e);
-	} else if (!o->no_card && strcmp(o->output, "-") && write_card(o, argv[0], c.mechanism, &r, m->graph,
-	                                                                                  calibrated ? calibrate_json(&recipe, &cal) : NULL, a, &e)) {
+	} else if (convert_to(o, argv[0], m, &q, &c, calibrated ? calibrate_json(&recipe, &cal) : NULL, &r, a, &e)) {
 		status = report_error(&e);
 	} else if (globals.json) {
 		json_items(&r, o->output, calibrated);
@@ -313,8 +254,8 @@ static int convert_run(void *opt, int argc, char **argv)
 	struct convert_cli *o = opt;
 	bool linear = linear_given(o);
 
-	if (o->list)
-		return print_mechanisms();
+	if (o->list || o->sources)
+		return o->list ? print_mechanisms() : print_sources(o->markdown);
 	if (!again_given(&o->again) && (linear || !o->opset))
 		return linear_run(o, argc, argv);
 	if (linear || argc != 1 || !o->output) {
@@ -351,12 +292,15 @@ const struct command convert_command = {
 	            "linnet convert model.onnx -o linear.onnx --mechanism elu --target portable\n"
 	            "linnet convert model.onnx -o step.onnx --target step\n"
 	            "linnet convert --list\n"
+	            "linnet convert --sources\n"
 	            "linnet convert model.onnx -o hybrid.onnx --layers all,-0",
 	.opt = (const struct opt[]){
 		{ "output", 'o', OPT_STRING, OPT(struct convert_cli, output), "FILE", "where to write the result", NULL },
 		{ "mechanism", 'm', OPT_STRING, OPT(struct convert_cli, mechanism), "NAME", "how weights factor, elu by default; --list names them", NULL },
 		{ "list", 0, OPT_FLAG, OPT(struct convert_cli, list), NULL, "list the mechanisms and stop", NULL },
-		{ "fade", 0, OPT_STRING, OPT(struct convert_cli, fade), "NAME", "how the past fades, none, or one that --list names", NULL },
+		{ "sources", 0, OPT_FLAG, OPT(struct convert_cli, sources), NULL, "list what of a source's attention is carried over, how, and why not, and stop", NULL },
+		{ "markdown", 0, OPT_FLAG, OPT(struct convert_cli, markdown), NULL, "with --sources: as in docs/attention.md", NULL },
+		{ "fade", 0, OPT_STRING, OPT(struct convert_cli, fade), "NAME", "how the past fades: none, one that --list names, or a number, what is left after each token", NULL },
 		{ "features", 0, OPT_INT, OPT(struct convert_cli, features), "N", "features of maps that let them be chosen (hedgehog, t2r, favor)", NULL },
 		{ "conv", 0, OPT_INT, OPT(struct convert_cli, conv), "N", "tokens of short convolutions on queries, keys and values, 1 for none", NULL },
 		{ "window", 'w', OPT_INT, OPT(struct convert_cli, window), "N", "softmax over the last N tokens beside the mechanism", NULL },
@@ -376,7 +320,7 @@ const struct command convert_command = {
 		{ "layers", 'l', OPT_STRING, OPT(struct convert_cli, layers), "LIST", "which attentions: all, 0,2-4, all,-0, or 0,2-3=NAME for another mechanism", NULL },
 		{ "strict", 0, OPT_FLAG, OPT(struct convert_cli, strict), NULL, "attention that stays softmax is an error", NULL },
 		{ "chunk", 0, OPT_INT, OPT(struct convert_cli, chunk), "N", "tokens a chunk of the portable form, 64 by default", NULL },
-		{ "no-card", 0, OPT_FLAG, OPT(struct convert_cli, no_card), NULL, "do not write FILE.json, which says how linear attention was made", NULL },
+		{ "no-card", 0, OPT_FLAG, OPT(struct convert_cli, no_card), NULL, "do not write FILE.json, which says how linear attention was made and how far the targets agree", NULL },
 		{ "state", 0, OPT_STRING, OPT(struct convert_cli, state), "TYPE", "keep states in half precision between runs (targets step and chunk)",
 		  "float16|bfloat16" },
 		{ "calibrate", 0, OPT_LIST, OPT(struct convert_cli, calibrate.data), "FILE",

@@ -183,7 +183,7 @@ layer(converter
 	converter/maps.c converter/linear.c
 	converter/gates.c converter/delta.c converter/hybrid.c
 	converter/carry.c converter/source.c converter/step.c
-	converter/convert.c)
+	converter/request.c converter/convert.c)
 target_link_libraries(linnet_converter PUBLIC linnet_train)
 
 layer(validate
@@ -193,6 +193,7 @@ layer(validate
 	validate/locate.c
 	validate/pair.c
 	validate/certify.c
+	validate/agree.c validate/card.c
 	validate/generate.c
 	validate/lm.c
 	validate/lm_ports.c

@@ -113,7 +113,7 @@ value_id build_recurrence(struct build *b, const struct recurrence *r, const cha
 
 /* ---- Gates ---- */
 
-extern const struct fade retention_fade, slopes_fade, token_fade, channel_fade;
+extern const struct fade fixed_fade, retention_fade, slopes_fade, token_fade, channel_fade;
 
 /* What fades in this conversion; NULL: nothing. */
 const struct fade *fade_of(const struct convert_opt *opt);

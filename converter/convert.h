@@ -47,11 +47,12 @@ struct map_use {
 enum { MAX_PARAMETERS = 3 };
 
 struct build; /* build.h */
+struct convert_opt;
 
 /* How the past fades: the log of the factor a token, never above 0. */
 struct fade {
 	const char *name, *doc;
-	double (*log_factor)(int64_t h, int64_t H);              /* of key head h of H, the same for all tokens; or NULL and: */
+	double (*log_factor)(const struct convert_opt *opt, int64_t h, int64_t H); /* of key head h of H, the same for all tokens; or NULL and: */
 	uint32_t (*gate)(struct build *b, int64_t width);        /* a value [B, G, T, 1], or [B, G, T, width] by channel, from the keys */
 	bool by_channel;
 };
@@ -101,7 +102,8 @@ struct convert_opt {
 	const char *layers; /* "all", "0,2-4", "all,-0,-7", "0,2-3=elu": of another mechanism; NULL: all */
 	bool strict;        /* attention that stays softmax is an error */
 	int chunk;          /* tokens a chunk of the portable form; 0: 64 */
-	const char *fade;   /* of `fades`, "none"; NULL: the mechanism's */
+	const char *fade;   /* of `fades`, "none", or a number, which is `decay`; NULL: the mechanism's */
+	double decay;       /* what is left of the past after a token; 0: not given */
 	int64_t features;   /* of maps whose number can be chosen; 0: their own choice */
 	int degree;         /* of polynomials; 0: their own choice, 2 */
 	const char *norm;   /* of normaliser_names, what keeps the output of maps to scale; NULL: the mechanism's */
@@ -123,6 +125,17 @@ struct convert_opt {
 
 /* The weight of that name among those given; NULL: none. */
 const struct tensor *given_weight(const struct convert_opt *opt, const char *name);
+
+/* The same in words and numbers as people give them; NULL and 0: not given. */
+struct convert_request {
+	const char *mechanism, *target, *layers, *fade, *heads, *norm, *grid, *state; /* grid: "14x14" */
+	const char *map, *map_name; /* a map's text in place of a mechanism, and where it comes from */
+	bool strict;
+	int64_t chunk, opset, features, horizon, seed, conv, window, sinks, degree;
+};
+
+/* LINNET_EUSAGE says in one line what cannot be. Strings are borrowed; the arena outlives the options. (request.c) */
+enum linnet_code convert_read(const struct convert_request *r, struct arena *a, struct convert_opt *out, struct linnet_error *e);
 
 /* What keeps the output to scale in this conversion. */
 enum normaliser normaliser_of(const struct convert_opt *opt);

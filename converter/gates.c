@@ -71,7 +71,7 @@ static value_id constant_fade(struct build *b, const struct fade *f)
 	struct tensor *g = build_tensor(b, 4, (int64_t[]){ 1, b->G, 1, 1 });
 
 	for (int64_t h = 0; g && h < b->G; h++)
-		tensor_put(g, h, f ? f->log_factor(h, b->G) : -b->slope[h * b->R]);
+		tensor_put(g, h, f ? f->log_factor(b->opt, h, b->G) : -b->slope[h * b->R]);
 	return build_value(b, "(float[B,G,T,D] k, float[a,G,c,d] c) => (float[B,G,T,1] g) {\n"
 	                      "  lead = Shape <start = 0, end = 3> (k)\n"
 	                      "  one = Constant <value_ints = [1]> ()\n"

@@ -79,7 +79,7 @@ const struct fade *fade_of(const struct convert_opt *opt)
 {
 	const char *name = opt->fade ? opt->fade : opt->mechanism->fade;
 
-	return name && strcmp(name, "none") ? fade_find(name) : NULL;
+	return !name || !strcmp(name, "none") ? NULL : opt->decay > 0 ? &fixed_fade : fade_find(name);
 }
 
 enum normaliser normaliser_of(const struct convert_opt *opt)
@@ -342,7 +342,7 @@ static void form_fading_step(struct str *t, const struct sizes *z)
 }
 
 /* The constants of a fading form, as its template takes them behind q, k, v (and past). */
-static enum linnet_code fading(struct patch *p, const struct fade *f, enum target target, const struct sizes *z, enum dtype dt, value_id *out,
+static enum linnet_code fading(struct patch *p, const struct convert_opt *opt, const struct fade *f, enum target target, const struct sizes *z, enum dtype dt, value_id *out,
                                struct linnet_error *e)
 {
 	int64_t G = z->G, C = z->C;
@@ -352,7 +352,7 @@ static enum linnet_code fading(struct patch *p, const struct fade *f, enum targe
 		TRY(target == TARGET_STEP ? tensor_new(p->arena, dt, 4, (int64_t[]){ 1, G, 1, 1 }, &D, e)
 		                          : tensor_new(p->arena, dt, 3, (int64_t[]){ 1, 1, G }, &D, e));
 		for (int64_t h = 0; h < G; h++)
-			tensor_put(D, h, f->log_factor(h, G));
+			tensor_put(D, h, f->log_factor(opt, h, G));
 		out[0] = patch_const(p, D, "fade");
 		return LINNET_OK;
 	}
@@ -361,7 +361,7 @@ static enum linnet_code fading(struct patch *p, const struct fade *f, enum targe
 	TRY(tensor_new(p->arena, dt, 5, (int64_t[]){ 1, G, 1, C, 1 }, &u, e));
 	TRY(tensor_new(p->arena, dt, 5, (int64_t[]){ 1, G, 1, 1, 1 }, &end, e));
 	for (int64_t h = 0; h < G; h++) {
-		double g = f->log_factor(h, G);
+		double g = f->log_factor(opt, h, G);
 
 		for (int64_t i = 0; i < C; i++) {
 			for (int64_t j = 0; j <= i; j++)
@@ -509,7 +509,7 @@ enum linnet_code linear_build(struct build *b, value_id *y, struct linnet_error 
 	else if (build_steps(b))
 		in[3] = build_past(b, "state", 4, (int64_t[]){ 0, b->G, b->features, z.E1 });
 	if (fade)
-		TRY(fading(b->p, fade, b->target, &z, b->dt, &in[build_steps(b) ? 4 : 3], e));
+		TRY(fading(b->p, b->opt, fade, b->target, &z, b->dt, &in[build_steps(b) ? 4 : 3], e));
 	str_init(&t, b->scratch);
 	if (!b->causal)
 		form_all(&t, &z);

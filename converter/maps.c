@@ -194,17 +194,19 @@ static enum linnet_code horizon_angle(const struct map_use *u, struct tensor **o
 /* ---- How the past fades: logs of factors a token, by key head ---- */
 
 /* 1 - 2^(-5-h). Source: Sun et al., Retentive Network, 2023, section 2.1. */
-static double retention(int64_t h, int64_t H)
+static double retention(const struct convert_opt *opt, int64_t h, int64_t H)
 {
+	(void)opt;
 	(void)H;
 	return log1p(-exp2(-5.0 - (double)h));
 }
 
 /* exp(-slope_h), ALiBi's slopes. Source: Press et al. 2022, section 3; SUPRA (Mercat et al. 2024) and TransNormerLLM fade alike. */
-static double slopes(int64_t h, int64_t H)
+static double slopes(const struct convert_opt *opt, int64_t h, int64_t H)
 {
 	int64_t whole = 1;
 
+	(void)opt;
 	while (whole * 2 <= H)
 		whole *= 2;
 	if (h < whole)
@@ -212,6 +214,14 @@ static double slopes(int64_t h, int64_t H)
 	return -exp2(-8.0 * (double)(2 * (h - whole) + 1) / (double)(2 * whole)); /* every second one of twice as many */
 }
 
+static double fixed(const struct convert_opt *opt, int64_t h, int64_t H)
+{
+	(void)h;
+	(void)H;
+	return log(opt->decay);
+}
+
+const struct fade fixed_fade = { .name = "NUMBER", .doc = "that much a token, above 0 and at most 1", .log_factor = fixed };
 const struct fade retention_fade = { .name = "retention", .doc = "1 - 2^(-5-h) a token, by key head", .log_factor = retention };
 const struct fade slopes_fade = { .name = "slopes", .doc = "exp(-slope) a token, with ALiBi's slopes, by key head", .log_factor = slopes };
 

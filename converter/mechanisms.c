@@ -21,11 +21,11 @@ const struct mechanism *mechanism_find(const char *name)
 	return NULL;
 }
 
-const struct fade *const fades[] = { &retention_fade, &slopes_fade, &token_fade, &channel_fade, NULL };
+const struct fade *const fades[] = { &fixed_fade, &retention_fade, &slopes_fade, &token_fade, &channel_fade, NULL };
 
 const struct fade *fade_find(const char *name)
 {
-	for (const struct fade *const *f = fades; *f; f++)
+	for (const struct fade *const *f = fades + 1; *f; f++) /* numbers have no name */
 		if (!strcmp((*f)->name, name))
 			return *f;
 	return NULL;

@@ -218,15 +218,25 @@ LINNET_API enum linnet_code linnet_reasons_find(const linnet_reasons *r, const c
 struct linnet_convert_opt {
 	size_t size;           /* sizeof(struct linnet_convert_opt) */
 	const char *mechanism; /* "elu" (default), or another that `linnet convert --list` names */
-	const char *target;    /* "portable" (default), "onnx", "ort", "step" */
-	const char *layers;    /* which attentions: "all" (default), "0,2-4", "all,-0" */
+	const char *target;    /* "portable" (default), "onnx", "ort", "quadratic", "step", "chunk" */
+	const char *layers;    /* which attentions: "all" (default), "0,2-4", "all,-0", "0,2-3=hedgehog" of another mechanism */
 	bool strict;           /* attention that stays softmax is an error */
 	int chunk;             /* tokens a chunk of the portable form; 0: 64 */
 	int opset;             /* of the result; 0: the target's choice */
-	const char *fade;      /* how the past fades: "none", "retention", "slopes"; NULL: the mechanism's own */
+	const char *fade;      /* how the past fades: "none", "retention", "slopes", "token", "channel", "0.98"; NULL: the mechanism's own */
 	int64_t features;      /* of maps whose number can be chosen; 0: their own choice */
 	int64_t horizon;       /* longest sequence, for maps of positions; 0: 2048 */
 	uint64_t seed;         /* of random maps; 0: 1 */
+	int window;            /* tokens of softmax beside the mechanism; 0: the mechanism's own */
+	int sinks;             /* first tokens that stay in the window */
+	int conv;              /* taps of short convolutions, 1: none; 0: the mechanism's own */
+	int degree;            /* of taylor and polynomial; 0: 2 */
+	const char *heads;     /* whose are maps, gates and states: "key" or "query" heads'; NULL: the mechanism's own */
+	const char *norm;      /* what keeps the output of maps to scale: "sum", "rms", "group", "none"; NULL: the mechanism's own */
+	const char *grid;      /* rows and columns of the image that tokens are, "14x14"; NULL: it is square */
+	const char *state;     /* states are kept in "float16" or "bfloat16" from run to run; NULL: in the model's type */
+	const char *map;       /* a map of your own in ONNX's textual syntax, in place of a mechanism */
+	const char *card;      /* a file for the card: how the model was made, and how far all targets' forms of it agree; NULL: none */
 };
 
 struct linnet_convert_result {
@@ -243,7 +253,7 @@ struct linnet_convert_result {
  *   result    NULL, or receives what was done
  *
  * Source: Katharopoulos et al., Transformers are RNNs, ICML 2020, section 3.
- * Errors: LINNET_EUSAGE an unknown name; LINNET_EUNSUPPORTED with strict, or when attention of a step model cannot be recurrent; LINNET_EMEM.
+ * Errors: LINNET_EUSAGE an unknown name or a number out of range; LINNET_EIO the card; LINNET_EUNSUPPORTED with strict, or when attention of a step model cannot be recurrent; LINNET_EMEM.
  */
 LINNET_API enum linnet_code linnet_convert(linnet_model *m, const struct linnet_convert_opt *opt, struct linnet_convert_result *result,
                                            struct linnet_error *e);

@@ -190,6 +190,76 @@ static void converts_and_validates(void **state)
 	unlink(saved);
 }
 
+/* What the program has options for, the library has fields for. */
+static void converts_as_asked(void **state)
+{
+	static const char map[] = "(float[B,H,T,D] x) => (float[B,H,T,F] y) { y = Exp (x) }";
+	static const struct {
+		struct linnet_convert_opt opt;
+		const char *found, *message; /* in the card; or of the error */
+	} cases[] = {
+		{ { .mechanism = "hedgehog", .target = "step", .window = 3, .sinks = 1, .state = "float16" }, "\"past_sink_key.0\"", NULL },
+		{ { .mechanism = "gated-delta", .target = "chunk", .conv = 2, .heads = "key" }, "\"past_conv_q.0\"", NULL },
+		{ { .mechanism = "taylor", .target = "quadratic", .degree = 4 }, "\"features\": 495", NULL },
+		{ { .mechanism = "identity", .target = "onnx", .norm = "group", .fade = "0.9" }, "\"fade\": \"0.9\"", NULL },
+		{ { .target = "ort", .map = map }, "\"mechanism\": \"map\"", NULL },
+		{ { .layers = "0=relu" }, "\"mechanism\": \"relu\"", NULL },
+		{ { .mechanism = "nothing" }, NULL, "there is no mechanism \"nothing\"; linnet convert --list names them" },
+		{ { .target = "gpu" }, NULL, "there is no target \"gpu\"; there are onnx, ort, portable, quadratic, step, chunk" },
+		{ { .heads = "all" }, NULL, "there is no kind of heads \"all\"; there are key, query" },
+		{ { .norm = "max" }, NULL, "there is no norm \"max\"; there are sum, rms, group, none" },
+		{ { .state = "int8" }, NULL, "there is no type of states \"int8\"; there are float16, bfloat16" },
+		{ { .grid = "3x" }, NULL, "\"3x\" is no grid; it is ROWSxCOLUMNS, 14x14" },
+		{ { .fade = "1.01" }, NULL, "a decay of 1.01 a token grows without bound; it is above 0 and at most 1" },
+		{ { .fade = "-1" }, NULL, "a decay of -1 a token leaves nothing; it is above 0 and at most 1" },
+		{ { .fade = "nan" }, NULL, "a decay of nan a token leaves nothing; it is above 0 and at most 1" },
+		{ { .fade = "slowly" }, NULL, "there is no fade \"slowly\"; linnet convert --list names them, or it is a number" },
+		{ { .window = -1 }, NULL, "window is -1; it is 1 to 65536" },
+		{ { .features = 70000 }, NULL, "features is 70000; it is 1 to 65536" },
+		{ { .conv = 65 }, NULL, "conv is 65; it is 1 to 64" },
+		{ { .degree = 17 }, NULL, "degree is 17; it is 1 to 16" },
+		{ { .chunk = 5000 }, NULL, "chunk is 5000; it is 1 to 4096" },
+		{ { .opset = 10 }, NULL, "opset is 10; it is 11 to 28" },
+		{ { .sinks = 2 }, NULL, "sinks stay in a window, and none was asked for" },
+		{ { .layers = "7" }, NULL, "there is no layer 7; the model has 1 attentions, counted from 0" },
+		{ { .card = "/nowhere/card.json" }, NULL, "" },
+	};
+	char card[] = "/tmp/linnet-card-XXXXXX", told[16384];
+	int fd = mkstemp(card);
+
+	(void)state;
+	assert_true(fd >= 0);
+	close(fd);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct linnet_convert_opt opt = cases[i].opt;
+		struct linnet_error e = { 0 };
+		enum linnet_code code;
+		linnet_model *m;
+		FILE *f;
+
+		opt.size = sizeof opt;
+		opt.card = opt.card ? opt.card : card;
+		assert_int_equal(linnet_model_load("corpus/models/attn_gqa_sdpa_dy23/model.onnx", NULL, &m, NULL), LINNET_OK);
+		code = linnet_convert(m, &opt, NULL, &e);
+		linnet_model_free(m);
+		if (cases[i].message) {
+			assert_int_equal(code, *cases[i].message ? LINNET_EUSAGE : LINNET_EIO);
+			if (*cases[i].message)
+				assert_string_equal(e.message, cases[i].message);
+			continue;
+		}
+		if (code)
+			fail_msg("case %d: %s", (int)i, e.message);
+		f = fopen(card, "r");
+		assert_non_null(f);
+		told[fread(told, 1, sizeof told - 1, f)] = 0;
+		fclose(f);
+		if (!strstr(told, cases[i].found) || !strstr(told, "\"agree\": true"))
+			fail_msg("case %d: the card is\n%s", (int)i, told);
+	}
+	unlink(card);
+}
+
 static void fails_without_a_model(void **state)
 {
 	linnet_model *m;
@@ -208,7 +278,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(describes_models), cmocka_unit_test(tells_why_not), cmocka_unit_test(runs_by_name),         cmocka_unit_test(keeps_states),
-		cmocka_unit_test(converts_and_validates), cmocka_unit_test(fails_without_a_model),
+		cmocka_unit_test(converts_and_validates), cmocka_unit_test(converts_as_asked), cmocka_unit_test(fails_without_a_model),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
