@@ -3,7 +3,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 TORCH ?= python3
 
-.PHONY: all .deps demo bench test install fuzz format tidy docs recognition clean
+.PHONY: all .deps demo bench bench-calibrate test install fuzz format tidy docs recognition clean
 
 all: .deps
 	cmake --preset release
@@ -21,6 +21,12 @@ bench: all
 	python3 tests/peers/run.py build/release/peers/venv bench/bench.py build/release/linnet build/release/liblinnet.so build/bench corpus \
 		$(if $(MODELS),--models $(MODELS)) $(BENCH)
 	$(TORCH) bench/train.py build/release/linnet corpus/lm/softmax.onnx corpus/lm/valid.npy build/bench || test $$? = 77
+
+# What calibration gains, by recipe (language model), by mechanism and pairs (recall) and on digits, into docs/calibration.md; hours. CALIBRATE, RECALL: options.
+bench-calibrate: all
+	python3 bench/calibrate.py build/release/linnet corpus build/calibrate docs $(CALIBRATE)
+	python3 tests/peers/run.py build/release/peers/venv bench/recall.py build/release/linnet corpus build/calibrate docs $(RECALL)
+	python3 bench/digits.py build/release/linnet corpus build/calibrate --docs docs
 
 test: .deps
 	cmake --preset dev -DLINNET_WERROR=$(if $(CI),ON,OFF)

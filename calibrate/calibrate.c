@@ -93,12 +93,12 @@ static enum linnet_code merge(struct calibration *c, const struct lesson *l, con
 /* ---- Measuring ---- */
 
 /* Tokens that one measurement looks at; tokens of the training data that pairs are counted in. */
-enum { MOST_TOKENS = 1 << 16, MOST_KNOWN = 1 << 24 };
+enum { MOST_TOKENS = 1 << 16, FEW_TOKENS = 1 << 12, MOST_KNOWN = 1 << 24 };
 
 /* Held-out batches that distances are measured on. */
 enum { BATCHES = 4 };
 
-static const struct quality unknown = { NAN, NAN, 0, { NAN, NAN, NAN, NAN, NAN }, NAN };
+static const struct quality unknown = { NAN, NAN, 0, { NAN, NAN, NAN, NAN, NAN }, NAN, NAN };
 
 /* The first tokens of a stream. */
 static enum linnet_code tokens_of(const struct train_data *d, int64_t most, struct arena *a, struct tensor **out, struct linnet_error *e)
@@ -121,9 +121,11 @@ static enum linnet_code read_tokens(struct calibration *c)
 
 	if (!data_is_stream(held))
 		return LINNET_OK;
-	TRY(tokens_of(held, MOST_TOKENS, c->a, &tokens, e));
+	TRY(tokens_of(held, c->o->measured == MEASURE_LOSS ? FEW_TOKENS : MOST_TOKENS, c->a, &tokens, e));
 	TRY_NEW(c->need, c->a, tokens->n);
 	c->tokens = tokens;
+	if (c->o->measured != MEASURE_ALL)
+		return LINNET_OK;
 	a = arena_new();
 	code = a ? tokens_of(c->data, MOST_KNOWN, a, &known, e) : fail_mem(e);
 	if (!code)
@@ -141,8 +143,9 @@ static enum linnet_code measure(struct calibration *c, const struct graph *g, bo
 	*out = unknown;
 	if (!c->tokens)
 		return LINNET_OK;
-	TRY(measure_lm(g, c->tokens, c->need, length, batch_of(c->o), c->o->threads, out, e));
-	return far && c->tokens->n > 2 * length ? measure_long(g, c->tokens, length, c->o->threads, out, e) : LINNET_OK;
+	if (c->o->measured != MEASURE_SPEED)
+		TRY(measure_lm(g, c->tokens, c->need, length, batch_of(c->o), c->o->threads, out, e));
+	return far && c->o->measured != MEASURE_LOSS && c->tokens->n > 2 * length ? measure_long(g, c->tokens, length, c->o->threads, out, e) : LINNET_OK;
 }
 
 static enum linnet_code student(struct calibration *c, const struct convert_opt *convert, bool beside, struct arena *a, struct lesson *l)
@@ -154,7 +157,7 @@ static struct train_opt set_up(const struct calibration *c, const char *loss)
 {
 	return (struct train_opt){ .optimizer = OPTIMIZER_ADAMW, .schedule = SCHEDULE_COSINE, .rate_end = 0.02, .beta1 = 0.9, .beta2 = 0.98,
 	                           .epsilon = 1e-8, .clip = 1, .batch = batch_of(c->o), .accumulate = 1, .length = length_of(c->o),
-	                           .seed = c->o->seed ? c->o->seed : 1, .threads = c->o->threads, .loss = loss, .keep = 50 };
+	                           .seed = c->o->seed ? c->o->seed : 1, .threads = c->o->threads, .loss = loss, .keep = 50, .explode = 4 };
 }
 
 static enum linnet_code measure_student(struct calibration *c, const struct convert_opt *convert, bool far, struct quality *out)
@@ -166,8 +169,11 @@ static enum linnet_code measure_student(struct calibration *c, const struct conv
 
 	if (!code)
 		code = measure(c, l.model.graph, far, out);
-	if (!code)
-		code = lesson_distil(&l, c->m, e);
+	if (code || (c->tokens && c->o->measured != MEASURE_ALL)) {
+		arena_free(a);
+		return code;
+	}
+	code = lesson_distil(&l, c->m, false, e);
 	if (!code) {
 		struct train_opt t = set_up(c, l.loss);
 
@@ -224,7 +230,7 @@ struct watch {
 static int each_step(void *ctx, const struct train_event *ev)
 {
 	struct watch *w = ctx;
-	struct calibrate_event x = { w->stage->name, w->index, w->c->of, w->total, ev };
+	struct calibrate_event x = { NULL, w->stage->name, w->index, w->c->of, w->total, ev };
 
 	w->last = ev->seconds;
 	if (ev->step == 1)
@@ -253,7 +259,9 @@ static enum linnet_code prepare(struct calibration *c, const struct stage *s, st
 	}
 	if (s->loss == LOSS_TRANSFER)
 		return lesson_transfer(l, e);
-	return s->loss == LOSS_DISTIL ? lesson_distil(l, c->m, e) : LINNET_OK;
+	if (s->loss == LOSS_TASK)
+		return data_is_stream(c->data) ? LINNET_OK : lesson_task(l, c->m, e);
+	return lesson_distil(l, c->m, s->loss == LOSS_HYBRID, e);
 }
 
 /* Steps of the stages so far, beside the checkpoints: a run that goes on does not measure again how many fit its minutes. */
@@ -302,7 +310,7 @@ static enum linnet_code plan_steps(struct calibration *c, const struct stage *s,
 	int64_t each = batch_of(c->o) * (data_is_stream(c->data) ? length_of(c->o) : 1);
 
 	if (!(c->o->minutes > 0)) {
-		*steps = (int64_t)ceil(s->share * (double)(c->o->tokens ? c->o->tokens : 4000000) / (double)each);
+		*steps = (int64_t)ceil(s->share * (double)(c->o->tokens ? c->o->tokens : CALIBRATE_TOKENS) / (double)each);
 		return LINNET_OK;
 	}
 	t.steps = TRIES;
@@ -331,8 +339,8 @@ static enum linnet_code run_stage(struct calibration *c, const struct stage *s, 
 	t = set_up(c, l.loss);
 	t.rate = s->rate * (c->o->rate > 0 ? c->o->rate : 1);
 	t.seed += (uint64_t)index;
-	if (!train_names.n)
-		return LINNET_OK; /* nothing to train: a mechanism without parameters */
+	if (!train_names.n) /* a mechanism without parameters */
+		return c->o->measured == MEASURE_LOSS && index + 1 == c->of ? measure_student(c, &c->o->convert, true, &out->quality) : LINNET_OK;
 	t.weight = train_names.v;
 	t.nweight = train_names.n;
 	if (c->o->checkpoint)
@@ -357,17 +365,14 @@ static enum linnet_code run_stage(struct calibration *c, const struct stage *s, 
 	out->parameters = r.parameters;
 	out->loss = r.loss;
 	out->seconds = seconds_now() - start;
-	return measure_student(c, &c->o->convert, index + 1 == c->of, &out->quality);
+	return c->o->measured == MEASURE_ALL || index + 1 == c->of ? measure_student(c, &c->o->convert, index + 1 == c->of, &out->quality) : LINNET_OK;
 }
 
 /* ---- All of it ---- */
 
-static enum linnet_code run(struct calibration *c)
+/* What the result will be held against. */
+static enum linnet_code measure_others(struct calibration *c)
 {
-	const struct recipe *r = c->o->recipe;
-
-	TRY(read_tokens(c));
-	c->out->language = c->tokens != NULL;
 	TRY(measure(c, c->m->graph, true, &c->out->teacher));
 	c->out->teacher.loss = 0;
 	TRY(measure_student(c, &c->o->convert, true, &c->out->before));
@@ -379,9 +384,24 @@ static enum linnet_code run(struct calibration *c)
 		window.layers = NULL;
 		TRY(measure_student(c, &window, true, &c->out->window));
 	}
-	TRY(layers(c, false));
+	return layers(c, false);
+}
+
+static enum linnet_code run(struct calibration *c)
+{
+	const struct recipe *r = c->o->recipe;
+	bool all = c->o->measured == MEASURE_ALL;
+
+	TRY(read_tokens(c));
+	c->out->language = c->tokens != NULL;
+	if (all)
+		TRY(measure_others(c));
+	for (int i = 0; i < c->o->convert.ngiven; i++)
+		TRY(keep_weight(c, c->o->convert.given[i].name, c->o->convert.given[i].t));
 	while (r->stage[c->of].loss != LOSS_NONE)
 		c->of++;
+	if (!all && !c->of)
+		return measure_student(c, &c->o->convert, true, &c->out->before);
 	for (int i = 0; i < c->of; i++) {
 		enum linnet_code code;
 
@@ -391,7 +411,7 @@ static enum linnet_code run(struct calibration *c)
 		TRY(code);
 		c->out->nstage++;
 	}
-	return layers(c, true);
+	return all ? layers(c, true) : LINNET_OK;
 }
 
 enum linnet_code calibrate(const struct linnet_model *m, const struct calibrate_opt *opt, struct train_data *data, struct train_data *held_out,
@@ -405,4 +425,16 @@ enum linnet_code calibrate(const struct linnet_model *m, const struct calibrate_
 	out->weight = c.weight;
 	out->nweight = c.nweight;
 	return code;
+}
+
+enum linnet_code calibrate_softmax(const struct linnet_model *m, const struct calibrate_opt *opt, struct train_data *data, struct train_data *held_out,
+                                   struct quality *out, struct linnet_error *e)
+{
+	struct calibration c = { .m = m, .o = opt, .data = data, .held = held_out, .a = m->arena, .e = e };
+
+	*out = unknown;
+	TRY(read_tokens(&c));
+	TRY(measure(&c, m->graph, true, out));
+	out->loss = 0;
+	return LINNET_OK;
 }

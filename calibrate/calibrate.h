@@ -17,7 +17,8 @@ enum stage_loss {
 	LOSS_NONE,     /* no further stage */
 	LOSS_TRANSFER, /* for each layer, on what the teacher's layers see: mean |y - y_soft|^2 / mean |y_soft|^2 of attention outputs */
 	LOSS_DISTIL,   /* for each logits output, KL(teacher || student); for others mean |y - y_soft|^2 / mean |y_soft|^2 */
-	LOSS_TASK      /* the next token's cross-entropy, or the loss that is an output of the model */
+	LOSS_TASK,     /* the next token's cross-entropy, or the loss that is an output of the model; where there is neither, LOSS_DISTIL's */
+	LOSS_HYBRID    /* the loss that is an output of the model, where it has one, and half of LOSS_DISTIL's */
 };
 
 /* What is moved. */
@@ -51,26 +52,38 @@ const struct recipe *recipe_find(const char *name);
 /* The recipe for a mechanism: the first that uses it, else one for any, which has that mechanism's name. */
 struct recipe recipe_for(const struct mechanism *m);
 
+/* Where c leaves the choice, it is the recipe's. */
+void recipe_apply(const struct recipe *r, struct convert_opt *c);
+
 /* ---- Calibrating ---- */
 
 struct calibrate_event {
+	const char *trial; /* of a search; else NULL */
 	const char *stage;
 	int index, of;     /* which stage, of how many */
 	int64_t steps;     /* it has */
 	const struct train_event *train;
 };
 
+/* How much is measured. */
+enum measured {
+	MEASURE_ALL,
+	MEASURE_LOSS, /* briefly, of what is in the end, nats or distance */
+	MEASURE_SPEED /* long windows of what is in the end */
+};
+
 struct calibrate_opt {
-	struct convert_opt convert; /* what is made; target, given, beside and open are calibration's own */
+	struct convert_opt convert; /* what is made, from the weights given on, if any; target, beside and open are calibration's own */
 	const struct recipe *recipe;
 	double minutes;    /* the budget; 0: by tokens */
-	int64_t tokens;    /* the budget when minutes is 0: tokens (samples, where data is no stream) in all; 0: 4,000,000 */
+	int64_t tokens;    /* the budget when minutes is 0: tokens (samples, where data is no stream) in all; 0: CALIBRATE_TOKENS */
 	int64_t batch, length; /* 0: 8, 512 */
 	int64_t rank;      /* of WEIGHTS_LOW; 0: 8 */
 	double rate;       /* factor on all rates of the recipe; 0: 1 */
 	uint64_t seed;     /* 0: 1 */
 	int threads;
 	const char *checkpoint; /* prefix of files to go on from, or NULL */
+	enum measured measured;
 	void (*report)(void *ctx, const struct calibrate_event *ev);
 	void *ctx;
 };
@@ -84,6 +97,7 @@ struct quality {
 	int64_t recall_tokens;
 	double span[QUALITY_SPANS]; /* of positions 0, 1, 2-3, 4-7, 8-15 times the length in windows of 16 times the length */
 	double loss;                /* of LOSS_DISTIL: how far it is from the softmax model */
+	double speed;               /* tokens a second in those windows */
 };
 
 struct stage_result {
@@ -117,5 +131,54 @@ struct calibrate_result {
  */
 enum linnet_code calibrate(const struct linnet_model *m, const struct calibrate_opt *opt, struct train_data *data, struct train_data *held_out,
                            struct calibrate_result *out, struct linnet_error *e);
+
+/* How good m itself is, briefly: what trials are held against. */
+enum linnet_code calibrate_softmax(const struct linnet_model *m, const struct calibrate_opt *opt, struct train_data *data, struct train_data *held_out,
+                                   struct quality *out, struct linnet_error *e);
+
+/* ---- Searching (auto.c) ---- */
+
+/* One conversion that was tried. */
+struct trial {
+	const char *name;
+	struct recipe recipe;
+	struct convert_opt convert;
+	double loss;                 /* nats a token above the softmax model's, held out; no language model: the distance from its outputs */
+	struct quality quality;      /* that it came of, briefly measured; speed: of the front, in the end */
+	int64_t state_bytes;         /* of one sequence; a layer that stays softmax counts with the keys and values of CACHED tokens */
+	int64_t tokens;              /* trained on so far */
+	double seconds;              /* spent on it */
+	uint32_t softmax;            /* layers that stay so */
+	int rounds;                  /* it took part in; 0: it was probed only */
+	const char *reason;          /* why it was given up, or NULL */
+	bool fixed, front, best;     /* it is there to compare; none has as small a state and as small a loss; chosen */
+	struct named_tensor *weight;
+	int nweight;
+};
+
+enum { CACHED = 16384, CALIBRATE_TOKENS = 4000000 };
+
+struct search_opt {
+	struct calibrate_opt calibrate; /* of all; recipe and convert of what is tried are the search's, what convert asks for besides holds for all */
+	const struct mechanism *mechanism; /* the only one that is tried; NULL: those of all recipes */
+	double most_loss;            /* share of perplexity (or distance) that may be lost; INFINITY: any */
+	int64_t most_state;          /* bytes; 0: any */
+	void (*tried)(void *ctx, const struct trial *t, int round, int rounds); /* or NULL; round 0: the probe. ctx: calibrate's */
+};
+
+struct search_result {
+	struct quality softmax;      /* briefly measured, as the trials */
+	struct trial *trial;         /* in the model's arena */
+	int ntrial, best;
+	struct calibrate_result result; /* of the best, with what was left of the budget */
+};
+
+/*
+ * Find a conversion, as auto.c tells. In order, and to the same end for a budget in tokens.
+ *
+ * Errors: those of calibrate(); LINNET_EUNSUPPORTED nothing fits the model and the limits; LINNET_EVALUE the best one's training diverged.
+ */
+enum linnet_code calibrate_search(const struct linnet_model *m, const struct search_opt *opt, struct train_data *data, struct train_data *held_out,
+                                  struct search_result *out, struct linnet_error *e);
 
 #endif

@@ -152,16 +152,39 @@ static enum linnet_code add_distance(struct graph *g, const char *text, const ch
 	return graph_add_block(g, text, &c, e);
 }
 
-/* The mean of terms, as the output "loss". */
-static enum linnet_code add_mean(struct lesson *l, const value_id *term, uint32_t n, struct linnet_error *e)
+/* What the model itself says its loss is: an output of one float; 0: it has none. */
+static value_id own_loss(const struct graph *g, uint32_t nout)
+{
+	for (uint32_t i = 0; i < nout; i++) {
+		const struct type *t = &g->value[g->out[i]].type;
+		bool one = t->dt == DT_FLOAT && t->shape.rank >= 0;
+
+		for (int k = 0; k < t->shape.rank; k++)
+			one = one && t->shape.d[k] == 1;
+		if (one)
+			return g->out[i];
+	}
+	return 0;
+}
+
+static const char half_text[] = "{ c = Constant <value = float {0.5}> ()\n"
+                                "  h = Mul (linear, c)\n"
+                                "  loss = Add (soft, h) }";
+
+/* The mean of terms, as the output "loss"; half of it and the task's loss, where there is one. */
+static enum linnet_code add_mean(struct lesson *l, const value_id *term, uint32_t n, value_id task, struct linnet_error *e)
 {
 	struct graph *g = l->model.graph;
 	node_id id;
+	value_id loss;
 
 	TRY(graph_add_node(g, op_find(NULL, "Mean", OPSET_NEWEST), "loss", term, n, NULL, 1, NULL, 0, &id, e));
 	TRY(graph_infer_node(g, id, e));
-	l->loss = g->value[g->node[id].out[0]].name;
-	return graph_add_output(g, g->node[id].out[0]) ? fail_mem(e) : LINNET_OK;
+	loss = g->node[id].out[0];
+	if (task)
+		TRY(add_distance(g, half_text, "hybrid", task, loss, &loss, e));
+	l->loss = g->value[loss].name;
+	return graph_add_output(g, loss) ? fail_mem(e) : LINNET_OK;
 }
 
 static value_id output_named(const struct graph *g, const char *name)
@@ -192,7 +215,7 @@ enum linnet_code lesson_transfer(struct lesson *l, struct linnet_error *e)
 		l->error[n] = g->value[term[n]].name;
 		n++;
 	}
-	return add_mean(l, term, n, e);
+	return add_mean(l, term, n, 0, e);
 }
 
 /* Outputs of classes: of rank 2 or more, and called logits or scores, or wide. */
@@ -209,11 +232,21 @@ static bool is_logits(const struct value *v)
 	       (strstr(lower, "logit") || strstr(lower, "score") || strstr(lower, "class"));
 }
 
-enum linnet_code lesson_distil(struct lesson *l, const struct linnet_model *teacher, struct linnet_error *e)
+enum linnet_code lesson_task(struct lesson *l, const struct linnet_model *teacher, struct linnet_error *e)
+{
+	value_id own = own_loss(l->model.graph, l->model.graph->nout);
+
+	if (!own)
+		return lesson_distil(l, teacher, false, e);
+	l->loss = l->model.graph->value[own].name;
+	return LINNET_OK;
+}
+
+enum linnet_code lesson_distil(struct lesson *l, const struct linnet_model *teacher, bool task, struct linnet_error *e)
 {
 	struct graph *g = l->model.graph;
 	const struct graph *t = teacher->graph;
-	value_id *to, *term;
+	value_id *to, *term, own = own_loss(g, g->nout);
 	uint32_t n = 0, nout = g->nout;
 	bool logits = false;
 
@@ -226,12 +259,12 @@ enum linnet_code lesson_distil(struct lesson *l, const struct linnet_model *teac
 		const struct value *v = &g->value[g->out[i]];
 		bool classes = is_logits(v);
 
-		if (v->type.dt == DT_FLOAT && classes == logits) /* where there are logits, they are what counts */
+		if (v->type.dt == DT_FLOAT && classes == logits && g->out[i] != own) /* where there are logits, they are what counts */
 			TRY(add_distance(g, classes ? divergence_text : error_text, v->name, to[t->out[i]], g->out[i], &term[n++], e));
 	}
 	if (!n)
 		return fail(e, LINNET_EUNSUPPORTED, "the model has no output of float to compare with the softmax model's");
-	return add_mean(l, term, n, e);
+	return add_mean(l, term, n, task ? own : 0, e);
 }
 
 /* ---- Adapters ---- */

@@ -30,8 +30,11 @@ enum linnet_code lesson_student(const struct linnet_model *m, const struct conve
 /* Of a student beside its attention: each layer's error, and the loss, which is their mean. */
 enum linnet_code lesson_transfer(struct lesson *l, struct linnet_error *e);
 
-/* Of a student: the teacher joins it; the loss is how far their outputs are apart. */
-enum linnet_code lesson_distil(struct lesson *l, const struct linnet_model *teacher, struct linnet_error *e);
+/* Of a student: the teacher joins it; the loss is how far their outputs are apart; with `task` half of it, and the model's own loss, if any. */
+enum linnet_code lesson_distil(struct lesson *l, const struct linnet_model *teacher, bool task, struct linnet_error *e);
+
+/* Of a student that is no language model: its own loss, or, where it has none, the distance from the teacher. */
+enum linnet_code lesson_task(struct lesson *l, const struct linnet_model *teacher, struct linnet_error *e);
 
 /* Of a student: matrices W that nodes multiply by become W + s A B, A drawn, B 0. Their names in `out`, "a.W", "b.W". */
 enum linnet_code lesson_low_rank(struct lesson *l, int64_t rank, uint64_t seed, struct names *out, struct linnet_error *e);

@@ -140,5 +140,6 @@ enum linnet_code measure_long(const struct graph *g, const struct tensor *stream
 	TRY(lm_evaluate(g, &part, &opt, &r, e));
 	for (int i = 0; i < QUALITY_SPANS; i++)
 		out->span[i] = p.n[i] ? p.sum[i] / (double)p.n[i] : NAN;
+	out->speed = r.seconds > 0 ? (double)r.tokens / r.seconds : NAN;
 	return LINNET_OK;
 }

@@ -41,6 +41,67 @@ static const struct recipe recipes[] = {
 		.mechanism = "supra",
 		.stage = { { "tune", LOSS_TASK, WEIGHTS_ALL, 1e-3, 1 } },
 	},
+	{
+		.name = "lolcats-16",
+		.doc = "lolcats with a window of 16 tokens",
+		.source = "Zhang et al., LoLCATs, 2025, section 3",
+		.mechanism = "lolcats",
+		.window = 16,
+		.stage = {
+			{ "transfer", LOSS_TRANSFER, WEIGHTS_NEW, 1e-2, 0.6 },
+			{ "adapt", LOSS_DISTIL, WEIGHTS_LOW, 1e-3, 0.4 },
+		},
+	},
+	{
+		.name = "t2r",
+		.doc = "a learned map max(W x + b, 0), everything trained",
+		.source = "Kasai et al., Finetuning Pretrained Transformers into RNNs, 2021, section 3",
+		.mechanism = "t2r",
+		.stage = { { "tune", LOSS_TASK, WEIGHTS_ALL, 1e-3, 1 } },
+	},
+	{
+		.name = "delta",
+		.doc = "purely recurrent: the delta rule behind short convolutions",
+		.source = "Yang et al., Parallelizing Linear Transformers with the Delta Rule, 2024; stages as gated-delta's",
+		.mechanism = "delta",
+		.stage = {
+			{ "transfer", LOSS_TRANSFER, WEIGHTS_NEW, 5e-3, 0.4 },
+			{ "distil", LOSS_DISTIL, WEIGHTS_ALL, 5e-4, 0.6 },
+		},
+	},
+	{
+		.name = "transnormer",
+		.doc = "elu(x) + 1, a norm of the output, everything trained",
+		.source = "Qin et al., The Devil in Linear Transformer, 2022, section 3.2; trained on from the softmax model's weights",
+		.mechanism = "transnormer",
+		.stage = { { "tune", LOSS_TASK, WEIGHTS_ALL, 1e-3, 1 } },
+	},
+#define LIGER .window = 64, .source = "Lan et al., Liger, 2025, sections 3 and 4", .stage = { { "adapt", LOSS_TASK, WEIGHTS_LOW, 1e-3, 1 } }
+	{
+		.name = "liger-gla",
+		.doc = "softmax over a window and a gated memory whose gates are pooled keys, half and half, then adapters",
+		.mechanism = "liger-gla",
+		LIGER,
+	},
+	{
+		.name = "liger-hgrn2",
+		.doc = "the same with HGRN2's memory",
+		.mechanism = "liger-hgrn2",
+		LIGER,
+	},
+	{
+		.name = "liger-gsa",
+		.doc = "the same with slots that fade",
+		.mechanism = "liger-gsa",
+		LIGER,
+	},
+	{
+		.name = "lit",
+		.doc = "max(x, 0) and a convolution over the values' image, everything trained on the task and the softmax model's outputs",
+		.source = "Wang et al., LiT, 2025, section 3",
+		.mechanism = "lit",
+		.stage = { { "distil", LOSS_HYBRID, WEIGHTS_ALL, 1e-3, 1 } },
+	},
 };
 
 static const struct stage usual[] = {
@@ -56,6 +117,15 @@ const struct recipe *recipe_find(const char *name)
 		if (!strcmp(recipes[i].name, name))
 			return &recipes[i];
 	return NULL;
+}
+
+void recipe_apply(const struct recipe *r, struct convert_opt *c)
+{
+	c->mechanism = c->mechanism ? c->mechanism : mechanism_find(r->mechanism);
+	c->norm = c->norm ? c->norm : r->norm;
+	c->fade = c->fade ? c->fade : r->fade;
+	c->conv = c->conv ? c->conv : r->conv;
+	c->window = c->window ? c->window : r->window;
 }
 
 struct recipe recipe_for(const struct mechanism *m)

@@ -18,12 +18,21 @@ static double share_of(const char *s)
 	return *end ? x / 100 : x;
 }
 
-int calibrate_choose(const struct calibrate_cli *o, bool chosen, struct convert_opt *c, struct recipe *r)
+int calibrate_choose(const struct calibrate_cli *o, bool chosen, struct convert_opt *c, struct calibrated *r)
 {
 	const struct recipe *named = o->recipe ? recipe_find(o->recipe) : NULL;
 
-	if (o->recipe && !named) {
+	*r = (struct calibrated){ .chosen = chosen ? c->mechanism : NULL, .searched = o->recipe && !strcmp(o->recipe, "auto") };
+	if (o->recipe && !named && !r->searched) {
 		fprintf(stderr, "linnet: there is no recipe \"%s\"; linnet convert --list names them\n", o->recipe);
+		return EXIT_USAGE;
+	}
+	if ((o->max_state || o->plot) && !r->searched) {
+		fprintf(stderr, "linnet: %s is of a search; it needs --recipe auto\n", o->max_state ? "--max-state" : "--plot");
+		return EXIT_USAGE;
+	}
+	if (o->max_state && bytes_of(o->max_state) <= 0) {
+		fprintf(stderr, "linnet: \"%s\" is no size; --max-state is bytes, 200000, 64K or 1.5M\n", o->max_state);
 		return EXIT_USAGE;
 	}
 	if (share_of(o->max_loss) < 0 || o->minutes < 0 || o->rate < 0 || o->tokens < 0 || o->batch < 0 || o->batch > 1 << 20 || o->length < 0 ||
@@ -31,13 +40,11 @@ int calibrate_choose(const struct calibrate_cli *o, bool chosen, struct convert_
 		fprintf(stderr, "linnet: %s\n", share_of(o->max_loss) < 0 ? "--max-loss is a share: 2% or 0.02" : "a number of --calibrate is out of its range");
 		return EXIT_USAGE;
 	}
-	*r = named ? *named : chosen ? recipe_for(c->mechanism) : *recipe_at(0);
-	if (!chosen)
-		c->mechanism = mechanism_find(r->mechanism);
-	c->norm = c->norm ? c->norm : r->norm;
-	c->fade = c->fade ? c->fade : r->fade;
-	c->conv = c->conv ? c->conv : r->conv;
-	c->window = c->window ? c->window : r->window;
+	if (r->searched)
+		return EXIT_YES;
+	r->recipe = named ? *named : chosen ? recipe_for(c->mechanism) : *recipe_at(0);
+	c->mechanism = r->chosen;
+	recipe_apply(&r->recipe, c);
 	return EXIT_YES;
 }
 
@@ -47,6 +54,8 @@ struct view_of_run {
 	double seconds;
 	int64_t tokens;
 	int stage;
+	const char *trial;
+	const struct search_result *search;
 };
 
 static void show_event(void *ctx, const struct calibrate_event *ev)
@@ -56,33 +65,55 @@ static void show_event(void *ctx, const struct calibrate_event *ev)
 	char line[200], time[40];
 	double span;
 
-	if (w->stage != ev->index)
-		*w = (struct view_of_run){ .stage = ev->index };
+	if (w->stage != ev->index || w->trial != ev->trial)
+		*w = (struct view_of_run){ .stage = ev->index, .trial = ev->trial, .search = w->search };
 	span = t->seconds - w->seconds;
 	if (globals.json) {
-		json_line(json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "stage", ev->stage, "step", (json_int_t)t->step, "steps",
+		json_line(json_pack("{s:s*, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "trial", ev->trial, "stage", ev->stage, "step", (json_int_t)t->step, "steps",
 		                    (json_int_t)ev->steps, "tokens", (json_int_t)t->tokens, "loss", t->loss, "rate", t->rate, "norm", t->norm,
 		                    "seconds", t->seconds), "step");
 		return;
 	}
-	snprintf(line, sizeof line, "%s (%d of %d): loss %.4f, %.0f tokens a second, %s left", ev->stage, ev->index + 1, ev->of, t->loss,
+	snprintf(line, sizeof line, "%.60s%s%s (%d of %d): loss %.4f, %.0f tokens a second, %s left", ev->trial ? ev->trial : "", ev->trial ? ": " : "", ev->stage, ev->index + 1, ev->of, t->loss,
 	         (double)t->tokens / t->seconds,
 	         human_seconds(t->seconds / (double)t->step * (double)(ev->steps - t->step), time, sizeof time));
 	progress(line, t->step, ev->steps);
 	if (globals.quiet || (t->step != ev->steps && span < 15))
 		return;
 	progress_end();
-	fprintf(stderr, "%s  step %lld of %lld  loss %.4f  %.0f tokens a second\n", ev->stage, (long long)t->step, (long long)ev->steps, t->loss,
+	fprintf(stderr, "%s%s%s  step %lld of %lld  loss %.4f  %.0f tokens a second\n", ev->trial ? ev->trial : "", ev->trial ? ": " : "", ev->stage, (long long)t->step, (long long)ev->steps, t->loss,
 	        (double)(t->tokens - w->tokens) / (span > 0 ? span : 1));
 	w->seconds = t->seconds;
 	w->tokens = t->tokens;
 }
 
-int calibrate_run(const struct calibrate_cli *o, const struct recipe *r, const struct linnet_model *m, const char *path, struct convert_opt *c,
-                  struct calibrate_result *out)
+static void show_trial(void *ctx, const struct trial *t, int round, int rounds)
 {
-	struct view_of_run w = { .stage = -1 };
-	struct calibrate_opt opt = { .convert = *c, .recipe = r, .minutes = o->minutes, .tokens = o->tokens, .batch = o->batch, .length = o->length,
+	struct view_of_run *w = ctx;
+
+	progress_end();
+	trial_note(w->search, t, round, rounds);
+}
+
+static enum linnet_code search(const struct calibrate_cli *o, const struct linnet_model *m, const struct calibrate_opt *opt, struct train_data *data,
+                               struct train_data *held, struct convert_opt *c, struct calibrated *out, struct linnet_error *e)
+{
+	struct search_opt s = { .calibrate = *opt, .mechanism = out->chosen, .most_loss = share_of(o->max_loss),
+	                        .most_state = o->max_state ? bytes_of(o->max_state) : 0, .tried = show_trial };
+	const struct trial *best;
+
+	TRY(calibrate_search(m, &s, data, held, &out->search, e));
+	best = &out->search.trial[out->search.best];
+	out->recipe = best->recipe;
+	out->result = out->search.result;
+	*c = best->convert;
+	return o->plot ? search_draw(&out->search, o->plot, e) : LINNET_OK;
+}
+
+int calibrate_run(const struct calibrate_cli *o, const struct linnet_model *m, const char *path, struct convert_opt *c, struct calibrated *out)
+{
+	struct view_of_run w = { .stage = -1, .search = &out->search };
+	struct calibrate_opt opt = { .convert = *c, .recipe = &out->recipe, .minutes = o->minutes, .tokens = o->tokens, .batch = o->batch, .length = o->length,
 	                             .rank = o->rank, .rate = o->rate, .seed = c->seed, .threads = (int)o->threads, .checkpoint = o->checkpoint,
 	                             .report = show_event, .ctx = &w };
 	struct train_data *data = NULL, *held = NULL;
@@ -91,13 +122,15 @@ int calibrate_run(const struct calibrate_cli *o, const struct recipe *r, const s
 
 	if (!code)
 		code = open_data(&o->held_out, m->arena, &held, &e);
-	if (!code)
-		code = err_file(&e, calibrate(m, &opt, data, held, out, &e), path);
+	if (!code && out->searched)
+		code = err_file(&e, search(o, m, &opt, data, held, c, out, &e), path);
+	else if (!code)
+		code = err_file(&e, calibrate(m, &opt, data, held, &out->result, &e), path);
 	progress_end();
 	data_free(data);
 	data_free(held);
-	c->given = out->weight;
-	c->ngiven = out->nweight;
+	c->given = out->result.weight;
+	c->ngiven = out->result.nweight;
 	return code ? report_error(&e) : EXIT_YES;
 }
 
@@ -105,8 +138,9 @@ int calibrate_run(const struct calibrate_cli *o, const struct recipe *r, const s
 
 static const struct quality *after(const struct calibrate_result *r) { return r->nstage ? &r->stage[r->nstage - 1].quality : &r->before; }
 
-bool calibrate_too_bad(const struct calibrate_cli *o, const struct calibrate_result *r)
+bool calibrate_too_bad(const struct calibrate_cli *o, const struct calibrated *x)
 {
+	const struct calibrate_result *r = &x->result;
 	double loss = r->language ? exp(after(r)->nll - r->teacher.nll) - 1 : after(r)->loss, most = share_of(o->max_loss);
 
 	if (!(loss > most))
@@ -181,10 +215,13 @@ static void print_spans(const struct calibrate_result *r, int64_t length)
 	table_print(&t, stdout, true);
 }
 
-void calibrate_print(const struct calibrate_cli *o, const struct calibrate_result *r)
+void calibrate_print(const struct calibrate_cli *o, const struct calibrated *x)
 {
+	const struct calibrate_result *r = &x->result;
 	struct table t;
 
+	if (x->searched)
+		search_print(&x->search);
 	print_stages(r);
 	print_spans(r, o->length ? o->length : 512);
 	putchar('\n');
@@ -217,12 +254,14 @@ static json_t *quality_json(const struct calibrate_result *r, const struct quali
 	for (int i = 0; i < QUALITY_SPANS; i++)
 		json_array_append_new(spans, number(exp(q->span[i])));
 	json_object_set_new(j, "perplexity_by_position", spans);
+	json_object_set_new(j, "tokens_a_second", number(q->speed)); /* in those windows */
 	return j;
 }
 
-json_t *calibrate_json(const struct recipe *recipe, const struct calibrate_result *r)
+json_t *calibrate_json(const struct calibrated *x)
 {
-	json_t *j = json_pack("{s:s, s:s, s:o, s:o, s:o}", "recipe", recipe->name, "source", recipe->source, "softmax", quality_json(r, &r->teacher),
+	const struct calibrate_result *r = &x->result;
+	json_t *j = json_pack("{s:s, s:s, s:o, s:o, s:o}", "recipe", x->recipe.name, "source", x->recipe.source, "softmax", quality_json(r, &r->teacher),
 	                      "not_calibrated", quality_json(r, &r->before), "stages", json_array()), *errors = json_array();
 
 	if (!isnan(r->window.nll))
@@ -239,6 +278,8 @@ json_t *calibrate_json(const struct recipe *recipe, const struct calibrate_resul
 		json_array_append_new(errors, json_pack("{s:i, s:o, s:o}", "attention", (int)r->error[i].layer, "before", number(r->error[i].before),
 		                                        "after", number(r->error[i].after)));
 	json_object_set_new(j, "attention_error", errors);
+	if (x->searched)
+		json_object_set_new(j, "search", search_json(&x->search));
 	return j;
 }
 
@@ -246,6 +287,12 @@ void calibrate_list(void)
 {
 	struct table t;
 
+	if (globals.json) {
+		for (int i = 0; recipe_at(i); i++)
+			json_line(json_pack("{s:s, s:s, s:s, s:s}", "name", recipe_at(i)->name, "doc", recipe_at(i)->doc, "source", recipe_at(i)->source,
+			                    "mechanism", recipe_at(i)->mechanism), "recipe");
+		return;
+	}
 	table_init(&t, 3, "lll");
 	table_add(&t, "recipe");
 	table_add(&t, "stages");
@@ -260,5 +307,9 @@ void calibrate_list(void)
 		table_add(&t, "%s", stages);
 		table_add(&t, "%s", r->doc);
 	}
+	for (const char *const *cell = (const char *const[]){ "auto", "those of what is chosen",
+	                                                       "a search among all: mechanism, window and softmax by layer, under the budget, --max-state and --max-loss", NULL };
+	     *cell; cell++)
+		table_add(&t, "%s", *cell);
 	table_print(&t, stdout, true);
 }

@@ -7,26 +7,46 @@
 
 struct calibrate_cli {
 	struct opt_list data, held_out;
-	const char *recipe, *checkpoint, *max_loss;
+	const char *recipe, *checkpoint, *max_loss, *max_state, *plot;
 	double minutes, rate;
 	int64_t tokens, batch, length, rank, threads;
+};
+
+/* What became of it. */
+struct calibrated {
+	struct recipe recipe;
+	const struct mechanism *chosen; /* by the user; NULL: the recipe's */
+	bool searched;                  /* with recipe `auto` */
+	struct search_result search;
+	struct calibrate_result result;
 };
 
 static inline bool calibrate_given(const struct calibrate_cli *o) { return o->data.n > 0; }
 
 /* Mechanism and options that the recipe has and the user did not choose; complains of what cannot be. 0, or an exit status. */
-int calibrate_choose(const struct calibrate_cli *o, bool chosen, struct convert_opt *c, struct recipe *r);
+int calibrate_choose(const struct calibrate_cli *o, bool chosen, struct convert_opt *c, struct calibrated *r);
 
-/* Calibrate, with progress; c->given gets the weights. 0, or an exit status with the error printed. */
-int calibrate_run(const struct calibrate_cli *o, const struct recipe *r, const struct linnet_model *m, const char *path, struct convert_opt *c,
-                  struct calibrate_result *out);
+/* Calibrate, with progress; c->given gets the weights, and c all that a search has chosen. 0, or an exit status with the error printed. */
+int calibrate_run(const struct calibrate_cli *o, const struct linnet_model *m, const char *path, struct convert_opt *c, struct calibrated *out);
 
-void calibrate_print(const struct calibrate_cli *o, const struct calibrate_result *r);
-json_t *calibrate_json(const struct recipe *recipe, const struct calibrate_result *r);
+void calibrate_print(const struct calibrate_cli *o, const struct calibrated *r);
+json_t *calibrate_json(const struct calibrated *r);
 
 /* Whether it is worse than --max-loss allows; says so. */
-bool calibrate_too_bad(const struct calibrate_cli *o, const struct calibrate_result *r);
+bool calibrate_too_bad(const struct calibrate_cli *o, const struct calibrated *r);
 
 void calibrate_list(void);
+
+/* ---- Searches (auto.c) ---- */
+
+/* Bytes in s, "64K" or "1.5M"; -1: it says none. */
+int64_t bytes_of(const char *s);
+
+void trial_note(const struct search_result *s, const struct trial *t, int round, int rounds);
+void search_print(const struct search_result *s);
+json_t *search_json(const struct search_result *s);
+
+/* Loss against state, and against speed, as an SVG. */
+enum linnet_code search_draw(const struct search_result *s, const char *path, struct linnet_error *e);
 
 #endif

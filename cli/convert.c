@@ -81,6 +81,7 @@ static int print_mechanisms(void)
 			                    normaliser_docs[m->normaliser], "fade", m->fade, "parameters", m->parameters != NULL),
 			          "mechanism");
 		}
+		calibrate_list();
 		return EXIT_YES;
 	}
 	table_init(&t, 4, "llll");
@@ -185,8 +186,7 @@ static int linear_run(const struct convert_cli *o, int argc, char **argv)
 		                     o->features, o->horizon, o->seed, o->conv, o->window < 0 ? 0 : o->window, o->sinks, o->degree };
 	struct convert_opt c;
 	struct convert_report r = { 0 };
-	struct calibrate_result cal;
-	struct recipe recipe;
+	struct calibrated cal;
 	bool calibrated = calibrate_given(&o->calibrate);
 	struct linnet_error e = { 0 };
 	struct linnet_model *m;
@@ -208,7 +208,7 @@ static int linear_run(const struct convert_cli *o, int argc, char **argv)
 		arena_free(a);
 		return report_error(&e);
 	}
-	status = calibrated ? calibrate_choose(&o->calibrate, o->map || o->mechanism != defaults.mechanism, &c, &recipe) : EXIT_YES;
+	status = calibrated ? calibrate_choose(&o->calibrate, o->map || o->mechanism != defaults.mechanism, &c, &cal) : EXIT_YES;
 	if (!status)
 		status = open_model(argv[0], &m);
 	if (status) {
@@ -216,10 +216,10 @@ static int linear_run(const struct convert_cli *o, int argc, char **argv)
 		return status;
 	}
 	if (calibrated)
-		status = calibrate_run(&o->calibrate, &recipe, m, argv[0], &c, &cal);
+		status = calibrate_run(&o->calibrate, m, argv[0], &c, &cal);
 	if (status) {
 		/* it was told */
-	} else if (convert_to(o, argv[0], m, &q, &c, calibrated ? calibrate_json(&recipe, &cal) : NULL, &r, a, &e)) {
+	} else if (convert_to(o, argv[0], m, &q, &c, calibrated ? calibrate_json(&cal) : NULL, &r, a, &e)) {
 		status = report_error(&e);
 	} else if (globals.json) {
 		json_items(&r, o->output, calibrated);
@@ -317,7 +317,8 @@ const struct command convert_command = {
 		{ "seed", 0, OPT_INT, OPT(struct convert_cli, seed), "N", "of random maps and of --certify, 1 by default", NULL },
 		{ "target", 't', OPT_STRING, OPT(struct convert_cli, target), "NAME", "the words of the result, portable by default",
 		  "onnx|ort|portable|quadratic|step|chunk" },
-		{ "layers", 'l', OPT_STRING, OPT(struct convert_cli, layers), "LIST", "which attentions: all, 0,2-4, all,-0, or 0,2-3=NAME for another mechanism", NULL },
+		{ "layers", 'l', OPT_STRING, OPT(struct convert_cli, layers), "LIST", "which attentions: all, 0,2-4, all,-0, or 0,2-3=NAME for another mechanism, "
+		  "1=NAME/16 with a window of its own", NULL },
 		{ "strict", 0, OPT_FLAG, OPT(struct convert_cli, strict), NULL, "attention that stays softmax is an error", NULL },
 		{ "chunk", 0, OPT_INT, OPT(struct convert_cli, chunk), "N", "tokens a chunk of the portable form, 64 by default", NULL },
 		{ "no-card", 0, OPT_FLAG, OPT(struct convert_cli, no_card), NULL, "do not write FILE.json, which says how linear attention was made and how far the targets agree", NULL },
@@ -326,7 +327,8 @@ const struct command convert_command = {
 		{ "calibrate", 0, OPT_LIST, OPT(struct convert_cli, calibrate.data), "FILE",
 		  "train what was converted until it says what the softmax model says of this data: tokens, an .npz, or NAME=FILE for one input", NULL },
 		{ "held-out", 0, OPT_LIST, OPT(struct convert_cli, calibrate.held_out), "FILE", "the same, to measure the result on", NULL },
-		{ "recipe", 0, OPT_STRING, OPT(struct convert_cli, calibrate.recipe), "NAME", "of calibration; --list names them; by default the mechanism's", NULL },
+		{ "recipe", 0, OPT_STRING, OPT(struct convert_cli, calibrate.recipe), "NAME",
+		  "of calibration; --list names them; by default the mechanism's; auto searches for the best", NULL },
 		{ "minutes", 0, OPT_REAL, OPT(struct convert_cli, calibrate.minutes), "X", "of calibration in all", NULL },
 		{ "tokens", 0, OPT_INT, OPT(struct convert_cli, calibrate.tokens), "N", "instead of minutes: tokens in all, 4,000,000 by default", NULL },
 		{ "batch", 0, OPT_INT, OPT(struct convert_cli, calibrate.batch), "N", "samples a step of calibration, 8 by default", NULL },
@@ -334,7 +336,10 @@ const struct command convert_command = {
 		{ "rank", 0, OPT_INT, OPT(struct convert_cli, calibrate.rank), "N", "of adapters, 8 by default", NULL },
 		{ "rate", 0, OPT_REAL, OPT(struct convert_cli, calibrate.rate), "X", "factor on the recipe's learning rates, 1 by default", NULL },
 		{ "max-loss", 0, OPT_STRING, OPT(struct convert_cli, calibrate.max_loss), "SHARE",
-		  "exit status 1 when the perplexity rises by more than this, 2% say", NULL },
+		  "exit status 1 when the perplexity rises by more than this, 2% say; with --recipe auto the smallest state within is chosen", NULL },
+		{ "max-state", 0, OPT_STRING, OPT(struct convert_cli, calibrate.max_state), "BYTES",
+		  "of --recipe auto: the largest state of one sequence, 200000, 64K or 1.5M; layers that stay softmax count with 16,384 tokens", NULL },
+		{ "plot", 0, OPT_STRING, OPT(struct convert_cli, calibrate.plot), "FILE", "of --recipe auto: draw loss against state and speed, an SVG", NULL },
 		{ "checkpoint", 0, OPT_STRING, OPT(struct convert_cli, calibrate.checkpoint), "PREFIX", "files to go on from when calibration was stopped", NULL },
 		{ "threads", 0, OPT_INT, OPT(struct convert_cli, calibrate.threads), "N", "of calibration, all processors by default", NULL },
 		{ "opset", 0, OPT_INT, OPT(struct convert_cli, opset), "N", "opset of the result, 11 to 28; of linear attention instead of the target's own", NULL },

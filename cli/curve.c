@@ -195,15 +195,7 @@ static void put_drawing(struct str *s, const struct curve *c, int n)
 	struct frame f = frame_of(c, n);
 	int x = LEFT;
 
-	str_addf(s, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" role=\"img\"><title>Loss by step</title>\n", WIDTH,
-	         HEIGHT, WIDTH, HEIGHT);
-	str_add(s, "<style>svg{--b:#fff;--f:#1c2330;--m:#5b6575;--g:#d5d9e0;--0:#2563c9;--1:#c2410c;--2:#15803d;--3:#7e22ce;--4:#0e7490;--5:#a16207}"
-	           "@media(prefers-color-scheme:dark){svg{--b:#12161d;--f:#e6e9ef;--m:#a3adbd;--g:#2c3442;--0:#6ea2f5;--1:#f5935c;--2:#5fc481;--3:#c08bf0;--4:#5cc3d6;"
-	           "--5:#dcb04a}}.b{fill:var(--b)}.g{stroke:var(--g)}.a{stroke:var(--m);fill:none}text{fill:var(--f);font:12px ui-sans-serif,system-ui,sans-serif}"
-	           ".y{text-anchor:end}.x{text-anchor:middle}.l{fill:none;stroke-width:1.5;stroke-opacity:.75}.h{fill:none;stroke-width:1.5;stroke-dasharray:5 3}.d{stroke:none}"
-	           ".c0{stroke:var(--0);fill:var(--0)}.c1{stroke:var(--1);fill:var(--1)}.c2{stroke:var(--2);fill:var(--2)}.c3{stroke:var(--3);fill:var(--3)}"
-	           ".c4{stroke:var(--4);fill:var(--4)}.c5{stroke:var(--5);fill:var(--5)}path.l,path.h{fill:none}</style>\n");
-	str_addf(s, "<rect class=\"b\" width=\"%d\" height=\"%d\"/>\n", WIDTH, HEIGHT);
+	page_drawing(s, WIDTH, HEIGHT, "Loss by step");
 	put_axes(s, &f);
 	for (int i = 0; i < n; i++) {
 		put_losses(s, &f, &c[i], i % COLOURS);

@@ -11,6 +11,12 @@ void page_text(struct str *s, const char *text, int most);
 void page_open(struct str *s, const char *title);
 void page_close(struct str *s);
 
+/*
+ * The beginning of a drawing: <svg>, its title, style and ground. Classes: .g lines of levels, .a axes, .l lines, .h dashed lines, .d points, .c0 to .c5 colours, .x
+ * text about its place, .y text before it.
+ */
+void page_drawing(struct str *s, int width, int height, const char *title);
+
 /* The text as a file, whole or not at all. */
 enum linnet_code page_save(struct str *s, const char *path, struct linnet_error *e);
 

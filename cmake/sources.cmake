@@ -201,7 +201,7 @@ layer(validate
 target_link_libraries(linnet_validate PUBLIC linnet_converter)
 
 layer(calibrate
-	calibrate/recipes.c calibrate/graphs.c calibrate/measure.c calibrate/calibrate.c)
+	calibrate/recipes.c calibrate/graphs.c calibrate/measure.c calibrate/calibrate.c calibrate/auto.c)
 target_link_libraries(linnet_calibrate PUBLIC linnet_validate)
 
 # The library: the public header's functions over all layers, in one archive and one shared object.
@@ -224,7 +224,7 @@ add_executable(linnet_cli
 	cli/convert.c
 	cli/grad.c cli/train.c cli/mpi.c
 	cli/draw.c
-	cli/convert.c cli/calibrate.c
+	cli/convert.c cli/calibrate.c cli/auto.c
 	cli/grad.c cli/train.c
 	cli/again.c
 	cli/inputs.c

@@ -54,37 +54,50 @@ static enum linnet_code layers_of(const char *s, size_t n, unsigned long *from, 
 	return LINNET_OK;
 }
 
-/* One item of the list, layers with an optional '-' in front or "=mechanism" behind: into `on`, NULL for those that stay. */
-static enum linnet_code select_item(const char *s, size_t n, const struct mechanism *m, const struct mechanism **on, uint32_t count,
+/* What a layer becomes: no mechanism, it stays; window 0, that of all. */
+struct choice {
+	const struct mechanism *m;
+	int window;
+};
+
+/* One item of the list, layers with an optional '-' in front or "=mechanism" or "=mechanism/window" behind. */
+static enum linnet_code select_item(const char *s, size_t n, const struct mechanism *m, struct choice *on, uint32_t count,
                                     struct linnet_error *e)
 {
 	size_t layers = 0;
-	unsigned long from, to;
-	char name[64];
+	unsigned long from, to, window = 0;
+	char name[64], *slash, *after;
 
 	while (layers < n && s[layers] != '=')
 		layers++;
 	if (layers < n) {
 		snprintf(name, sizeof name, "%.*s", (int)(n - layers - 1), s + layers + 1);
+		slash = strchr(name, '/');
+		if (slash) {
+			*slash = '\0';
+			window = strtoul(slash + 1, &after, 10);
+			if (after == slash + 1 || *after || window < 1 || window > 65536)
+				return fail(e, LINNET_EUSAGE, "\"%s\" is no window; it is 1 to 65536 tokens", slash + 1);
+		}
 		m = mechanism_find(name);
-		if (!m || *s == '-')
-			return fail(e, LINNET_EUSAGE, m ? "\"%.*s\" takes layers away and names a mechanism" : "there is no mechanism \"%.*s\"",
-			            m ? (int)n : (int)(n - layers - 1), m ? s : s + layers + 1);
+		if (!m)
+			return fail(e, LINNET_EUSAGE, "there is no mechanism \"%s\"", name);
+		if (*s == '-')
+			return fail(e, LINNET_EUSAGE, "\"%.*s\" takes layers away and names a mechanism", (int)n, s);
 	}
 	TRY(layers_of(s, layers, &from, &to, count, e));
 	for (unsigned long i = from; i < to; i++)
-		on[i] = *s == '-' ? NULL : m;
+		on[i] = *s == '-' ? (struct choice){ NULL, 0 } : (struct choice){ m, (int)window };
 	return LINNET_OK;
 }
 
 /* "0,2-4" is just these; a list that starts by taking away starts from all. */
-static enum linnet_code select_layers(const char *list, const struct mechanism *m, const struct mechanism **on, uint32_t count,
-                                      struct linnet_error *e)
+static enum linnet_code select_layers(const char *list, const struct mechanism *m, struct choice *on, uint32_t count, struct linnet_error *e)
 {
 	const char *s = list ? list : "all";
 
 	for (uint32_t i = 0; i < count; i++)
-		on[i] = *s == '-' ? m : NULL;
+		on[i] = (struct choice){ *s == '-' ? m : NULL, 0 };
 	while (*s) {
 		size_t n = strcspn(s, ",");
 
@@ -142,7 +155,7 @@ static enum linnet_code survey(struct job *j, const node_id *list, uint32_t n, s
 {
 	struct view w = { .g = j->g, .scratch = j->scratch };
 	struct convert_report *r = j->report;
-	const struct mechanism **on;
+	struct choice *on;
 
 	TRY_NEW(on, j->scratch, n);
 	TRY_NEW(r->item, j->m->arena, n);
@@ -154,21 +167,22 @@ static enum linnet_code survey(struct job *j, const node_id *list, uint32_t n, s
 		struct convert_opt opt = *j->opt;
 		int64_t width = attention_window(&j->g->node[list[i]]);
 
-		opt.mechanism = on[i] ? on[i] : j->opt->mechanism;
-		if (width && (on[i] || target_has_states(opt.target))) {
+		opt.mechanism = on[i].m ? on[i].m : j->opt->mechanism;
+		opt.window = item->own_window = on[i].window ? on[i].window : opt.window;
+		if (width && (on[i].m || target_has_states(opt.target))) {
 			keep_window(&opt, width);
-			on[i] = opt.mechanism;
+			on[i].m = opt.mechanism;
 			item->window = width;
 		}
-		item->mechanism = on[i];
+		item->mechanism = on[i].m;
 		TRY(linear_check(&w, &j->g->node[list[i]], &opt, item, e));
-		item->selected = on[i] != NULL;
-		if (!on[i])
+		item->selected = on[i].m != NULL;
+		if (!on[i].m)
 			item->reason = "it was not selected";
 		item->converted = !item->reason;
 		if (item->converted)
 			r->nconverted++;
-		else if ((target_has_states(j->opt->target) && !item->crosses) || (j->opt->strict && on[i]))
+		else if ((target_has_states(j->opt->target) && !item->crosses) || (j->opt->strict && on[i].m))
 			return refuse(item, i, item->reason, e);
 	}
 	return LINNET_OK;
@@ -180,6 +194,7 @@ static enum linnet_code convert_one(struct job *j, node_id id, uint32_t layer, s
 	struct patch p;
 
 	opt.mechanism = j->report->item[layer].mechanism;
+	opt.window = j->report->item[layer].own_window;
 	if (j->report->item[layer].window)
 		keep_window(&opt, j->report->item[layer].window);
 	patch_init(&p, j->g, e);

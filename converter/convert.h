@@ -99,7 +99,7 @@ enum linnet_code mechanism_features(const struct mechanism *m, const struct map_
 struct convert_opt {
 	const struct mechanism *mechanism;
 	enum target target;
-	const char *layers; /* "all", "0,2-4", "all,-0,-7", "0,2-3=elu": of another mechanism; NULL: all */
+	const char *layers; /* "all", "0,2-4", "all,-0,-7", "0,2-3=elu": of another mechanism, "1=lolcats/16": with a window of its own; NULL: all */
 	bool strict;        /* attention that stays softmax is an error */
 	int chunk;          /* tokens a chunk of the portable form; 0: 64 */
 	const char *fade;   /* of `fades`, "none", or a number, which is `decay`; NULL: the mechanism's */
@@ -157,6 +157,7 @@ struct convert_item {
 	bool causal, selected, converted;
 	bool crosses;          /* its keys are another sequence's */
 	int64_t window;        /* tokens of the window it looks through, which it keeps: mechanism `window`, exact; else 0 */
+	int own_window;        /* asked for beside its mechanism; 0: the mechanism's own */
 	const char *reason;    /* why it stayed softmax, else NULL */
 	const char *state;     /* name of its (first) state without prefix, where the target has states, else NULL */
 	int64_t features;      /* F; 0 when it stays softmax */

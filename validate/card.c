@@ -42,18 +42,18 @@ static const char *truth(bool b) { return b ? "true" : "false"; }
 
 /* ---- Parts ---- */
 
-/* Those that were given. */
-static void options(struct str *t, const struct convert_request *r)
+/* Those that were given, or chosen by a recipe. */
+static void options(struct str *t, const struct convert_request *r, const struct convert_opt *o)
 {
 	const struct {
 		const char *name, *value;
-	} text[] = { { "layers", r->layers }, { "fade", r->fade }, { "norm", r->norm }, { "heads", r->heads }, { "map", r->map ? r->map_name : NULL },
+	} text[] = { { "layers", o->layers }, { "fade", o->fade }, { "norm", o->norm }, { "heads", r->heads }, { "map", r->map ? r->map_name : NULL },
 		     { "grid", r->grid }, { "state", r->state } };
 	const struct {
 		const char *name;
 		int64_t value;
-	} number[] = { { "features", r->features }, { "degree", r->degree }, { "horizon", r->horizon }, { "seed", r->seed }, { "conv", r->conv },
-		       { "window", r->window }, { "sinks", r->sinks }, { "chunk", r->chunk }, { "opset", r->opset } };
+	} number[] = { { "features", r->features }, { "degree", r->degree }, { "horizon", r->horizon }, { "seed", r->seed }, { "conv", o->conv },
+		       { "window", o->window }, { "sinks", r->sinks }, { "chunk", r->chunk }, { "opset", r->opset } };
 	const char *sep = "";
 
 	str_add(t, " \"options\": {");
@@ -165,7 +165,7 @@ enum linnet_code card_text(const struct card *c, struct arena *a, const char **t
 	str_addf(&t, ",\n \"opset\": %d,\n \"calibrated\": %s,\n", c->report->opset, truth(c->calibration));
 	if (c->calibration)
 		str_addf(&t, " \"calibration\": %s,\n", c->calibration);
-	options(&t, c->request);
+	options(&t, c->request, c->opt);
 	layers(&t, c->report);
 	states(&t, c->g);
 	certificate(&t, c->agreement);

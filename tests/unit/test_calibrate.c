@@ -32,9 +32,9 @@ static int drop_folder(void **state)
 	return 0;
 }
 
-/* A decoder of one attention, 2 heads of 8, over 16 tokens, and an encoder of the same on 12 vectors; weights are drawn. */
-#define ATTENTION "q = MatMul (x, wq)\n k = MatMul (x, wk)\n v = MatMul (x, wv)\n" \
-	"y = Attention <is_causal = %d, q_num_heads = 2, kv_num_heads = 2> (q, k, v)\n o = MatMul (y, wo)\n h = Add (x, o)\n"
+/* A decoder of attentions of 2 heads of 8, over 16 tokens, and an encoder of the same on 12 vectors; weights are drawn, the same in all layers. */
+#define ATTENTION "q%d = MatMul (%s, wq)\n k%d = MatMul (%s, wk)\n v%d = MatMul (%s, wv)\n" \
+	"y%d = Attention <is_causal = %d, q_num_heads = 2, kv_num_heads = 2> (q%d, k%d, v%d)\n o%d = MatMul (y%d, wo)\n h%d = Add (%s, o%d)\n"
 
 static void add_weight(struct str *s, struct rng *r, const char *name, double size)
 {
@@ -44,7 +44,7 @@ static void add_weight(struct str *s, struct rng *r, const char *name, double si
 	str_addf(s, "}");
 }
 
-static struct linnet_model *model_of(bool decoder)
+static struct linnet_model *model_with(bool decoder, int layers)
 {
 	struct linnet_error e = { 0 };
 	struct linnet_model *m = model_new(NULL, &e);
@@ -61,7 +61,15 @@ static struct linnet_model *model_of(bool decoder)
 		add_weight(&s, &r, *w, 0.6);
 	if (decoder)
 		add_weight(&s, &r, "words", 1.5);
-	str_addf(&s, ">\n{ %s" ATTENTION "%s = MatMul (h, head) }", decoder ? "x = Gather (words, ids)\n" : "", decoder, decoder ? "logits" : "z");
+	str_addf(&s, ">\n{ %s", decoder ? "x = Gather (words, ids)\n" : "");
+	for (int i = 0; i < layers; i++) {
+		char x[8] = "x";
+
+		if (i)
+			snprintf(x, sizeof x, "h%d", i - 1);
+		str_addf(&s, ATTENTION, i, x, i, x, i, x, i, decoder, i, i, i, i, i, i, x, i);
+	}
+	str_addf(&s, "%s = MatMul (h%d, head) }", decoder ? "logits" : "z", layers - 1);
 	text = str_done(&s);
 	assert_non_null(text);
 	if (text_parse(m, text, strlen(text), &e) || graph_import(m, &e))
@@ -69,6 +77,8 @@ static struct linnet_model *model_of(bool decoder)
 	arena_free(a);
 	return m;
 }
+
+static struct linnet_model *model_of(bool decoder) { return model_with(decoder, 1); }
 
 /* A stream of drawn tokens; vectors for the encoder. */
 static struct train_data *data_of(bool decoder, uint64_t seed)
@@ -291,11 +301,182 @@ static void test_refused(void **state)
 	data_free(d);
 }
 
+/* ---- Searching ---- */
+
+static struct search_opt searching(int64_t tokens)
+{
+	struct search_opt s = { .calibrate = options("elu", NULL), .most_loss = INFINITY };
+
+	s.calibrate.convert.mechanism = NULL;
+	s.calibrate.tokens = tokens;
+	return s;
+}
+
+static void searched(const struct linnet_model *m, const struct search_opt *o, bool decoder, struct search_result *r)
+{
+	struct train_data *d = data_of(decoder, 1), *h = data_of(decoder, 2);
+	struct linnet_error e = { 0 };
+
+	if (calibrate_search(m, o, d, h, r, &e))
+		fail_msg("%s", e.message);
+	data_free(d);
+	data_free(h);
+}
+
+/* No trial of the front is beaten, all others are; the chosen one is within the limit of state and better than it was without training. */
+static void check_search(const struct search_result *r, int64_t most_state)
+{
+	const struct trial *best = &r->trial[r->best];
+
+	assert_true(best->best && !best->fixed && !best->reason && best->rounds == 3);
+	assert_true(!most_state || best->state_bytes <= most_state);
+	assert_true(r->result.nstage >= 1);
+	for (int i = 0; i < r->ntrial; i++) {
+		const struct trial *t = &r->trial[i];
+		bool beaten = t->reason || t->fixed;
+
+		for (int k = 0; k < r->ntrial && !beaten; k++) {
+			const struct trial *x = &r->trial[k];
+
+			beaten = !x->reason && !x->fixed && x->state_bytes <= t->state_bytes && x->loss <= t->loss &&
+			         (x->state_bytes < t->state_bytes || x->loss < t->loss);
+		}
+		if (t->front == beaten)
+			fail_msg("%s: %s", t->name, t->front ? "is beaten" : "is of the front");
+		if (most_state && !t->fixed && !t->reason)
+			assert_true(t->state_bytes <= most_state);
+	}
+}
+
+/* A limit of state that windows of 64 are over; the same twice, and the same again from checkpoints. */
+static void test_search(void **state)
+{
+	struct search_result r[3];
+	struct linnet_model *m[3];
+	struct search_opt o = searching(24000);
+	char prefix[256];
+
+	(void)state;
+	o.most_state = 8000;
+	for (int i = 0; i < 3; i++) {
+		m[i] = model_with(true, 2);
+		o.calibrate.checkpoint = i ? folder_path(&folder, "search", prefix) : NULL;
+		searched(m[i], &o, true, &r[i]);
+		check_search(&r[i], o.most_state);
+		assert_int_equal(r[i].ntrial, r[0].ntrial);
+		assert_int_equal(r[i].best, r[0].best);
+		for (int k = 0; k < r[0].ntrial; k++)
+			if (r[i].trial[k].loss != r[0].trial[k].loss || r[i].trial[k].tokens != r[0].trial[k].tokens)
+				fail_msg("run %d: %s: %.9g, not %.9g", i, r[0].trial[k].name, r[i].trial[k].loss, r[0].trial[k].loss);
+	}
+	assert_true(r[0].result.stage[r[0].result.nstage - 1].quality.loss < 0.7 * r[0].result.before.loss);
+	for (int i = 0; i < 3; i++)
+		model_free(m[i]);
+}
+
+/* With a limit of loss that leaving softmax in keeps: the smallest state within it. One mechanism only. */
+static void test_search_loss(void **state)
+{
+	struct linnet_model *m = model_with(true, 3);
+	struct search_opt o = searching(20000);
+	struct search_result r;
+	bool hybrid = false, wide = false;
+
+	(void)state;
+	o.mechanism = mechanism_find("hedgehog");
+	o.most_loss = 0.05;
+	searched(m, &o, true, &r);
+	check_search(&r, 0);
+	for (int i = 0; i < r.ntrial; i++) {
+		const struct trial *t = &r.trial[i];
+
+		hybrid = hybrid || (t->softmax && !t->fixed);
+		wide = wide || (t->convert.layers && strstr(t->convert.layers, "/64"));
+		if (t->fixed)
+			continue;
+		assert_true(t->convert.mechanism == o.mechanism);
+		assert_int_equal(t->softmax > 0, strstr(t->name, "softmax") != NULL);
+		if (!t->reason && t->rounds && exp(t->loss) - 1 <= o.most_loss)
+			assert_true(r.trial[r.best].state_bytes <= t->state_bytes);
+	}
+	assert_true(hybrid && wide);
+	model_free(m);
+}
+
+/* What sees both sides has no state; what cannot be is given up with a reason. Nothing fits: an error. */
+static void test_search_encoder(void **state)
+{
+	struct linnet_model *m = model_of(false);
+	struct search_opt o = searching(3000);
+	struct search_result r;
+	struct train_data *d = data_of(true, 1);
+	struct linnet_error e = { 0 };
+	int refused = 0;
+
+	(void)state;
+	searched(m, &o, false, &r);
+	check_search(&r, 0);
+	for (int i = 0; i < r.ntrial; i++)
+		refused += r.trial[i].reason != NULL;
+	assert_true(refused > 0);
+	model_free(m);
+	m = model_of(true);
+	o.most_state = 16;
+	assert_int_equal(calibrate_search(m, &o, d, NULL, &r, &e), LINNET_EUNSUPPORTED);
+	assert_non_null(strstr(e.message, "its state is too large"));
+	model_free(m);
+	data_free(d);
+}
+
+/* The model's own loss and half the distance; and labels that only the loss reads. */
+static void test_hybrid(void **state)
+{
+	static const struct recipe recipes[] = {
+		{ .name = "hybrid", .mechanism = "elu", .stage = { { "distil", LOSS_HYBRID, WEIGHTS_ALL, 1e-2, 1 } } },
+		{ .name = "task", .mechanism = "elu", .stage = { { "tune", LOSS_TASK, WEIGHTS_ALL, 1e-2, 1 } } },
+		{ .name = "distil", .mechanism = "elu", .stage = { { "distil", LOSS_DISTIL, WEIGHTS_ALL, 1e-2, 1 } } },
+	};
+	static const char text[] = "<ir_version: 10, opset_import: [\"\" : 23]>\n"
+		"m (float[B,12,16] x) => (float[B,12,16] z, float loss) <float[16,16] w = {%s}>\n"
+		"{ q = MatMul (x, w)\n a = Attention <q_num_heads = 2, kv_num_heads = 2> (q, q, x)\n z = MatMul (a, w)\n"
+		"  d = Sub (z, x)\n s = Mul (d, d)\n loss = ReduceMean <keepdims = 0> (s) }";
+	double loss[3];
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		struct linnet_error e = { 0 };
+		struct linnet_model *m = model_new(NULL, &e);
+		struct calibrate_opt o = options("elu", &recipes[i]);
+		struct calibrate_result r;
+		struct arena *a = arena_new();
+		struct rng rng = { 7 };
+		struct str s, full;
+		const char *whole;
+
+		str_init(&s, a);
+		for (int k = 0; k < 256; k++)
+			str_addf(&s, "%s%.5f", k ? "," : "", rng_unit(&rng) - 0.5);
+		str_init(&full, a);
+		str_addf(&full, text, str_done(&s));
+		whole = str_done(&full);
+		assert_false(text_parse(m, whole, strlen(whole), &e) || graph_import(m, &e));
+		o.tokens = 2000;
+		calibrated(m, &o, false, &r);
+		loss[i] = r.stage[0].loss;
+		assert_true(isfinite(r.stage[0].quality.loss));
+		arena_free(a);
+		model_free(m);
+	}
+	/* half the distance is there: more than the task's loss at its best alone, and than half the distance alone */
+	assert_true(loss[0] > loss[1] && loss[0] > 0.5 * loss[2]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_decoder), cmocka_unit_test(test_encoder), cmocka_unit_test(test_adapters), cmocka_unit_test(test_killed),
 		cmocka_unit_test(test_recall),  cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_search),  cmocka_unit_test(test_search_loss), cmocka_unit_test(test_search_encoder), cmocka_unit_test(test_hybrid),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, drop_folder);

@@ -692,6 +692,8 @@ static void layers_are_chosen(void **state)
 		{ "all,-0-1", "001" },
 		{ "0,2=window", "101" },
 		{ "all=hedgehog,-1", "101" },
+		{ "all,0=lolcats/8", "111" },
+		{ "0=lolcats/x", "\"x\" is no window; it is 1 to 65536 tokens" },
 		{ "0=softmax", "there is no mechanism \"softmax\"" },
 		{ "-0=elu", "\"-0=elu\" takes layers away and names a mechanism" },
 		{ "3", "there is no layer 3; the model has 3 attentions, counted from 0" },
@@ -724,6 +726,22 @@ static void layers_are_chosen(void **state)
 		}
 		model_free(m);
 	}
+}
+
+/* A window of W tokens keeps W - 1 keys and values of 4 each. */
+static void windows_are_by_layer(void **state)
+{
+	struct convert_opt opt = { .mechanism = mechanism_find("window"), .target = TARGET_STEP, .layers = "all,0=window/2,1=window/5", .window = 3 };
+	struct linnet_model *m = parsed(three);
+	struct linnet_error e = { 0 };
+	struct convert_report r;
+
+	(void)state;
+	assert_int_equal(convert_model(m, &opt, &r, &e), LINNET_OK);
+	assert_int_equal(r.item[0].state_numbers, 8);
+	assert_int_equal(r.item[1].state_numbers, 32);
+	assert_int_equal(r.item[2].state_numbers, 16);
+	model_free(m);
 }
 
 /* ---- Running out of memory ---- */
@@ -784,7 +802,7 @@ int main(void)
 		cmocka_unit_test(sessions_step),
 		cmocka_unit_test(states_may_be_halves),
 		cmocka_unit_test(what_cannot_be_linear_stays),
-		cmocka_unit_test(layers_are_chosen),
+		cmocka_unit_test(layers_are_chosen), cmocka_unit_test(windows_are_by_layer),
 		cmocka_unit_test(memory_may_run_out),
 	};
 

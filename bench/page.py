@@ -1,0 +1,14 @@
+"""Pages that several programs write parts of."""
+
+import os
+
+
+def section(path, name, text):
+    """The part of a page between the marks of that name is replaced."""
+    begin, end = f"<!-- from {name} -->\n", f"<!-- end of {name} -->\n"
+    with open(path) as f:
+        page = f.read()
+    i, k = page.index(begin) + len(begin), page.index(end)
+    with open(path + ".new", "w") as f:
+        f.write(page[:i] + text.rstrip("\n") + "\n" + page[k:])
+    os.replace(path + ".new", path)

@@ -1,0 +1,257 @@
+/* convert --calibrate --recipe auto: what was tried, as lines, a table, JSON and a drawing. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/calibrate.h"
+#include "cli/page.h"
+
+int64_t bytes_of(const char *s)
+{
+	static const char units[] = "KMG";
+	char *end;
+	double x = strtod(s, &end);
+	const char *unit = *end ? strchr(units, *end) : NULL;
+
+	if (end == s || (*end && (!unit || end[1])))
+		return -1;
+	for (const char *u = units; unit && u <= unit; u++)
+		x *= 1024;
+	return x >= 0 && x < 1e18 ? (int64_t)x : -1;
+}
+
+static bool language(const struct search_result *s) { return !isnan(s->softmax.nll); }
+
+/* Perplexity, or the distance from the softmax model's outputs. */
+static double figure(const struct search_result *s, const struct trial *t)
+{
+	return language(s) ? exp(t->quality.nll) : t->quality.loss;
+}
+
+/* ---- JSON ---- */
+
+static json_t *trial_json(const struct search_result *s, const struct trial *t)
+{
+	json_t *j = json_pack("{s:s, s:s?, s:i, s:s?, s:I, s:i, s:I, s:f, s:i}", "name", t->name, "mechanism",
+	                      t->convert.mechanism ? t->convert.mechanism->name : NULL, "window", t->convert.window, "layers", t->convert.layers,
+	                      "state_bytes", (json_int_t)t->state_bytes, "softmax_layers", (int)t->softmax, "tokens", (json_int_t)t->tokens, "seconds",
+	                      t->seconds, "rounds", t->rounds);
+
+	if (t->reason)
+		json_object_set_new(j, "reason", json_string(t->reason));
+	else
+		json_object_set_new(j, language(s) ? "perplexity" : "distance", json_real(figure(s, t)));
+	if (t->quality.speed > 0)
+		json_object_set_new(j, "tokens_a_second", json_real(t->quality.speed));
+	if (t->fixed)
+		json_object_set_new(j, "compared", json_true());
+	if (t->front)
+		json_object_set_new(j, "front", json_true());
+	if (t->best)
+		json_object_set_new(j, "chosen", json_true());
+	return j;
+}
+
+json_t *search_json(const struct search_result *s)
+{
+	json_t *list = json_array();
+
+	for (int i = 0; i < s->ntrial; i++)
+		json_array_append_new(list, trial_json(s, &s->trial[i]));
+	return list;
+}
+
+/* ---- Lines and the table ---- */
+
+void trial_note(const struct search_result *s, const struct trial *t, int round, int rounds)
+{
+	char size[32];
+
+	if (globals.json) {
+		json_line(trial_json(s, t), "trial");
+		return;
+	}
+	if (globals.quiet)
+		return;
+	if (round)
+		fprintf(stderr, "round %d of %d", round, rounds);
+	else
+		fprintf(stderr, "probe");
+	if (t->reason)
+		fprintf(stderr, "  %s: given up: %s\n", t->name, t->reason);
+	else
+		fprintf(stderr, "  %s: %s %.4g, state %s\n", t->name, language(s) ? "perplexity" : "distance", figure(s, t),
+		        human_bytes(t->state_bytes, size, sizeof size));
+}
+
+static int by_figure(const void *x, const void *y)
+{
+	const struct trial *a = *(const struct trial *const *)x, *b = *(const struct trial *const *)y;
+
+	if (a->fixed != b->fixed)
+		return a->fixed ? -1 : 1;
+	if (!a->reason != !b->reason)
+		return a->reason ? 1 : -1;
+	if (!a->reason && a->loss != b->loss)
+		return a->loss < b->loss ? -1 : 1;
+	return a < b ? -1 : 1;
+}
+
+static void add_row(struct table *t, const struct search_result *s, const struct trial *x)
+{
+	char text[64];
+
+	table_add(t, "%s", x->name);
+	if (x->reason)
+		table_add(t, "-");
+	else
+		table_add(t, "%.4g", figure(s, x));
+	table_add(t, "%s", x->state_bytes ? human_bytes(x->state_bytes, text, sizeof text) : "-");
+	table_add(t, "%u", x->softmax);
+	table_add(t, "%lld", (long long)x->tokens);
+	table_add(t, "%s", human_seconds(x->seconds, text, sizeof text));
+	if (x->quality.speed > 0)
+		table_add(t, "%.0f", x->quality.speed);
+	else
+		table_add(t, "-");
+	table_add(t, "%s", x->reason ? x->reason : x->best ? x->front ? "chosen, front" : "chosen" : x->front ? "front" : x->rounds || x->fixed ? "" : "not trained");
+}
+
+void search_print(const struct search_result *s)
+{
+	const struct trial **order = calloc((size_t)s->ntrial, sizeof(const struct trial *));
+	struct table t;
+
+	if (!order)
+		return;
+	for (int i = 0; i < s->ntrial; i++)
+		order[i] = &s->trial[i];
+	qsort(order, (size_t)s->ntrial, sizeof(const struct trial *), by_figure);
+	table_init(&t, 8, "lrrrrrrl");
+	for (const char *const *h = (const char *const[]){ "tried", language(s) ? "perplexity" : "distance", "state", "softmax layers",
+	                                                    language(s) ? "tokens" : "samples", "time", "tokens a second", "", NULL }; *h; h++)
+		table_add(&t, "%s", *h);
+	for (int i = 0; i < s->ntrial; i++)
+		add_row(&t, s, order[i]);
+	table_print(&t, stdout, true);
+	for (int i = 0; i < s->ntrial; i++) {
+		const struct trial *x = &s->trial[i], *best = &s->trial[s->best];
+
+		if (x->fixed && x->loss <= best->loss && x->state_bytes <= best->state_bytes)
+			printf("A %s keeps no more state than what was chosen and loses less.\n", x->name);
+	}
+	putchar('\n');
+	free(order);
+}
+
+/* ---- The drawing: two panels, loss against state and loss against speed ---- */
+
+enum { WIDTH = 980, HEIGHT = 460, PANEL = 420, LEFT = 60, TOP = 50, BOTTOM = 50, TALL = HEIGHT - TOP - BOTTOM };
+
+/* An axis of logarithms, `length` long from `from` on. */
+struct axis {
+	double low, high;
+	int from, length;
+};
+
+static double on(const struct axis *a, double x) { return a->from + a->length * (log(x) - log(a->low)) / (log(a->high) - log(a->low)); }
+
+static void reach(struct axis *a, double x)
+{
+	if (!(x > 0) || !isfinite(x))
+		return;
+	a->low = x < a->low ? x : a->low;
+	a->high = x > a->high ? x : a->high;
+}
+
+static double place_of(const struct trial *t, bool speed) { return speed ? t->quality.speed : (double)t->state_bytes; }
+
+static bool shown(const struct search_result *s, const struct trial *t, bool speed)
+{
+	return !t->reason && place_of(t, speed) > 0 && figure(s, t) > 0 && isfinite(figure(s, t));
+}
+
+static void draw_points(struct str *o, const struct search_result *s, bool speed, const struct axis *x, const struct axis *y)
+{
+	for (int i = 0; i < s->ntrial; i++) {
+		const struct trial *t = &s->trial[i];
+		double at = shown(s, t, speed) ? on(x, place_of(t, speed)) : 0, high = at > 0 ? on(y, figure(s, t)) : 0;
+		bool right = at > x->from + 0.6 * x->length;
+
+		if (!shown(s, t, speed))
+			continue;
+		str_addf(o, "<circle class=\"d c%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"%d\"><title>", t->fixed ? 1 : t->best ? 2 : t->front ? 0 : 4, at, high, t->best ? 6 : 4);
+		page_text(o, t->name, 80);
+		str_addf(o, ": %.4g</title></circle>\n", figure(s, t));
+		if (!t->fixed && !t->front && !t->best)
+			continue;
+		str_addf(o, "<text x=\"%.1f\" y=\"%.1f\"%s>", at + (right ? -8 : 8), high + (t->fixed ? 16 : -6), right ? " class=\"y\"" : "");
+		page_text(o, t->name, 40);
+		str_add(o, "</text>\n");
+	}
+}
+
+/* Levels at 1, 2 and 5 times powers of ten. */
+static void draw_levels(struct str *o, const struct axis *a, const struct axis *across, bool upright)
+{
+	static const int steps[] = { 1, 2, 5 };
+	bool few = a->high / a->low > 200;
+
+	for (double ten = pow(10, floor(log10(a->low))); ten <= a->high; ten *= 10)
+		for (int k = 0; k < (few ? 1 : 3); k++) {
+			double x = ten * steps[k];
+
+			if (x < a->low || x > a->high)
+				continue;
+			if (upright)
+				str_addf(o, "<text class=\"x\" x=\"%.1f\" y=\"%d\">%g%s</text>\n", on(a, x), HEIGHT - BOTTOM + 18, x < 1e3 ? x : x < 1e6 ? x / 1e3 : x / 1e6,
+				         x < 1e3 ? "" : x < 1e6 ? "k" : "M");
+			else
+				str_addf(o, "<path class=\"g\" d=\"M%d %.1fh%d\"/><text class=\"y\" x=\"%d\" y=\"%.1f\">%g</text>\n", across->from, on(a, x), across->length,
+				         across->from - 6, on(a, x) + 4, x);
+		}
+}
+
+static void draw_panel(struct str *o, const struct search_result *s, bool speed, int from)
+{
+	struct axis x = { INFINITY, 0, from, PANEL }, y = { INFINITY, 0, HEIGHT - BOTTOM, -TALL };
+
+	for (int i = 0; i < s->ntrial; i++)
+		if (shown(s, &s->trial[i], speed)) {
+			reach(&x, place_of(&s->trial[i], speed));
+			reach(&y, figure(s, &s->trial[i]));
+		}
+	if (!(x.high > 0))
+		return;
+	for (struct axis *a = &x; a; a = a == &x ? &y : NULL) {
+		double more = pow(a->high / a->low, 0.06) * 1.02;
+
+		a->low /= more;
+		a->high *= more;
+	}
+	draw_levels(o, &y, &x, false);
+	draw_levels(o, &x, &y, true);
+	str_addf(o, "<path class=\"a\" d=\"M%d %dV%dH%d\"/>\n<text class=\"x\" x=\"%d\" y=\"%d\">%s</text>\n", from, TOP, HEIGHT - BOTTOM, from + PANEL, from + PANEL / 2,
+	         HEIGHT - 10, speed ? "tokens a second, long windows" : "state of one sequence, bytes");
+	draw_points(o, s, speed, &x, &y);
+}
+
+enum linnet_code search_draw(const struct search_result *s, const char *path, struct linnet_error *e)
+{
+	struct arena *a = arena_new();
+	struct str o;
+	enum linnet_code code;
+
+	if (!a)
+		return fail_mem(e);
+	str_init(&o, a);
+	page_drawing(&o, WIDTH, HEIGHT, "What was tried");
+	str_addf(&o, "<text x=\"%d\" y=\"22\">%s, held out: front blue, chosen green, others cyan; beside softmax and windows of it, orange</text>\n", LEFT,
+	         language(s) ? "perplexity" : "distance from the softmax model");
+	draw_panel(&o, s, false, LEFT);
+	draw_panel(&o, s, true, LEFT + PANEL + LEFT + 10);
+	str_add(&o, "</svg>\n");
+	code = page_save(&o, path, e);
+	arena_free(a);
+	return code;
+}
