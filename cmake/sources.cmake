@@ -14,7 +14,7 @@ layer(ops
 	ops/shapes.c
 	ops/eval.c
 	ops/kernel.c
-	ops/body.c ops/body_sample.c
+	ops/body.c ops/body_einsum.c ops/body_sample.c
 	ops/grad.c ops/grad_window.c
 	ops/unary.c
 	ops/binary.c

@@ -824,12 +824,40 @@ static bool given(void *ctx, const char *name, const char *word)
 	return false;
 }
 
+/* The block's inputs for one call: the members of a variadic input are NAME_0, NAME_1, ... */
+static enum linnet_code name_members(struct import *im, const struct op *op, uint32_t nin, Onnx__FunctionProto **f, struct linnet_error *e)
+{
+	bool variadic;
+	int n = op_nin(op, &variadic);
+	Onnx__FunctionProto *own;
+	char **name;
+
+	if (!variadic)
+		return LINNET_OK;
+	own = arena_dup(im->scratch, *f, sizeof *own);
+	if (!own)
+		return fail_mem(e);
+	TRY_NEW(name, im->scratch, (uint32_t)n + nin);
+	for (int i = 0; i < n - 1; i++)
+		name[i] = (*f)->input[i];
+	own->n_input = (size_t)n - 1;
+	for (uint32_t i = (uint32_t)n - 1; i < nin; i++) {
+		name[i] = arena_fmt(im->scratch, "%s_%u", op->in[n - 1].name, i - (uint32_t)n + 1);
+		if (!name[own->n_input++])
+			return fail_mem(e);
+	}
+	own->input = name;
+	*f = own;
+	return LINNET_OK;
+}
+
 static enum linnet_code inline_block(struct import *im, struct scope *s, const struct op *op, const char *text,
                                      const struct call *c, struct linnet_error *e)
 {
 	struct question q = { .op = op, .c = c };
 	bool choice = text[strspn(text, " \t\n")] == '?';
 	struct block *b = im->block;
+	Onnx__FunctionProto *f;
 
 	while (b && b->text != text)
 		b = b->next;
@@ -840,7 +868,9 @@ static enum linnet_code inline_block(struct import *im, struct scope *s, const s
 		b->next = im->block;
 		im->block = choice ? im->block : b;
 	}
-	return inline_body(im, s, b->f, &im->newest, c, e);
+	f = b->f;
+	TRY(name_members(im, op, c->nin, &f, e));
+	return inline_body(im, s, f, &im->newest, c, e);
 }
 
 /* ---- Nodes ---- */

@@ -346,6 +346,84 @@ static const struct {
 	{ "Reshape", fix_reshape },
 };
 
+/* ---- Other element types ---- */
+
+/* Types that came late to many operators, and those that hold the same exactly. */
+static const struct {
+	enum dtype from, to;
+} carriers[] = { { DT_BOOL, DT_INT32 }, { DT_BFLOAT16, DT_FLOAT } };
+
+/* Whether input or output k of the node is of type `from` and has to be `to` at `version`. *ok is false when it cannot be. */
+static bool is_carried(const struct graph *g, const struct node *n, bool out, uint32_t k, enum dtype from, enum dtype to, int64_t version, bool *ok)
+{
+	value_id v = out ? n->out[k] : n->in[k];
+	const struct op_io *io = out ? op_out(n->op, (int)k) : op_in(n->op, (int)k);
+
+	if (!v || !io || g->value[v].type.dt != from || !op_type_since(n->op, out, (int)k, from, (int)version))
+		return false;
+	*ok = *ok && g->value[v].type.kind == KIND_TENSOR && dtype_in(to, n->op->types[io->type]) && !op_type_since(n->op, out, (int)k, to, (int)version);
+	return true;
+}
+
+static enum linnet_code add_cast(struct graph *g, const struct node *n, value_id v, enum dtype to, value_id *out, struct linnet_error *e)
+{
+	struct attr attr = { .name = "to", .kind = ATTR_INT, .i = to, .given = true };
+	node_id made;
+
+	TRY(graph_add_node(g, op_newest(NULL, "Cast"), n->name, &v, 1, *out ? out : NULL, 1, &attr, 1, &made, e));
+	g->node[made].origin = n->origin;
+	*out = g->node[made].out[0];
+	return graph_infer_node(g, made, e);
+}
+
+/* The node between casts, where just an element type came later; *done is false where that does not help. */
+static enum linnet_code carry(struct lowering *l, struct graph *g, node_id id, int64_t version, bool *done, struct linnet_error *e)
+{
+	const struct node n = g->node[id];
+	value_id *in, *out;
+	node_id made;
+
+	*done = false;
+	TRY_NEW(in, l->scratch, n.nin);
+	TRY_NEW(out, l->scratch, n.nout);
+	for (size_t i = 0; i < sizeof carriers / sizeof *carriers && !*done; i++) {
+		enum dtype from = carriers[i].from, to = carriers[i].to;
+		bool ok = !n.ncapture && !(n.op->flags & OP_CONTROL) && !op_type_since(op_newest(NULL, "Cast"), false, 0, from, (int)version), any = false;
+
+		for (uint32_t k = 0; k < n.nin; k++)
+			any = is_carried(g, &n, false, k, from, to, version, &ok) || any;
+		for (uint32_t k = 0; k < n.nout; k++)
+			any = is_carried(g, &n, true, k, from, to, version, &ok) || any;
+		if (!any || !ok)
+			continue;
+		memcpy(in, n.in, n.nin * sizeof *in);
+		for (uint32_t k = 0; k < n.nin; k++)
+			if (is_carried(g, &n, false, k, from, to, version, &ok)) {
+				in[k] = 0;
+				TRY(add_cast(g, &n, n.in[k], to, &in[k], e));
+			}
+		memcpy(out, n.out, n.nout * sizeof *out);
+		for (uint32_t k = 0; k < n.nout; k++)
+			if (is_carried(g, &n, true, k, from, to, version, &ok)) {
+				out[k] = graph_add_value(g, VALUE_NODE, NULL, g->value[n.out[k]].name);
+				if (!out[k])
+					return fail_mem(e);
+			}
+		TRY(graph_add_node(g, n.op, n.name, in, n.nin, out, n.nout, n.attr, n.nattr, &made, e));
+		g->node[made].origin = n.origin;
+		TRY(graph_infer_node(g, made, e));
+		for (uint32_t k = 0; k < n.nout; k++)
+			if (out[k] != n.out[k]) {
+				value_id v = n.out[k];
+
+				TRY(add_cast(g, &n, out[k], from, &v, e));
+			}
+		g->node[id].dead = true;
+		*done = true;
+	}
+	return LINNET_OK;
+}
+
 /* ---- Older rows ---- */
 
 /* The contents of a constant as the attribute it once was. */
@@ -557,6 +635,11 @@ static enum linnet_code lower_node(struct lowering *l, struct graph *g, node_id 
 	}
 	if (op_has_body(op))
 		return expand(l, g, id, depth, e);
+	if (!row) {
+		TRY(carry(l, g, id, version, &done, e));
+		if (done)
+			return lower_nodes(l, g, first, depth + 1, e);
+	}
 	if (*l->why)
 		return fail(e, LINNET_EUNSUPPORTED, "the node cannot be said at opset %lld of %s: %s", (long long)version, domain, l->why);
 	return fail(e, LINNET_EUNSUPPORTED, "the operator needs opset %d of %s; %lld was asked for", op->since, domain,

@@ -12,6 +12,18 @@ struct labels {
 	int at[MAX_RANK];
 };
 
+/* An equation being read: a term for each operand, then the output. */
+struct equation {
+	struct text all, rest;
+	int noperand, n;       /* operands; terms read */
+	int count[NLABEL];     /* how often the operands have the label */
+	int ellipsis;          /* axes that an ellipsis stands for at most */
+};
+
+void equation_begin(struct equation *q, struct text equation, int noperand);
+enum linnet_code equation_term(struct equation *q, int rank, struct labels *out, struct linnet_error *e);
+enum linnet_code equation_end(struct equation *q, struct labels *out, struct linnet_error *e);
+
 struct einsum {
 	int64_t length[NLABEL];       /* 1 for labels that do not occur */
 	int64_t (*stride)[NLABEL];    /* of each operand, 0 where it is broadcast or has not the label; given as zeros */

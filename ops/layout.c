@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/body.h"
 #include "ops/fast/fast.h"
 #include "ops/grad.h"
 #include "ops/base/rng.h"
@@ -1202,33 +1203,44 @@ static enum linnet_code dropout_kernel(struct kernel_call *c)
 	return LINNET_OK;
 }
 
-/* Column minus row of every element of a matrix; then, less k, the elements to keep. The zero is what Pad fills with. */
-#define TRILU_DIAGONAL                                                                             \
-	"  s = Shape (input)\n"                                                                    \
-	"  i = Constant <value_ints = [-2]> ()\n"                                                  \
-	"  j = Constant <value_ints = [-1]> ()\n"                                                  \
-	"  none = Constant <value_ints = [0]> ()\n"                                                \
-	"  zero = Constant <value_int = 0> ()\n"                                                   \
-	"  one = Constant <value_int = 1> ()\n"                                                    \
-	"  si = Gather (s, i)\n"                                                                   \
-	"  sj = Gather (s, j)\n"                                                                   \
-	"  height = Squeeze (si, none)\n"                                                          \
-	"  width = Squeeze (sj, none)\n"                                                           \
-	"  ri = Range (zero, height, one)\n"                                                       \
-	"  row = Unsqueeze (ri, j)\n"                                                              \
-	"  column = Range (zero, width, one)\n"                                                    \
-	"  diagonal = Sub (column, row)\n"
-#define TRILU_KEEP                                                                                 \
-	"  upper = Constant <value_int: int = @upper> ()\n"                                        \
-	"  up = Equal (upper, one)\n"                                                              \
-	"  high = GreaterOrEqual (d, zero)\n"                                                      \
-	"  low = LessOrEqual (d, zero)\n"                                                          \
-	"  keep = Where (up, high, low)\n"                                                         \
-	"  flat = Reshape (input, j)\n"                                                            \
-	"  empty = Slice (flat, none, none)\n"                                                     \
-	"  pads = Constant <value_ints = [0, 1]> ()\n"                                             \
-	"  blank = Pad (empty, pads)\n"                                                            \
-	"  output = Where (keep, input, blank)\n"
+/* Kept is what lies at column - row - k >= 0, or <= 0. The zero of strings and complex numbers is what Pad fills with. */
+static enum linnet_code write_trilu(struct shape_call *c, const char **text)
+{
+	enum dtype dt = c->in[0]->dt;
+	struct body b;
+
+	body_begin(&b, c);
+	str_addf(&b.s,
+	         "s = Shape (input)\n"
+	         "i = Constant <value_ints = [-2]> ()\n"
+	         "j = Constant <value_ints = [-1]> ()\n"
+	         "none = Constant <value_ints = [0]> ()\n"
+	         "zero = Constant <value_int = 0> ()\n"
+	         "one = Constant <value_int = 1> ()\n"
+	         "si = Gather (s, i)\n"
+	         "sj = Gather (s, j)\n"
+	         "height = Squeeze (si, none)\n"
+	         "width = Squeeze (sj, none)\n"
+	         "ri = Range (zero, height, one)\n"
+	         "row = Unsqueeze (ri, j)\n"
+	         "column = Range (zero, width, one)\n"
+	         "diagonal = Sub (column, row)\n"
+	         "d = %s\n"
+	         "keep = %s (d, zero)\n",
+	         c->nin > 1 && c->in[1] ? "Sub (diagonal, k)" : "Identity (diagonal)", attr_get(c->op, c->attr, "upper")->i ? "GreaterOrEqual" : "LessOrEqual");
+	if (dt == DT_BOOL)
+		str_add(&b.s, "output = And (keep, input)\n");
+	else if (dtype_in(dt, NUMBERS))
+		str_addf(&b.s, "blank = Constant <value = %s {0}> ()\n"
+		         "output = Where (keep, input, blank)\n", dtype_name(dt));
+	else
+		str_add(&b.s, "flat = Reshape (input, j)\n"
+		        "empty = Slice (flat, none, none)\n"
+		        "pads = Constant <value_ints = [0, 1]> ()\n"
+		        "blank = Pad (empty, pads)\n"
+		        "output = Where (keep, input, blank)\n");
+	return body_end(&b, text);
+}
 
 /* Lengths of the axes of an image, and the block's. */
 #define BLOCKS                                                                                     \
@@ -1507,8 +1519,7 @@ static const struct op rows[] = {
 		.agree = AGREE_BITS,
 		.grad = "{ d_input = Trilu <upper: int = @upper> (d_output, k) }",
 		.shape = trilu_shape, .kernel = trilu_kernel,
-		.body = "?k {" TRILU_DIAGONAL "  d = Sub (diagonal, k)\n" TRILU_KEEP "}\n"
-		        "{" TRILU_DIAGONAL "  d = Identity (diagonal)\n" TRILU_KEEP "}",
+		.write_body = write_trilu,
 	},
 	{
 		.name = "DepthToSpace", .since = 1,

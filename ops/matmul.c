@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/body.h"
 #include "ops/einsum.h"
 #include "ops/fast/fast.h"
 #include "ops/grad.h"
@@ -261,13 +262,41 @@ static enum linnet_code read_output(struct text rest, const int *count, int elli
 	return LINNET_OK;
 }
 
+void equation_begin(struct equation *q, struct text equation, int noperand)
+{
+	*q = (struct equation){ .all = equation, .rest = equation, .noperand = noperand };
+}
+
+enum linnet_code equation_term(struct equation *q, int rank, struct labels *out, struct linnet_error *e)
+{
+	if (q->n && (q->rest.p == q->all.p || q->rest.p[-1] != ','))
+		return fail(e, LINNET_EATTR, "equation has fewer terms than the %d inputs", q->noperand);
+	q->n++;
+	TRY(read_term(next_term(&q->rest), rank, 0, out, e));
+	for (int i = 0; i < out->n; i++) {
+		int label = out->at[i];
+
+		q->count[label]++;
+		if (label >= LETTERS && NLABEL - label > q->ellipsis)
+			q->ellipsis = NLABEL - label;
+	}
+	return LINNET_OK;
+}
+
+enum linnet_code equation_end(struct equation *q, struct labels *out, struct linnet_error *e)
+{
+	if (q->rest.n && *q->rest.p != '-')
+		return fail(e, LINNET_EATTR, "equation has more terms than the %d inputs", q->noperand);
+	return read_output(q->rest, q->count, q->ellipsis, out, e);
+}
+
 static enum linnet_code shape_einsum(struct shape_call *c)
 {
-	struct text rest = c->attr[0].s;
 	struct shape length[NLABEL];
-	int count[NLABEL] = { 0 }, ellipsis = 0;
+	struct equation q;
 	struct labels term;
 
+	equation_begin(&q, c->attr[0].s, c->nin);
 	for (int i = 0; i < NLABEL; i++)
 		length[i] = (struct shape){ .rank = 1, .d = { 1 } };
 	for (int i = 0; i < c->nin; i++) {
@@ -275,22 +304,14 @@ static enum linnet_code shape_einsum(struct shape_call *c)
 
 		if (s->rank < 0)
 			return LINNET_OK;
-		if (i && (rest.p == c->attr[0].s.p || rest.p[-1] != ','))
-			return fail(c->e, LINNET_EATTR, "equation has fewer terms than the %d inputs", c->nin);
-		TRY(read_term(next_term(&rest), s->rank, 0, &term, c->e));
+		TRY(equation_term(&q, s->rank, &term, c->e));
 		for (int k = 0; k < s->rank; k++) {
-			int label = term.at[k];
-			struct shape one = { .rank = 1, .d = { s->d[k] } };
+			struct shape *at = &length[term.at[k]], one = { .rank = 1, .d = { s->d[k] } };
 
-			TRY(broadcast(c->dims, &length[label], &one, &length[label], c->e));
-			count[label]++;
-			if (NLABEL - label > ellipsis && label >= LETTERS)
-				ellipsis = NLABEL - label;
+			TRY(broadcast(c->dims, at, &one, at, c->e));
 		}
 	}
-	if (rest.n && *rest.p != '-')
-		return fail(c->e, LINNET_EATTR, "equation has more terms than the %d inputs", c->nin);
-	TRY(read_output(rest, count, ellipsis, &term, c->e));
+	TRY(equation_end(&q, &term, c->e));
 	c->out[0].shape.rank = term.n;
 	for (int i = 0; i < term.n; i++)
 		c->out[0].shape.d[i] = length[term.at[i]].d[0];
@@ -299,36 +320,31 @@ static enum linnet_code shape_einsum(struct shape_call *c)
 
 enum linnet_code einsum_read(const struct kernel_call *c, struct einsum *out)
 {
-	struct text rest = c->attr[0].s;
-	int count[NLABEL] = { 0 }, ellipsis = 0;
+	struct equation q;
 	struct labels term;
 
+	equation_begin(&q, c->attr[0].s, c->nin);
 	for (int i = 0; i < NLABEL; i++)
 		out->length[i] = 1;
 	for (int i = 0; i < c->nin; i++) {
 		const struct tensor *t = c->in[i];
 		int64_t step = 1;
 
-		TRY(read_term(next_term(&rest), t->rank, 0, &term, c->e));
+		TRY(equation_term(&q, t->rank, &term, c->e));
 		for (int k = t->rank - 1; k >= 0; k--) {
-			int label = term.at[k];
-
 			if (t->d[k] != 1) {
-				out->stride[i][label] += step;
-				out->length[label] = t->d[k];
+				out->stride[i][term.at[k]] += step;
+				out->length[term.at[k]] = t->d[k];
 			}
 			step *= t->d[k];
-			count[label]++;
-			if (NLABEL - label > ellipsis && label >= LETTERS)
-				ellipsis = NLABEL - label;
 		}
 	}
-	TRY(read_output(rest, count, ellipsis, &out->out, c->e));
+	TRY(equation_end(&q, &out->out, c->e));
 	for (int i = 0; i < out->out.n; i++)
-		count[out->out.at[i]] = 0;
+		q.count[out->out.at[i]] = 0;
 	out->nsum = 0;
 	for (int i = 0; i < NLABEL; i++)
-		if (count[i])
+		if (q.count[i])
 			out->sum[out->nsum++] = i;
 	return LINNET_OK;
 }
@@ -490,7 +506,7 @@ static const struct op rows[] = {
 		.agree = AGREE_ROUND,
 		.write_grad = grad_einsum,
 		.shape = shape_einsum,
-		.kernel = einsum, .fast = FAST(&fast_einsum),
+		.kernel = einsum, .fast = FAST(&fast_einsum), .write_body = body_einsum,
 		.fuzz = { .words = "ij,jk|ij,jk->ik|bhid,bhjd->bhij|bij,bjd->bid|...ij,...jk->...ik|bic,bjc->ij|ab,cb->ca|bhij,bjhd->bihd|ii->i|ij->ji|i,i->|ij,j|aab,bc->ca" },
 	},
 	{
