@@ -229,14 +229,13 @@ static bool input_of_length(const struct graph *g, dim d, value_id *input, int *
 	return false;
 }
 
-/* v is a length read off a graph input: Shape of one axis, or before opset 15 Gather of Shape. */
+/* v is a length read off a graph input: Shape of one axis, or Gather of Shape. */
 static bool is_input_length(const struct graph *g, value_id v)
 {
 	const struct node *n = value_node(g, v);
-	int opset = graph_main(g)->opset;
 
-	if (n && opset && opset < 15)
-		n = node_is(n, "Gather") ? value_node(g, n->in[0]) : NULL;
+	if (n && node_is(n, "Gather"))
+		n = value_node(g, n->in[0]);
 	return n && node_is(n, "Shape") && g->value[n->in[0]].kind == VALUE_INPUT;
 }
 

@@ -1,5 +1,5 @@
 /* Saying a model again: that what it computes stays the same, twice is once, and memory may run out anywhere. */
-#include "tests/unit/unit.h"
+#include "tests/unit/list.h"
 
 #include <string.h>
 
@@ -59,6 +59,22 @@ static uint32_t nodes(const struct graph *g)
 	return n;
 }
 
+struct values {
+	uint32_t models, values, untested, hidden, wrong;
+};
+
+static void __attribute__((format(printf, 2, 3))) complain(struct values *v, const char *fmt, ...)
+{
+	char text[500];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	print_error("%s\n", text);
+	v->wrong++;
+}
+
 /* Every way on every model computes the same, in few digits where the precision is another. */
 static void ways_agree(void **state)
 {
@@ -84,6 +100,197 @@ static void ways_agree(void **state)
 			model_free(m);
 			model_free(before);
 		}
+}
+
+/* ---- The models of corpus/models ---- */
+
+static void no_error(enum linnet_code code, const char *model, const char *way, const struct linnet_error *e)
+{
+	char line[512];
+
+	if (code)
+		fail_msg("%s of %s: %s", way, model, linnet_error_line(e, line, sizeof line));
+}
+
+static value_id named(const struct graph *g, const char *name)
+{
+	for (value_id v = 1; v < g->nvalue; v++)
+		if (g->value[v].kind == VALUE_NODE && g->value[v].producer && !strcmp(g->value[v].name, name))
+			return v;
+	return 0;
+}
+
+/* Values of one name become outputs of both graphs. How many they are. */
+static uint32_t expose(struct graph *a, struct graph *b)
+{
+	uint32_t n = 0;
+
+	for (value_id v = 1; v < a->nvalue; v++) {
+		value_id twin = a->value[v].kind == VALUE_NODE && a->value[v].producer ? named(b, a->value[v].name) : 0;
+
+		if (!twin || graph_is_output(a, v) || graph_is_output(b, twin))
+			continue;
+		assert_int_equal(graph_add_output(a, v), 0);
+		assert_int_equal(graph_add_output(b, twin), 0);
+		n++;
+	}
+	return n;
+}
+
+static void same_ends(const struct graph *a, const struct graph *b, const char *model, const char *way)
+{
+	if (a->nin != b->nin || a->nout != b->nout)
+		fail_msg("%s of %s: %u inputs and %u outputs become %u and %u", way, model, a->nin, a->nout, b->nin, b->nout);
+	for (uint32_t i = 0; i < a->nin + a->nout; i++) {
+		const char *x = a->value[i < a->nin ? a->in[i] : a->out[i - a->nin]].name;
+		const char *y = b->value[i < b->nin ? b->in[i] : b->out[i - b->nin]].name;
+
+		if (strcmp(x, y) != 0)
+			fail_msg("%s of %s: \"%s\" is called \"%s\"", way, model, x, y);
+	}
+}
+
+static struct linnet_model *load(const char *name, const void *data, size_t n)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	char path[200];
+
+	snprintf(path, sizeof path, "corpus/models/%s/model.onnx", name);
+	if (!m)
+		no_error(e.code, name, "loading", &e);
+	no_error(data ? proto_load_memory(m, data, n, &e) : proto_load(m, path, &e), name, "loading", &e);
+	no_error(graph_import(m, &e), name, "loading", &e);
+	return m;
+}
+
+/* The file that one way makes of the model, which is read from data or else from the corpus. */
+static void say(const char *name, const void *data, size_t n, size_t way, struct arena *a, void **out, size_t *size)
+{
+	struct linnet_model *m = load(name, data, n);
+	struct linnet_error e = { 0 };
+
+	no_error(rewrite(m, &ways[way].o, &e), name, ways[way].name, &e);
+	if (m->changed)
+		no_error(graph_export(m, ways[way].o.opset, &e), name, ways[way].name, &e);
+	no_error(proto_save_memory(m, a, out, size, &e), name, ways[way].name, &e);
+	model_free(m);
+}
+
+/*
+ * Every exact way keeps the names of inputs and outputs; values that keep their names keep what they hold; said once more, the file stays the same, byte for
+ * byte; and simplifying and fusing make no
+ * model larger, in nodes or in bytes.
+ */
+static void check_model(const char *name, const char *want, void *ctx)
+{
+	struct values *count = ctx;
+
+	(void)want;
+	for (size_t k = 0; k < sizeof ways / sizeof *ways; k++) {
+		struct linnet_model *before, *m, *again;
+		struct linnet_error e = { 0 };
+		struct arena *a = arena_new();
+		void *once, *twice, *asis;
+		size_t none, n, n2;
+		double most, rel;
+		uint32_t had;
+
+		if (!ways[k].twice || ways[k].o.opset) {
+			arena_free(a);
+			continue;
+		}
+		before = load(name, NULL, 0);
+		had = nodes(before->graph);
+		say(name, NULL, 0, k, a, &once, &n);
+		say(name, once, n, k, a, &twice, &n2);
+		if (n != n2 || memcmp(once, twice, n) != 0)
+			complain(count, "%s of %s: not the same file when repeated", ways[k].name, name);
+		m = load(name, once, n);
+		same_ends(before->graph, m->graph, name, ways[k].name);
+		count->models += !k;
+		if (!ways[k].o.expand && ways[k].o.fuse != FUSE_ORT) {
+			again = load(name, NULL, 0);
+			no_error(proto_save_memory(again, a, &asis, &none, &e), name, "writing", &e);
+			no_error(graph_export(again, 0, &e), name, "writing", &e);
+			no_error(proto_save_memory(again, a, &asis, &n2, &e), name, "writing", &e);
+			none = n2 > none ? n2 : none; /* types we know better are longer */
+			model_free(again);
+			if (nodes(m->graph) > had || n > none)
+				complain(count, "%s of %s: %u nodes in %zu bytes become %u in %zu", ways[k].name, name, had, none, nodes(m->graph), n);
+		}
+		count->values += expose(before->graph, m->graph);
+		if (certify_compare(before->graph, before->graph, 1, 1, &most, &rel, NULL))
+			count->untested++; /* drawn inputs do not suit it */
+		else if (certify_compare(before->graph, m->graph, 1, 1, &most, &rel, &e) && e.code == LINNET_EINTERNAL && ways[k].o.fuse)
+			count->hidden++; /* drawn masks hide whole rows, on which attention does not agree */
+		else
+			no_error(e.code, name, ways[k].name, &e);
+		if (most > 1e-4 && rel > 1e-5)
+			/* constants are folded in single precision */
+			complain(count, "%s of %s: a value of the same name differs by %g, relatively %g", ways[k].name, name, most, rel);
+		model_free(m);
+		model_free(before);
+		arena_free(a);
+	}
+}
+
+/* Every model can be said at every opset and computes the same. */
+static void check_opsets(const char *name, const char *want, void *ctx)
+{
+	static const int opsets[] = { 11, 13, 17, 28 };
+	struct values *count = ctx;
+
+	(void)want;
+	for (size_t i = 0; i < sizeof opsets / sizeof *opsets; i++) {
+		struct linnet_model *before = load(name, NULL, 0), *m = load(name, NULL, 0), *again;
+		struct linnet_error e = { 0 };
+		struct arena *a = arena_new();
+		double most = 0, rel;
+		char way[32];
+		void *data;
+		size_t n;
+
+		snprintf(way, sizeof way, "opset %d", opsets[i]);
+		count->models++;
+		no_error(graph_export(m, opsets[i], &e), name, way, &e);
+		no_error(proto_save_memory(m, a, &data, &n, &e), name, way, &e);
+		again = load(name, data, n);
+		same_ends(before->graph, again->graph, name, way);
+		if (certify_compare(before->graph, before->graph, 1, 1, &most, &rel, NULL))
+			count->untested++;
+		else
+			no_error(certify_compare(before->graph, again->graph, 1, 1, &most, &rel, &e), name, way, &e);
+		if (most > 1e-4 && rel > 1e-5)
+			complain(count, "%s of %s: an output differs by %g, relatively %g", way, name, most, rel);
+		model_free(again);
+		model_free(m);
+		model_free(before);
+		arena_free(a);
+	}
+}
+
+static void models_are_said_at_every_opset(void **state)
+{
+	struct values count = { 0 };
+
+	(void)state;
+	each_model("corpus/models/truth.txt", 40, check_opsets, &count);
+	printf("%u times said, %u times drawn inputs could not be run\n", count.models, count.untested);
+	assert_int_equal(count.wrong, 0);
+	assert_true(count.models > 160 && count.untested < count.models / 8);
+}
+
+static void models_stay_themselves(void **state)
+{
+	struct values count = { 0 };
+
+	(void)state;
+	each_model("corpus/models/truth.txt", 40, check_model, &count);
+	printf("%u models, %u values of the same name; %u times drawn inputs could not be run, %u times they hid whole rows\n", count.models,
+	       count.values, count.untested, count.hidden);
+	assert_int_equal(count.wrong, 0);
+	assert_true(count.models > 40 && count.values > 1000 && count.untested < count.models / 2 && count.hidden < 8);
 }
 
 static void memory_may_run_out(void **state)
@@ -148,7 +355,8 @@ static void digests(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(ways_agree), cmocka_unit_test(memory_may_run_out), cmocka_unit_test(digests) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(ways_agree), cmocka_unit_test(models_stay_themselves),
+		                            cmocka_unit_test(models_are_said_at_every_opset), cmocka_unit_test(memory_may_run_out), cmocka_unit_test(digests) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
