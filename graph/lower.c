@@ -399,8 +399,13 @@ static enum linnet_code carry(struct lowering *l, struct graph *g, node_id id, i
 		memcpy(in, n.in, n.nin * sizeof *in);
 		for (uint32_t k = 0; k < n.nin; k++)
 			if (is_carried(g, &n, false, k, from, to, version, &ok)) {
-				in[k] = 0;
-				TRY(add_cast(g, &n, n.in[k], to, &in[k], e));
+				uint32_t first = 0; /* which reads the same value */
+
+				while (n.in[first] != n.in[k])
+					first++;
+				in[k] = first < k ? in[first] : 0;
+				if (!in[k])
+					TRY(add_cast(g, &n, n.in[k], to, &in[k], e));
 			}
 		memcpy(out, n.out, n.nout * sizeof *out);
 		for (uint32_t k = 0; k < n.nout; k++)
@@ -410,6 +415,7 @@ static enum linnet_code carry(struct lowering *l, struct graph *g, node_id id, i
 					return fail_mem(e);
 			}
 		TRY(graph_add_node(g, n.op, n.name, in, n.nin, out, n.nout, n.attr, n.nattr, &made, e));
+		g->node[made].attr = n.attr; /* what was left out still is */
 		g->node[made].origin = n.origin;
 		TRY(graph_infer_node(g, made, e));
 		for (uint32_t k = 0; k < n.nout; k++)

@@ -229,12 +229,13 @@ static bool input_of_length(const struct graph *g, dim d, value_id *input, int *
 	return false;
 }
 
-/* v is a length read off a graph input: Shape of one axis, or Gather of Shape. */
+/* v is a length read off a graph input: Shape of one axis, or Gather of Shape where Shape of one axis would not be shorter. */
 static bool is_input_length(const struct graph *g, value_id v)
 {
 	const struct node *n = value_node(g, v);
+	int opset = graph_main(g)->opset;
 
-	if (n && node_is(n, "Gather"))
+	if (n && node_is(n, "Gather") && (!g->value[v].type.shape.rank || (opset && opset < 15)))
 		n = value_node(g, n->in[0]);
 	return n && node_is(n, "Shape") && g->value[n->in[0]].kind == VALUE_INPUT;
 }
