@@ -132,6 +132,7 @@ layer(graph
 	graph/precision.c
 	graph/canon.c
 	graph/mask.c
+	graph/sample.c
 	graph/probe.c
 	graph/region.c
 	graph/recognise.c

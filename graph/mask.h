@@ -5,11 +5,12 @@
 #ifndef LINNET_MASK_H
 #define LINNET_MASK_H
 
-#include "graph/graph.h"
+#include "graph/sample.h"
 
 /*
- * An additive (float) or boolean (true: visible) mask [..., L, S] as seen over several assignments of the symbolic lengths
- * and, when it depends on data, over several draws of the graph's inputs. A property holds when it held every time.
+ * An additive (float) or boolean (true: visible) mask [..., L, S] as seen in all samples of it: at several assignments of the symbolic lengths, short
+ * ones and beyond every number in its expression, and, when it depends on data, over several draws of the graph's inputs. A property holds when
+ * it held every time.
  */
 struct mask {
 	bool known;       /* it could be evaluated */
@@ -26,8 +27,14 @@ struct mask {
 	int64_t reach;    /* no query sees more keys than these before its own, and of those in the window by_key holds; -1: not so */
 };
 
-/* masked: entries at or below this count as hidden. */
+/* Entries at or below this count as hidden. */
 #define MASK_HIDDEN (-1e4)
+
+/* Bias of an entry of a mask; -INFINITY when hidden. */
+double mask_entry(const struct tensor *t, int64_t i);
+
+/* Biases x and, so many places on, y lie on a line of that slope, up to rounding; a slope of 0 is not known yet and set. False also where it is 0. */
+bool mask_goes_on(double x, double y, int64_t places, double *slope);
 
 enum linnet_code mask_classify(const struct graph *g, value_id v, struct mask *out, struct linnet_error *e);
 
@@ -36,13 +43,5 @@ enum linnet_code mask_classify(const struct graph *g, value_id v, struct mask *o
  * up to the last query's. NULL when v is something else, hides such keys, or depends on the data of graph inputs.
  */
 enum linnet_code mask_slopes(const struct graph *g, value_id v, int64_t heads, struct arena *a, double **slope, struct linnet_error *e);
-
-/*
- * Evaluate v by reference kernels, with the small lengths of that trial (0 to 4) for the symbols. draw: data of graph inputs, all ones at
- * trial 0 and seeded small numbers after; without draw, needing their data makes it fail.
- * *out is NULL when it cannot be evaluated (depends on data and !draw, an operator without kernel, too large).
- */
-enum linnet_code value_eval(const struct graph *g, value_id v, int trial, bool draw, struct arena *a, const struct tensor **out,
-                            struct linnet_error *e);
 
 #endif

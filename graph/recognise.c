@@ -263,82 +263,102 @@ static void mask_sources(const struct graph *g, value_id v, struct origin *o, st
 		mask_sources(g, n->in[i], o, s);
 }
 
-static double entry(const struct tensor *t, int64_t i)
-{
-	double x = tensor_get(t, i);
-
-	if (t->dt == DT_BOOL)
-		return x != 0 ? 0 : -INFINITY;
-	return x <= MASK_HIDDEN ? -INFINITY : x;
-}
-
 /* Visible biases are a slope times the distance (or, which the softmax cannot tell from it, times the key's place), a slope a head. */
-static bool is_alibi(const struct tensor *t)
+static bool is_alibi(const struct sample *s)
 {
-	int64_t L = t->d[t->rank - 2], S = t->d[t->rank - 1];
+	const struct tensor *t = s->t;
+	int64_t rows = t->d[t->rank - 2], cols = t->d[t->rank - 1];
 	bool sloped = false;
 
-	for (int64_t row = 0; S && row < t->n / S; row++) {
-		int64_t own = row % L + S - L;
+	for (int64_t r = 0; cols && r < t->n / cols; r++) {
+		int64_t own = s->row[r % rows] + s->S - s->L;
 		double slope = 0;
 
-		for (int64_t j = 1; j < S; j++) {
-			double a = entry(t, row * S + j - 1), b = entry(t, row * S + j), d = b - a;
+		for (int64_t c = 1; c < cols; c++) {
+			double x = mask_entry(t, r * cols + c - 1), y = mask_entry(t, r * cols + c);
+			int64_t places = s->col[c] - s->col[c - 1];
 
-			if (!isfinite(a) || !isfinite(b))
+			if (!isfinite(x) || !isfinite(y) || (s->col[c - 1] < own && own < s->col[c]))
 				continue;
-			if (j > own && d < 0 && slope > 0) /* to the right of the own key distances grow again */
-				d = -d;
-			if (d == 0 || (slope != 0 && fabs(d - slope) > 1e-3 * fabs(slope)))
+			if (s->col[c] > own && y < x && slope > 0) /* to the right of the own key distances grow again */
+				y = 2 * x - y;
+			if (!mask_goes_on(x, y, places, &slope))
 				return false;
-			slope = d;
 			sloped = true;
 		}
 	}
 	return sloped;
 }
 
-/* What the mask of entries t says without regard to padding. given: it depends on inputs. */
-static void structure(const struct tensor *t, bool given, struct attention_group *f)
+/* What is visible, as seen in all samples. */
+struct visible {
+	int64_t left, right; /* the farthest keys before and after the query's own */
+	bool within, plain, hidden;
+	bool band, cut_left, cut_right; /* all of those up to left and right; and there were others */
+	bool alibi;
+};
+
+static int64_t distance(const struct sample *s, int64_t k)
 {
-	int64_t L = t->d[t->rank - 2], S = t->d[t->rank - 1], left = 0, right = 0;
-	bool within = true, plain = true, band = true, hidden = false, cut_left = false, cut_right = false;
+	int64_t rows = s->t->d[s->t->rank - 2], cols = s->t->d[s->t->rank - 1];
+
+	return s->row[k / cols % rows] + s->S - s->L - s->col[k % cols];
+}
+
+/* Where the data of inputs hides nothing. near: they are no matter of keys, but places, which drawn ones are not. */
+static bool tells(const struct sample *s, bool near) { return s->ones && s->t->rank >= 2 && !(s->far && near); }
+
+static void look(const struct samples *all, bool near, struct visible *m)
+{
 	double first = NAN;
 
-	for (int64_t i = 0; i < t->n; i++) {
-		double x = entry(t, i);
+	*m = (struct visible){ .within = true, .plain = true, .band = true, .alibi = true };
+	for (int i = 0; i < all->n; i++) {
+		const struct sample *s = &all->at[i];
 
-		if (x == -INFINITY)
-			continue;
-		first = isnan(first) ? x : first;
-		plain = plain && x == first;
-	}
-	for (int64_t i = 0; i < t->n; i++) {
-		int64_t own = i / S % L + S - L, j = i % S;
+		for (int64_t k = 0; tells(s, near) && k < s->t->n; k++) {
+			double x = mask_entry(s->t, k);
+			int64_t d = distance(s, k);
 
-		if (entry(t, i) == -INFINITY)
-			continue;
-		within = within && j <= own;
-		left = own - j > left ? own - j : left;
-		right = j - own > right ? j - own : right;
+			if (x == -INFINITY)
+				continue;
+			first = isnan(first) ? x : first;
+			m->plain = m->plain && x == first;
+			m->within = m->within && d >= 0;
+			m->left = d > m->left ? d : m->left;
+			m->right = -d > m->right ? -d : m->right;
+		}
 	}
-	for (int64_t i = 0; i < t->n; i++) {
-		int64_t own = i / S % L + S - L, j = i % S;
-		bool visible = entry(t, i) != -INFINITY;
+	for (int i = 0; i < all->n; i++) {
+		const struct sample *s = &all->at[i];
 
-		band = band && visible == (own - j <= left && j - own <= right);
-		hidden = hidden || !visible;
-		cut_left = cut_left || own - j > left;
-		cut_right = cut_right || j - own > right;
+		for (int64_t k = 0; tells(s, near) && k < s->t->n; k++) {
+			bool seen = mask_entry(s->t, k) != -INFINITY;
+			int64_t d = distance(s, k);
+
+			m->band = m->band && seen == (d <= m->left && -d <= m->right);
+			m->hidden = m->hidden || !seen;
+			m->cut_left = m->cut_left || d > m->left;
+			m->cut_right = m->cut_right || -d > m->right;
+		}
+		m->alibi = m->alibi && (!tells(s, near) || is_alibi(s));
 	}
-	f->causal = f->causal || (within && L > 1);
-	if (!plain)
-		f->mask = is_alibi(t) ? "alibi" : "relative_bias";
-	else if (band && cut_left && (within || (cut_right && left == right))) {
+}
+
+/* What a mask says without regard to padding. given: it depends on inputs. */
+static void structure(const struct samples *all, bool given, struct attention_group *f)
+{
+	struct visible m;
+
+	look(all, all->data && !given, &m);
+	f->causal = f->causal || (m.within && all->at[0].L > 1);
+	if (!m.plain)
+		f->mask = m.alibi ? "alibi" : "relative_bias";
+	else if (m.band && m.cut_left && (m.within || (m.cut_right && m.left == m.right))) {
 		f->mask = "sliding_window";
-		f->window = within || f->causal ? left + 1 : left;
-	} else if (hidden && !given && !f->causal) {
-		f->mask = t->dt == DT_BOOL ? "boolean" : "additive";
+		f->window = m.within || f->causal ? m.left + 1 : m.left;
+	} else if (m.hidden && !given && !f->causal) {
+		f->mask = all->at[0].t->dt == DT_BOOL ? "boolean" : "additive";
 	}
 }
 
@@ -352,22 +372,36 @@ static bool has_sink(const struct graph *g, value_id k)
 	return n && value_ints(g, n->in[1], pads, 2 * MAX_RANK, &count) && count == 8 && pads[6] == 1 && !pads[2];
 }
 
-/* t without its last column, the sink's; *learned: there was something but zeros in it. */
-static enum linnet_code without_sink(const struct tensor *t, struct arena *a, const struct tensor **out, bool *learned, struct linnet_error *e)
+/* The sample without its last column, the sink's; *learned: there was something but zeros in it. */
+static enum linnet_code without_sink(struct sample *s, struct arena *a, bool *learned, struct linnet_error *e)
 {
-	int64_t d[MAX_RANK], S = t->d[t->rank - 1];
+	const struct tensor *t = s->t;
+	int64_t d[MAX_RANK], cols = t->d[t->rank - 1];
 	struct tensor *keys;
 
 	memcpy(d, t->d, (size_t)t->rank * sizeof *d);
-	d[t->rank - 1] = S - 1;
+	d[t->rank - 1] = cols - 1;
 	TRY(tensor_new(a, t->dt, t->rank, d, &keys, e));
 	for (int64_t i = 0; i < t->n; i++) {
-		if (i % S < S - 1)
-			tensor_put(keys, i / S * (S - 1) + i % S, tensor_get(t, i));
+		if (i % cols < cols - 1)
+			tensor_put(keys, i / cols * (cols - 1) + i % cols, tensor_get(t, i));
 		else
 			*learned = *learned || tensor_get(t, i) != 0;
 	}
-	*out = keys;
+	s->t = keys;
+	s->S--;
+	return LINNET_OK;
+}
+
+/* A boolean mask that says what is hidden, turned. */
+static enum linnet_code inverse(struct sample *s, struct arena *a, struct linnet_error *e)
+{
+	struct tensor *visible;
+
+	TRY(tensor_new(a, DT_BOOL, s->t->rank, s->t->d, &visible, e));
+	for (int64_t i = 0; i < s->t->n; i++)
+		tensor_put(visible, i, tensor_get(s->t, i) == 0);
+	s->t = visible;
 	return LINNET_OK;
 }
 
@@ -379,24 +413,22 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
 	struct sources s = { .batch = queries->rank > 2 ? queries->d[0] : DIM_NONE, .rows = queries->rank > 2 ? queries->d[queries->rank == 3 ? 1 : 2] : DIM_NONE,
 		             .keys = width->rank > 0 ? width->d[width->rank - 1] : DIM_NONE, .heads = f->heads };
 	struct origin *o = NEW(a, 1, struct origin);
-	const struct tensor *t;
+	struct samples *all = NEW(a, 1, struct samples);
 
-	if (!o)
+	if (!o || !all)
 		return fail_mem(e);
 	mask_sources(g, mask, o, &s);
-	TRY(value_eval(g, mask, 0, true, a, &t, e));
-	if (t && inverted && t->dt == DT_BOOL) {
-		struct tensor *visible;
+	TRY(samples_take(g, mask, true, true, a, all, e));
+	for (int i = 0; i < all->n; i++) {
+		const struct tensor *t = all->at[i].t;
 
-		TRY(tensor_new(a, DT_BOOL, t->rank, t->d, &visible, e));
-		for (int64_t i = 0; i < t->n; i++)
-			tensor_put(visible, i, tensor_get(t, i) == 0);
-		t = visible;
+		if (inverted && t->dt == DT_BOOL)
+			TRY(inverse(&all->at[i], a, e));
+		if (sink && t->rank >= 2 && t->d[t->rank - 1] > 1)
+			TRY(without_sink(&all->at[i], a, &f->sink, e));
 	}
-	if (sink && t && t->rank >= 2 && t->d[t->rank - 1] > 1)
-		TRY(without_sink(t, a, &t, &f->sink, e));
-	if (t && t->rank >= 2)
-		structure(t, s.each_key || s.each_pair, f);
+	if (all->n && all->at[0].t->rank >= 2)
+		structure(all, s.each_key || s.each_pair, f);
 	if (s.each_pair && s.real && !s.each_head && !strcmp(f->mask, "relative_bias"))
 		f->mask = "additive";
 	if (s.each_pair && !strcmp(f->mask, "none"))

@@ -356,7 +356,7 @@ static enum linnet_code swiglu(struct kernel_call *c)
 	{                                                                                          \
 		.name = title, .since = first, .doc = text,                                        \
 		.in = IN({ "A", T, flow }, { "B", T, flow }), .out = OUT({ "C", T }),              \
-		.types = { [T] = set }, .agree = agreement, .shape = shape_binary, .kernel = binary, .fast = FAST(&fast_binary), \
+		.types = { [T] = set }, .agree = agreement, .flags = OP_EACH, .shape = shape_binary, .kernel = binary, .fast = FAST(&fast_binary), \
 		.param = &(const struct binary){ __VA_ARGS__ }, .grad = gradient,                  \
 		.fuzz = { FUZZ_BROADCAST, low, high },                                             \
 	}
@@ -366,7 +366,7 @@ static enum linnet_code swiglu(struct kernel_call *c)
 	{                                                                                          \
 		.name = title, .since = 8, .doc = text,                                            \
 		.in = IN({ "data_0", T, flow, VARIADIC }), .out = OUT({ output, T }),              \
-		.types = { [T] = set }, .agree = agreement, .shape = shape_binary, .kernel = run, .fast = FAST(&fast_binary), \
+		.types = { [T] = set }, .agree = agreement, .flags = OP_EACH, .shape = shape_binary, .kernel = run, .fast = FAST(&fast_binary), \
 		.param = &(const struct binary){ __VA_ARGS__ }, .write_grad = gradient, .fuzz = { FUZZ_BROADCAST, -4, 4 }, \
 	}
 
@@ -384,6 +384,7 @@ static const struct op rows[] = {
 		.out = OUT({ "C", T }),
 		.types = { [T] = NUMBERS },
 		.agree = AGREE_ROUND,
+		.flags = OP_EACH,
 		.grad = "{ d_A = Div (d_C, B)\n  q = Mul (d_A, C)\n  d_B = Neg (q) }",
 		.shape = shape_binary,
 		.kernel = binary,
@@ -400,6 +401,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "fmod", .kind = ATTR_INT, .lo = 0, .hi = 1 }),
 		.types = { [T] = NUMBERS },
 		.agree = AGREE_ROUND,
+		.flags = OP_EACH,
 		.grad = "{ whole = Sub (A, C)\n  q = Div (whole, B)\n  n = Round (q)\n  m = Neg (n)\n  d_A = Identity (d_C)\n  d_B = Mul (d_C, m) }",
 		.shape = shape_mod,
 		.kernel = mod,
@@ -412,6 +414,7 @@ static const struct op rows[] = {
 		.out = OUT({ "Z", T }),
 		.types = { [T] = FLOATS | INDICES, [T1] = NUMBERS },
 		.agree = AGREE_ROUND,
+		.flags = OP_EACH,
 		.write_grad = grad_power,
 		.shape = shape_broadcast,
 		.kernel = power,
@@ -440,6 +443,7 @@ static const struct op rows[] = {
 		.attr = ATTRS({ .name = "direction", .kind = ATTR_STRING, .flags = REQUIRED | BY_NAME, .oneof = "LEFT|RIGHT" }),
 		.types = { [T] = INTS },
 		.agree = AGREE_BITS,
+		.flags = OP_EACH,
 		.shape = shape_broadcast,
 		.kernel = bit_shift,
 		.fuzz = { FUZZ_BROADCAST, 0, 8 },

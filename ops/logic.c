@@ -158,7 +158,7 @@ static enum linnet_code where(struct kernel_call *c)
 	{                                                                                          \
 		.name = title, .since = first, .doc = text,                                        \
 		.in = IN({ "A", T, FLOW_NONE }, { "B", T, FLOW_NONE }), .out = OUT({ "C", T1 }),   \
-		.types = { [T] = set, [T1] = SET(BOOL) }, .agree = AGREE_BITS,                     \
+		.types = { [T] = set, [T1] = SET(BOOL) }, .agree = AGREE_BITS, .flags = OP_EACH,   \
 		.shape = shape_relation, .kernel = relation, .fuzz = { .shapes = FUZZ_BROADCAST }, __VA_ARGS__ \
 	}
 
@@ -190,6 +190,7 @@ static const struct op rows[] = {
 		.out = OUT({ "output", T }),
 		.types = { [T1] = SET(BOOL), [T] = NUMBERS | COMPLEXES | SET(BOOL) | SET(STRING) },
 		.agree = AGREE_BITS,
+		.flags = OP_EACH,
 		.grad = "{" REAL("zero", "0.0") "  d_X = Where (condition, d_output, zero)\n  d_Y = Where (condition, zero, d_output) }",
 		.shape = shape_where,
 		.kernel = where,

@@ -195,6 +195,7 @@ enum {
 	OP_SHAPE_ONLY = 4, /* reads only the shapes of its inputs, not their data */
 	OP_PICK = 16,   /* out[0] is in[0] or a member of it, as the kernel says */
 	OP_OLD = 32,    /* an old version: the newest row says the same with the same inputs and attributes */
+	OP_EACH = 64,   /* out[0] has at each place what the inputs, broadcast, have there */
 	OP_VALUES = 8,  /* the shape function checks values it may not need: execution shows it those of all inputs */
 };
 

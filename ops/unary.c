@@ -464,7 +464,7 @@ static enum linnet_code bit_cast(struct kernel_call *c)
 #define XY(flow) .in = IN({ "X", T, flow }), .out = OUT({ "Y", T })
 #define IO(flow) .in = IN({ "input", T, flow }), .out = OUT({ "output", T })
 
-#define FUNCTION(...) .shape = shape_unary, .kernel = unary, .fast = FAST(&fast_unary), .param = &(const struct unary){ __VA_ARGS__ }
+#define FUNCTION(...) .flags = OP_EACH, .shape = shape_unary, .kernel = unary, .fast = FAST(&fast_unary), .param = &(const struct unary){ __VA_ARGS__ }
 
 #define UNARY(title, first, io, set, agreement, low, high, text, gradient, ...)                    \
 	{                                                                                          \
@@ -875,6 +875,7 @@ static const struct op rows[] = {
 		.out = OUT({ "output", T }),
 		.types = { [T] = NUMBERS },
 		.agree = AGREE_BITS,
+		.flags = OP_EACH,
 		.shape = shape_clip,
 		.kernel = clip,
 		.body = "?min ?max\n"
@@ -909,6 +910,7 @@ static const struct op rows[] = {
 		.attr = ATTRS(ROUND_MODE, SATURATE, { .name = "to", .kind = ATTR_INT, .flags = REQUIRED }),
 		.types = { [T1] = CASTABLE, [T2] = CASTABLE },
 		.agree = AGREE_BITS,
+		.flags = OP_EACH,
 		.shape = shape_cast,
 		.kernel = cast,
 		.fast = FAST(&fast_cast),

@@ -398,29 +398,26 @@ static enum linnet_code scores_rows(const struct view *w, const struct node *n, 
 
 /* ---- Masks by products ---- */
 
-/* Every element is 0 or 1, as seen over the trials. */
+/* Every element is 0 or 1, as seen in all samples. */
 static enum linnet_code is_binary(const struct view *w, value_id v, bool *yes, struct linnet_error *e)
 {
 	const struct node *n = value_node(w->g, v);
+	struct samples *s;
 	struct arena *a;
-	enum linnet_code code = LINNET_OK;
+	enum linnet_code code;
 
 	*yes = n && node_is(n, "Cast") && w->g->value[n->in[0]].type.dt == DT_BOOL;
 	if (*yes)
 		return LINNET_OK;
 	a = arena_new();
-	if (!a)
-		return fail_mem(e);
-	*yes = true;
-	for (int trial = 0; trial < 5 && *yes && !code; trial++) {
-		const struct tensor *t;
-
-		code = value_eval(w->g, v, trial, false, a, &t, e);
-		*yes = !code && t != NULL;
-		for (int64_t i = 0; *yes && i < t->n; i++)
-			*yes = tensor_get(t, i) == 0 || tensor_get(t, i) == 1;
-	}
-	arena_free(a);
+	s = a ? NEW(a, 1, struct samples) : NULL;
+	code = s ? samples_take(w->g, v, false, true, a, s, e) : fail_mem(e);
+	*yes = !code && s->n && !s->unsure;
+	for (int i = 0; *yes && i < s->n; i++)
+		for (int64_t k = 0; *yes && k < s->at[i].t->n; k++)
+			*yes = tensor_get(s->at[i].t, k) == 0 || tensor_get(s->at[i].t, k) == 1;
+	if (a)
+		arena_free(a);
 	return code;
 }
 

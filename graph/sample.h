@@ -1,0 +1,39 @@
+/*
+ * Values at chosen lengths and places, from which masks are told. The lengths are small ones, and such as the constants in a value's
+ * expression suggest: where a window of 64 shows itself, and beyond. Of long axes some rows and columns are computed, so that a length costs
+ * little however large.
+ */
+#ifndef LINNET_SAMPLE_H
+#define LINNET_SAMPLE_H
+
+#include "graph/graph.h"
+
+/* v [..., L, S] for one assignment of lengths (and one draw of the data of graph inputs) at some rows and columns. */
+struct sample {
+	const struct tensor *t;   /* [..., those rows, those columns] */
+	int64_t L, S;             /* 1 where v has no such axis */
+	const int64_t *row, *col; /* places, ascending, first and last among them */
+	const int64_t *head;      /* of the axis before them; NULL: all of it */
+	bool ones;                /* no input had data other than ones */
+	bool far;                 /* of the long lengths */
+};
+
+enum { MAX_SAMPLES = 48 };
+
+struct samples {
+	struct sample at[MAX_SAMPLES];
+	int n;       /* 0: v cannot be told, as it needs data that is not drawn, or an operator without kernel */
+	bool data;   /* it depends on the data of inputs, not only on lengths */
+	bool unsure; /* long lengths take too long, or are more than could be tried */
+};
+
+/*
+ * By reference kernels. draw: data of graph inputs, all ones or seeded small numbers; without draw, needing them means v cannot be told.
+ * far: at long lengths too. Then whatever depends on places through constants that occur in v's expression, and arrays as they occur in it, shows in some sample.
+ */
+enum linnet_code samples_take(const struct graph *g, value_id v, bool draw, bool far, struct arena *a, struct samples *out, struct linnet_error *e);
+
+/* Whether place j of an axis follows place j - 1 in the sample too. */
+static inline bool places_join(const int64_t *place, int64_t j) { return place[j] == place[j - 1] + 1; }
+
+#endif
