@@ -225,6 +225,11 @@ static void bias_read(const struct kernel_call *c, struct bias *s, int64_t past,
 	}
 }
 
+static int64_t mask_at(const struct bias *s, int64_t b, int64_t h, int64_t i, int64_t j)
+{
+	return b * s->stride[0] + h * s->stride[1] + i * s->stride[2] + j;
+}
+
 /*
  * Query i stands at p = offset + i, with offset the number of keys before the queries. Key j is seen when j <= p (causal),
  * p - left <= j <= p + right (windows), j < nonpad_kv_seqlen, and as the mask says, which ends with "not seen".
@@ -241,7 +246,7 @@ static double bias_at(const void *rule, int64_t b, int64_t h, int64_t i, int64_t
 		return 0;
 	if (j >= s->mask->d[s->mask->rank - 1])
 		return -INFINITY;
-	at = b * s->stride[0] + h * s->stride[1] + i * s->stride[2] + j;
+	at = mask_at(s, b, h, i, j);
 	if (s->mask->dt == DT_BOOL)
 		return tensor_get_int(s->mask, at) ? 0 : -INFINITY;
 	return tensor_get(s->mask, at);
@@ -265,6 +270,40 @@ static void softmax(double *s, const double *bias, int64_t n, const double *sink
 		s[j] /= sum;
 }
 
+/* s: [S], the weights of query i; bias: [S], working memory; slope: [S], what the cap multiplies gradients of scores by, or NULL. */
+static void weigh(const struct attend *a, int64_t b, int64_t h, int64_t i, double *s, double *bias, double *slope)
+{
+	const struct heads *q = &a->q, *k = &a->k;
+	int64_t total = a->past_k.t + k->t, group = q->h / k->h, at = ((b * q->h + h) * q->t + i) * total;
+	const double *qi = heads_row(q, b, h, i);
+
+	for (int64_t j = 0; j < total; j++) {
+		const double *kj = heads_cached(&a->past_k, k, b, h / group, j);
+		double bent;
+
+		s[j] = 0;
+		for (int64_t d = 0; d < q->width; d++)
+			s[j] += qi[d] * kj[d];
+		s[j] *= a->scale;
+		if (a->scores && a->stage == SCORES_SCALED)
+			tensor_put(a->scores, at + j, s[j]);
+		bent = a->cap > 0 ? tanh(s[j] / a->cap) : 0;
+		if (a->cap > 0)
+			s[j] = a->cap * bent;
+		if (slope)
+			slope[j] = 1 - bent * bent;
+		if (a->scores && a->stage == SCORES_CAPPED)
+			tensor_put(a->scores, at + j, s[j]);
+		bias[j] = a->bias(a->rule, b, h, i, j);
+		s[j] += bias[j];
+		if (a->scores && a->stage == SCORES_BIASED)
+			tensor_put(a->scores, at + j, s[j]);
+	}
+	softmax(s, bias, total, a->sink ? a->sink + h : NULL);
+	for (int64_t j = 0; a->scores && a->stage == SCORES_WEIGHTS && j < total; j++)
+		tensor_put(a->scores, at + j, s[j]);
+}
+
 enum linnet_code attend(const struct attend *a, struct arena *scratch, struct linnet_error *e)
 {
 	const struct heads *q = &a->q, *k = &a->k, *v = &a->v;
@@ -277,55 +316,44 @@ enum linnet_code attend(const struct attend *a, struct arena *scratch, struct li
 	for (int64_t b = 0; b < q->batch; b++)
 		for (int64_t h = 0; h < q->h; h++)
 			for (int64_t i = 0; i < q->t; i++) {
-				int64_t at = ((b * q->h + h) * q->t + i) * total;
+				int64_t at = a->split ? (b * q->h + h) * q->t + i : (b * q->t + i) * q->h + h;
 
-				for (int64_t j = 0; j < total; j++) {
-					const double *qi = heads_row(q, b, h, i), *kj = heads_cached(&a->past_k, k, b, h / group, j);
-
-					s[j] = 0;
-					for (int64_t d = 0; d < q->width; d++)
-						s[j] += qi[d] * kj[d];
-					s[j] *= a->scale;
-					if (a->scores && a->stage == SCORES_SCALED)
-						tensor_put(a->scores, at + j, s[j]);
-					if (a->cap > 0)
-						s[j] = a->cap * tanh(s[j] / a->cap);
-					if (a->scores && a->stage == SCORES_CAPPED)
-						tensor_put(a->scores, at + j, s[j]);
-					bias[j] = a->bias(a->rule, b, h, i, j);
-					s[j] += bias[j];
-					if (a->scores && a->stage == SCORES_BIASED)
-						tensor_put(a->scores, at + j, s[j]);
-				}
-				softmax(s, bias, total, a->sink ? a->sink + h : NULL);
-				for (int64_t j = 0; a->scores && a->stage == SCORES_WEIGHTS && j < total; j++)
-					tensor_put(a->scores, at + j, s[j]);
+				weigh(a, b, h, i, s, bias, NULL);
 				memset(sum, 0, (size_t)v->width * sizeof *sum);
 				for (int64_t j = 0; j < total; j++)
 					for (int64_t d = 0; d < v->width && s[j] != 0; d++)
 						sum[d] += s[j] * heads_cached(&a->past_v, v, b, h / group, j)[d];
-				at = a->split ? (b * q->h + h) * q->t + i : (b * q->t + i) * q->h + h;
 				for (int64_t d = 0; a->y && d < v->width; d++)
 					tensor_put(a->y, at * v->width + d, sum[d]);
 			}
 	return LINNET_OK;
 }
 
+/* What Attention's inputs and attributes say, also of its gradient's; a->rule is *rule. */
+static enum linnet_code read_attention(struct kernel_call *c, struct attend *a, struct bias *rule)
+{
+	*a = (struct attend){ .cap = c->attr[SOFTCAP].f, .bias = bias_at, .rule = rule };
+	TRY(heads_of(c, IN_Q, c->attr[Q_NUM_HEADS].i, &a->q));
+	TRY(heads_of(c, IN_K, c->attr[KV_NUM_HEADS].i, &a->k));
+	TRY(heads_of(c, IN_V, c->attr[KV_NUM_HEADS].i, &a->v));
+	TRY(heads_of(c, IN_PAST_KEY, 0, &a->past_k));
+	TRY(heads_of(c, IN_PAST_VALUE, 0, &a->past_v));
+	a->scale = attr_given(&c->attr[SCALE]) ? c->attr[SCALE].f : 1 / sqrt((double)a->q.width);
+	TRY(check_lengths(c, a->past_k.t + a->k.t));
+	bias_read(c, rule, a->past_k.t, a->q.t);
+	return LINNET_OK;
+}
+
 static enum linnet_code attention(struct kernel_call *c)
 {
-	struct attend a = { .cap = c->attr[SOFTCAP].f, .bias = bias_at, .y = c->out[OUT_Y], .split = c->in[IN_Q]->rank == 4,
-		.scores = c->nout > OUT_SCORES ? c->out[OUT_SCORES] : NULL, .stage = (int)c->attr[SCORES_MODE].i };
 	struct bias rule;
+	struct attend a;
 
-	TRY(heads_of(c, IN_Q, c->attr[Q_NUM_HEADS].i, &a.q));
-	TRY(heads_of(c, IN_K, c->attr[KV_NUM_HEADS].i, &a.k));
-	TRY(heads_of(c, IN_V, c->attr[KV_NUM_HEADS].i, &a.v));
-	TRY(heads_of(c, IN_PAST_KEY, 0, &a.past_k));
-	TRY(heads_of(c, IN_PAST_VALUE, 0, &a.past_v));
-	a.scale = attr_given(&c->attr[SCALE]) ? c->attr[SCALE].f : 1 / sqrt((double)a.q.width);
-	TRY(check_lengths(c, a.past_k.t + a.k.t));
-	bias_read(c, &rule, a.past_k.t, a.q.t);
-	a.rule = &rule;
+	TRY(read_attention(c, &a, &rule));
+	a.y = c->out[OUT_Y];
+	a.split = c->in[IN_Q]->rank == 4;
+	a.scores = c->nout > OUT_SCORES ? c->out[OUT_SCORES] : NULL;
+	a.stage = (int)c->attr[SCORES_MODE].i;
 	heads_put(c->nout > OUT_PRESENT_KEY ? c->out[OUT_PRESENT_KEY] : NULL, 0, a.past_k.t + a.k.t, &a.past_k, &a.k);
 	heads_put(c->nout > OUT_PRESENT_VALUE ? c->out[OUT_PRESENT_VALUE] : NULL, 0, a.past_v.t + a.v.t, &a.past_v, &a.v);
 	return attend(&a, c->scratch, c->e);
@@ -342,6 +370,7 @@ struct plan {
 	enum dtype dt, dt_v;
 	const struct type *mask; /* NULL: none */
 	bool has_past, has_lengths;
+	bool back; /* outputs are gradients */
 };
 
 static enum linnet_code plan_attention(struct shape_call *c, struct plan *p)
@@ -411,7 +440,7 @@ static void write_cache(struct body *b, const struct plan *p)
 			str_addf(&b->s, "%s = Concat <axis = 2> (%s, %s)\n", side[i].cache, side[i].past, side[i].now);
 		else
 			str_addf(&b->s, "%s = Identity (%s)\n", side[i].cache, side[i].now);
-		if (b->c->nout > OUT_PRESENT_KEY + i && b->c->wanted[OUT_PRESENT_KEY + i])
+		if (!p->back && b->c->nout > OUT_PRESENT_KEY + i && b->c->wanted[OUT_PRESENT_KEY + i])
 			str_addf(&b->s, "%s = Identity (%s)\n", side[i].out, side[i].cache);
 	}
 	if (p->q.d[1] != p->k.d[1]) {
@@ -532,65 +561,74 @@ static bool may_see_nothing(const struct plan *p)
 }
 
 /* The scores are an output at one of four stages; name is the value at this one. */
-static void write_scores(struct body *b, int64_t mode, const char *name)
+static void write_scores(struct body *b, const struct plan *p, int64_t mode, const char *name)
 {
-	if (b->c->nout > OUT_SCORES && b->c->wanted[OUT_SCORES] && b->c->attr[SCORES_MODE].i == mode)
+	if (!p->back && b->c->nout > OUT_SCORES && b->c->wanted[OUT_SCORES] && b->c->attr[SCORES_MODE].i == mode)
 		str_addf(&b->s, "qk_matmul_output = Identity (%s)\n", name);
 }
 
-static enum linnet_code write_attention(struct shape_call *c, const char **text)
+/* q, k, v: [B, H, .., ..], q times the scale; w: [B, H, L, S], the weights; `bent`, where there is a cap, the tanh of the scores over it. */
+static enum linnet_code write_weights(struct shape_call *c, struct body *b, struct plan *p, bool back)
 {
 	const struct attr *precision = &c->attr[SOFTMAX_PRECISION];
 	double cap = c->attr[SOFTCAP].f;
 	int nhidden = 0;
 	bool added = false;
 	enum dtype soft;
-	struct plan p;
-	struct body b;
 
-	TRY(plan_attention(c, &p));
-	body_begin(&b, c);
+	TRY(plan_attention(c, p));
+	p->back = back;
+	body_begin(b, c);
 	for (int64_t i = 0; i < 4; i++)
-		body_ints(&b, (const char *const[]){ "zero", "one", "two", "three" }[i], 1, &i);
-	body_ints(&b, "rest", 1, &(int64_t){ -1 });
-	body_float(&b, "none", p.dt, 0);
-	body_float(&b, "infinite", p.dt, -INFINITY);
-	write_heads(&b, "q0", "Q", c->in[IN_Q]->shape.rank, &p.q);
-	write_heads(&b, "k0", "K", c->in[IN_K]->shape.rank, &p.k);
-	write_heads(&b, "v0", "V", c->in[IN_V]->shape.rank, &p.v);
-	write_cache(&b, &p);
-	write_scale(&b, &p);
-	str_add(&b.s, "kt = Transpose <perm = [0, 1, 3, 2]> (k)\n"
+		body_ints(b, (const char *const[]){ "zero", "one", "two", "three" }[i], 1, &i);
+	body_ints(b, "rest", 1, &(int64_t){ -1 });
+	body_float(b, "none", p->dt, 0);
+	body_float(b, "infinite", p->dt, -INFINITY);
+	write_heads(b, "q0", "Q", c->in[IN_Q]->shape.rank, &p->q);
+	write_heads(b, "k0", "K", c->in[IN_K]->shape.rank, &p->k);
+	write_heads(b, "v0", "V", c->in[IN_V]->shape.rank, &p->v);
+	write_cache(b, p);
+	write_scale(b, p);
+	str_add(&b->s, "kt = Transpose <perm = [0, 1, 3, 2]> (k)\n"
 	        "s0 = MatMul (q, kt)\n");
-	write_scores(&b, 0, "s0");
+	write_scores(b, p, 0, "s0");
 	if (cap > 0) {
-		body_float(&b, "cap", p.dt, cap);
-		str_add(&b.s, "s_capped = Div (s0, cap)\ns_bent = Tanh (s_capped)\ns1 = Mul (s_bent, cap)\n");
+		body_float(b, "cap", p->dt, cap);
+		str_add(&b->s, "s_capped = Div (s0, cap)\nbent = Tanh (s_capped)\ns1 = Mul (bent, cap)\n");
 	} else {
-		str_add(&b.s, "s1 = Identity (s0)\n");
+		str_add(&b->s, "s1 = Identity (s0)\n");
 	}
-	write_scores(&b, 1, "s1");
-	write_places(&b, &p, &nhidden);
-	if (p.mask)
-		write_mask(&b, &p, &nhidden, &added);
-	str_addf(&b.s, added ? "s2 = Add (s1, mask)\n" : "s2 = Identity (s1)\n");
+	write_scores(b, p, 1, "s1");
+	write_places(b, p, &nhidden);
+	if (p->mask)
+		write_mask(b, p, &nhidden, &added);
+	str_addf(&b->s, added ? "s2 = Add (s1, mask)\n" : "s2 = Identity (s1)\n");
 	if (nhidden)
-		str_addf(&b.s, "s = Where (hidden%d, infinite, s2)\n", nhidden - 1);
+		str_addf(&b->s, "s = Where (hidden%d, infinite, s2)\n", nhidden - 1);
 	else
-		str_add(&b.s, "s = Identity (s2)\n");
-	write_scores(&b, 2, "s");
-	soft = attr_given(precision) ? (enum dtype)precision->i : p.dt;
-	if (may_see_nothing(&p)) /* the softmax of nothing is no number, and would not be one in gradients either */
-		str_add(&b.s, "s_max = ReduceMax (s, rest)\n"
+		str_add(&b->s, "s = Identity (s2)\n");
+	write_scores(b, p, 2, "s");
+	soft = attr_given(precision) ? (enum dtype)precision->i : p->dt;
+	if (may_see_nothing(p)) /* the softmax of nothing is no number, and would not be one in gradients either */
+		str_add(&b->s, "s_max = ReduceMax (s, rest)\n"
 		        "unseeing = Equal (s_max, infinite)\n"
 		        "s_some = Where (unseeing, none, s)\n");
 	else
-		str_add(&b.s, "s_some = Identity (s)\n");
-	body_cast(&b, "s_soft", "s_some", p.dt, soft);
-	str_add(&b.s, "w_soft = Softmax <axis = -1> (s_soft)\n");
-	body_cast(&b, "w_typed", "w_soft", soft, p.dt);
-	str_add(&b.s, may_see_nothing(&p) ? "w = Where (unseeing, none, w_typed)\n" : "w = Identity (w_typed)\n");
-	write_scores(&b, 3, "w");
+		str_add(&b->s, "s_some = Identity (s)\n");
+	body_cast(b, "s_soft", "s_some", p->dt, soft);
+	str_add(&b->s, "w_soft = Softmax <axis = -1> (s_soft)\n");
+	body_cast(b, "w_typed", "w_soft", soft, p->dt);
+	str_add(&b->s, may_see_nothing(p) ? "w = Where (unseeing, none, w_typed)\n" : "w = Identity (w_typed)\n");
+	write_scores(b, p, 3, "w");
+	return LINNET_OK;
+}
+
+static enum linnet_code write_attention(struct shape_call *c, const char **text)
+{
+	struct plan p;
+	struct body b;
+
+	TRY(write_weights(c, &b, &p, false));
 	if (p.packed)
 		str_add(&b.s, "y4 = MatMul (w, v)\n"
 		        "y_apart = Transpose <perm = [0, 2, 1, 3]> (y4)\n"
@@ -598,6 +636,278 @@ static enum linnet_code write_attention(struct shape_call *c, const char **text)
 		        "Y = Reshape (y_apart, y_shape)\n");
 	else
 		str_add(&b.s, "Y = MatMul (w, v)\n");
+	return body_end(&b, text);
+}
+
+/* ---- The gradient of Attention ---- */
+
+/*
+ * Of each query, with P the weights of its keys, and dY the gradient of its row:
+ *	dV_j += P_j dY;  dP_j = dY . V_j;  dS_j = P_j (dP_j - sum over j of P_j dP_j);  d mask_j += dS_j
+ *	dS_j *= 1 - tanh^2 of the cap;  dQ += scale dS_j K_j;  dK_j += scale dS_j Q
+ * Inputs are Attention's, then the gradients of its first outputs.
+ */
+enum { IN_DY = IN_LENGTHS + 1, IN_DPRESENT_KEY, IN_DPRESENT_VALUE };
+enum { NGRAD = IN_LENGTHS }; /* the gradient of input i is output i */
+
+static enum linnet_code shape_attention_grad(struct shape_call *c)
+{
+	struct type forward[OUT_SCORES] = { 0 };
+	struct shape_call f = *c;
+
+	f.nin = c->nin < IN_DY ? c->nin : IN_DY;
+	f.out = forward;
+	f.nout = OUT_SCORES;
+	TRY(shape_attention(&f));
+	for (int i = 0; i < OUT_SCORES; i++)
+		TRY(shape_check(c, IN_DY + i, &forward[i].shape));
+	for (int i = 0; i < c->nout; i++) {
+		bool has = call_has(c, i);
+
+		if (has && dtype_in(c->in[i]->dt, FLOATS))
+			c->out[i] = (struct type){ .dt = c->in[i]->dt, .shape = c->in[i]->shape };
+		else if (c->wanted[i] && (!has || c->in[i]->dt != DT_UNDEFINED))
+			return fail(c->e, LINNET_EMODEL, "output \"%s\" is the gradient of an input that is %s", op_out(c->op, i)->name,
+			            has ? "not of floats" : "not there");
+	}
+	return LINNET_OK;
+}
+
+/* Sums, in the order of their tensors. */
+struct sums {
+	double *x[NGRAD]; /* NULL: not wanted */
+};
+
+/* Where row t of all keys, or values, has its sum: those of the past come first. */
+static double *row_sum(const struct sums *g, int past, int now, const struct heads *before, const struct heads *after, int64_t b, int64_t h,
+                       int64_t t)
+{
+	const struct heads *r = t < before->t ? before : after;
+	double *x = g->x[t < before->t ? past : now];
+
+	return x ? x + (heads_row(r, b, h, t < before->t ? t : t - before->t) - r->x) : NULL;
+}
+
+static void add_row(double *to, double f, const double *x, int64_t n)
+{
+	for (int64_t d = 0; d < n && to; d++)
+		to[d] += f * x[d];
+}
+
+/* Query i of a head. p, bias, slope, dp: [S], working memory. */
+static void query_back(const struct attend *a, const struct sums *g, const double *dy, int64_t b, int64_t h, int64_t i, double *const work[4])
+{
+	const struct heads *q = &a->q, *k = &a->k, *v = &a->v;
+	double *p = work[0], *bias = work[1], *slope = work[2], *dp = work[3], all = 0;
+	const double *qi = heads_row(q, b, h, i);
+	const struct bias *rule = a->rule;
+	int64_t total = a->past_k.t + k->t, kh = h / (q->h / k->h);
+
+	weigh(a, b, h, i, p, bias, slope);
+	for (int64_t j = 0; j < total; j++) {
+		const double *vj = heads_cached(&a->past_v, v, b, kh, j);
+
+		dp[j] = 0;
+		for (int64_t d = 0; d < v->width && p[j] != 0; d++)
+			dp[j] += dy[d] * vj[d];
+		all += p[j] * dp[j];
+	}
+	for (int64_t j = 0; j < total; j++) {
+		double ds = p[j] * (dp[j] - all);
+
+		if (p[j] == 0)
+			continue;
+		if (g->x[IN_MASK])
+			g->x[IN_MASK][mask_at(rule, b, h, i, j)] += ds;
+		ds *= a->scale * slope[j];
+		add_row(g->x[IN_Q] ? g->x[IN_Q] + (qi - q->x) : NULL, ds, heads_cached(&a->past_k, k, b, kh, j), q->width);
+		add_row(row_sum(g, IN_PAST_KEY, IN_K, &a->past_k, k, b, kh, j), ds, qi, q->width);
+		add_row(row_sum(g, IN_PAST_VALUE, IN_V, &a->past_v, v, b, kh, j), p[j], dy, v->width);
+	}
+}
+
+/* The sums of keys, or values, begin with the gradient of what the cache became: [B, Hkv, P + S, D]. */
+static enum linnet_code begin_sums(struct kernel_call *c, int i, const struct sums *g, int past, int now, const struct heads *before,
+                                   const struct heads *after)
+{
+	const double *x;
+
+	TRY(kernel_doubles(c, i, &x));
+	for (int64_t b = 0; x && b < after->batch; b++)
+		for (int64_t h = 0; h < after->h; h++)
+			for (int64_t t = 0; t < before->t + after->t; t++, x += after->width)
+				add_row(row_sum(g, past, now, before, after, b, h, t), 1, x, after->width);
+	return LINNET_OK;
+}
+
+static enum linnet_code attention_grad(struct kernel_call *c)
+{
+	struct linnet_error *e = c->e;
+	struct sums g = { .x = { NULL } };
+	struct heads dy;
+	struct bias rule;
+	struct attend a;
+	double *work[4];
+
+	TRY(read_attention(c, &a, &rule));
+	for (int i = 0; i < c->nout; i++)
+		if (c->out[i])
+			TRY_NEW(g.x[i], c->scratch, c->out[i]->n);
+	for (size_t i = 0; i < sizeof work / sizeof *work; i++)
+		TRY_NEW(work[i], c->scratch, a.past_k.t + a.k.t);
+	TRY(heads_of(c, IN_DY, a.q.h, &dy));
+	TRY(begin_sums(c, IN_DPRESENT_KEY, &g, IN_PAST_KEY, IN_K, &a.past_k, &a.k));
+	TRY(begin_sums(c, IN_DPRESENT_VALUE, &g, IN_PAST_VALUE, IN_V, &a.past_v, &a.v));
+	for (int64_t b = 0; dy.x && b < a.q.batch; b++)
+		for (int64_t h = 0; h < a.q.h; h++)
+			for (int64_t i = 0; i < a.q.t; i++)
+				query_back(&a, &g, heads_row(&dy, b, h, i), b, h, i, work);
+	for (int i = 0; i < c->nout; i++)
+		for (int64_t k = 0; g.x[i] && k < c->out[i]->n; k++)
+			tensor_put(c->out[i], k, g.x[i][k]);
+	return LINNET_OK;
+}
+
+/* name: the sum of `from`, [B, H, S, ..], over the query heads that share a head, in the type it has as an input; `width` is its last length. */
+static void write_shared(struct body *b, const struct plan *p, const char *name, const char *from, const char *width, enum dtype dt)
+{
+	if (p->q.d[1] == p->k.d[1])
+		str_addf(&b->s, "%s_sum = Identity (%s)\n", name, from);
+	else
+		str_addf(&b->s, "%s_apart = Concat <axis = 0> (zero, kv_heads, group, rest, %s)\n"
+		         "%s_five = Reshape (%s, %s_apart)\n"
+		         "%s_sum = ReduceSum <keepdims = 0> (%s_five, two)\n", name, width, name, from, name, name, name);
+	if (p->dt == dt)
+		str_addf(&b->s, "%s_add = Identity (%s_sum)\n", name, name);
+	else
+		str_addf(&b->s, "%s_add = Cast <to = %d> (%s_sum)\n", name, (int)dt, name);
+}
+
+static bool wants(const struct body *b, int i) { return i < b->c->nout && b->c->wanted[i]; }
+
+/* The gradient of input i, whose heads are `from`. */
+static void write_packed(struct body *b, int i, const char *from)
+{
+	const char *in = op_in(b->c->op, i)->name;
+
+	if (!wants(b, i))
+		return;
+	if (b->c->in[i]->shape.rank == 3)
+		str_addf(&b->s, "%s_across = Transpose <perm = [0, 2, 1, 3]> (%s)\n"
+		         "%s_lengths = Shape (%s)\n"
+		         "d_%s = Reshape <allowzero = 1> (%s_across, %s_lengths)\n", in, from, in, in, in, in, in);
+	else
+		str_addf(&b->s, "d_%s = Identity (%s)\n", in, from);
+}
+
+/* Of keys, or values, `x`_add: what the cache became is added, and the past cut off. */
+static void write_parts(struct body *b, const struct plan *p, const char *x, int now, int past, int present)
+{
+	char part[32];
+
+	if (call_has(b->c, present))
+		str_addf(&b->s, "%s_all = Add (%s_add, %s)\n", x, x, op_in(b->c->op, present)->name);
+	else
+		str_addf(&b->s, "%s_all = Identity (%s_add)\n", x, x);
+	if (p->has_past && wants(b, past))
+		str_addf(&b->s, "d_%s = Slice (%s_all, zero, past_length, two)\n", op_in(b->c->op, past)->name, x);
+	str_addf(&b->s, p->has_past ? "%s_now = Slice (%s_all, past_length, far, two)\n" : "%s_now = Identity (%s_all)\n", x, x);
+	snprintf(part, sizeof part, "%s_now", x);
+	write_packed(b, now, part);
+}
+
+/* d_attn_mask: the sum of ds0: [B, H, L, S] over what the mask is repeated along, as far as it goes. */
+static enum linnet_code write_mask_back(struct body *b, const struct plan *p)
+{
+	const struct shape *m = &p->mask->shape;
+	const dim scores[4] = { p->q.d[0], p->q.d[1], p->q.d[2], p->total };
+	int64_t axes[4];
+	int n = 0;
+
+	for (int i = 0; i < 3; i++) {
+		dim d = i + m->rank < 4 ? 1 : m->d[i + m->rank - 4];
+
+		if (d == 1)
+			axes[n++] = i;
+		else if (!dim_is_int(d) && d != scores[i])
+			return fail(b->c->e, LINNET_EUNSUPPORTED, "the lengths of input \"attn_mask\" must be known to write its gradient in other operators");
+	}
+	body_length(b, "mask_end", m->d[m->rank - 1], "attn_mask", m->rank - 1);
+	str_add(&b->s, "mask_seen = Slice (ds0, zero, mask_end, three)\n"
+	        "mask_lengths = Shape (attn_mask)\n");
+	if (n) {
+		body_ints(b, "mask_axes", n, axes);
+		str_add(&b->s, "mask_sum = ReduceSum (mask_seen, mask_axes)\n");
+	} else {
+		str_add(&b->s, "mask_sum = Identity (mask_seen)\n");
+	}
+	str_add(&b->s, "mask_back = Reshape <allowzero = 1> (mask_sum, mask_lengths)\n");
+	body_cast(b, "d_attn_mask", "mask_back", p->dt, p->mask->dt);
+	return LINNET_OK;
+}
+
+static enum linnet_code write_attention_grad(struct shape_call *c, const char **text)
+{
+	struct plan p;
+	struct body b;
+
+	TRY(write_weights(c, &b, &p, true));
+	if (call_has(c, IN_DY))
+		write_heads(&b, "dy", "d_Y", c->in[IN_Q]->shape.rank, &p.q);
+	else
+		str_add(&b.s, "y = MatMul (w, v)\ny_lengths = Shape (y)\ndy = Expand (none, y_lengths)\n");
+	str_add(&b.s, "vt = Transpose <perm = [0, 1, 3, 2]> (v)\n"
+	        "dp = MatMul (dy, vt)\n"
+	        "shares = Mul (w, dp)\n"
+	        "share = ReduceSum (shares, rest)\n"
+	        "over = Sub (dp, share)\n"
+	        "ds0 = Mul (w, over)\n");
+	if (p.mask && wants(&b, IN_MASK))
+		TRY(write_mask_back(&b, &p));
+	if (c->attr[SOFTCAP].f > 0) {
+		body_float(&b, "unit", p.dt, 1);
+		str_add(&b.s, "bent_square = Mul (bent, bent)\nslope = Sub (unit, bent_square)\nds = Mul (ds0, slope)\n");
+	} else {
+		str_add(&b.s, "ds = Identity (ds0)\n");
+	}
+	str_add(&b.s, "dq_scores = MatMul (ds, k)\ndq = Mul (dq_scores, scale)\n");
+	write_packed(&b, IN_Q, "dq");
+	str_add(&b.s, "dst = Transpose <perm = [0, 1, 3, 2]> (ds)\n"
+	        "dk_heads = MatMul (dst, q)\n"
+	        "wt = Transpose <perm = [0, 1, 3, 2]> (w)\n"
+	        "dv_heads = MatMul (wt, dy)\n");
+	write_shared(&b, &p, "dk", "dk_heads", "k_width", p.dt);
+	write_shared(&b, &p, "dv", "dv_heads", "v_typed_width", p.dt_v);
+	if (p.has_past) {
+		body_length(&b, "past_length", p.past, "past_key", 2);
+		body_ints(&b, "far", 1, &(int64_t){ INT64_MAX });
+	}
+	write_parts(&b, &p, "dk", IN_K, IN_PAST_KEY, IN_DPRESENT_KEY);
+	write_parts(&b, &p, "dv", IN_V, IN_PAST_VALUE, IN_DPRESENT_VALUE);
+	return body_end(&b, text);
+}
+
+/* One AttentionGrad, unless the scores have a gradient of their own. */
+static enum linnet_code grad_attention(struct shape_call *c, const char **text)
+{
+	struct body b;
+
+	if (c->nout > OUT_SCORES && c->wanted[OUT_SCORES])
+		return LINNET_OK;
+	body_begin(&b, c);
+	for (int i = 0; i < c->nin && i < NGRAD; i++) /* the gradients of inputs that are there */
+		str_addf(&b.s, "%s%s%s", i ? ", " : "", c->in[i] && dtype_in(c->in[i]->dt, FLOATS) ? "d_" : "",
+		         c->in[i] && dtype_in(c->in[i]->dt, FLOATS) ? op_in(c->op, i)->name : "");
+	str_addf(&b.s, " = linnet.AttentionGrad <is_causal = %lld, left_window_size = %lld, right_window_size = %lld, softcap = %#.9g",
+	         (long long)c->attr[IS_CAUSAL].i, (long long)c->attr[LEFT_WINDOW].i, (long long)c->attr[RIGHT_WINDOW].i, c->attr[SOFTCAP].f);
+	for (int i = 0; i < op_nattr(c->op); i++)
+		if (c->op->attr[i].flags & OPTIONAL && attr_given(&c->attr[i])) {
+			if (c->attr[i].kind == ATTR_FLOAT)
+				str_addf(&b.s, ", %s = %#.9g", c->op->attr[i].name, c->attr[i].f);
+			else
+				str_addf(&b.s, ", %s = %lld", c->op->attr[i].name, (long long)c->attr[i].i);
+		}
+	str_add(&b.s, "> (Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen, d_Y, d_present_key, d_present_value)\n");
 	return body_end(&b, text);
 }
 
@@ -859,7 +1169,16 @@ static enum linnet_code write_flex(struct shape_call *c, const char **text)
 }
 
 #define HEADS(title) { .name = title, .kind = ATTR_INT, .flags = OPTIONAL, .lo = 1, .hi = INT32_MAX }
-#define WINDOW(title) { .name = title, .kind = ATTR_INT, .since = 25, .i = -1, .lo = -1, .hi = INT32_MAX }
+#define WINDOW(title, version) { .name = title, .kind = ATTR_INT, .since = version, .i = -1, .lo = -1, .hi = INT32_MAX }
+
+#define ATTENTION_ATTRIBUTES(windows)                                                              \
+	ATTRS([IS_CAUSAL] = { .name = "is_causal", .kind = ATTR_INT }, [KV_NUM_HEADS] = HEADS("kv_num_heads"), \
+	      [LEFT_WINDOW] = WINDOW("left_window_size", windows),                                 \
+	      [SCORES_MODE] = { .name = "qk_matmul_output_mode", .kind = ATTR_INT, .lo = 0, .hi = 3 }, \
+	      [Q_NUM_HEADS] = HEADS("q_num_heads"), [RIGHT_WINDOW] = WINDOW("right_window_size", windows), \
+	      [SCALE] = { .name = "scale", .kind = ATTR_FLOAT, .flags = OPTIONAL },                \
+	      [SOFTCAP] = { .name = "softcap", .kind = ATTR_FLOAT, .lo = 0, .hi = INFINITY },      \
+	      [SOFTMAX_PRECISION] = { .name = "softmax_precision", .kind = ATTR_INT, .flags = OPTIONAL })
 
 static const struct op rows[] = {
 	{
@@ -870,19 +1189,34 @@ static const struct op rows[] = {
 		         { "past_value", T2, FLOW_LINEAR, OPTIONAL }, { "nonpad_kv_seqlen", T4, FLOW_NONE, OPTIONAL, .since = 24 }),
 		.out = OUT({ "Y", T1 }, { "present_key", T1, .flags = OPTIONAL }, { "present_value", T2, .flags = OPTIONAL },
 		           { "qk_matmul_output", T1, .flags = OPTIONAL }),
-		.attr = ATTRS([IS_CAUSAL] = { .name = "is_causal", .kind = ATTR_INT }, [KV_NUM_HEADS] = HEADS("kv_num_heads"),
-		              [LEFT_WINDOW] = WINDOW("left_window_size"),
-		              [SCORES_MODE] = { .name = "qk_matmul_output_mode", .kind = ATTR_INT, .lo = 0, .hi = 3 },
-		              [Q_NUM_HEADS] = HEADS("q_num_heads"), [RIGHT_WINDOW] = WINDOW("right_window_size"),
-		              [SCALE] = { .name = "scale", .kind = ATTR_FLOAT, .flags = OPTIONAL },
-		              [SOFTCAP] = { .name = "softcap", .kind = ATTR_FLOAT, .lo = 0, .hi = INFINITY },
-		              [SOFTMAX_PRECISION] = { .name = "softmax_precision", .kind = ATTR_INT, .flags = OPTIONAL }),
+		.attr = ATTENTION_ATTRIBUTES(25),
 		.types = { [T1] = FLOATS, [T2] = FLOATS, [T3] = NUMBERS | SET(BOOL), [T4] = SET(INT64) },
 		.agree = AGREE_ROUND,
 		.shape = shape_attention,
 		.kernel = attention,
 		.write_body = write_attention,
+		.write_grad = grad_attention,
 		.fast = FAST(&fast_attention),
+		.fuzz = { .shapes = FUZZ_CUSTOM },
+	},
+	{
+		.domain = "linnet", .name = "AttentionGrad", .since = 1,
+		.doc = "The gradients of Attention's inputs, from its inputs and the gradients of its outputs but the scores.",
+		.in = IN({ "Q", T1, FLOW_SMOOTH }, { "K", T1, FLOW_SMOOTH }, { "V", T2, FLOW_SMOOTH },
+		         { "attn_mask", T3, FLOW_SMOOTH, OPTIONAL }, { "past_key", T1, FLOW_SMOOTH, OPTIONAL },
+		         { "past_value", T2, FLOW_SMOOTH, OPTIONAL }, { "nonpad_kv_seqlen", T4, FLOW_NONE, OPTIONAL },
+		         { "d_Y", T1, FLOW_LINEAR, OPTIONAL }, { "d_present_key", T1, FLOW_LINEAR, OPTIONAL },
+		         { "d_present_value", T2, FLOW_LINEAR, OPTIONAL }),
+		.out = OUT({ "d_Q", T1, .flags = OPTIONAL }, { "d_K", T1, .flags = OPTIONAL }, { "d_V", T2, .flags = OPTIONAL },
+		           { "d_attn_mask", T3, .flags = OPTIONAL }, { "d_past_key", T1, .flags = OPTIONAL },
+		           { "d_past_value", T2, .flags = OPTIONAL }),
+		.attr = ATTENTION_ATTRIBUTES(0),
+		.types = { [T1] = FLOATS, [T2] = FLOATS, [T3] = NUMBERS | SET(BOOL), [T4] = SET(INT64) },
+		.agree = AGREE_ROUND,
+		.shape = shape_attention_grad,
+		.kernel = attention_grad,
+		.write_body = write_attention_grad,
+		.fast = FAST(&fast_attention_grad),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{

@@ -20,16 +20,6 @@ enum { NOUTPUT = IN_BETA + 1 }; /* the gradient of input i is output i */
 
 static bool call_has(const struct shape_call *c, int i) { return i < c->nin && c->in[i]; }
 
-static enum linnet_code join_shape(struct shape_call *c, int i, const struct shape *s)
-{
-	if (!call_has(c, i) || s->rank < 0)
-		return LINNET_OK;
-	TRY(rank_check(c, i, s->rank, s->rank));
-	for (int k = 0; k < c->in[i]->shape.rank; k++)
-		TRY(length_join(c, "lengths of a value and its gradient", s->d[k], c->in[i]->shape.d[k], NULL));
-	return LINNET_OK;
-}
-
 /* Inputs as LinearAttention has them, then the gradients of its outputs. */
 static enum linnet_code shape_linear_grad(struct shape_call *c)
 {
@@ -43,8 +33,8 @@ static enum linnet_code shape_linear_grad(struct shape_call *c)
 	f.out = forward;
 	f.nout = 2;
 	TRY(shape_linear_attention(&f));
-	TRY(join_shape(c, IN_DY, &forward[0].shape));
-	TRY(join_shape(c, IN_DLAST, &forward[1].shape));
+	TRY(shape_check(c, IN_DY, &forward[0].shape));
+	TRY(shape_check(c, IN_DLAST, &forward[1].shape));
 	for (int i = 0; i < c->nout; i++) {
 		if (call_has(c, i))
 			c->out[i] = (struct type){ .dt = c->in[i]->dt, .shape = c->in[i]->shape };

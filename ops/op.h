@@ -353,6 +353,9 @@ enum linnet_code length_join(struct shape_call *c, const char *what, dim a, dim 
 /* Fails when input i is given, its rank known and not in [lo, hi]. */
 enum linnet_code rank_check(const struct shape_call *c, int i, int lo, int hi);
 
+/* Fails when input i, the gradient of a value of shape s, is given and surely has another shape. */
+enum linnet_code shape_check(struct shape_call *c, int i, const struct shape *s);
+
 /* Fails when input i is given and surely has not one element. */
 enum linnet_code scalar_check(const struct shape_call *c, int i);
 

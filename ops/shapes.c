@@ -104,6 +104,16 @@ enum linnet_code rank_check(const struct shape_call *c, int i, int lo, int hi)
 	return fail(c->e, LINNET_ESHAPE, "input \"%s\" has rank %d; expected %d to %d", op_in(c->op, i)->name, r, lo, hi);
 }
 
+enum linnet_code shape_check(struct shape_call *c, int i, const struct shape *s)
+{
+	if (i >= c->nin || !c->in[i] || s->rank < 0)
+		return LINNET_OK;
+	TRY(rank_check(c, i, s->rank, s->rank));
+	for (int k = 0; k < c->in[i]->shape.rank; k++)
+		TRY(length_join(c, "lengths of a value and its gradient", s->d[k], c->in[i]->shape.d[k], NULL));
+	return LINNET_OK;
+}
+
 enum linnet_code scalar_check(const struct shape_call *c, int i)
 {
 	const struct shape *s = i < c->nin && c->in[i] ? &c->in[i]->shape : NULL;

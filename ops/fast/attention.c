@@ -5,12 +5,14 @@
  * Staats 2021), so no L x S matrix is in memory. It spends its time in small matrix products; arithmetic bounds them.
  */
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "ops/base/thread.h"
 #include "ops/blas.h"
 #include "ops/fast/dot.h"
 #include "ops/fast/fast.h"
+#include "ops/fast/tile.h"
 #include "ops/fast/vmath.h"
 
 VARRAY(exp)
@@ -49,18 +51,22 @@ struct softmax_job {
 static int64_t keys_of(const struct softmax_job *j, int64_t b) { return j->keys ? j->keys[b] : j->k.t; }
 static int64_t offset_of(const struct softmax_job *j, int64_t b) { return j->offset ? j->offset[b] : j->past; }
 
-/* Scores of one tile of a head, masked. s [n, w], rows from query i0, columns from key j0. */
-static void mask_tile(const struct softmax_job *j, float *s, int64_t b, int64_t h, int64_t i0, int64_t n, int64_t j0, int64_t w)
+/* t = tanh(s / cap), s = cap t */
+static void cap_scores(const struct softmax_job *j, float *s, float *t, int64_t n)
+{
+	for (int64_t i = 0; i < n; i++)
+		t[i] = s[i] / j->softcap;
+	v_tanh(t, t, n);
+	for (int64_t i = 0; i < n; i++)
+		s[i] = t[i] * j->softcap;
+}
+
+/* Scores of one tile of a head, masked: of n queries from i0 on and w keys from j0 on, which are `by_query` and `by_key` apart. */
+static void mask_tile(const struct softmax_job *j, float *s, int64_t by_query, int64_t by_key, int64_t b, int64_t h, int64_t i0, int64_t n, int64_t j0,
+                      int64_t w)
 {
 	const int64_t *st = j->mask_stride, offset = offset_of(j, b), keys = keys_of(j, b);
 
-	if (j->softcap > 0) {
-		for (int64_t i = 0; i < n * w; i++)
-			s[i] /= j->softcap;
-		v_tanh(s, s, n * w);
-		for (int64_t i = 0; i < n * w; i++)
-			s[i] *= j->softcap;
-	}
 	for (int64_t r = 0; r < n && j->mask; r++) {
 		int64_t base = b * st[0] + h * st[1] + (i0 + r) * st[2] + j0, to = j->mask_keys - j0 < w ? j->mask_keys - j0 : w;
 
@@ -69,15 +75,15 @@ static void mask_tile(const struct softmax_job *j, float *s, int64_t b, int64_t 
 
 			for (int64_t c = 0; c < to; c++)
 				if (!m[c])
-					s[r * w + c] = -INFINITY;
+					s[r * by_query + c * by_key] = -INFINITY;
 		} else {
 			const float *m = (const float *)j->mask->data + base;
 
 			for (int64_t c = 0; c < to; c++)
-				s[r * w + c] = m[c] == -INFINITY ? -INFINITY : s[r * w + c] + m[c];
+				s[r * by_query + c * by_key] = m[c] == -INFINITY ? -INFINITY : s[r * by_query + c * by_key] + m[c];
 		}
 		for (int64_t c = to > 0 ? to : 0; c < w; c++) /* a mask that ends early */
-			s[r * w + c] = -INFINITY;
+			s[r * by_query + c * by_key] = -INFINITY;
 	}
 	for (int64_t r = 0; r < n; r++) {
 		int64_t p = i0 + r + offset, first = j->left >= 0 ? p - j->left : 0, last = keys - 1;
@@ -87,9 +93,9 @@ static void mask_tile(const struct softmax_job *j, float *s, int64_t b, int64_t 
 		if (j->right >= 0 && p + j->right < last)
 			last = p + j->right;
 		for (int64_t c = 0; c < w && j0 + c < first; c++)
-			s[r * w + c] = -INFINITY;
+			s[r * by_query + c * by_key] = -INFINITY;
 		for (int64_t c = last - j0 + 1 > 0 ? last - j0 + 1 : 0; c < w; c++)
-			s[r * w + c] = -INFINITY;
+			s[r * by_query + c * by_key] = -INFINITY;
 	}
 }
 
@@ -152,7 +158,7 @@ static void finish_rows(const struct running *a, int64_t n)
 	}
 }
 
-/* The keys that queries [i0, i0 + n) of sample b may see, from a multiple of KEYS on. */
+/* The keys that queries [i0, i0 + n) of sample b may see; none when *end <= *begin. */
 static void key_range(const struct softmax_job *j, int64_t b, int64_t i0, int64_t n, int64_t *begin, int64_t *end)
 {
 	int64_t offset = offset_of(j, b);
@@ -164,7 +170,7 @@ static void key_range(const struct softmax_job *j, int64_t b, int64_t i0, int64_
 	if (j->right >= 0 && i0 + n + offset + j->right < *end)
 		*end = i0 + n + offset + j->right;
 	if (j->left >= 0 && i0 + offset - j->left > 0)
-		*begin = (i0 + offset - j->left) / KEYS * KEYS;
+		*begin = i0 + offset - j->left;
 }
 
 /* A block of queries of one head: products through BLAS. */
@@ -183,7 +189,9 @@ static void many_queries(const struct softmax_job *j, int64_t b, int64_t h, int6
 		int64_t w = end - j0 < KEYS ? end - j0 : KEYS;
 
 		blas_sgemm(false, true, n, w, j->q.width, j->scale, q, j->q.by_time, k + j0 * j->k.by_time, j->k.by_time, 0, s, w);
-		mask_tile(j, s, b, h, i0, n, j0, w);
+		if (j->softcap > 0)
+			cap_scores(j, s, s, n * w);
+		mask_tile(j, s, w, 1, b, h, i0, n, j0, w);
 		absorb(s, n, w, &a, 0);
 		blas_sgemm(false, false, n, j->v.width, w, 1, s, w, v + j0 * j->v.by_time, j->v.by_time, 1, a.y, a.ldy);
 	}
@@ -211,10 +219,12 @@ static void few_queries(const struct softmax_job *j, int64_t b, int64_t g)
 		for (int64_t c = 0; c < w; c++)
 			for (int64_t r = 0; r < n; r++)
 				s[r * w + c] = j->scale * dot(q + r / L * j->q.by_head + r % L * j->q.by_time, k + (j0 + c) * j->k.by_time, j->q.width);
+		if (j->softcap > 0)
+			cap_scores(j, s, s, n * w);
 		for (int64_t r = 0; r < j->R; r++) {
 			const struct running a = { top + r * L, sum + r * L, y + r * j->y.by_head, j->y.by_time, j->v.width };
 
-			mask_tile(j, s + r * L * w, b, g * j->R + r, 0, L, j0, w);
+			mask_tile(j, s + r * L * w, w, 1, b, g * j->R + r, 0, L, j0, w);
 			absorb(s + r * L * w, L, w, &a, 0);
 		}
 		for (int64_t c = 0; c < w; c++)
@@ -295,65 +305,443 @@ static bool attention_ok(const struct kernel_call *c)
 	       (!mask || ((mask->dt == DT_FLOAT || mask->dt == DT_BOOL) && mask->rank > 0));
 }
 
-static enum linnet_code run_softmax(struct kernel_call *c, struct softmax_job *j, int64_t batch)
+/* What follows from heads and mask. */
+static void complete(struct softmax_job *j)
 {
 	j->R = j->q.h / j->k.h;
 	if (j->mask) {
 		broadcast_strides(j->mask, 4, j->mask_stride);
 		j->mask_keys = j->mask->d[j->mask->rank - 1];
 	}
+}
+
+static enum linnet_code run_softmax(struct kernel_call *c, struct softmax_job *j, int64_t batch)
+{
+	complete(j);
 	j->blocks = j->R * j->q.t <= FEW ? 0 : (j->q.t + QUERIES - 1) / QUERIES;
 	parallel_for(j->k.t * j->q.t * j->q.h * j->q.width < 1 << 14 ? 1 : c->threads, batch * (j->blocks ? j->q.h * j->blocks : j->k.h),
 	             softmax_piece, j);
 	return LINNET_OK;
 }
 
-static enum linnet_code attention_run(struct kernel_call *c)
+/* What inputs and attributes of Attention say; present_key: the output that all keys are, those of values behind it, or none. */
+static enum linnet_code read_attention(struct kernel_call *c, int present_key, struct softmax_job *j)
 {
 	const struct attr *scale = attr_get(c->op, c->attr, "scale");
 	const struct tensor *lengths = c->nin > 6 ? c->in[6] : NULL;
-	struct softmax_job j = { .q = rows_of(c->in[0], attr_get(c->op, c->attr, "q_num_heads")->i),
-	                         .k = rows_of(c->in[1], attr_get(c->op, c->attr, "kv_num_heads")->i),
-	                         .v = rows_of(c->in[2], attr_get(c->op, c->attr, "kv_num_heads")->i),
-	                         .mask = c->nin > 3 ? c->in[3] : NULL,
-	                         .left = attr_get(c->op, c->attr, "left_window_size")->i,
-	                         .right = attr_get(c->op, c->attr, "right_window_size")->i,
-	                         .softcap = (float)attr_get(c->op, c->attr, "softcap")->f,
-	                         .causal = attr_get(c->op, c->attr, "is_causal")->i != 0 };
 	int64_t batch = c->in[0]->d[0], *keys, *offset;
 	struct linnet_error *e = c->e;
 
-	j.past = c->nin > 4 && c->in[4] ? c->in[4]->d[2] : 0;
-	TRY(all_rows(c, 4, 1, batch, &j.k));
-	TRY(all_rows(c, 5, 2, batch, &j.v));
+	*j = (struct softmax_job){ .q = rows_of(c->in[0], attr_get(c->op, c->attr, "q_num_heads")->i),
+		                   .k = rows_of(c->in[1], attr_get(c->op, c->attr, "kv_num_heads")->i),
+		                   .v = rows_of(c->in[2], attr_get(c->op, c->attr, "kv_num_heads")->i),
+		                   .mask = c->nin > 3 ? c->in[3] : NULL,
+		                   .left = attr_get(c->op, c->attr, "left_window_size")->i,
+		                   .right = attr_get(c->op, c->attr, "right_window_size")->i,
+		                   .softcap = (float)attr_get(c->op, c->attr, "softcap")->f,
+		                   .causal = attr_get(c->op, c->attr, "is_causal")->i != 0 };
+	j->past = c->nin > 4 && c->in[4] ? c->in[4]->d[2] : 0;
+	j->scale = attr_given(scale) ? (float)scale->f : 1 / sqrtf((float)j->q.width);
+	TRY(all_rows(c, 4, present_key, batch, &j->k));
+	TRY(all_rows(c, 5, present_key + 1, batch, &j->v));
 	if (lengths) {
 		TRY_NEW(keys, c->scratch, batch);
 		TRY_NEW(offset, c->scratch, batch);
 		for (int64_t b = 0; b < batch; b++) {
 			keys[b] = tensor_get_int(lengths, b);
-			offset[b] = keys[b] - j.q.t;
-			if (keys[b] < 0 || keys[b] > j.k.t)
-				return fail(e, LINNET_EVALUE, "nonpad_kv_seqlen has %lld; expected 0 to %lld", (long long)keys[b], (long long)j.k.t);
+			offset[b] = keys[b] - j->q.t;
+			if (keys[b] < 0 || keys[b] > j->k.t)
+				return fail(e, LINNET_EVALUE, "nonpad_kv_seqlen has %lld; expected 0 to %lld", (long long)keys[b], (long long)j->k.t);
 		}
-		j.keys = keys;
-		j.offset = offset;
+		j->keys = keys;
+		j->offset = offset;
 	}
+	return LINNET_OK;
+}
+
+static enum linnet_code attention_run(struct kernel_call *c)
+{
+	struct softmax_job j;
+
+	TRY(read_attention(c, 1, &j));
 	j.y = rows_of(c->out[0], j.q.h);
-	if (!c->out[0]->n)
-		return LINNET_OK;
-	j.scale = attr_given(scale) ? (float)scale->f : 1 / sqrtf((float)j.q.width);
-	return run_softmax(c, &j, batch);
+	return c->out[0]->n ? run_softmax(c, &j, c->in[0]->d[0]) : LINNET_OK;
 }
 
 const struct fast FAST_KERNEL(attention) = { .name = "attention/tiled", .ok = attention_ok, .run = attention_run };
 
-/* ---- com.microsoft.GroupQueryAttention on a cache of floats ---- */
+/* ---- The gradient of Attention ---- */
 
-enum { GQ_QUERY, GQ_KEY, GQ_VALUE, GQ_PAST_KEY, GQ_PAST_VALUE, GQ_LAST, GQ_TOTAL, GQ_COS, GQ_SIN, GQ_POSITIONS, GQ_BIAS, GQ_SINK };
+/*
+ * A piece is some blocks of queries of one key head. Scores lie with a row for each key and a column for each query of the block: keys and
+ * values are read where they are, maxima and sums of a query go over rows, and all products are of tile.h. Of a block, with P the weights [S, n]:
+ *	P = exp(K Q^T - top);  dP = V dY^T;  f = 1 / sum P;  d = f sum P dP        (sums over keys)
+ *	dV += f P dY;  dS = f P (dP - d);  dK += dS Q;  dQ^T += K^T dS
+ * P and dP are kept for KEPT keys; where a block sees more, they are made twice. Nothing is as large as L x S, and a window costs what it shows.
+ * Arithmetic bounds it.
+ * Source: Dao, FlashAttention-2, 2023, section 3.1.2, which splits keys where this keeps them.
+ */
+enum { AG_MASK = 3, AG_PAST_KEY, AG_PAST_VALUE, AG_DY = 7, AG_DPRESENT_KEY, AG_DPRESENT_VALUE };
+enum { KEPT = 1024, BACK_KEYS = 64, ENOUGH = 32 /* pieces */ };
+
+struct grad_job {
+	struct softmax_job f;           /* y: d_Y */
+	struct rows dq;
+	float *to[3];                   /* d_Q, d_K, d_V; NULL: not wanted */
+	float *past[2], *dmask;
+	struct rows now[2];             /* d_K, d_V as they lie */
+	const float *present[2];        /* NULL, or gradients [B, Hkv, P + S, ..] to begin with */
+	int64_t batch, n, nu, blocks;   /* queries a block, the same filled up, blocks a head */
+	int64_t splits, per;            /* pieces a key head, blocks a piece */
+	int64_t Dp, Ep, kept, reach;    /* widths filled up; keys kept of P; keys of a piece at most */
+	int64_t free[3];                /* batches, key heads, splits whose pieces may run beside each other */
+	float *sums;                    /* of pieces, where there are several a key head: [B, Hkv, splits, reach, Dp + Ep] */
+	float *work;
+	int64_t room;
+	_Atomic int64_t next;
+};
+
+/* Working memory of a thread. */
+struct back {
+	const struct grad_job *j;
+	float *Q, *Qt, *dY, *dYt, *dQt; /* [n, Dp], [D, nu], [n, Ep], [E, nu], [D, nu] */
+	float *P, *dP, *bent;           /* [kept, nu] */
+	float *top, *sum, *dot, *f;     /* [nu] */
+	float *sums;                    /* [reach, Dp + Ep]: dK, then dV */
+	int64_t b, h, lo;               /* sums begin with key lo */
+};
+
+static int64_t tile_up(int64_t n) { return (n + TILE_ROUND - 1) / TILE_ROUND * TILE_ROUND; }
+
+/* x [n, up] = f rows, zeros behind; xt [width, nu] the same turned. */
+static void load_block(const struct back *w, const struct rows *r, int64_t i0, int64_t n, int64_t up, float f, float *x, float *xt)
+{
+	const float *from = r->x + w->b * r->by_batch + w->h * r->by_head + i0 * r->by_time;
+
+	memset(x, 0, (size_t)(w->j->n * up) * sizeof *x);
+	for (int64_t i = 0; i < n; i++)
+		for (int64_t d = 0; d < r->width; d++)
+			x[i * up + d] = f * from[i * r->by_time + d];
+	tile_turn(w->j->n, r->width, x, up, xt, w->j->nu);
+}
+
+/* P and dP of keys [j0, j0 + m). */
+static void scores_back(const struct back *w, int64_t i0, int64_t n, int64_t j0, int64_t m)
+{
+	const struct grad_job *g = w->j;
+	const struct softmax_job *j = &g->f;
+	const float *k = j->k.x + w->b * j->k.by_batch + w->h / j->R * j->k.by_head + j0 * j->k.by_time;
+	const float *v = j->v.x + w->b * j->v.by_batch + w->h / j->R * j->v.by_head + j0 * j->v.by_time;
+
+	tile_product(m, g->nu, j->q.width, k, j->k.by_time, w->Qt, g->nu, w->P, g->nu);
+	tile_product(m, g->nu, j->v.width, v, j->v.by_time, w->dYt, g->nu, w->dP, g->nu);
+	if (j->softcap > 0)
+		cap_scores(j, w->P, w->bent, m * g->nu);
+	mask_tile(j, w->P, 1, g->nu, w->b, w->h, i0, n, j0, m);
+}
+
+/* P = exp(P - top), for queries nothing of which has been seen zeros */
+static void weights_back(const struct back *w, int64_t m)
+{
+	int64_t nu = w->j->nu;
+
+	for (int64_t l = 0; l < m; l++) {
+		float *restrict p = w->P + l * nu;
+
+		for (int64_t c = 0; c < nu; c++)
+			p[c] -= w->top[c] == -INFINITY ? 0 : w->top[c];
+		v_exp(p, p, nu);
+	}
+}
+
+/* Take m keys into top, sum and dot; P becomes weights. */
+static void absorb_back(const struct back *w, int64_t m)
+{
+	int64_t nu = w->j->nu;
+	float *restrict top = w->top, *restrict sum = w->sum, *restrict dot = w->dot, *restrict old = w->f;
+
+	memcpy(old, top, (size_t)nu * sizeof *old);
+	for (int64_t l = 0; l < m; l++)
+		for (int64_t c = 0; c < nu; c++)
+			top[c] = w->P[l * nu + c] > top[c] ? w->P[l * nu + c] : top[c];
+	for (int64_t c = 0; c < nu; c++)
+		old[c] = old[c] == -INFINITY ? -INFINITY : old[c] - top[c];
+	v_exp(old, old, nu);
+	for (int64_t c = 0; c < nu; c++) {
+		sum[c] *= old[c];
+		dot[c] *= old[c];
+	}
+	weights_back(w, m);
+	for (int64_t l = 0; l < m; l++)
+		for (int64_t c = 0; c < nu; c++) {
+			sum[c] += w->P[l * nu + c];
+			dot[c] += w->P[l * nu + c] * w->dP[l * nu + c];
+		}
+}
+
+/* From the weights of keys [j0, j0 + m) to the sums. */
+static void keys_back(const struct back *w, int64_t i0, int64_t n, int64_t j0, int64_t m)
+{
+	const struct grad_job *g = w->j;
+	const struct softmax_job *j = &g->f;
+	const int64_t *st = j->mask_stride;
+	const float *k = j->k.x + w->b * j->k.by_batch + w->h / j->R * j->k.by_head + j0 * j->k.by_time, one = 1;
+	int64_t nu = g->nu;
+
+	for (int64_t l0 = 0; l0 < m; l0 += BACK_KEYS) {
+		int64_t rows = m - l0 < BACK_KEYS ? m - l0 : BACK_KEYS, at = j0 + l0 - w->lo;
+		float *restrict p = w->P + l0 * nu, *restrict dp = w->dP + l0 * nu;
+
+		for (int64_t l = 0; l < rows; l++)
+			for (int64_t c = 0; c < nu; c++) {
+				p[l * nu + c] *= w->f[c];
+				dp[l * nu + c] = p[l * nu + c] * (dp[l * nu + c] - w->dot[c]);
+			}
+		for (int64_t c = 0; c < n && g->dmask; c++)
+			for (int64_t l = 0; l < rows && j0 + l0 + l < j->mask_keys; l++)
+				g->dmask[w->b * st[0] + w->h * st[1] + (i0 + c) * st[2] + j0 + l0 + l] += dp[l * nu + c];
+		for (int64_t i = 0; i < rows * nu && j->softcap > 0; i++)
+			dp[i] *= 1 - w->bent[l0 * nu + i] * w->bent[l0 * nu + i];
+		if (g->to[1] || g->past[0])
+			tile_more(rows, g->Dp, n, dp, nu, w->Q, g->Dp, w->sums + at * g->Dp, g->Dp);
+		if (g->to[2] || g->past[1])
+			tile_more(rows, g->Ep, n, p, nu, w->dY, g->Ep, w->sums + g->reach * g->Dp + at * g->Ep, g->Ep);
+		if (g->to[0])
+			tile_add(j->q.width, nu, rows, k + l0 * j->k.by_time, j->k.by_time, dp, nu, &one, 0, w->dQt, nu, w->dQt, nu);
+	}
+}
+
+static void block_back(const struct back *w, int64_t block)
+{
+	const struct grad_job *g = w->j;
+	const struct softmax_job *j = &g->f;
+	int64_t i0 = block * g->n, n = j->q.t - i0 < g->n ? j->q.t - i0 : g->n, begin, end;
+	float *to = g->to[0] ? g->to[0] + w->b * g->dq.by_batch + w->h * g->dq.by_head + i0 * g->dq.by_time : NULL;
+
+	load_block(w, &j->q, i0, n, g->Dp, j->scale, w->Q, w->Qt);
+	load_block(w, &j->y, i0, n, g->Ep, 1, w->dY, w->dYt);
+	memset(w->dQt, 0, (size_t)(j->q.width * g->nu) * sizeof *w->dQt);
+	memset(w->sum, 0, (size_t)g->nu * sizeof *w->sum);
+	memset(w->dot, 0, (size_t)g->nu * sizeof *w->dot);
+	for (int64_t c = 0; c < g->nu; c++)
+		w->top[c] = -INFINITY;
+	key_range(j, w->b, i0, n, &begin, &end);
+	for (int64_t j0 = begin; j0 < end; j0 += g->kept) {
+		int64_t m = end - j0 < g->kept ? end - j0 : g->kept;
+
+		scores_back(w, i0, n, j0, m);
+		absorb_back(w, m);
+	}
+	for (int64_t c = 0; c < g->nu; c++) {
+		w->f[c] = w->sum[c] == 0 ? 0 : 1 / w->sum[c];
+		w->dot[c] *= w->f[c];
+	}
+	for (int64_t j0 = begin; j0 < end; j0 += g->kept) {
+		int64_t m = end - j0 < g->kept ? end - j0 : g->kept;
+
+		if (end - begin > g->kept) {
+			scores_back(w, i0, n, j0, m);
+			weights_back(w, m);
+		}
+		keys_back(w, i0, n, j0, m);
+	}
+	for (int64_t i = 0; i < n && to; i++)
+		for (int64_t d = 0; d < j->q.width; d++)
+			to[i * g->dq.by_time + d] = j->scale * w->dQt[d * g->nu + i];
+}
+
+/* The keys that the blocks of a piece see. */
+static void reach_of(const struct grad_job *g, int64_t b, int64_t split, int64_t *lo, int64_t *hi)
+{
+	int64_t first = split * g->per * g->n, last = (split + 1) * g->per * g->n;
+
+	if (last > g->f.q.t)
+		last = g->f.q.t;
+	key_range(&g->f, b, first, last - first, lo, hi);
+	if (*hi < *lo)
+		*hi = *lo;
+}
+
+/* d_K and d_V of a key head: the pieces' sums, in their order, behind what the cache's gradient says. */
+static void put_keys(const struct grad_job *g, int64_t b, int64_t h, const float *sums)
+{
+	const struct softmax_job *j = &g->f;
+	const int64_t width[2] = { j->q.width, j->v.width }, up[2] = { g->Dp, g->Ep };
+
+	for (int i = 0; i < 2; i++)
+		for (int64_t t = 0; t < j->k.t; t++) {
+			const struct rows *r = &g->now[i];
+			const float *first = g->present[i] ? g->present[i] + ((b * j->k.h + h) * j->k.t + t) * width[i] : NULL;
+			float *restrict to = t < j->past ? g->past[i] ? g->past[i] + ((b * j->k.h + h) * j->past + t) * width[i] : NULL
+			                     : g->to[1 + i] ? g->to[1 + i] + b * r->by_batch + h * r->by_head + (t - j->past) * r->by_time : NULL;
+
+			for (int64_t d = 0; d < width[i] && to; d++)
+				to[d] = first ? first[d] : 0;
+			for (int64_t split = 0; split < g->splits && to; split++) {
+				const float *x = sums + split * g->reach * (g->Dp + g->Ep) + (i ? g->reach * g->Dp : 0);
+				int64_t lo, hi;
+
+				reach_of(g, b, split, &lo, &hi);
+				for (int64_t d = 0; d < width[i] && lo <= t && t < hi; d++)
+					to[d] += x[(t - lo) * up[i] + d];
+			}
+		}
+}
+
+static void piece_back(struct back *w, int64_t b, int64_t g, int64_t split)
+{
+	const struct grad_job *j = w->j;
+	float *own = w->sums;
+	int64_t hi;
+
+	w->b = b;
+	reach_of(j, b, split, &w->lo, &hi);
+	if (j->splits > 1)
+		w->sums = j->sums + ((b * j->f.k.h + g) * j->splits + split) * j->reach * (j->Dp + j->Ep);
+	memset(w->sums, 0, (size_t)((hi - w->lo) * j->Dp) * sizeof *w->sums);
+	memset(w->sums + j->reach * j->Dp, 0, (size_t)((hi - w->lo) * j->Ep) * sizeof *w->sums);
+	for (w->h = g * j->f.R; w->h < (g + 1) * j->f.R; w->h++)
+		for (int64_t block = split * j->per; block < (split + 1) * j->per && block < j->blocks; block++)
+			block_back(w, block);
+	if (j->splits == 1)
+		put_keys(j, b, g, w->sums);
+	w->sums = own;
+}
+
+/* Pieces that add to the same gradients of a mask one after the other, others beside each other. */
+static void thread_back(void *ctx, int64_t thread)
+{
+	struct grad_job *g = ctx;
+	const int64_t all[3] = { g->batch, g->f.k.h, g->splits };
+	struct back w = { .j = g };
+	int64_t used = 0;
+	struct {
+		float **to;
+		int64_t n;
+	} part[] = { { &w.Q, g->n * g->Dp }, { &w.Qt, g->f.q.width * g->nu }, { &w.dY, g->n * g->Ep }, { &w.dYt, g->f.v.width * g->nu },
+		     { &w.dQt, g->f.q.width * g->nu }, { &w.P, g->kept * g->nu }, { &w.dP, g->kept * g->nu },
+		     { &w.bent, g->f.softcap > 0 ? g->kept * g->nu : 0 }, { &w.top, g->nu }, { &w.sum, g->nu }, { &w.dot, g->nu }, { &w.f, g->nu },
+		     { &w.sums, g->splits > 1 ? 0 : g->reach * (g->Dp + g->Ep) } };
+
+	for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+		*part[i].to = g->work ? g->work + thread * g->room + used : NULL;
+		used += tile_up(part[i].n);
+	}
+	if (!g->work) { /* only asked how much there is */
+		g->room = used;
+		return;
+	}
+	for (int64_t k; (k = atomic_fetch_add(&g->next, 1)) < g->free[0] * g->free[1] * g->free[2];) {
+		int64_t at[3] = { k / g->free[2] / g->free[1], k / g->free[2] % g->free[1], k % g->free[2] }, end[3];
+
+		for (int i = 0; i < 3; i++)
+			end[i] = g->free[i] == all[i] ? at[i] + 1 : all[i];
+		for (int64_t b = at[0]; b < end[0]; b++)
+			for (int64_t h = at[1]; h < end[1]; h++)
+				for (int64_t split = at[2]; split < end[2]; split++)
+					piece_back(&w, b, h, split);
+	}
+}
+
+static void add_pieces(void *ctx, int64_t head)
+{
+	const struct grad_job *g = ctx;
+
+	put_keys(g, head / g->f.k.h, head % g->f.k.h, g->sums + head * g->splits * g->reach * (g->Dp + g->Ep));
+}
+
+/* Blocks of queries as wide as a window makes worth while; pieces enough for some threads, of four blocks at least. */
+static void cut_back(struct grad_job *g)
+{
+	const struct softmax_job *j = &g->f;
+	int64_t span = j->left >= 0 && (j->causal || j->right >= 0) ? j->left + 1 + (j->causal ? 0 : j->right) : INT64_MAX, pieces, lo, hi;
+
+	g->n = span < 32 ? 16 : span < 64 ? 32 : QUERIES;
+	g->nu = g->n;
+	g->blocks = (j->q.t + g->n - 1) / g->n;
+	for (int i = 0; i < 2; i++)
+		g->free[i] = g->dmask && !j->mask_stride[i] ? 1 : i ? j->k.h : g->batch;
+	pieces = g->free[0] * g->free[1];
+	g->splits = pieces < ENOUGH ? (ENOUGH + pieces - 1) / pieces : 1;
+	if (g->splits > g->blocks * g->n / (4 * QUERIES))
+		g->splits = g->blocks * g->n / (4 * QUERIES);
+	g->splits = g->splits > 1 ? g->splits : 1;
+	g->per = (g->blocks + g->splits - 1) / g->splits;
+	g->splits = (g->blocks + g->per - 1) / g->per;
+	g->free[2] = g->dmask && !j->mask_stride[2] ? 1 : g->splits;
+	for (int64_t b = 0; b < g->batch; b++)
+		for (int64_t split = 0; split < g->splits; split++) {
+			reach_of(g, b, split, &lo, &hi);
+			if (hi - lo > g->reach)
+				g->reach = hi - lo;
+		}
+	g->kept = g->reach < KEPT ? g->reach : KEPT;
+}
 
 static const struct tensor *input(const struct kernel_call *c, int i) { return i < c->nin ? c->in[i] : NULL; }
 
 static bool wanted(const struct kernel_call *c, int i) { return i < c->nout && c->out[i]; }
+
+static float *output(const struct kernel_call *c, int i) { return wanted(c, i) ? c->out[i]->data : NULL; }
+
+/* Floats; something to sum. */
+static bool attention_grad_ok(const struct kernel_call *c)
+{
+	const struct tensor *q = c->in[0], *mask = input(c, AG_MASK);
+	int64_t precision = attr_get(c->op, c->attr, "softmax_precision")->i;
+
+	for (int i = 0; i < c->nin; i++)
+		if (c->in[i] && i != AG_MASK && i != 6 && (c->in[i]->dt != DT_FLOAT || (i < 3 && c->in[i]->rank != q->rank)))
+			return false;
+	for (int i = 0; i < 3; i++)
+		if (!c->in[i]->n)
+			return false;
+	return input(c, AG_DY) && (!precision || precision == DT_FLOAT) &&
+	       (!mask || ((mask->dt == DT_FLOAT || mask->dt == DT_BOOL) && mask->rank > 0));
+}
+
+static enum linnet_code attention_grad_run(struct kernel_call *c)
+{
+	struct grad_job g = { .batch = c->in[0]->d[0], .dmask = output(c, AG_MASK) };
+	struct linnet_error *e = c->e;
+	int64_t threads;
+
+	TRY(read_attention(c, c->nout, &g.f));
+	g.f.y = rows_of(c->in[AG_DY], g.f.q.h);
+	g.dq = rows_of(c->in[0], g.f.q.h);
+	for (int i = 0; i < 3; i++)
+		g.to[i] = output(c, i);
+	for (int i = 0; i < 2; i++) {
+		g.now[i] = rows_of(c->in[1 + i], g.f.k.h);
+		g.past[i] = output(c, AG_PAST_KEY + i);
+		g.present[i] = input(c, AG_DPRESENT_KEY + i) ? c->in[AG_DPRESENT_KEY + i]->data : NULL;
+	}
+	if (g.dmask)
+		memset(g.dmask, 0, c->out[AG_MASK]->bytes);
+	complete(&g.f);
+	cut_back(&g);
+	g.Dp = tile_up(g.f.q.width);
+	g.Ep = tile_up(g.f.v.width);
+	thread_back(&g, 0);
+	threads = c->threads;
+	if (threads > g.free[0] * g.free[1] * g.free[2])
+		threads = g.free[0] * g.free[1] * g.free[2];
+	if (threads < 1 || g.f.k.t * g.f.q.t * g.f.q.h * g.f.q.width < 1 << 14)
+		threads = 1;
+	if (g.splits > 1)
+		TRY_NEW(g.sums, c->scratch, g.batch * g.f.k.h * g.splits * g.reach * (g.Dp + g.Ep));
+	TRY_NEW(g.work, c->scratch, threads * g.room);
+	parallel_for((int)threads, threads, thread_back, &g);
+	if (g.splits > 1)
+		parallel_for((int)threads, g.batch * g.f.k.h, add_pieces, &g);
+	return LINNET_OK;
+}
+
+const struct fast FAST_KERNEL(attention_grad) = { .name = "attention_grad/tiled", .ok = attention_grad_ok, .run = attention_grad_run };
+
+/* ---- com.microsoft.GroupQueryAttention on a cache of floats ---- */
+
+enum { GQ_QUERY, GQ_KEY, GQ_VALUE, GQ_PAST_KEY, GQ_PAST_VALUE, GQ_LAST, GQ_TOTAL, GQ_COS, GQ_SIN, GQ_POSITIONS, GQ_BIAS, GQ_SINK };
 
 static float scale_of(const struct kernel_call *c, int64_t width)
 {

@@ -14,6 +14,7 @@
 	X(matmul)                                                                                  \
 	X(gemm)                                                                                    \
 	X(attention)                                                                               \
+	X(attention_grad)                                                                          \
 	X(linear_attention)                                                                        \
 	X(linear_grad)                                                                             \
 	X(softmax)                                                                                 \

@@ -8,6 +8,8 @@
 #ifndef LINNET_TILE_H
 #define LINNET_TILE_H
 
+#include <stdbool.h>
+
 #include "ops/fast/vmath.h"
 
 /* Columns that come in whole vectors at every level, and rows and columns of a block. */
@@ -29,11 +31,12 @@ enum { TILE_ROUND = 16, TILE_ROWS = VWIDTH >= 16 ? 8 : 4, TILE_COLUMNS = 2 * VWI
 			put;
 
 #define TILE(R, V)                                                                                 \
-	static inline void tile_product_##R##_##V(int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc) \
+	static inline void tile_product_##R##_##V(int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, bool more, float *c, \
+	                                          int64_t ldc)                                     \
 	{                                                                                          \
 		vfloat x[R][V];                                                                    \
                                                                                                    \
-		TILE_EACH(R, V, x[r][v] = VSET(0))                                                 \
+		TILE_EACH(R, V, x[r][v] = more ? VLOAD(c + r * ldc + v * VWIDTH) : VSET(0))        \
 		TILE_SUM(R, V, k, a[r * lda + l], b, ldb)                                          \
 		TILE_EACH(R, V, VSTORE(c + r * ldc + v * VWIDTH, x[r][v]))                         \
 	}                                                                                          \
@@ -93,7 +96,15 @@ TILE(1, 1)
 /* All rows in memory, lda, ldb and so on apart; n is a multiple of TILE_ROUND. C [m, n] = A [m, k] B [k, n] */
 static inline void tile_product(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc)
 {
-#define EACH(R, V) tile_product_##R##_##V(k, a + i * lda, lda, b + j, ldb, c + i * ldc + j, ldc)
+#define EACH(R, V) tile_product_##R##_##V(k, a + i * lda, lda, b + j, ldb, false, c + i * ldc + j, ldc)
+	TILE_ALL(EACH)
+#undef EACH
+}
+
+/* C [m, n] += A [m, k] B [k, n] */
+static inline void tile_more(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc)
+{
+#define EACH(R, V) tile_product_##R##_##V(k, a + i * lda, lda, b + j, ldb, true, c + i * ldc + j, ldc)
 	TILE_ALL(EACH)
 #undef EACH
 }

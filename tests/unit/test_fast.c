@@ -229,9 +229,72 @@ static void long_sequences_agree(void **state)
 	assert_int_equal(complaints, 0);
 }
 
+/* ---- Long attention: more keys than a piece keeps, several pieces a head, windows, masks that pieces share ---- */
+
+static const struct long_attention {
+	int64_t batch, heads, key_heads, queries, keys, dk, dv;
+	bool causal;
+	int64_t left, right, mask; /* the mask's lengths: 1 where the digit is 1, of [B, H, L, S]; 0: none */
+	double cap;
+} long_attentions[] = {
+	{ 1, 1, 1, 70, 1200, 8, 20, false, -1, -1, 0, 0 },
+	{ 1, 2, 1, 1100, 1100, 4, 4, true, -1, -1, 0, 0 },
+	{ 1, 1, 1, 1500, 1500, 8, 8, true, 20, -1, 0, 0 },
+	{ 2, 2, 2, 600, 700, 17, 5, false, 40, 3, 0, 0 },
+	{ 2, 4, 2, 300, 300, 8, 8, true, -1, -1, 1100, 0 },
+	{ 2, 2, 1, 530, 530, 4, 4, true, 100, -1, 1011, 3 },
+	{ 2, 2, 2, 520, 200, 4, 4, false, -1, -1, 110, 0 },
+};
+
+static void check_long_attention(const struct op *op, const struct long_attention *x)
+{
+	struct attr given[] = { { .name = "is_causal", .kind = ATTR_INT, .i = x->causal }, { .name = "left_window_size", .kind = ATTR_INT, .i = x->left },
+		                { .name = "right_window_size", .kind = ATTR_INT, .i = x->right }, { .name = "softcap", .kind = ATTR_FLOAT, .f = x->cap } };
+	const int64_t q[] = { x->batch, x->heads, x->queries, x->dk }, k[] = { x->batch, x->key_heads, x->keys, x->dk },
+		      v[] = { x->batch, x->key_heads, x->keys, x->dv }, y[] = { x->batch, x->heads, x->queries, x->dv };
+	const int64_t mask[] = { x->mask / 1000 % 10 ? 1 : x->batch, x->mask / 100 % 10 ? 1 : x->heads, x->mask / 10 % 10 ? 1 : x->queries, x->keys };
+	struct arena *a = arena_new();
+	struct call c = { .op = op, .given = given, .ngiven = sizeof given / sizeof *given, .nin = op->domain ? 8 : 4, .nout = op->domain ? 4 : 1 };
+	struct tensor *want[CALL_MAX] = { NULL };
+	struct linnet_error e = { 0 };
+
+	assert_false(op_attrs(op, given, c.ngiven, a, &c.attr, &e));
+	c.in[0] = long_input(a, 4, q, -2, 2);
+	c.in[1] = long_input(a, 4, k, -2, 2);
+	c.in[2] = long_input(a, 4, v, -1, 1);
+	c.in[3] = x->mask ? long_input(a, 4, mask, -1, 1) : NULL;
+	c.in[7] = op->domain ? long_input(a, 4, y, -1, 1) : NULL;
+	for (int i = 0; i < c.nout; i++)
+		c.wanted[i] = !op->domain || c.in[i];
+	if (op_eval(op, c.attr, c.nin, c.in, c.nout, c.wanted, a, want, &e))
+		complain("%s: %s", row_title(op), e.message);
+	else
+		check_call(&c, want, a);
+	arena_free(a);
+}
+
+static void long_attention_agrees(void **state)
+{
+	const struct op *op[] = { op_newest(NULL, "Attention"), op_newest("linnet", "AttentionGrad") };
+
+	(void)state;
+	complaints = 0;
+	draw_rng.state = 1;
+	for (size_t k = 0; k < sizeof op / sizeof *op; k++)
+		for (size_t i = 0; i < sizeof long_attentions / sizeof *long_attentions && row_asked(op[k]); i++) {
+			row_complaints = taken = 0;
+			check_long_attention(op[k], &long_attentions[i]);
+			assert_true(taken);
+			if (row_complaints)
+				print_error("call %d, %.300s\n(%d such)\n\n", (int)i, shortest, row_complaints);
+		}
+	assert_int_equal(complaints, 0);
+}
+
 int main(int argc, char **argv)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(fast_kernels_agree), cmocka_unit_test(long_sequences_agree) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(fast_kernels_agree), cmocka_unit_test(long_sequences_agree),
+		                            cmocka_unit_test(long_attention_agrees) };
 
 	read_arguments(argc, argv);
 	return cmocka_run_group_tests(tests, NULL, NULL);

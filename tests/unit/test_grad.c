@@ -326,6 +326,11 @@ static const struct {
 	  " y = ReduceSum <keepdims = 0> (p) }", 2 },
 	{ "products and a normalisation", "(double[2,3] x, double[3,4] w, double[4] s) => (double y) { p = MatMul (x, w)\n"
 	  " n = LayerNormalization (p, s)\n g = Gelu (n)\n q = Mul (g, p)\n y = ReduceSum <keepdims = 0> (q) }", 2 },
+	{ "attention with grouped heads, a cap and a mask", "(double[1,2,3,2] q, double[1,1,3,2] k, double[1,1,3,2] v, double[3,3] m) => (double y) {\n"
+	  " a = Attention <is_causal = 1, softcap = 2.0> (q, k, v, m)\n t = Sin (a)\n y = ReduceSum <keepdims = 0> (t) }", 2 },
+	{ "attention behind a past, in packed heads", "(double[1,2,2] q, double[1,2,1] k, double[1,2,1] v, double[1,1,2,1] pk, double[1,1,2,1] pv) => (double y) {\n"
+	  " a, ck, cv = Attention <is_causal = 1, q_num_heads = 2, kv_num_heads = 1, left_window_size = 2> (q, k, v, , pk, pv)\n s = ReduceSum <keepdims = 0> (a)\n"
+	  " c = Mul (ck, cv)\n u = ReduceSum <keepdims = 0> (c)\n y = Mul (s, u) }", 2 },
 	{ "a branch", "(double[3] x, double[3] w) => (double y) { c = Constant <value = bool {1}> ()\n"
 	  " s = If (c) <then_branch = yes () => (a) { p = Mul (x, w)\n a = Sin (p) }, else_branch = no () => (a) { a = Neg (x) }>\n"
 	  " y = ReduceSum <keepdims = 0> (s) }", 2 },
