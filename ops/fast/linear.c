@@ -9,7 +9,7 @@
  *	P[i, j] = sum over d of q[i, d] k[j, d] D[i, j, d]                         j <= i
  *	O = scale ((Q e) S + P N)                     S = diag(e[n - 1]) S + (K D[n - 1])^T N
  * Factors are multiplied, in the order of tokens, and never divided: a decay of minus infinity is a factor of 0, and no exponent is a
- * difference of sums. A chunk has as many tokens as a vector has lanes, so that what passes between its tokens are whole vectors and
+ * difference of sums. Decays that let the past grow beyond what floats hold, which nothing sensible does, are left to the reference kernel. A chunk has as many tokens as a vector has lanes, so that what passes between its tokens are whole vectors and
  * costs 1/8 of what passes through the state, of width 64; products keep blocks of C in registers. Arithmetic bounds it.
  *
  * Value columns do not depend on each other. They are cut where there are fewer heads than threads, which changes no bits.
@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "ops/base/thread.h"
+#include "ops/fast/decay.h"
 #include "ops/fast/fast.h"
 #include "ops/fast/halves.h"
 #include "ops/fast/tile.h"
@@ -578,6 +579,8 @@ static enum linnet_code linear_attention_run(struct kernel_call *c)
 	struct linnet_error *e = c->e;
 	struct piece p;
 
+	if (decays_grow(decay, j.T))
+		return c->op->kernel(c);
 	j.readers = j.H > j.G ? j.H : j.G;
 	j.R = j.readers / j.G;
 	j.F = k->d[2] / j.G;

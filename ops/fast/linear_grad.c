@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "ops/base/thread.h"
+#include "ops/fast/decay.h"
 #include "ops/fast/fast.h"
 #include "ops/fast/product.h"
 #include "ops/fast/vmath.h"
@@ -595,6 +596,8 @@ static enum linnet_code linear_grad_run(struct kernel_call *c)
 	struct head h = { 0 };
 	int64_t heads = q->d[0] * j.G;
 
+	if (decays_grow(input(c, IN_DECAY), j.T))
+		return c->op->kernel(c);
 	j.R = j.H / j.G;
 	j.F = c->in[IN_KEY]->d[2] / j.G;
 	j.E = c->in[IN_VALUE]->d[2] / j.G;

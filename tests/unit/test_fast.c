@@ -155,6 +155,8 @@ static void fast_kernels_agree(void **state)
 	assert_int_equal(complaints, 0);
 }
 
+static const double cuts[] = { -INFINITY, 0, -0.1, -INFINITY }, grows[] = { 100, -100, 0, -104 }, jumps[] = { 89, -INFINITY, -1, -300 };
+
 /* ---- Long sequences: more tokens than drawn calls have, in several chunks ---- */
 
 static const struct long_call {
@@ -162,6 +164,7 @@ static const struct long_call {
 	int64_t batch, steps, heads, key_heads, dk, dv, ndecay, nbeta;
 	bool past;
 	double decay; /* the strongest */
+	const double *of; /* instead: drawn of these four */
 } long_calls[] = {
 	{ "linear", 2, 75, 4, 2, 20, 33, 0, 0, true, 0 },
 	{ "gated", 1, 130, 4, 2, 16, 48, 1, 0, true, -2 },
@@ -172,6 +175,15 @@ static const struct long_call {
 	{ "gated_delta", 1, 150, 2, 1, 72, 70, 1, 1, false, -0.1 },
 	{ "gated_delta", 1, 100, 2, 2, 33, 17, 33, 2, true, -3 },
 	{ "gated_delta", 1, 70, 1, 1, 16, 16, 16, 1, true, -80 },
+	{ "gated", 2, 70, 2, 1, 16, 16, 1, 0, true, 0, cuts },
+	{ "gated", 1, 50, 2, 2, 12, 20, 12, 0, true, 0, cuts },
+	{ "gated_delta", 1, 50, 2, 2, 16, 16, 1, 1, true, 0, cuts },
+	{ "gated_delta", 1, 50, 2, 1, 9, 16, 9, 1, false, 0, cuts },
+	{ "gated", 2, 1, 2, 2, 16, 16, 1, 0, false, 0, (double[]){ 100, 100, 100, 100 } },
+	{ "gated", 2, 1, 2, 2, 16, 16, 16, 0, false, 0, (double[]){ 100, 100, 100, 100 } },
+	{ "gated", 1, 20, 2, 2, 16, 16, 1, 0, false, 0, jumps },
+	{ "gated", 1, 20, 2, 1, 8, 16, 8, 0, true, 0, jumps },
+	{ "gated_delta", 1, 3, 2, 1, 8, 16, 1, 1, false, 0, grows },
 };
 
 static const struct tensor *long_input(struct arena *a, int rank, const int64_t *d, double lo, double hi)
@@ -203,6 +215,8 @@ static void check_long(const struct op *op, const struct long_call *x)
 		else if (widths[i])
 			c.in[i] = long_input(a, 3, (int64_t[]){ x->batch, x->steps, widths[i] }, i == 4 ? x->decay : i == 5 ? 0 : i == 1 ? -unit : -1,
 			                     i == 4 ? 0 : i == 1 ? unit : 1);
+	for (int64_t i = 0; x->of && i < c.in[4]->n; i++)
+		tensor_put((struct tensor *)(uintptr_t)c.in[4], i, x->of[(int)(rng_unit(&draw_rng) * 4)]);
 	for (int i = 0; i < c.nout; i++)
 		c.wanted[i] = op_nin(op, NULL) < 8 || c.in[i];
 	if (op_eval(op, c.attr, c.nin, c.in, c.nout, c.wanted, a, want, &e))
@@ -291,10 +305,35 @@ static void long_attention_agrees(void **state)
 	assert_int_equal(complaints, 0);
 }
 
+/* What is behind the last whole chunk may be as short or long as it likes, under every rule. */
+static void tails_of_every_length_agree(void **state)
+{
+	static const struct long_call rules[] = { { "linear", 1, 0, 2, 1, 8, 9, 0, 0, true, 0, NULL }, { "gated", 1, 0, 2, 2, 6, 8, 1, 0, false, -1, NULL },
+		                                  { "gated", 1, 0, 2, 1, 8, 8, 8, 0, true, -1, NULL }, { "delta", 1, 0, 2, 1, 8, 8, 0, 1, true, 0, NULL },
+		                                  { "gated_delta", 1, 0, 1, 1, 8, 8, 1, 1, false, -1, NULL },
+		                                  { "gated_delta", 1, 0, 2, 2, 8, 5, 8, 1, true, -1, NULL } };
+	const struct op *op[] = { op_newest(NULL, "LinearAttention"), op_newest("linnet", "LinearAttentionGrad") };
+
+	(void)state;
+	complaints = 0;
+	for (size_t k = 0; k < 2; k++)
+		for (size_t i = 0; i < sizeof rules / sizeof *rules && row_asked(op[k]); i++)
+			for (int64_t steps = 0; steps < 100; steps += steps < 36 ? 1 : 13) {
+				struct long_call x = rules[i];
+
+				x.steps = steps;
+				row_complaints = 0;
+				check_long(op[k], &x);
+				if (row_complaints)
+					print_error("%s, %d tokens, %.300s\n(%d such)\n\n", x.rule, (int)steps, shortest, row_complaints);
+			}
+	assert_int_equal(complaints, 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(fast_kernels_agree), cmocka_unit_test(long_sequences_agree),
-		                            cmocka_unit_test(long_attention_agrees) };
+		                            cmocka_unit_test(long_attention_agrees), cmocka_unit_test(tails_of_every_length_agree) };
 
 	read_arguments(argc, argv);
 	return cmocka_run_group_tests(tests, NULL, NULL);
