@@ -3,7 +3,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 TORCH ?= python3
 
-.PHONY: all .deps demo bench bench-calibrate test install fuzz format tidy docs recognition clean
+.PHONY: all .deps demo bench bench-calibrate test install fuzz format tidy docs recognition stream clean
 
 all: .deps
 	cmake --preset release
@@ -32,6 +32,10 @@ test: .deps
 	cmake --preset dev -DLINNET_WERROR=$(if $(CI),ON,OFF)
 	cmake --build --preset dev -j $(JOBS)
 	ctest --preset dev -j $(JOBS)
+
+# A thousand steps and streams of ten million tokens, some ten minutes.
+stream: all
+	build/release/tests/test_stream long
 
 install: all
 	cmake --install build/release --prefix $(PREFIX)
