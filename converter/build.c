@@ -202,15 +202,13 @@ value_id build_turn(struct build *b, value_id x, value_id like)
 
 /* As channels: x [B, heads, T, width] to [B, heads width, T], and back. */
 static const char into_channels[] = "(float[B,H,T,D] x) => (float[B,C,T] y) {\n"
-                                    "  xt = Transpose <perm = [0, 2, 1, 3]> (x)\n"
-                                    "  shape = Constant <value_ints = [0, 0, %lld]> ()\n"
-                                    "  x3 = Reshape (xt, shape)\n"
-                                    "  y = Transpose <perm = [0, 2, 1]> (x3) }";
+                                    "  xt = Transpose <perm = [0, 1, 3, 2]> (x)\n"
+                                    "  shape = Constant <value_ints = [0, %lld, -1]> ()\n"
+                                    "  y = Reshape (xt, shape) }";
 static const char from_channels[] = "(float[B,C,T] x) => (float[B,H,T,D] y) {\n"
-                                    "  xt = Transpose <perm = [0, 2, 1]> (x)\n"
-                                    "  shape = Constant <value_ints = [0, 0, %lld, %lld]> ()\n"
-                                    "  x4 = Reshape (xt, shape)\n"
-                                    "  y = Transpose <perm = [0, 2, 1, 3]> (x4) }";
+                                    "  shape = Constant <value_ints = [0, %lld, %lld, -1]> ()\n"
+                                    "  x4 = Reshape (x, shape)\n"
+                                    "  y = Transpose <perm = [0, 1, 3, 2]> (x4) }";
 
 /* Conv makes one token more, in front, which is cut off: it takes no window that reaches over everything. */
 value_id build_conv(struct build *b, value_id x, int64_t heads, int64_t width, const char *name, int taps)

@@ -417,6 +417,7 @@ static const struct op rows[] = {
 		.write_grad = grad_conv_transpose,
 		.shape = shape_conv_transpose,
 		.kernel = conv_transpose,
+		.fast = FAST(&fast_conv_transpose),
 		.fuzz = { .shapes = FUZZ_CUSTOM },
 	},
 	{

@@ -1,9 +1,10 @@
 /*
- * Convolution in float32 of 1 to 3 spatial axes.
+ * Convolution in float32 of 1 to 3 spatial axes, and its transpose.
  *
  * In general: for a tile of output positions the elements under the window are laid out as rows, one a position, and multiplied by the weights,
  * through BLAS, or by dot products when there are few positions. Windows of one tap without stride need no rows. Groups of one channel are done
- * tap by tap along the last axis, which memory bounds; the rest is bound by arithmetic.
+ * tap by tap along the last axis, which memory bounds; the rest is bound by arithmetic. The transpose multiplies first and adds what each position
+ * makes to where its window lies.
  */
 #include <string.h>
 
@@ -19,11 +20,13 @@ enum { ROOM = 1 << 16, FEW = 6, BLOCK = 64, DEPTH = 4 };
 struct conv_job {
 	const float *x, *w, *bias;
 	float *y, *room;
-	struct window win;
+	struct window win;            /* of the transpose: that of the convolution which it transposes, from y to x */
+	bool back;                    /* the transpose */
 	int64_t batch, groups, C, M;  /* channels a group, in and out */
-	int64_t plane, taps, K, P;    /* elements of an input channel; taps; C taps; positions */
-	int64_t tile, tiles, blocks, block; /* positions a tile; tiles; blocks of output channels, of so many */
-	int64_t pieces, slots;        /* each slot does every slots-th piece in its own part of the room */
+	int64_t plane, taps, K, P;    /* elements under all windows, of one channel; taps; C taps; positions of the window */
+	int64_t tile, tiles, blocks, block; /* positions a tile (the transpose's pieces go through tiles of so many lines); tiles; blocks of
+	                                     * output channels, of so many */
+	int64_t pieces, slots, space; /* each slot does every slots-th piece in its own part of the room, of so many floats */
 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -88,36 +91,100 @@ static void general_piece(const struct conv_job *j, int64_t n, int64_t g, int64_
 			y[m * j->P + p] += j->bias[g * j->M + m0 + m];
 }
 
+static void fill(float *restrict y, int64_t n, float x)
+{
+	for (int64_t i = 0; i < n; i++)
+		y[i] = x;
+}
+
+/* The lines of tap (k0, k1, k2): at the window's positions, and, `stride` apart, what it reads there. */
+struct line {
+	int64_t narrow, wide, n, stride;
+};
+
+/* The tap's next pair of lines, of rows from `row` on, for lengths [rows] = out[0] out[1]; -1 behind the last. */
+static int64_t next_line(const struct window *w, int64_t k0, int64_t k1, int64_t k2, int64_t row, struct line *l)
+{
+	struct span s0 = window_readers(w, 0, k0), s1 = window_readers(w, 1, k1), s2 = window_readers(w, 2, k2);
+
+	for (; row < w->out[0] * w->out[1]; row++) {
+		int64_t o0 = row / w->out[1], o1 = row % w->out[1];
+
+		if (o0 < s0.from || o0 >= s0.to || o1 < s1.from || o1 >= s1.to || s2.from >= s2.to)
+			continue;
+		l->narrow = row * w->out[2] + s2.from;
+		l->wide = at3(w->in, o0 * w->stride[0] - w->begin[0] + k0 * w->dilation[0], o1 * w->stride[1] - w->begin[1] + k1 * w->dilation[1],
+		              s2.from * w->stride[2] - w->begin[2] + k2 * w->dilation[2]);
+		l->n = s2.to - s2.from;
+		l->stride = w->stride[2];
+		return row;
+	}
+	return -1;
+}
+
+/* narrow += f wide */
+static void gather_line(float *restrict narrow, const float *restrict wide, const struct line *l, float f)
+{
+	if (l->stride == 1)
+		for (int64_t o = 0; o < l->n; o++)
+			narrow[o] += f * wide[o];
+	else
+		for (int64_t o = 0; o < l->n; o++)
+			narrow[o] += f * wide[o * l->stride];
+}
+
+/* wide += f narrow */
+static void scatter_line(const float *restrict narrow, float *restrict wide, const struct line *l, float f)
+{
+	if (l->stride == 1)
+		for (int64_t o = 0; o < l->n; o++)
+			wide[o] += f * narrow[o];
+	else
+		for (int64_t o = 0; o < l->n; o++)
+			wide[o * l->stride] += f * narrow[o];
+}
+
 /* One output channel of one input channel, tap by tap. */
 static void depth_channel(const struct conv_job *j, int64_t n, int64_t channel)
 {
 	const struct window *w = &j->win;
-	const float *x = j->x + (n * j->groups + channel / j->M) * j->plane, *taps = j->w + channel * j->taps;
-	float *y = j->y + (n * j->groups * j->M + channel) * j->P, first = j->bias ? j->bias[channel] : 0;
+	int64_t nx = j->back ? j->P : j->plane, ny = j->back ? j->plane : j->P;
+	const float *x = j->x + (n * j->groups + channel / j->M) * nx, *taps = j->w + channel * j->taps;
+	float *y = j->y + (n * j->groups * j->M + channel) * ny;
+	struct line l;
 
-	for (int64_t p = 0; p < j->P; p++)
-		y[p] = first;
-	for (int64_t k0 = 0; k0 < w->taps[0]; k0++)
-		for (int64_t k1 = 0; k1 < w->taps[1]; k1++)
-			for (int64_t k2 = 0; k2 < w->taps[2]; k2++) {
-				struct span s0 = window_readers(w, 0, k0), s1 = window_readers(w, 1, k1), s2 = window_readers(w, 2, k2);
-				float f = *taps++;
+	fill(y, ny, j->bias ? j->bias[channel] : 0);
+	for (int64_t t = 0; t < j->taps; t++)
+		for (int64_t row = 0; (row = next_line(w, t / w->taps[2] / w->taps[1], t / w->taps[2] % w->taps[1], t % w->taps[2], row, &l)) >= 0; row++)
+			if (j->back)
+				scatter_line(x + l.narrow, y + l.wide, &l, taps[t]);
+			else
+				gather_line(y + l.narrow, x + l.wide, &l, taps[t]);
+}
 
-				for (int64_t o0 = s0.from; o0 < s0.to; o0++)
-					for (int64_t o1 = s1.from; o1 < s1.to; o1++) {
-						const float *restrict line = x + at3(w->in, o0 * w->stride[0] - w->begin[0] + k0 * w->dilation[0],
-						                                     o1 * w->stride[1] - w->begin[1] + k1 * w->dilation[1], 0);
-						float *restrict out = y + at3(w->out, o0, o1, 0);
-						int64_t shift = k2 * w->dilation[2] - w->begin[2];
+/* Output channels [m0, m1) of group g of sample n of the transpose. */
+static void back_piece(const struct conv_job *j, int64_t n, int64_t g, int64_t m0, int64_t m1, float *room)
+{
+	const struct window *w = &j->win;
+	const float *x = j->x + (n * j->groups + g) * j->C * j->P, *weight = j->w + (g * j->C * j->M + m0) * j->taps;
+	int64_t rows = (m1 - m0) * j->taps;
+	float *y = j->y + ((n * j->groups + g) * j->M + m0) * j->plane;
 
-						if (w->stride[2] == 1)
-							for (int64_t o = s2.from; o < s2.to; o++)
-								out[o] += f * line[o + shift];
-						else
-							for (int64_t o = s2.from; o < s2.to; o++)
-								out[o] += f * line[o * w->stride[2] + shift];
-					}
-			}
+	for (int64_t m = 0; m < m1 - m0; m++)
+		fill(y + m * j->plane, j->plane, j->bias ? j->bias[g * j->M + m0 + m] : 0);
+	for (int64_t line0 = 0; line0 < w->out[0] * w->out[1]; line0 += j->tile) {
+		int64_t line1 = least(line0 + j->tile, w->out[0] * w->out[1]), from = line0 * w->out[2], count = (line1 - line0) * w->out[2];
+
+		blas_sgemm(true, false, rows, count, j->C, 1, weight, j->M * j->taps, x + from, j->P, 0, room, count);
+		for (int64_t i = 0; i < rows; i++) {
+			int64_t t = i % j->taps;
+			struct line l;
+
+			for (int64_t row = line0; (row = next_line(w, t / w->taps[2] / w->taps[1], t / w->taps[2] % w->taps[1], t % w->taps[2], row, &l)) >= 0 &&
+			                          row < line1; row++)
+				scatter_line(room + i * count + l.narrow - from, y + i / j->taps * j->plane + l.wide, &l, 1);
+		}
+	}
 }
 
 static void conv_slot(void *ctx, int64_t slot)
@@ -126,9 +193,13 @@ static void conv_slot(void *ctx, int64_t slot)
 
 	for (int64_t i = slot; i < j->pieces; i += j->slots) {
 		int64_t tile = i % j->tiles, block = i / j->tiles % j->blocks, g = i / j->tiles / j->blocks % j->groups;
+		int64_t n = i / j->tiles / j->blocks / j->groups, m0 = block * j->block, m1 = least(m0 + j->block, j->M);
+		float *room = j->room + slot * j->space;
 
-		general_piece(j, i / j->tiles / j->blocks / j->groups, g, block * j->block, least((block + 1) * j->block, j->M), tile,
-		              j->room + slot * j->tile * j->K);
+		if (j->back)
+			back_piece(j, n, g, m0, m1, room);
+		else
+			general_piece(j, n, g, m0, m1, tile, room);
 	}
 }
 
@@ -147,41 +218,62 @@ static bool conv_ok(const struct kernel_call *c)
 	return true;
 }
 
-static enum linnet_code conv_run(struct kernel_call *c)
+static enum linnet_code run(struct kernel_call *c, bool back)
 {
 	const struct tensor *x = c->in[0], *k = c->in[1];
 	struct shape sx = shape_of(x), sk = shape_of(k);
 	struct conv_job j = { .x = x->data, .w = k->data, .bias = c->nin > 2 && c->in[2] ? c->in[2]->data : NULL, .y = c->out[0]->data,
-	                      .batch = x->d[0], .groups = attr_get(c->op, c->attr, "group")->i, .C = k->d[1] };
+	                      .back = back, .batch = x->d[0], .groups = attr_get(c->op, c->attr, "group")->i };
+	struct window *w = &j.win;
 	struct linnet_error *e = c->e;
 	int threads = c->threads;
 
 	if (!c->out[0]->n)
 		return LINNET_OK;
-	TRY(window_read(c->op, c->attr, &sx, &sk, &j.win, e));
-	TRY(window_slide(NULL, c->op, c->attr, &j.win, e));
-	j.M = k->d[0] / j.groups;
-	j.plane = j.win.in[0] * j.win.in[1] * j.win.in[2];
-	j.taps = j.win.taps[0] * j.win.taps[1] * j.win.taps[2];
+	TRY(window_read(c->op, c->attr, &sx, &sk, w, e));
+	TRY(back ? window_spread(NULL, c->op, c->attr, w, e) : window_slide(NULL, c->op, c->attr, w, e));
+	for (int i = 0; i < 3 && back; i++) {
+		int64_t in = w->in[i];
+
+		w->in[i] = w->out[i];
+		w->out[i] = in;
+	}
+	j.C = back ? k->d[0] / j.groups : k->d[1];
+	j.M = back ? k->d[1] : k->d[0] / j.groups;
+	j.plane = w->in[0] * w->in[1] * w->in[2];
+	j.taps = w->taps[0] * w->taps[1] * w->taps[2];
 	j.K = j.C * j.taps;
-	j.P = j.win.out[0] * j.win.out[1] * j.win.out[2];
+	j.P = w->out[0] * w->out[1] * w->out[2];
 	if (c->out[0]->n * j.K < 1 << 15)
 		threads = 1;
 	if (j.C == 1 && j.M <= DEPTH) {
 		parallel_for(threads, j.batch * j.groups * j.M, depth_piece, &j);
 		return LINNET_OK;
 	}
-	j.tile = j.K ? ROOM / j.K : j.P;
-	j.tile = j.tile < 16 ? 16 : j.tile > 512 ? 512 : j.tile;
-	j.tile = least(j.tile, j.P);
-	j.tiles = (j.P + j.tile - 1) / j.tile;
-	j.block = j.batch * j.groups * j.tiles < 8 ? BLOCK : j.M;
+	if (back) {
+		j.block = j.batch * j.groups < 8 ? (j.M + 7) / 8 : j.M;
+		j.tile = ROOM / (j.block * j.taps * w->out[2] + 1);
+		j.tile = j.tile < 1 ? 1 : least(j.tile, w->out[0] * w->out[1]);
+		j.tiles = 1;
+		j.space = j.block * j.taps * j.tile * w->out[2];
+	} else {
+		j.tile = j.K ? ROOM / j.K : j.P;
+		j.tile = j.tile < 16 ? 16 : j.tile > 512 ? 512 : j.tile;
+		j.tile = least(j.tile, j.P);
+		j.tiles = (j.P + j.tile - 1) / j.tile;
+		j.block = j.batch * j.groups * j.tiles < 8 ? BLOCK : j.M;
+		j.space = j.tile * j.K;
+	}
 	j.blocks = (j.M + j.block - 1) / j.block;
 	j.pieces = j.batch * j.groups * j.blocks * j.tiles;
 	j.slots = least(j.pieces, threads);
-	TRY_NEW(j.room, c->scratch, j.slots * j.tile * j.K);
+	TRY_NEW(j.room, c->scratch, j.slots * j.space);
 	parallel_for(threads, j.slots, conv_slot, &j);
 	return LINNET_OK;
 }
 
+static enum linnet_code conv_run(struct kernel_call *c) { return run(c, false); }
+static enum linnet_code conv_transpose_run(struct kernel_call *c) { return run(c, true); }
+
 const struct fast FAST_KERNEL(conv) = { .name = "conv/float", .ok = conv_ok, .run = conv_run };
+const struct fast FAST_KERNEL(conv_transpose) = { .name = "conv_transpose/float", .ok = conv_ok, .run = conv_transpose_run };

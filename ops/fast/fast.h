@@ -29,6 +29,7 @@
 	X(binary)                                                                                  \
 	X(where)                                                                                   \
 	X(conv)                                                                                    \
+	X(conv_transpose)                                                                          \
 	X(pool)                                                                                    \
 	X(global_pool)                                                                             \
 	X(recurrent)                                                                               \
