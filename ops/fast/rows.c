@@ -1,6 +1,7 @@
 /*
- * What is done row by row in float32: softmax and its logarithm, cross-entropy, RMS and layer normalisation, sums, means and extremes over the last axes, rotary embedding.
- * Memory bounds them: each row is read once or twice while it is in the first cache. Sums run in sixteen lanes, added in a fixed order.
+ * What is done row by row in float32: softmax and its logarithm, cross-entropy, RMS and layer normalisation, rotary embedding, sums, means and
+ * extremes over a run of axes. Memory bounds them: each row is read once or twice while it is in the first cache. Sums run in sixteen lanes,
+ * or in columns, and are added in a fixed order.
  */
 #include "ops/base/thread.h"
 #include "ops/fast/fast.h"
@@ -316,23 +317,75 @@ static int reduction(const struct op *op)
 	return i;
 }
 
-/* How many of the last axes are reduced; 0 when it is not just them. */
-static int last_axes(const struct kernel_call *c)
-{
-	const struct tensor *x = c->in[0], *axes = c->nin > 1 ? c->in[1] : NULL;
-	unsigned seen = 0;
+/* A run of axes that is reduced: x is [outer, n, inner]. */
+struct run {
+	int64_t outer, n, inner;
+};
 
-	if (!axes || !axes->data)
-		return 0;
+/* Whether what is reduced is one run, axes of length 1 aside. */
+static bool reduced_run(const struct kernel_call *c, struct run *r)
+{
+	const struct tensor *x = c->in[0], *axes = c->in[1];
+	unsigned seen = 0;
+	int first = x->rank, last = -1;
+
 	for (int64_t i = 0; i < axes->n; i++) {
 		int64_t a = tensor_get_int(axes, i);
 
 		seen |= 1u << (a < 0 ? a + x->rank : a);
 	}
-	for (int n = 1; n <= x->rank; n++)
-		if (seen == ((1u << n) - 1) << (x->rank - n))
-			return n;
-	return 0;
+	for (int i = 0; i < x->rank; i++)
+		if (seen >> i & 1 && x->d[i] != 1) {
+			first = last < 0 ? i : first;
+			last = i;
+		}
+	for (int i = first; i <= last; i++)
+		if (!(seen >> i & 1) && x->d[i] != 1)
+			return false;
+	if (last < 0 || !x->n)
+		return false;
+	*r = (struct run){ product(x, 0, first), product(x, first, last + 1), product(x, last + 1, x->rank) };
+	return true;
+}
+
+/* Columns a piece; rows whose sum is taken before it is added to the rest. */
+enum { STRIP = 256, STRETCH = 64 };
+
+struct columns {
+	const float *x;
+	float *y;
+	struct run run;
+	int64_t strips; /* of the inner elements */
+	int what;
+};
+
+static void columns_piece(void *ctx, int64_t i)
+{
+	const struct columns *c = ctx;
+	int64_t from = i % c->strips * STRIP, n = c->run.inner - from < STRIP ? c->run.inner - from : STRIP;
+	const float *x = c->x + i / c->strips * c->run.n * c->run.inner + from;
+	float *restrict y = c->y + i / c->strips * c->run.inner + from, part[STRIP];
+
+	for (int64_t j = 0; j < n; j++)
+		y[j] = c->what == MAXIMUM ? -INFINITY : 0;
+	for (int64_t k0 = 0; k0 < c->run.n; k0 += STRETCH) {
+		for (int64_t j = 0; j < n; j++)
+			part[j] = c->what == MAXIMUM ? -INFINITY : 0;
+		for (int64_t k = k0; k < k0 + STRETCH && k < c->run.n; k++) {
+			const float *restrict row = x + k * c->run.inner;
+
+			if (c->what == MAXIMUM)
+				for (int64_t j = 0; j < n; j++)
+					part[j] = row[j] > part[j] || row[j] != row[j] ? row[j] : part[j];
+			else
+				for (int64_t j = 0; j < n; j++)
+					part[j] += row[j];
+		}
+		for (int64_t j = 0; j < n; j++)
+			y[j] = c->what != MAXIMUM ? y[j] + part[j] : part[j] > y[j] || part[j] != part[j] ? part[j] : y[j];
+	}
+	for (int64_t j = 0; c->what == MEAN && j < n; j++)
+		y[j] /= (float)c->run.n;
 }
 
 static bool reduce_ok(const struct kernel_call *c)
@@ -342,15 +395,19 @@ static bool reduce_ok(const struct kernel_call *c)
 
 static enum linnet_code reduce_run(struct kernel_call *c)
 {
-	const struct tensor *x = c->in[0];
-	struct rows r = { .x = x->data, .y = c->out[0]->data, .row = reduce_row, .out = 1, .what = reduction(c->op) };
-	int n = last_axes(c);
+	struct rows r = { .x = c->in[0]->data, .y = c->out[0]->data, .row = reduce_row, .out = 1, .what = reduction(c->op) };
+	struct columns k = { .x = r.x, .y = r.y, .what = r.what };
 
-	if (!n || !x->n)
+	if (!reduced_run(c, &k.run))
 		return c->op->kernel(c);
-	r.width = product(x, x->rank - n, x->rank);
-	r.n = x->n / r.width;
-	run_rows(&r, c->threads);
+	if (k.run.inner == 1) {
+		r.width = k.run.n;
+		r.n = k.run.outer;
+		run_rows(&r, c->threads);
+	} else {
+		k.strips = (k.run.inner + STRIP - 1) / STRIP;
+		parallel_for(c->in[0]->n < 4 * PIECE ? 1 : c->threads, k.run.outer * k.strips, columns_piece, &k);
+	}
 	return LINNET_OK;
 }
 
