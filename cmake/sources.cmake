@@ -60,6 +60,7 @@ layer(ops
 	ops/trees.c
 	ops/fast/level.c
 	ops/fast/table.c
+	ops/fast/mixed.c
 	ops/blas.c)
 target_link_libraries(linnet_ops PUBLIC Threads::Threads PkgConfig::OPENBLAS PkgConfig::LAPACKE PkgConfig::PCRE2 ${SLEEF_LIBRARY} m)
 
@@ -118,6 +119,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
 	fast_level(base -march=x86-64-v2)
 	fast_level(avx2 -march=x86-64-v3)
 	fast_level(avx512 -march=x86-64-v4 -mavx512vnni -mprefer-vector-width=512)
+	set_source_files_properties(ops/fast/mixed.c PROPERTIES COMPILE_OPTIONS "-O3;-march=x86-64-v4;-mavx512bf16;-mprefer-vector-width=512")
 else()
 	fast_level(base)
 endif()

@@ -143,6 +143,7 @@ struct kernel_call {
 	struct arena *scratch;          /* reset after the call; kept for the run when an output is of strings, whose
 	                                 * bytes may be here */
 	int threads;                    /* fast kernels may use so many */
+	bool mixed;                     /* fast kernels may round factors of large matrix products to bfloat16 */
 	void *prepared;                 /* what `prepare` of the fast kernel made, else NULL */
 	uint64_t seed;                  /* for random operators */
 	const struct tensor *pick;      /* OP_PICK: set by the kernel */

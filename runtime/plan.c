@@ -233,6 +233,7 @@ static enum linnet_code make_step(struct plan *p, struct step *s, uint32_t *spar
 	s->call.in = in;
 	s->call.out = out;
 	s->call.threads = p->world->opt.threads;
+	s->call.mixed = p->world->opt.mixed;
 	s->seed = name_hash(step_name(p->graph, s)) + p->world->opt.seed * 0x9e3779b97f4a7c15u;
 	s->view = n->op->flags & OP_VIEW;
 	s->once = runs_once(p, s);

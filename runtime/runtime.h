@@ -11,6 +11,7 @@ enum kernels { KERNELS_FAST, KERNELS_REFERENCE };
 struct run_opt {
 	enum kernels kernels;
 	int threads;        /* 0: all processors */
+	bool mixed;         /* large matrix products in mixed precision, where the processor has it: for training */
 	int64_t max_memory; /* bytes of activations at a time; 0: 2^40 */
 	uint64_t seed;      /* of random operators */
 	/* Called with every value a top-level node computes, in order, before it may be freed; not with those computed from

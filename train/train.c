@@ -257,9 +257,9 @@ static enum linnet_code settle(struct training *t, struct graph *g, const value_
 	return code ? code : pass_run_all(g, NULL, t->e);
 }
 
-static enum linnet_code make_machine(struct training *t, struct machine *m)
+static enum linnet_code make_machine(struct training *t, struct machine *m, bool mixed)
 {
-	struct run_opt opt = { .threads = t->o->threads, .seed = t->o->seed };
+	struct run_opt opt = { .threads = t->o->threads, .mixed = mixed, .seed = t->o->seed };
 	struct linnet_error *e = t->e;
 
 	TRY_NEW(m->port, t->a, m->g->nin);
@@ -308,8 +308,8 @@ static enum linnet_code make_graphs(struct training *t, const struct graph *mode
 	TRY(settle(t, t->learn.g, grad, n + 1));
 	if (t->o->memory)
 		TRY(graph_copy(t->learn.g, t->a, &t->whole, e));
-	TRY(make_machine(t, &t->learn));
-	return make_machine(t, &t->judge);
+	TRY(make_machine(t, &t->learn, t->o->mixed));
+	return make_machine(t, &t->judge, false);
 }
 
 /* ---- Batches ---- */
@@ -448,7 +448,7 @@ static enum linnet_code fit_memory(struct training *t, struct train_data *d, str
 		TRY(graph_copy(t->whole, t->a, &m->g, t->e));
 		TRY(graph_recompute(m->g, m->g->out[0], segments, t->e));
 		TRY(graph_infer(m->g, t->e));
-		TRY(make_machine(t, m));
+		TRY(make_machine(t, m, t->o->mixed));
 		TRY(bind(t, m, d));
 		r->segments = segments;
 	}
@@ -890,7 +890,7 @@ enum linnet_code train_means(const struct linnet_model *m, const struct train_op
 	if (!code)
 		code = settle(&t, t.judge.g, out, (uint32_t)n);
 	if (!code)
-		code = make_machine(&t, &t.judge);
+		code = make_machine(&t, &t.judge, false);
 	if (!code)
 		code = bind(&t, &t.judge, data);
 	if (!code)

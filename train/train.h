@@ -64,6 +64,8 @@ struct train_opt {
 	int64_t memory;            /* bytes of activations that a step may take: beyond, parts are computed again; 0: any */
 	uint64_t seed;
 	int threads;
+	bool mixed;                /* steps round factors of large matrix products to bfloat16, where the processor multiplies that; weights, sums and
+	                            * held-out losses stay in float32 */
 	const char *checkpoint;    /* written every `keep` steps, when the next loss shows that they were good, and at the end; read when it is there; or NULL */
 	const struct reduce *reduce; /* with other processes that train the same; NULL: alone */
 };

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ops/fast/mixed.h"
 #include "ops/op.h"
 
 static enum fast_level processor_level(void)
@@ -27,4 +28,13 @@ enum fast_level fast_level(void)
 		if (!strcmp(wish, name[i]))
 			return (enum fast_level)i;
 	return best;
+}
+
+bool mixed_usable(void)
+{
+#if defined(__x86_64__) && defined(__GNUC__)
+	return fast_level() == LEVEL_AVX512 && __builtin_cpu_supports("avx512bf16");
+#else
+	return false;
+#endif
 }

@@ -2,19 +2,22 @@
  * Matrix products in float32.
  *
  * Many rows: BLAS on blocks of rows and columns, bound by arithmetic. Few rows (a decoder's single step): each weight is used once a row, so
- * memory bounds it: the weights are streamed once, in columns of a width that keeps the sums in the first cache, with no packing.
+ * memory bounds it: the weights are streamed once, in columns of a width that keeps the sums in the first cache, with no packing. In mixed
+ * precision (mixed.h) factors of large products are packed once and then shared by all blocks.
  */
 #include <string.h>
 
 #include "ops/blas.h"
 #include "ops/base/thread.h"
 #include "ops/fast/fast.h"
+#include "ops/fast/mixed.h"
 
 enum {
 	FEW_ROWS = 6,      /* up to this many rows are streamed */
 	COLUMNS = 256,     /* width of a streamed piece: one row of sums is 1 KiB */
 	BLOCK_ROWS = 128,  /* of a BLAS piece */
-	BLOCK_COLUMNS = 512
+	BLOCK_COLUMNS = 512,
+	MIXED_LEAST = 64   /* of a product's three lengths, to be worth packing */
 };
 
 /* One product C [m, n] = A [m, k] B [k, n] (or A^T, A being [k, m], or B^T, B being [n, k]) with row lengths in memory. */
@@ -90,7 +93,8 @@ struct job {
 	int64_t rows, columns; /* blocks */
 	int rank;              /* of the batch lengths */
 	const int64_t *length, *stride_a, *stride_b;
-	bool few;
+	bool few, mixed;
+	struct mixed_factor a, b; /* where mixed */
 };
 
 static struct product product_at(const struct job *j, int64_t batch)
@@ -117,7 +121,9 @@ static void piece(void *ctx, int64_t i)
 	int64_t i0 = at / ncol * j->rows, j0 = at % ncol * j->columns;
 	int64_t i1 = i0 + j->rows < p.m ? i0 + j->rows : p.m, j1 = j0 + j->columns < p.n ? j0 + j->columns : p.n;
 
-	if (j->few && p.tb)
+	if (j->mixed)
+		mixed_multiply(&j->a, &j->b, i0, i1, j0, j1, p.c, p.n);
+	else if (j->few && p.tb)
 		stream_dots(&p, j0, j1 - j0);
 	else if (j->few)
 		stream(&p, j0, j1 - j0);
@@ -127,7 +133,28 @@ static void piece(void *ctx, int64_t i)
 	finish(&p, i0, i1, j0, j1);
 }
 
-static void run_job(struct job *j, int threads)
+static void pack_piece(void *ctx, int64_t i)
+{
+	const struct job *j = ctx;
+	int64_t n = mixed_panels(&j->a);
+
+	mixed_pack(i < n ? &j->a : &j->b, i < n ? i : i - n);
+}
+
+static enum linnet_code pack(struct job *j, struct kernel_call *c)
+{
+	const struct product *p = &j->p;
+	struct linnet_error *e = c->e;
+
+	j->a = (struct mixed_factor){ .x = p->a, .length = p->m, .k = p->k, .ld = p->lda, .down = p->ta, .panel = MIXED_ROWS };
+	j->b = (struct mixed_factor){ .x = p->b, .length = p->n, .k = p->k, .ld = p->ldb, .down = !p->tb, .panel = MIXED_COLUMNS };
+	TRY_NEW(j->a.packed, c->scratch, mixed_room(&j->a));
+	TRY_NEW(j->b.packed, c->scratch, mixed_room(&j->b));
+	parallel_for(c->threads, mixed_panels(&j->a) + mixed_panels(&j->b), pack_piece, j);
+	return LINNET_OK;
+}
+
+static enum linnet_code run_job(struct job *j, struct kernel_call *c)
 {
 	const struct product *p = &j->p;
 	int64_t work;
@@ -136,14 +163,18 @@ static void run_job(struct job *j, int threads)
 	j->rows = j->few ? p->m : BLOCK_ROWS;
 	j->columns = j->few ? COLUMNS : BLOCK_COLUMNS;
 	if (!p->m || !p->n || !j->batch)
-		return;
+		return LINNET_OK;
 	if (j->batch >= 8) { /* enough pieces as it is */
 		j->rows = p->m;
 		j->columns = p->n;
 	}
+	j->mixed = c->mixed && j->batch == 1 && p->m >= MIXED_LEAST && p->n >= MIXED_LEAST && p->k >= MIXED_LEAST && mixed_usable();
+	if (j->mixed && pack(j, c))
+		return c->e->code;
 	j->pieces = (p->m + j->rows - 1) / j->rows * ((p->n + j->columns - 1) / j->columns);
 	work = p->m * p->n * p->k * j->batch;
-	parallel_for(work < 1 << 16 ? 1 : threads, j->batch * j->pieces, piece, j);
+	parallel_for(work < 1 << 16 ? 1 : c->threads, j->batch * j->pieces, piece, j);
+	return LINNET_OK;
 }
 
 /* ---- MatMul ---- */
@@ -200,8 +231,7 @@ static enum linnet_code matmul_run(struct kernel_call *c)
 			sb[i] *= p->k * p->n;
 		}
 	}
-	run_job(&j, c->threads);
-	return LINNET_OK;
+	return run_job(&j, c);
 }
 
 const struct fast FAST_KERNEL(matmul) = { .name = "matmul/float", .ok = matmul_ok, .run = matmul_run };
@@ -237,8 +267,7 @@ static enum linnet_code gemm_run(struct kernel_call *c)
 	p->alpha = (float)attr_get(c->op, c->attr, "alpha")->f;
 	p->beta = (float)attr_get(c->op, c->attr, "beta")->f;
 	p->bias = c->nin > 2 && c->in[2] && p->beta != 0 ? c->in[2]->data : NULL;
-	run_job(&j, c->threads);
-	return LINNET_OK;
+	return run_job(&j, c);
 }
 
 const struct fast FAST_KERNEL(gemm) = { .name = "gemm/float", .ok = gemm_ok, .run = gemm_run };
