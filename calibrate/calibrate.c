@@ -157,7 +157,8 @@ static struct train_opt set_up(const struct calibration *c, const char *loss)
 {
 	return (struct train_opt){ .optimizer = OPTIMIZER_ADAMW, .schedule = SCHEDULE_COSINE, .rate_end = 0.02, .beta1 = 0.9, .beta2 = 0.98,
 	                           .epsilon = 1e-8, .clip = 1, .batch = batch_of(c->o), .accumulate = 1, .length = length_of(c->o),
-	                           .seed = c->o->seed ? c->o->seed : 1, .threads = c->o->threads, .loss = loss, .keep = 50, .explode = 4 };
+	                           .seed = c->o->seed ? c->o->seed : 1, .threads = c->o->threads, .mixed = !c->o->exact, .loss = loss,
+	                           .keep = 50, .explode = 4 };
 }
 
 static enum linnet_code measure_student(struct calibration *c, const struct convert_opt *convert, bool far, struct quality *out)

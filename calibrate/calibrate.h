@@ -82,6 +82,7 @@ struct calibrate_opt {
 	double rate;       /* factor on all rates of the recipe; 0: 1 */
 	uint64_t seed;     /* 0: 1 */
 	int threads;
+	bool exact;        /* steps in float32; else in mixed precision where the processor has it (train.h) */
 	const char *checkpoint; /* prefix of files to go on from, or NULL */
 	enum measured measured;
 	void (*report)(void *ctx, const struct calibrate_event *ev);

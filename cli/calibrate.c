@@ -114,7 +114,7 @@ int calibrate_run(const struct calibrate_cli *o, const struct linnet_model *m, c
 {
 	struct view_of_run w = { .stage = -1, .search = &out->search };
 	struct calibrate_opt opt = { .convert = *c, .recipe = &out->recipe, .minutes = o->minutes, .tokens = o->tokens, .batch = o->batch, .length = o->length,
-	                             .rank = o->rank, .rate = o->rate, .seed = c->seed, .threads = (int)o->threads, .checkpoint = o->checkpoint,
+	                             .rank = o->rank, .rate = o->rate, .seed = c->seed, .threads = (int)o->threads, .exact = o->exact, .checkpoint = o->checkpoint,
 	                             .report = show_event, .ctx = &w };
 	struct train_data *data = NULL, *held = NULL;
 	struct linnet_error e = { 0 };

@@ -10,6 +10,7 @@ struct calibrate_cli {
 	const char *recipe, *checkpoint, *max_loss, *max_state, *plot;
 	double minutes, rate;
 	int64_t tokens, batch, length, rank, threads;
+	bool exact;
 };
 
 /* What became of it. */

@@ -341,6 +341,7 @@ const struct command convert_command = {
 		  "of --recipe auto: the largest state of one sequence, 200000, 64K or 1.5M; layers that stay softmax count with 16,384 tokens", NULL },
 		{ "plot", 0, OPT_STRING, OPT(struct convert_cli, calibrate.plot), "FILE", "of --recipe auto: draw loss against state and speed, an SVG", NULL },
 		{ "checkpoint", 0, OPT_STRING, OPT(struct convert_cli, calibrate.checkpoint), "PREFIX", "files to go on from when calibration was stopped", NULL },
+		{ "exact-steps", 0, OPT_FLAG, OPT(struct convert_cli, calibrate.exact), NULL, "calibrate in float32 alone; by default large matrix products are of bfloat16 where the processor has them", NULL },
 		{ "threads", 0, OPT_INT, OPT(struct convert_cli, calibrate.threads), "N", "of calibration, all processors by default", NULL },
 		{ "opset", 0, OPT_INT, OPT(struct convert_cli, opset), "N", "opset of the result, 11 to 28; of linear attention instead of the target's own", NULL },
 		{ "external", 0, OPT_FLAG, OPT(struct convert_cli, external), NULL, "weights in a file of their own", NULL },

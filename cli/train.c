@@ -14,7 +14,7 @@ struct train_cli {
 	const char *loss, *output, *optimizer, *schedule, *checkpoint, *log, *curve, *shard;
 	double explode, rate_end, beta1, beta2, epsilon, momentum, decay, clip, average;
 	int64_t steps, warmup, batch, accumulate, length, evaluate, keep, patience, seed, threads, stop_at, memory;
-	bool external, mpi;
+	bool external, mpi, mixed;
 };
 
 /* What is shown and logged while it runs. */
@@ -164,7 +164,7 @@ static bool fill_options(const struct train_cli *o, struct train_opt *t)
 	                         .accumulate = o->accumulate, .length = o->length, .evaluate = o->evaluate, .keep = o->keep,
 	                         .patience = o->patience, .explode = o->explode, .stop_at = o->stop_at,
 	                         .memory = o->memory << 20, .seed = (uint64_t)o->seed, .threads = (int)o->threads,
-	                         .checkpoint = o->checkpoint };
+	                         .mixed = o->mixed, .checkpoint = o->checkpoint };
 	t->optimizer = !strcmp(o->optimizer, "adam") ? OPTIMIZER_ADAM : !strcmp(o->optimizer, "sgd") ? OPTIMIZER_SGD : OPTIMIZER_ADAMW;
 	t->schedule = !strcmp(o->schedule, "linear") ? SCHEDULE_LINEAR : !strcmp(o->schedule, "constant") ? SCHEDULE_CONSTANT : SCHEDULE_COSINE;
 	return o->steps > 0 && o->batch > 0 && o->batch < 1 << 20 && o->accumulate > 0 && o->length > 0 && o->length < 1 << 24 && o->warmup >= 0 &&
@@ -317,6 +317,7 @@ const struct command train_command = {
 		{ "seed", 0, OPT_INT, OPT(struct train_cli, seed), "N", "of the order of samples, 1 by default", NULL },
 		{ "memory", 0, OPT_INT, OPT(struct train_cli, memory), "MIB", "for activations; beyond it, parts are computed again", NULL },
 		{ "threads", 0, OPT_INT, OPT(struct train_cli, threads), "N", "threads, all processors by default", NULL },
+		{ "mixed", 0, OPT_FLAG, OPT(struct train_cli, mixed), NULL, "factors of large matrix products as bfloat16, where the processor multiplies that; weights and sums stay in float32", NULL },
 		{ "mpi", 0, OPT_FLAG, OPT(struct train_cli, mpi), NULL, "train together with the other processes that mpirun started", NULL },
 		{ "external", 0, OPT_FLAG, OPT(struct train_cli, external), NULL, "weights in a file of their own", NULL },
 		{ .name = NULL },

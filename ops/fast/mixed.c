@@ -16,7 +16,7 @@ int64_t mixed_room(const struct mixed_factor *f) { return mixed_panels(f) * pair
 
 #include <immintrin.h>
 
-static __mmask16 first(int64_t n) { return n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1); }
+static __mmask16 first(int64_t n) { return (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1); }
 
 /* Pairs (x[j], y[j]) of n <= 16 columns, y NULL for zeros. */
 static __m512i pair_up(const float *x, const float *y, int64_t n)

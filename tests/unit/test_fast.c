@@ -1,10 +1,12 @@
 /*
  * Fast kernels against the reference, on drawn calls: at every level this machine has, on one and on three threads, with
- * constants packed and not, in place where the kernel allows it.
+ * constants packed and not, in place where the kernel allows it; and products in mixed precision.
  *
  * `test_fast [-n CASES] NAME ...` runs the rows of these operators alone.
  */
 #include "tests/unit/drawn.h"
+
+#include "ops/fast/mixed.h"
 
 enum { CASES = 200 };
 
@@ -305,6 +307,66 @@ static void long_attention_agrees(void **state)
 	assert_int_equal(complaints, 0);
 }
 
+static double rounded(double x) { return bfloat_to_double(bfloat_from_double(x)); }
+
+/* The product of what is left of the factors in bfloat16, whose sums differ by their order alone. */
+static void mixed_product(const int64_t n[3], bool ta, bool tb, int threads, struct arena *a)
+{
+	struct linnet_error e = { 0 };
+	const struct op *gemm = op_newest(NULL, "Gemm");
+	struct tensor *x, *y, *z;
+	struct attr attr[8] = { { .name = NULL } };
+	struct kernel_call k = { .op = gemm, .attr = attr, .nin = 2, .nout = 1, .in = (const struct tensor *[2]){ NULL }, .out = &z, .scratch = a,
+	                         .threads = threads, .mixed = true, .e = &e };
+
+	for (int i = 0; gemm->attr[i].name; i++)
+		attr[i] = (struct attr){ .name = gemm->attr[i].name, .kind = gemm->attr[i].kind, .i = gemm->attr[i].i, .f = gemm->attr[i].f };
+	attr[op_attr_index(gemm, "transA")].i = ta;
+	attr[op_attr_index(gemm, "transB")].i = tb;
+	assert_false(tensor_new(a, DT_FLOAT, 2, (int64_t[]){ n[ta ? 2 : 0], n[ta ? 0 : 2] }, &x, &e));
+	assert_false(tensor_new(a, DT_FLOAT, 2, (int64_t[]){ n[tb ? 1 : 2], n[tb ? 2 : 1] }, &y, &e));
+	assert_false(tensor_new(a, DT_FLOAT, 2, n, &z, &e));
+	for (int64_t i = 0; i < x->n; i++)
+		tensor_put(x, i, 2 * rng_unit(&draw_rng) - 1);
+	for (int64_t i = 0; i < y->n; i++)
+		tensor_put(y, i, 2 * rng_unit(&draw_rng) - 1);
+	k.in = (const struct tensor *[]){ x, y };
+	assert_true(gemm->fast[0]->at[fast_level()]->ok(&k));
+	assert_false(gemm->fast[0]->at[fast_level()]->run(&k));
+	for (int64_t i = 0; i < n[0]; i++)
+		for (int64_t j = 0; j < n[1]; j++) {
+			double sum = 0, size = 0;
+
+			for (int64_t l = 0; l < n[2]; l++) {
+				double p = rounded(tensor_get(x, ta ? l * n[0] + i : i * n[2] + l)) *
+				           rounded(tensor_get(y, tb ? j * n[2] + l : l * n[1] + j));
+
+				sum += p;
+				size += fabs(p);
+			}
+			if (!(fabs(tensor_get(z, i * n[1] + j) - sum) <= 2e-6 * size))
+				fail_msg("[%lld, %lld] of %lld x %lld x %lld: %g, not %g", (long long)i, (long long)j, (long long)n[0], (long long)n[1],
+				         (long long)n[2], tensor_get(z, i * n[1] + j), sum);
+		}
+}
+
+static void mixed_products_agree(void **state)
+{
+	static const int64_t sizes[][3] = { { 64, 64, 64 }, { 65, 97, 71 }, { 200, 70, 300 }, { 64, 600, 513 } };
+
+	(void)state;
+	if (!mixed_usable())
+		skip(); /* this processor does not multiply bfloat16 */
+	draw_rng.state = 1;
+	for (size_t i = 0; i < 4 * sizeof sizes / sizeof *sizes; i++)
+		for (int threads = 1; threads <= 3; threads += 2) {
+			struct arena *a = arena_new();
+
+			mixed_product(sizes[i / 4], i & 1, i & 2, threads, a);
+			arena_free(a);
+		}
+}
+
 /* What is behind the last whole chunk may be as short or long as it likes, under every rule. */
 static void tails_of_every_length_agree(void **state)
 {
@@ -333,7 +395,8 @@ static void tails_of_every_length_agree(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(fast_kernels_agree), cmocka_unit_test(long_sequences_agree),
-		                            cmocka_unit_test(long_attention_agrees), cmocka_unit_test(tails_of_every_length_agree) };
+		                            cmocka_unit_test(long_attention_agrees), cmocka_unit_test(tails_of_every_length_agree),
+		                            cmocka_unit_test(mixed_products_agree) };
 
 	read_arguments(argc, argv);
 	return cmocka_run_group_tests(tests, NULL, NULL);
