@@ -208,10 +208,13 @@ def same_types(linnet, original, again, tmp):
 # ---- Growth ----
 
 def weigh(linnet, path):
-    """Nodes and bytes of constants, wherever they stand; a file's functions are counted where they are called."""
+    """Nodes and bytes, of the file and what lies beside it; a file's functions are counted where they are called."""
+    import onnx
+
     p = subprocess.run([linnet, "show", "--json", path], capture_output=True, text=True, timeout=LIMIT)
-    rows = [json.loads(line) for line in p.stdout.splitlines()]
-    return [sum(r["kind"] == "node" for r in rows), next(r["constant_bytes"] for r in rows if r["kind"] == "model")]
+    beside = {e.value for g in graphs(onnx.load(path, load_external_data=False).graph) for t in g.initializer for e in t.external_data if e.key == "location"}
+    return [sum(json.loads(line)["kind"] == "node" for line in p.stdout.splitlines()),
+            sum(os.path.getsize(f) for f in [path, *(os.path.join(os.path.dirname(path), b) for b in beside)])]
 
 
 # ---- One job ----
@@ -308,6 +311,10 @@ def newest_only(what):
                           r"No Op registered|not supported opset|Unsupported model IR|is not supported by", what))
 
 
+def larger(r):
+    return any(now > was for was, now in zip(*r["size"]))
+
+
 def page(path):
     with open(path) as f:
         rows = [json.loads(line) for line in f]
@@ -320,10 +327,13 @@ def page(path):
     print("(`full_check`), in agreement with the recorded outputs in onnxruntime (of those models that it runs) and by linnet's reference kernels.")
     print("Peer: what onnx.version_converter makes of the same model, valid and in agreement.\n")
     print(f"{len(own)} models; a way that was tried on fewer says of how many.\n")
-    print("Fusing may cost a few bytes where an operator and its names are longer than what they replace.\n")
-    print("Models in half precision are held to the tolerance of float here, and dynamic quantisation flips a step at a tie: both may differ in onnxruntime.")
-    print("Not the same bytes when repeated: models of onnxruntime's own with LayerNormalization before opset 17, whose body is written and simplified the next time.\n")
-    print("onnxruntime has SimplifiedLayerNormalization in the standard domain, where the official checker does not know it; a model that has it keeps it.\n")
+    print("No larger: neither in nodes nor in bytes of files. Types of outputs that are known better than the file says take a few bytes more, and operators of")
+    print("onnxruntime's own in the file may become longer words of ONNX.\n")
+    print("Held to: 1e-3 relative and 1e-5 absolute (times the largest value); in float16 and bfloat16 to 16 and 8 steps of the type. Six models do not keep that in")
+    print("float16: pkg_basic_pitch_nmp by 0.02 of values up to 0.6 (mean square error 3e-4 of the mean square), and five quantised ones by 0.03 to 0.24 of values up to 4.6")
+    print("(7e-5 to 1e-3). Which nodes lose it was not traced; the likely reason with quantised models is an element that rounds to the neighbouring step of 8 bits.\n")
+    print("onnxruntime has SimplifiedLayerNormalization, and LayerNormalization before opset 17, in the standard domain, where the official checker does not know")
+    print("them; a model that has them and keeps its opset keeps them, and loses them when an opset is asked for.\n")
     print("| way | said | valid | onnxruntime agrees | of | reference agrees | same bytes when repeated | no larger | peer |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     bad = []
@@ -336,7 +346,7 @@ def page(path):
         cell = [way, f"{len(ok)} of {len(rs)}", sum(r["checker"] == "valid" for r in ok), sum(r["onnxruntime"] == "agrees" for r in runs), len(runs),
                 sum(r["reference"] == "agrees" for r in ok)]
         cell.append(sum(r["idempotent"] for r in ok) if "idempotent" in (ok or [{}])[0] else "")
-        cell.append(sum(r["size"][1][0] <= r["size"][0][0] for r in ok) if way in ("simplify", "fuse") else "")
+        cell.append(sum(not larger(r) for r in ok) if way in ("simplify", "fuse") else "")
         cell.append(sum(r.get("peer") == "agrees" for r in rs) if way.startswith("opset") else "")
         print("| " + " | ".join(str(c) for c in cell) + " |")
         for r in rs:
@@ -351,8 +361,9 @@ def page(path):
                     bad.append((f"not {key}", r["model"], way))
             if r["types"] != "same":
                 bad.append((f"types: {r['types']}", r["model"], way))
-            if way in ("simplify", "fuse") and r["size"][1][0] > r["size"][0][0]:
-                bad.append((f"larger: {r['size'][0][0]} nodes become {r['size'][1][0]}", r["model"], way))
+            if way in ("simplify", "fuse") and larger(r):
+                (n, size), (n2, size2) = r["size"]
+                bad.append((f"larger: {n} nodes in {size} bytes become {n2} in {size2}", r["model"], way))
     print("\n## Exceptions\n\n| model | ways | what |\n| --- | --- | --- |")
     group = collections.defaultdict(list)
     for what, model, way in bad:
@@ -376,4 +387,5 @@ def main():
     sweep(p.parse_args())
 
 
-main()
+if __name__ == "__main__":
+    main()
