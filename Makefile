@@ -13,7 +13,7 @@ all: .deps
 	@sh cmake/deps.sh
 
 demo: all
-	build/release/bench/demo corpus/lm/softmax.onnx corpus/lm/valid.npy corpus/lm/tokenizer.txt build/demo
+	build/release/bench/demo corpus/lm/softmax.onnx corpus/lm/train.npy corpus/lm/valid.npy corpus/lm/tokenizer.txt build/demo
 
 # linnet beside ONNX Runtime, which is installed from PyPI into the build folder, and training beside PyTorch, where TORCH=PYTHON has it. MODELS=FOLDER: whose
 # five largest models are run.

@@ -134,18 +134,31 @@ static enum linnet_code read_tokens(struct calibration *c)
 	return code;
 }
 
-/* Of a language model; `far`: by position too. */
-static enum linnet_code measure(struct calibration *c, const struct graph *g, bool far, struct quality *out)
+static enum linnet_code measure_run(struct calibration *c, const struct graph *g, bool far, struct arena *a, struct quality *out)
 {
 	int64_t length = length_of(c->o);
 	struct linnet_error *e = c->e;
+	struct graph *fast;
+
+	TRY(graph_copy(g, a, &fast, e));
+	TRY(pass_run_all(fast, NULL, e));
+	if (c->o->measured != MEASURE_SPEED)
+		TRY(measure_lm(fast, c->tokens, c->need, length, batch_of(c->o), c->o->threads, out, e));
+	return far && c->o->measured != MEASURE_LOSS && c->tokens->n > 2 * length ? measure_long(fast, c->tokens, length, c->o->threads, out, e) : LINNET_OK;
+}
+
+/* Of a language model, after the exact passes, as it is run; `far`: by position too. */
+static enum linnet_code measure(struct calibration *c, const struct graph *g, bool far, struct quality *out)
+{
+	struct arena *a = c->tokens ? arena_new() : NULL;
+	enum linnet_code code;
 
 	*out = unknown;
 	if (!c->tokens)
 		return LINNET_OK;
-	if (c->o->measured != MEASURE_SPEED)
-		TRY(measure_lm(g, c->tokens, c->need, length, batch_of(c->o), c->o->threads, out, e));
-	return far && c->o->measured != MEASURE_LOSS && c->tokens->n > 2 * length ? measure_long(g, c->tokens, length, c->o->threads, out, e) : LINNET_OK;
+	code = a ? measure_run(c, g, far, a, out) : fail_mem(c->e);
+	arena_free(a);
+	return code;
 }
 
 static enum linnet_code student(struct calibration *c, const struct convert_opt *convert, bool beside, struct arena *a, struct lesson *l)

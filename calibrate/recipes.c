@@ -15,6 +15,17 @@ static const struct recipe recipes[] = {
 		},
 	},
 	{
+		.name = "gated-delta-16",
+		.doc = "gated-delta and softmax over a window of 16 tokens, half and half at first",
+		.source = "our own: gated-delta's mixer beside a window, as Liger mixes them",
+		.mechanism = "gated-delta",
+		.window = 16,
+		.stage = {
+			{ "transfer", LOSS_TRANSFER, WEIGHTS_NEW, 5e-3, 0.4 },
+			{ "distil", LOSS_DISTIL, WEIGHTS_ALL, 5e-4, 0.6 },
+		},
+	},
+	{
 		.name = "lolcats",
 		.doc = "softmax over a window and a learned map of what has left it, then adapters",
 		.source = "Zhang et al., LoLCATs, 2025, section 3",
