@@ -27,7 +27,8 @@ struct calibration {
 	struct linnet_error *e;
 };
 
-static int64_t batch_of(const struct calibrate_opt *o) { return o->batch ? o->batch : 8; }
+/* Small batches of windows: more steps for the same tokens, which at these budgets gain more than steadier ones. */
+static int64_t batch_of(const struct calibration *c) { return c->o->batch ? c->o->batch : data_is_stream(c->data) ? 2 : 8; }
 static int64_t length_of(const struct calibrate_opt *o) { return o->length ? o->length : 512; }
 
 /* ---- Weights ---- */
@@ -95,8 +96,8 @@ static enum linnet_code merge(struct calibration *c, const struct lesson *l, con
 /* Tokens that one measurement looks at; tokens of the training data that pairs are counted in. */
 enum { MOST_TOKENS = 1 << 16, FEW_TOKENS = 1 << 12, MOST_KNOWN = 1 << 24 };
 
-/* Held-out batches that distances are measured on. */
-enum { BATCHES = 4 };
+/* Held-out batches that distances are measured on, and samples of each. */
+enum { BATCHES = 4, TOGETHER = 8 };
 
 static const struct quality unknown = { NAN, NAN, 0, { NAN, NAN, NAN, NAN, NAN }, NAN, NAN };
 
@@ -143,7 +144,7 @@ static enum linnet_code measure_run(struct calibration *c, const struct graph *g
 	TRY(graph_copy(g, a, &fast, e));
 	TRY(pass_run_all(fast, NULL, e));
 	if (c->o->measured != MEASURE_SPEED)
-		TRY(measure_lm(fast, c->tokens, c->need, length, batch_of(c->o), c->o->threads, out, e));
+		TRY(measure_lm(fast, c->tokens, c->need, length, TOGETHER, c->o->threads, out, e));
 	return far && c->o->measured != MEASURE_LOSS && c->tokens->n > 2 * length ? measure_long(fast, c->tokens, length, c->o->threads, out, e) : LINNET_OK;
 }
 
@@ -169,7 +170,7 @@ static enum linnet_code student(struct calibration *c, const struct convert_opt 
 static struct train_opt set_up(const struct calibration *c, const char *loss)
 {
 	return (struct train_opt){ .optimizer = OPTIMIZER_ADAMW, .schedule = SCHEDULE_COSINE, .rate_end = 0.02, .beta1 = 0.9, .beta2 = 0.98,
-	                           .epsilon = 1e-8, .clip = 1, .batch = batch_of(c->o), .accumulate = 1, .length = length_of(c->o),
+	                           .epsilon = 1e-8, .clip = 1, .batch = batch_of(c), .accumulate = 1, .length = length_of(c->o),
 	                           .seed = c->o->seed ? c->o->seed : 1, .threads = c->o->threads, .mixed = !c->o->exact, .loss = loss,
 	                           .keep = 50, .explode = 4 };
 }
@@ -191,6 +192,7 @@ static enum linnet_code measure_student(struct calibration *c, const struct conv
 	if (!code) {
 		struct train_opt t = set_up(c, l.loss);
 
+		t.batch = TOGETHER;
 		code = train_means(&l.model, &t, c->held ? c->held : c->data, &l.loss, 1, c->tokens ? BATCHES : 0, &out->loss, e);
 	}
 	arena_free(a);
@@ -216,6 +218,7 @@ static enum linnet_code measure_layers(struct calibration *c, bool after, struct
 		if (l.report.item[i].converted)
 			out->error[n++].layer = i;
 	out->nerror = n;
+	t.batch = TOGETHER;
 	TRY(train_means(&l.model, &t, c->held ? c->held : c->data, l.error, (int)n, BATCHES, mean, e));
 	for (uint32_t i = 0; i < n; i++)
 		*(after ? &out->error[i].after : &out->error[i].before) = mean[i];
@@ -316,12 +319,12 @@ static enum linnet_code write_steps(const struct calibration *c, int index, int6
 /* How many steps the stage's share of the budget is. */
 static enum linnet_code plan_steps(struct calibration *c, const struct stage *s, struct linnet_model *m, struct train_opt t, int64_t *steps)
 {
-	enum { TRIES = 4 };
+	enum { TRIES = 9 };
 	struct watch w = { .c = c, .stage = s };
 	struct train_result r;
 	struct linnet_error *e = c->e;
 	struct graph *g = m->graph;
-	int64_t each = batch_of(c->o) * (data_is_stream(c->data) ? length_of(c->o) : 1);
+	int64_t each = batch_of(c) * (data_is_stream(c->data) ? length_of(c->o) : 1);
 
 	if (!(c->o->minutes > 0)) {
 		*steps = (int64_t)ceil(s->share * (double)(c->o->tokens ? c->o->tokens : CALIBRATE_TOKENS) / (double)each);

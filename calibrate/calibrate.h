@@ -77,7 +77,7 @@ struct calibrate_opt {
 	const struct recipe *recipe;
 	double minutes;    /* the budget; 0: by tokens */
 	int64_t tokens;    /* the budget when minutes is 0: tokens (samples, where data is no stream) in all; 0: CALIBRATE_TOKENS */
-	int64_t batch, length; /* 0: 8, 512 */
+	int64_t batch, length; /* 0: 2 windows of tokens, 8 samples of other data; 512 */
 	int64_t rank;      /* of WEIGHTS_LOW; 0: 8 */
 	double rate;       /* factor on all rates of the recipe; 0: 1 */
 	uint64_t seed;     /* 0: 1 */

@@ -10,8 +10,8 @@ static const struct recipe recipes[] = {
 		.source = "the mixer of Yang et al., Gated Delta Networks, 2024; what is inherited of softmax attention is our own",
 		.mechanism = "gated-delta",
 		.stage = {
-			{ "transfer", LOSS_TRANSFER, WEIGHTS_NEW, 5e-3, 0.4 },
-			{ "distil", LOSS_DISTIL, WEIGHTS_ALL, 5e-4, 0.6 },
+			{ "transfer", LOSS_TRANSFER, WEIGHTS_NEW, 5e-3, 0.3 },
+			{ "distil", LOSS_DISTIL, WEIGHTS_ALL, 5e-4, 0.7 },
 		},
 	},
 	{
@@ -21,8 +21,8 @@ static const struct recipe recipes[] = {
 		.mechanism = "gated-delta",
 		.window = 16,
 		.stage = {
-			{ "transfer", LOSS_TRANSFER, WEIGHTS_NEW, 5e-3, 0.4 },
-			{ "distil", LOSS_DISTIL, WEIGHTS_ALL, 5e-4, 0.6 },
+			{ "transfer", LOSS_TRANSFER, WEIGHTS_NEW, 5e-3, 0.3 },
+			{ "distil", LOSS_DISTIL, WEIGHTS_ALL, 5e-4, 0.7 },
 		},
 	},
 	{

@@ -331,7 +331,7 @@ const struct command convert_command = {
 		  "of calibration; --list names them; by default the mechanism's; auto searches for the best", NULL },
 		{ "minutes", 0, OPT_REAL, OPT(struct convert_cli, calibrate.minutes), "X", "of calibration in all", NULL },
 		{ "tokens", 0, OPT_INT, OPT(struct convert_cli, calibrate.tokens), "N", "instead of minutes: tokens in all, 4,000,000 by default", NULL },
-		{ "batch", 0, OPT_INT, OPT(struct convert_cli, calibrate.batch), "N", "samples a step of calibration, 8 by default", NULL },
+		{ "batch", 0, OPT_INT, OPT(struct convert_cli, calibrate.batch), "N", "samples a step of calibration, by default 2 windows of tokens, 8 of other data", NULL },
 		{ "length", 0, OPT_INT, OPT(struct convert_cli, calibrate.length), "N", "tokens a sample of calibration, 512 by default", NULL },
 		{ "rank", 0, OPT_INT, OPT(struct convert_cli, calibrate.rank), "N", "of adapters, 8 by default", NULL },
 		{ "rate", 0, OPT_REAL, OPT(struct convert_cli, calibrate.rate), "X", "factor on the recipe's learning rates, 1 by default", NULL },
