@@ -400,7 +400,7 @@ static bool is_softmax(const struct node *n)
 /* Let the rules look at n again. fits: one of them applies, so there is nothing to explain. */
 static enum linnet_code ask(const struct view *w, const struct node *n, bool *fits, struct linnet_error *e)
 {
-	static const char *const asked[] = { "scores", "attend", "glu", NULL };
+	static const char *const asked[] = { "scores", "attend", "glu", "recur", NULL };
 
 	*fits = false;
 	for (const char *const *s = asked; *s; s++) {
@@ -447,7 +447,7 @@ static enum linnet_code judge(struct view *w, const struct node *n, struct arena
 	w->why = &why;
 	if (node_is(n, "Loop") || node_is(n, "Scan"))
 		TRY(judge_loop(w, n, &f, e));
-	else
+	if (!f.code || f.code == WHY_LOOP_LINEAR)
 		TRY(ask(w, n, &fits, e));
 	w->why = NULL;
 	note = deepest(&(struct view){ .g = w->g, .why = &why }, WHY_WHOLE, 0);

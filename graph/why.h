@@ -127,9 +127,30 @@
 	X(LOOP_CONDITION, "loop.condition", "recurrence",                                                                        \
 	  "the loop stops on a condition that is computed from what it carries, not after a number of steps",                    \
 	  "give the loop a trip count and a constant condition")                                                                 \
-	X(LOOP_LINEAR, "loop.linear", "recurrence",                                                                              \
-	  "the recurrence is linear, but loops are not rewritten as LinearAttention or CausalConvWithState",                     \
-	  "write the recurrence with the operator itself, if a runtime shall run it at once")
+	X(LOOP_BACKWARDS, "loop.backwards", "recurrence",                                                                        \
+	  "a scan reads or writes its sequences from their end",                                                                 \
+	  "turn the sequences around before the scan and its results behind it")                                                 \
+	X(LOOP_STATES, "loop.many-states", "recurrence",                                                                         \
+	  "more than one state is carried besides counters, so that no single recurrence is the whole step",                     \
+	  "split the loop, if the states do not depend on one another")                                                          \
+	X(LOOP_OUTPUTS, "loop.outputs", "recurrence",                                                                            \
+	  "not exactly one result of the steps is used",                                                                         \
+	  "give the result of reading the state alone; compute the others outside of the loop")                                  \
+	X(LOOP_TYPE, "loop.type", "recurrence",                                                                                  \
+	  "the state is not of a floating-point type that LinearAttention has",                                                  \
+	  "cast what is carried to float")                                                                                       \
+	X(LOOP_READ, "loop.read", "recurrence",                                                                                  \
+	  "what a step gives is no product of a query with the state",                                                           \
+	  "give q S of the new state, and do the rest behind the loop")                                                          \
+	X(LOOP_UPDATE, "loop.update", "recurrence",                                                                              \
+	  "the new state is linear in the old one, but it is not the old one that fades, plus keys times values",                \
+	  "nothing, if another recurrence is meant")                                                                             \
+	X(LOOP_LENGTHS, "loop.lengths", "recurrence",                                                                            \
+	  "the number of heads or the lengths of the state are not known",                                                       \
+	  "fix these lengths (linnet convert --fix-dim)")                                                                        \
+	X(LOOP_LINEAR, "loop.linear", "recurrence",                                                                               \
+	  "the recurrence is linear, but none that is recognised by what it computes",                                           \
+	  "write the recurrence as LinearAttention or CausalConvWithState, if a runtime shall run it at once")
 
 enum why_code {
 	WHY_NONE,

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "graph/pass.h"
+#include "graph/why.h"
 
 enum { MAX_LEAVES = 8, MAX_TERMS = 4, MAX_LABELS = 64, MAX_BODY = 64 };
 
@@ -778,6 +779,13 @@ static enum linnet_code replace_scan(struct whole *t, const struct form *state, 
 	return LINNET_OK;
 }
 
+/* Nothing is made of n, and that is why. */
+static enum linnet_code stop(const struct view *w, const struct node *n, enum why_code code, int depth)
+{
+	why_not(w, code, n, 0, depth);
+	return LINNET_OK;
+}
+
 static enum linnet_code scan(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	const struct graph *body = node_attr(n, "body")->g;
@@ -793,32 +801,36 @@ static enum linnet_code scan(const struct view *w, const struct node *n, struct 
 	if (!body || n->nin < t.nscan + n->ncapture + 1)
 		return LINNET_OK;
 	t.nstate = n->nin - n->ncapture - t.nscan;
-	if (t.nstate != 1 || !n->in[0] || body->nout < 2 || body->value[body->out[0]].kind != VALUE_NODE)
-		return LINNET_OK;
+	if (t.nstate != 1 || !n->in[0] || body->value[body->out[0]].kind != VALUE_NODE)
+		return stop(w, n, WHY_LOOP_STATES, 1);
 	for (size_t i = 0; i < directions->n || i < out_directions->n; i++)
 		if ((i < directions->n && directions->ints[i]) || (i < out_directions->n && out_directions->ints[i]))
-			return LINNET_OK;
+			return stop(w, n, WHY_LOOP_BACKWARDS, 2);
 	for (uint32_t i = 1; i < n->nout; i++)
 		if (n->out[i] && value_uses(w, n->out[i])) {
 			output = i - 1;
 			outputs++;
 		}
-	if (outputs != 1 || !dtype_in(body->value[body->out[0]].type.dt, SET(FLOAT) | HALVES))
-		return LINNET_OK;
+	if (outputs != 1)
+		return stop(w, n, WHY_LOOP_OUTPUTS, 3);
+	if (!dtype_in(body->value[body->out[0]].type.dt, SET(FLOAT) | HALVES))
+		return stop(w, n, WHY_LOOP_TYPE, 3);
 	x.s = body->in[0];
 	x.next = body->out[0];
 	TRY(read_body(&r, x.next, &state, w->scratch, &read, e));
-	if (!read || !r.form[body->out[1 + output]].known)
-		return LINNET_OK;
+	if (!read)
+		return stop(w, n, WHY_LOOP_UPDATE, 4);
 	x.out = r.form[body->out[1 + output]];
-	if (!read_output(&r, &x, &state) || !read_state(&r, &x, &state))
-		return LINNET_OK;
+	if (!x.out.known || !read_output(&r, &x, &state))
+		return stop(w, n, WHY_LOOP_READ, 5);
+	if (!read_state(&r, &x, &state))
+		return stop(w, n, WHY_LOOP_UPDATE, 6);
 	t.heads = length_of(&r, x.head);
 	t.group = length_of(&r, x.group);
 	t.rows = length_of(&r, x.row);
 	t.columns = length_of(&r, x.column);
 	if (t.heads < 1 || t.group < 1 || t.rows < 1 || t.columns < 1 || t.heads > INT32_MAX / t.group)
-		return LINNET_OK;
+		return stop(w, n, WHY_LOOP_LENGTHS, 7);
 	return replace_scan(&t, &state, output, p);
 }
 
