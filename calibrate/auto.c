@@ -455,14 +455,18 @@ static enum linnet_code speeds(struct search *s)
 enum linnet_code calibrate_search(const struct linnet_model *m, const struct search_opt *opt, struct train_data *data, struct train_data *held_out,
                                   struct search_result *out, struct linnet_error *e)
 {
-	struct search s = { .m = m, .o = opt, .data = data, .held = held_out, .out = out, .a = m->arena, .start = seconds_now(), .e = e };
-	struct calibrate_opt brief = opt->calibrate;
+	struct search_opt settled = *opt;
+	struct linnet_model whole = *m;
+	struct search s = { .m = &whole, .o = &settled, .data = data, .held = held_out, .out = out, .a = m->arena, .start = seconds_now(), .e = e };
+	struct calibrate_opt brief;
 	struct trial *best, *list[MOST];
 
 	*out = (struct search_result){ .best = -1 };
 	TRY_NEW(out->trial, s.a, MOST + 1);
+	TRY(calibrate_prepare(&whole, &settled.calibrate, data, held_out, e));
+	brief = settled.calibrate;
 	brief.measured = MEASURE_LOSS;
-	TRY(calibrate_softmax(m, &brief, data, held_out, &out->softmax, e));
+	TRY(calibrate_softmax(&whole, &brief, data, held_out, &out->softmax, e));
 	TRY(probe(&s));
 	if (!select_best(&s, list, 1))
 		return fail(e, LINNET_EUNSUPPORTED, "nothing that can be tried fits: %s: %s", out->ntrial ? out->trial[0].name : "no recipe",

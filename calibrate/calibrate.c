@@ -12,10 +12,10 @@
 #include "validate/validate.h"
 
 struct calibration {
-	const struct linnet_model *m;
-	const struct calibrate_opt *o;
+	const struct linnet_model *m; /* without caches */
+	const struct calibrate_opt *o; /* with a length and a batch */
 	struct train_data *data, *held;
-	const struct tensor *tokens; /* held out; NULL: data is no stream */
+	struct tensor *tokens; /* held out; NULL: data is no stream */
 	uint8_t *need;               /* which of them only recall predicts */
 	struct arena *a;              /* the model's: results */
 	struct arena *stage;          /* of one stage */
@@ -26,10 +26,6 @@ struct calibration {
 	struct calibrate_result *out;
 	struct linnet_error *e;
 };
-
-/* Small batches of windows: more steps for the same tokens, which at these budgets gain more than steadier ones. */
-static int64_t batch_of(const struct calibration *c) { return c->o->batch ? c->o->batch : data_is_stream(c->data) ? 2 : 8; }
-static int64_t length_of(const struct calibrate_opt *o) { return o->length ? o->length : 512; }
 
 /* ---- Weights ---- */
 
@@ -99,6 +95,20 @@ enum { MOST_TOKENS = 1 << 16, FEW_TOKENS = 1 << 12, MOST_KNOWN = 1 << 24 };
 /* Held-out batches that distances are measured on, and samples of each. */
 enum { BATCHES = 4, TOGETHER = 8 };
 
+/* The length along that axis that the model's tokens have to have; 0: any. */
+static int64_t fixed(const struct graph *g, int axis)
+{
+	for (uint32_t i = 0; i < g->nin; i++) {
+		const struct shape *s = &g->value[g->in[i]].type.shape;
+
+		if (s->rank == 2 && dim_is_int(s->d[axis]))
+			return s->d[axis];
+	}
+	return 0;
+}
+
+static int64_t together(const struct calibration *c) { return c->tokens && fixed(c->m->graph, 0) ? fixed(c->m->graph, 0) : TOGETHER; }
+
 static const struct quality unknown = { NAN, NAN, 0, { NAN, NAN, NAN, NAN, NAN }, NAN, NAN };
 
 /* The first tokens of a stream. */
@@ -130,22 +140,21 @@ static enum linnet_code read_tokens(struct calibration *c)
 	a = arena_new();
 	code = a ? tokens_of(c->data, MOST_KNOWN, a, &known, e) : fail_mem(e);
 	if (!code)
-		code = recall_tokens(tokens, known, length_of(c->o), FAR, RARE, c->need, e);
+		code = recall_tokens(tokens, known, c->o->length, FAR, RARE, c->need, e);
 	arena_free(a);
 	return code;
 }
 
 static enum linnet_code measure_run(struct calibration *c, const struct graph *g, bool far, struct arena *a, struct quality *out)
 {
-	int64_t length = length_of(c->o);
 	struct linnet_error *e = c->e;
 	struct graph *fast;
 
 	TRY(graph_copy(g, a, &fast, e));
 	TRY(pass_run_all(fast, NULL, e));
 	if (c->o->measured != MEASURE_SPEED)
-		TRY(measure_lm(fast, c->tokens, c->need, length, TOGETHER, c->o->threads, out, e));
-	return far && c->o->measured != MEASURE_LOSS && c->tokens->n > 2 * length ? measure_long(fast, c->tokens, length, c->o->threads, out, e) : LINNET_OK;
+		TRY(measure_lm(fast, c->tokens, c->need, c->o->length, together(c), c->o->threads, out, e));
+	return far && c->o->measured != MEASURE_LOSS ? measure_long(fast, c->tokens, c->o->length, c->o->threads, out, e) : LINNET_OK;
 }
 
 /* Of a language model, after the exact passes, as it is run; `far`: by position too. */
@@ -170,7 +179,7 @@ static enum linnet_code student(struct calibration *c, const struct convert_opt 
 static struct train_opt set_up(const struct calibration *c, const char *loss)
 {
 	return (struct train_opt){ .optimizer = OPTIMIZER_ADAMW, .schedule = SCHEDULE_COSINE, .rate_end = 0.02, .beta1 = 0.9, .beta2 = 0.98,
-	                           .epsilon = 1e-8, .clip = 1, .batch = batch_of(c), .accumulate = 1, .length = length_of(c->o),
+	                           .epsilon = 1e-8, .clip = 1, .batch = c->o->batch, .accumulate = 1, .length = c->o->length,
 	                           .seed = c->o->seed ? c->o->seed : 1, .threads = c->o->threads, .mixed = !c->o->exact, .loss = loss,
 	                           .keep = 50, .explode = 4 };
 }
@@ -192,7 +201,7 @@ static enum linnet_code measure_student(struct calibration *c, const struct conv
 	if (!code) {
 		struct train_opt t = set_up(c, l.loss);
 
-		t.batch = TOGETHER;
+		t.batch = together(c);
 		code = train_means(&l.model, &t, c->held ? c->held : c->data, &l.loss, 1, c->tokens ? BATCHES : 0, &out->loss, e);
 	}
 	arena_free(a);
@@ -218,7 +227,7 @@ static enum linnet_code measure_layers(struct calibration *c, bool after, struct
 		if (l.report.item[i].converted)
 			out->error[n++].layer = i;
 	out->nerror = n;
-	t.batch = TOGETHER;
+	t.batch = together(c);
 	TRY(train_means(&l.model, &t, c->held ? c->held : c->data, l.error, (int)n, BATCHES, mean, e));
 	for (uint32_t i = 0; i < n; i++)
 		*(after ? &out->error[i].after : &out->error[i].before) = mean[i];
@@ -324,7 +333,7 @@ static enum linnet_code plan_steps(struct calibration *c, const struct stage *s,
 	struct train_result r;
 	struct linnet_error *e = c->e;
 	struct graph *g = m->graph;
-	int64_t each = batch_of(c) * (data_is_stream(c->data) ? length_of(c->o) : 1);
+	int64_t each = c->o->batch * (data_is_stream(c->data) ? c->o->length : 1);
 
 	if (!(c->o->minutes > 0)) {
 		*steps = (int64_t)ceil(s->share * (double)(c->o->tokens ? c->o->tokens : CALIBRATE_TOKENS) / (double)each);
@@ -431,13 +440,52 @@ static enum linnet_code run(struct calibration *c)
 	return all ? layers(c, true) : LINNET_OK;
 }
 
+static enum linnet_code settle(struct calibration *c, struct calibrate_opt *o)
+{
+	/* Small batches of windows: more steps for the same tokens, which at these budgets gain more than steadier ones. */
+	enum { WINDOWS = 2, LENGTH = 512 };
+	bool stream = data_is_stream(c->data);
+
+	if (stream && !o->batch)
+		o->batch = fixed(c->m->graph, 0);
+	if (stream && !o->length)
+		o->length = fixed(c->m->graph, 1);
+	o->batch = o->batch ? o->batch : stream ? WINDOWS : TOGETHER;
+	if (o->length)
+		return LINNET_OK;
+	o->length = LENGTH;
+	if (!stream)
+		return LINNET_OK;
+	TRY(tokens_of(c->held ? c->held : c->data, LENGTH + 1, c->stage, &c->tokens, c->e));
+	return measure_longest(c->m->graph, c->tokens, &o->length, o->threads, c->e); /* as it was written */
+}
+
+enum linnet_code calibrate_prepare(struct linnet_model *m, struct calibrate_opt *opt, struct train_data *data, struct train_data *held_out,
+                                   struct linnet_error *e)
+{
+	struct calibration c = { .m = m, .data = data, .held = held_out, .stage = arena_new(), .e = e };
+	enum linnet_code code = c.stage ? settle(&c, opt) : fail_mem(e);
+	uint32_t caches;
+
+	if (!code)
+		code = graph_copy(m->graph, m->arena, &m->graph, e);
+	if (!code)
+		code = convert_source(m->graph, c.stage, &caches, e);
+	arena_free(c.stage);
+	return code;
+}
+
 enum linnet_code calibrate(const struct linnet_model *m, const struct calibrate_opt *opt, struct train_data *data, struct train_data *held_out,
                            struct calibrate_result *out, struct linnet_error *e)
 {
-	struct calibration c = { .m = m, .o = opt, .data = data, .held = held_out, .a = m->arena, .out = out, .e = e };
+	struct calibrate_opt o = *opt;
+	struct linnet_model whole = *m;
+	struct calibration c = { .m = &whole, .o = &o, .data = data, .held = held_out, .a = m->arena, .out = out, .e = e };
 	enum linnet_code code;
 
 	*out = (struct calibrate_result){ .teacher = unknown, .before = unknown, .window = unknown };
+	TRY(calibrate_prepare(&whole, &o, data, held_out, e));
+	out->length = o.length;
 	code = run(&c);
 	out->weight = c.weight;
 	out->nweight = c.nweight;
@@ -447,11 +495,14 @@ enum linnet_code calibrate(const struct linnet_model *m, const struct calibrate_
 enum linnet_code calibrate_softmax(const struct linnet_model *m, const struct calibrate_opt *opt, struct train_data *data, struct train_data *held_out,
                                    struct quality *out, struct linnet_error *e)
 {
-	struct calibration c = { .m = m, .o = opt, .data = data, .held = held_out, .a = m->arena, .e = e };
+	struct calibrate_opt o = *opt;
+	struct linnet_model whole = *m;
+	struct calibration c = { .m = &whole, .o = &o, .data = data, .held = held_out, .a = m->arena, .e = e };
 
 	*out = unknown;
+	TRY(calibrate_prepare(&whole, &o, data, held_out, e));
 	TRY(read_tokens(&c));
-	TRY(measure(&c, m->graph, true, out));
+	TRY(measure(&c, whole.graph, true, out));
 	out->loss = 0;
 	return LINNET_OK;
 }

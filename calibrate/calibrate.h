@@ -77,7 +77,7 @@ struct calibrate_opt {
 	const struct recipe *recipe;
 	double minutes;    /* the budget; 0: by tokens */
 	int64_t tokens;    /* the budget when minutes is 0: tokens (samples, where data is no stream) in all; 0: CALIBRATE_TOKENS */
-	int64_t batch, length; /* 0: 2 windows of tokens, 8 samples of other data; 512 */
+	int64_t batch, length; /* 0: what the model's tokens have to have, else 2 windows, 8 samples of other data; 512, or as many tokens as it takes */
 	int64_t rank;      /* of WEIGHTS_LOW; 0: 8 */
 	double rate;       /* factor on all rates of the recipe; 0: 1 */
 	uint64_t seed;     /* 0: 1 */
@@ -123,7 +123,15 @@ struct calibrate_result {
 	struct quality teacher, before, window; /* the softmax model; the converted one before calibration; softmax over the window alone, where
 	                                         * the conversion has one */
 	bool language;               /* perplexities are known */
+	int64_t length;              /* tokens a window */
 };
+
+/*
+ * Settle what opt leaves open, and give m a graph to calibrate against: without caches, in the form that is converted. calibrate() does this itself.
+ * Who calibrates often does it once.
+ */
+enum linnet_code calibrate_prepare(struct linnet_model *m, struct calibrate_opt *opt, struct train_data *data, struct train_data *held_out,
+                                   struct linnet_error *e);
 
 /*
  * m (imported) stays as it is. held_out may be NULL: figures are then of `data`.

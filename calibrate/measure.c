@@ -128,18 +128,49 @@ static void place(void *ctx, int64_t at, double nll)
 	p->n[span]++;
 }
 
+enum linnet_code measure_longest(const struct graph *g, const struct tensor *stream, int64_t *context, int threads, struct linnet_error *e)
+{
+	enum { LEAST = 16 };
+
+	struct linnet_error first = { 0 };
+
+	for (int64_t n = *context; n >= LEAST || n == *context; n /= 2) {
+		struct tensor part = head_of(stream, n + 1);
+		struct lm_opt opt = { .run.threads = threads, .context = n, .batch = 1 };
+		struct lm_result r;
+		struct linnet_error other = { 0 };
+
+		if (!lm_evaluate(g, &part, &opt, &r, n == *context ? &first : &other)) {
+			*context = n;
+			return LINNET_OK;
+		}
+	}
+	*e = first;
+	return first.code;
+}
+
 enum linnet_code measure_long(const struct graph *g, const struct tensor *stream, int64_t context, int threads, struct quality *out,
                               struct linnet_error *e)
 {
 	enum { WINDOWS = 2 };
-	struct places p = { .context = context, .window = context << (QUALITY_SPANS - 1) };
-	struct tensor part = head_of(stream, WINDOWS * p.window + 1);
-	struct lm_opt opt = { .run.threads = threads, .context = p.window, .batch = 1, .token = place, .token_ctx = &p };
-	struct lm_result r;
 
-	TRY(lm_evaluate(g, &part, &opt, &r, e));
-	for (int i = 0; i < QUALITY_SPANS; i++)
-		out->span[i] = p.n[i] ? p.sum[i] / (double)p.n[i] : NAN;
-	out->speed = r.seconds > 0 ? (double)r.tokens / r.seconds : NAN;
+	for (int64_t window = context << (QUALITY_SPANS - 1); window > context; window /= 2) {
+		struct places p = { .context = context, .window = window };
+		struct tensor part = head_of(stream, WINDOWS * window + 1);
+		struct lm_opt opt = { .run.threads = threads, .context = window, .batch = 1, .token = place, .token_ctx = &p };
+		struct lm_result r;
+		struct linnet_error short_of = { 0 };
+
+		if (part.n <= window)
+			continue;
+		if (lm_evaluate(g, &part, &opt, &r, &short_of) == LINNET_EMEM)
+			return fail_mem(e);
+		if (short_of.code)
+			continue;
+		for (int i = 0; i < QUALITY_SPANS; i++)
+			out->span[i] = p.n[i] ? p.sum[i] / (double)p.n[i] : NAN;
+		out->speed = r.seconds > 0 ? (double)r.tokens / r.seconds : NAN;
+		return LINNET_OK;
+	}
 	return LINNET_OK;
 }

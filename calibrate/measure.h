@@ -16,7 +16,13 @@ enum linnet_code recall_tokens(const struct tensor *stream, const struct tensor 
 enum linnet_code measure_lm(const struct graph *g, const struct tensor *stream, const uint8_t *need, int64_t context, int64_t batch, int threads,
                             struct quality *out, struct linnet_error *e);
 
-/* Its nats by position in windows of 16 times the context, at most two of them. */
+/* The longest of context, context / 2, ... 16 tokens that it takes at once; where it takes none, why the first is not. */
+enum linnet_code measure_longest(const struct graph *g, const struct tensor *stream, int64_t *context, int threads, struct linnet_error *e);
+
+/*
+ * Its nats by position in windows of 16 times the context, at most two of them; where the stream or the model's positions end before, of 8 times, 4
+ * times, 2 times; where even that is too long, nothing is known.
+ */
 enum linnet_code measure_long(const struct graph *g, const struct tensor *stream, int64_t context, int threads, struct quality *out,
                               struct linnet_error *e);
 

@@ -192,7 +192,7 @@ static void print_stages(const struct calibrate_result *r)
 	table_print(&t, stdout, true);
 }
 
-static void print_spans(const struct calibrate_result *r, int64_t length)
+static void print_spans(const struct calibrate_result *r)
 {
 	struct table t;
 
@@ -205,8 +205,8 @@ static void print_spans(const struct calibrate_result *r, int64_t length)
 	if (!isnan(r->window.nll))
 		table_add(&t, "its window alone");
 	table_add(&t, "calibrated");
-	for (int i = 0; i < QUALITY_SPANS; i++) {
-		table_add(&t, "%lld", (long long)length << i);
+	for (int i = 0; i < QUALITY_SPANS && !isnan(r->teacher.span[i]); i++) {
+		table_add(&t, "%lld", (long long)r->length << i);
 		add_number(&t, "%.2f", exp(r->teacher.span[i]));
 		if (!isnan(r->window.nll))
 			add_number(&t, "%.2f", exp(r->window.span[i]));
@@ -215,7 +215,7 @@ static void print_spans(const struct calibrate_result *r, int64_t length)
 	table_print(&t, stdout, true);
 }
 
-void calibrate_print(const struct calibrate_cli *o, const struct calibrated *x)
+void calibrate_print(const struct calibrated *x)
 {
 	const struct calibrate_result *r = &x->result;
 	struct table t;
@@ -223,7 +223,7 @@ void calibrate_print(const struct calibrate_cli *o, const struct calibrated *x)
 	if (x->searched)
 		search_print(&x->search);
 	print_stages(r);
-	print_spans(r, o->length ? o->length : 512);
+	print_spans(r);
 	putchar('\n');
 	table_init(&t, 3, "rrr");
 	table_add(&t, "attention");
@@ -261,7 +261,7 @@ static json_t *quality_json(const struct calibrate_result *r, const struct quali
 json_t *calibrate_json(const struct calibrated *x)
 {
 	const struct calibrate_result *r = &x->result;
-	json_t *j = json_pack("{s:s, s:s, s:o, s:o, s:o}", "recipe", x->recipe.name, "source", x->recipe.source, "softmax", quality_json(r, &r->teacher),
+	json_t *j = json_pack("{s:s, s:s, s:I, s:o, s:o, s:o}", "recipe", x->recipe.name, "source", x->recipe.source, "length", (json_int_t)r->length, "softmax", quality_json(r, &r->teacher),
 	                      "not_calibrated", quality_json(r, &r->before), "stages", json_array()), *errors = json_array();
 
 	if (!isnan(r->window.nll))

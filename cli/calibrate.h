@@ -30,7 +30,7 @@ int calibrate_choose(const struct calibrate_cli *o, bool chosen, struct convert_
 /* Calibrate, with progress; c->given gets the weights, and c all that a search has chosen. 0, or an exit status with the error printed. */
 int calibrate_run(const struct calibrate_cli *o, const struct linnet_model *m, const char *path, struct convert_opt *c, struct calibrated *out);
 
-void calibrate_print(const struct calibrate_cli *o, const struct calibrated *r);
+void calibrate_print(const struct calibrated *r);
 json_t *calibrate_json(const struct calibrated *r);
 
 /* Whether it is worse than --max-loss allows; says so. */

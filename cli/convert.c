@@ -226,7 +226,7 @@ static int linear_run(const struct convert_cli *o, int argc, char **argv)
 	} else if (!globals.quiet) {
 		print_items(&r, o->output, calibrated);
 		if (calibrated)
-			calibrate_print(&o->calibrate, &cal);
+			calibrate_print(&cal);
 	}
 	if (!status && (!r.nconverted || (calibrated && calibrate_too_bad(&o->calibrate, &cal))))
 		status = EXIT_NO;
@@ -332,7 +332,7 @@ const struct command convert_command = {
 		{ "minutes", 0, OPT_REAL, OPT(struct convert_cli, calibrate.minutes), "X", "of calibration in all", NULL },
 		{ "tokens", 0, OPT_INT, OPT(struct convert_cli, calibrate.tokens), "N", "instead of minutes: tokens in all, 4,000,000 by default", NULL },
 		{ "batch", 0, OPT_INT, OPT(struct convert_cli, calibrate.batch), "N", "samples a step of calibration, by default 2 windows of tokens, 8 of other data", NULL },
-		{ "length", 0, OPT_INT, OPT(struct convert_cli, calibrate.length), "N", "tokens a sample of calibration, 512 by default", NULL },
+		{ "length", 0, OPT_INT, OPT(struct convert_cli, calibrate.length), "N", "tokens a sample of calibration, by default 512, or as many as the model takes", NULL },
 		{ "rank", 0, OPT_INT, OPT(struct convert_cli, calibrate.rank), "N", "of adapters, 8 by default", NULL },
 		{ "rate", 0, OPT_REAL, OPT(struct convert_cli, calibrate.rate), "X", "factor on the recipe's learning rates, 1 by default", NULL },
 		{ "max-loss", 0, OPT_STRING, OPT(struct convert_cli, calibrate.max_loss), "SHARE",

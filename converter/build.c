@@ -404,6 +404,29 @@ static enum linnet_code pin(struct build *b, value_id *mask, struct linnet_error
 	return b->p->code;
 }
 
+/* Of a mask that is a bias by head besides: which keys are seen. */
+static value_id seen(struct build *b, value_id mask)
+{
+	static const char four[] = "(float[B,H,L,S] m) => (bool[B,h,L,S] seen) {\n"
+	                           "  first = Constant <value_ints = [0]> ()\n"
+	                           "  second = Constant <value_ints = [1]> ()\n"
+	                           "  axis = Constant <value_ints = [-3]> ()\n"
+	                           "  one = Slice (m, first, second, axis)\n"
+	                           "  lowest = Constant <value_float = -1e4> ()\n"
+	                           "  low = CastLike (lowest, m)\n"
+	                           "  seen = Greater (one, low) }";
+	static const char three[] = "(float[H,L,S] m) => (bool[h,L,S] seen) {\n"
+	                            "  first = Constant <value_ints = [0]> ()\n"
+	                            "  second = Constant <value_ints = [1]> ()\n"
+	                            "  axis = Constant <value_ints = [-3]> ()\n"
+	                            "  one = Slice (m, first, second, axis)\n"
+	                            "  lowest = Constant <value_float = -1e4> ()\n"
+	                            "  low = CastLike (lowest, m)\n"
+	                            "  seen = Greater (one, low) }";
+
+	return build_value(b, b->g->value[b->mask].type.shape.rank == 4 ? four : three, &mask);
+}
+
 enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, const struct convert_opt *opt, uint32_t layer,
                                  struct patch *p, struct convert_item *item, struct linnet_error *e)
 {
@@ -416,17 +439,21 @@ enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, co
 	bool window, joint;
 	value_id y = 0;
 	double *slope = NULL;
+	bool hides = false;
 
 	if (!b.scratch)
 		return fail_mem(e);
 	b.mask = n->nin > 3 ? n->in[3] : 0;
 	if (b.mask && b.causal && !p->code)
-		p->code = mask_slopes(g, b.mask, b.H, b.scratch, &slope, e);
+		p->code = mask_slopes(g, b.mask, b.H, b.scratch, &slope, &hides, e);
 	b.slope = slope;
-	b.mask = slope ? 0 : b.mask;
+	b.mask = slope && !hides ? 0 : b.mask;
+	b.sloped_mask = hides && slope;
 	b.own_mask = b.mask;
 	if (b.mask && b.causal && build_steps(&b) && !p->code)
 		p->code = pin(&b, &b.own_mask, e);
+	if (b.sloped_mask)
+		b.own_mask = seen(&b, b.own_mask);
 	prepare(&b);
 	window = opt->window || b.m->window;
 	joint = window && !b.m->build && normaliser_of(opt) == NORM_RATIO && !fade_of(opt);

@@ -31,6 +31,7 @@ struct build {
 	value_id plain_k;            /* before its rotation; gates look at it */
 	value_id mask;               /* hides keys; 0: none */
 	value_id own_mask;           /* the same, in a step model counted from its own first token */
+	bool sloped_mask;            /* mask is ALiBi's bias too; own_mask is only which keys are seen, boolean */
 	double softcap;              /* of the scores; 0: none */
 	const double *slope;         /* ALiBi's, [H], of an attention whose bias they are: another fade; else NULL */
 	value_id first;              /* number of the first token, int64 [1], once it was asked for */

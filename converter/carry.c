@@ -54,6 +54,8 @@ static const struct carried carried[] = {
 	{ "the same with short convolutions and windows", CARRY_EXACT, "hidden keys and values count as 0; no query sees them but their own" },
 	{ "ALiBi's bias, causal", CARRY_EXACT,
 	  "fades by exp(-slope) a token, in windows a bias; a state for each query head where slopes differ within a key head" },
+	{ "the same with a padding mask", CARRY_EXACT,
+	  "both; nothing fades over hidden tokens, so where some lie between others a bias that counts those too is another" },
 	{ "sliding window of the source, causal", CARRY_EXACT,
 	  "stays softmax over that window, in blocks, or with the last tokens' keys and values as states (mechanism window, whatever was asked for)" },
 	{ "soft cap within windows", CARRY_EXACT, "softmax over a window keeps it" },
@@ -150,20 +152,21 @@ static enum refusal of_order(const struct view *w, const struct node *n, const s
 	return NONE;
 }
 
-static enum refusal of_mask(const struct view *w, const struct node *n, const struct convert_opt *opt, const struct mask *m)
+/* hides: of what the mask says, only which keys are hidden is a mask any more. */
+static enum refusal of_mask(const struct view *w, const struct node *n, const struct convert_opt *opt, const struct mask *m, bool hides)
 {
 	const struct type *t = &w->g->value[n->in[MASK]].type;
 	const struct shape *s = &t->shape, *k = &w->g->value[n->in[K]].type.shape;
 	bool key_only = s->rank < 2 || s->d[s->rank - 2] == 1, window = opt->mechanism->window || opt->window;
 
 	if ((opt->mechanism->build || window || opt->conv || opt->mechanism->conv || (fade_of(opt) && fade_of(opt)->gate)) &&
-	    !m->plain && t->dt != DT_BOOL)
+	    !m->plain && t->dt != DT_BOOL && !hides)
 		return WEIGHING;
-	if (!key_only && !(m->known && (m->by_key || (attention_window(n) && m->reach + 1 == attention_window(n)))))
+	if (!key_only && !hides && !(m->known && (m->by_key || (attention_window(n) && m->reach + 1 == attention_window(n)))))
 		return m->known ? BIAS : UNKNOWN_MASK;
-	if (s->rank == 4 && s->d[1] != 1 && (s->d[1] != k->d[1] || opt->heads || opt->mechanism->per_query))
+	if (s->rank == 4 && s->d[1] != 1 && !hides && (s->d[1] != k->d[1] || opt->heads || opt->mechanism->per_query))
 		return MASK_OF_HEADS;
-	if (target_has_states(opt->target) && attention_causal(n) && !m->plain && t->dt != DT_BOOL)
+	if (target_has_states(opt->target) && attention_causal(n) && !m->plain && t->dt != DT_BOOL && !hides)
 		return STEP_WEIGHING;
 	if (target_has_states(opt->target) && attention_causal(n) && (s->rank < 1 || s->d[s->rank - 1] != k->d[2]))
 		return STEP_LENGTH;
@@ -180,19 +183,20 @@ enum linnet_code linear_check(const struct view *w, const struct node *n, const 
 	struct convert_opt counted = *opt;
 	struct patch p; /* never applied */
 	double *slope = NULL;
+	bool hides = false;
 	enum refusal why;
 
 	if (input(n, MASK))
 		TRY(mask_classify(g, n->in[MASK], &m, e));
 	if (input(n, MASK) && attention_causal(n) && q->shape.rank == 4 && dim_is_int(q->shape.d[1]))
-		TRY(mask_slopes(g, n->in[MASK], q->shape.d[1], w->scratch, &slope, e));
+		TRY(mask_slopes(g, n->in[MASK], q->shape.d[1], w->scratch, &slope, &hides, e));
 	item->node = n->name;
 	item->causal = attention_causal(n);
 	why = of_source(w, n, opt);
 	if (!why)
 		why = of_order(w, n, opt);
-	if (!why && input(n, MASK) && !slope) /* slopes are another fade */
-		why = of_mask(w, n, opt, &m);
+	if (!why && input(n, MASK) && (!slope || hides)) /* slopes are another fade */
+		why = of_mask(w, n, opt, &m, hides);
 	item->reason = refusals[why].reason;
 	if (q->shape.rank != 4 || k->rank != 4 || v->rank != 4)
 		return LINNET_OK;

@@ -263,20 +263,28 @@ static enum linnet_code give_weights(struct job *j, struct linnet_error *e)
 }
 
 /* The passes up to attention; one may open the way for another. */
-static enum linnet_code recognise(struct job *j, struct linnet_error *e)
+static enum linnet_code recognise(struct graph *g, struct linnet_error *e)
 {
 	static const char *const before[] = { "tidy", "fold", "share", "scores", "attend" };
 	uint32_t changes, count;
 
-	j->g->reads = true;
+	g->reads = true;
 	do {
 		changes = 0;
 		for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
-			TRY(pass_run(pass_find(before[i]), j->g, &count, NULL, e));
+			TRY(pass_run(pass_find(before[i]), g, &count, NULL, e));
 			changes += count;
 		}
 	} while (changes);
 	return LINNET_OK;
+}
+
+enum linnet_code convert_source(struct graph *g, struct arena *scratch, uint32_t *caches, struct linnet_error *e)
+{
+	TRY(recognise(g, e));
+	TRY(source_spread(g, e));
+	TRY(cache_drop(g, scratch, caches, e));
+	return recognise(g, e);
 }
 
 static enum linnet_code convert(struct job *j, struct linnet_error *e)
@@ -286,10 +294,7 @@ static enum linnet_code convert(struct job *j, struct linnet_error *e)
 	dim tokens = DIM_NONE;
 	value_id v = 0;
 
-	TRY(recognise(j, e));
-	TRY(source_spread(j->g, e));
-	TRY(cache_drop(j->g, j->scratch, &j->report->caches, e));
-	TRY(recognise(j, e));
+	TRY(convert_source(j->g, j->scratch, &j->report->caches, e));
 	TRY(give_weights(j, e));
 	TRY(list_attention(j, &list, &n, e));
 	TRY(survey(j, list, n, e));

@@ -196,6 +196,9 @@ enum linnet_code linear_check(const struct view *w, const struct node *n, const 
 enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, const struct convert_opt *opt, uint32_t layer,
                                  struct patch *p, struct convert_item *item, struct linnet_error *e);
 
+/* The source in the form that is converted: attentions found, their heads one by one, no caches; how many inputs went away with them. */
+enum linnet_code convert_source(struct graph *g, struct arena *scratch, uint32_t *caches, struct linnet_error *e);
+
 /* source.c: heads side by side, [B, T, H D], become [B, H, T, D]. */
 enum linnet_code source_spread(struct graph *g, struct linnet_error *e);
 

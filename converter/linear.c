@@ -438,7 +438,7 @@ value_id build_hide(struct build *b, value_id x)
 
 		m = patch_node(b->p, "Unsqueeze", b->hint, PATCH_IN(m, patch_ints(b->p, axes, 4 - t->shape.rank, "axes")), 1, NULL);
 	}
-	return build_value(b, t->dt == DT_BOOL ? boolean : additive, BUILD_IN(x, m));
+	return build_value(b, t->dt == DT_BOOL || b->sloped_mask ? boolean : additive, BUILD_IN(x, m));
 }
 
 /* The normaliser's column. */

@@ -165,8 +165,39 @@ bool mask_goes_on(double x, double y, int64_t places, double *slope)
 	return isfinite(d) && *slope != 0;
 }
 
-/* Narrow slopes, 0 where none was seen yet, by one sample; false: it is no ALiBi. */
-static bool observe_slopes(const struct sample *s, int64_t heads, double *slope)
+/* Whether, with keys hidden between, biases x and y lie on a known slope that counts keys, or only those that are seen. */
+static bool goes_on_behind(double x, double y, int64_t places, double slope)
+{
+	return mask_goes_on(x, y, places, &slope) || mask_goes_on(x, y, 1, &slope);
+}
+
+/* Narrow slopes, 0 where none was seen yet, by one row of a sample, of a head; the matrix's last row says which keys are hidden. False: it is no ALiBi. */
+static bool observe_slope(const struct sample *s, int64_t r, const double *last, double *slope, bool *hides)
+{
+	int64_t rows = nrow(s), cols = ncol(s), own = s->row[r % rows] + s->S - s->L, before = -1;
+
+	for (int64_t c = 0; c < cols && s->col[c] <= own; c++) {
+		double x = mask_entry(s->t, r * cols + c);
+		int64_t places = before < 0 ? 0 : s->col[c] - s->col[before];
+
+		if ((x == -INFINITY) != (last[c] == -INFINITY))
+			return false;
+		*hides |= x == -INFINITY;
+		if (x == -INFINITY)
+			continue;
+		if (before >= 0 && before == c - 1 && (s->ones || places == 1)) {
+			if (!mask_goes_on(mask_entry(s->t, r * cols + before), x, places, slope))
+				return false;
+		} else if (before >= 0 && places == c - before) { /* else who knows what was hidden between */
+			if (*slope == 0 || !goes_on_behind(mask_entry(s->t, r * cols + before), x, places, *slope))
+				return false;
+		}
+		before = c;
+	}
+	return true;
+}
+
+static bool observe_slopes(const struct sample *s, int64_t heads, double *slope, double *last, bool *hides)
 {
 	const struct tensor *t = s->t;
 	int64_t rows = t->rank < 3 ? 0 : nrow(s), cols = t->rank < 3 ? 0 : ncol(s), n = t->rank < 3 ? 0 : t->d[t->rank - 3];
@@ -174,37 +205,47 @@ static bool observe_slopes(const struct sample *s, int64_t heads, double *slope)
 	if (t->rank < 3 || (!s->head && n != heads && n != 1) || !dtype_in(t->dt, FLOATS))
 		return false;
 	for (int64_t r = 0; cols && r < t->n / cols; r++) {
-		int64_t h = r / rows % n, own = s->row[r % rows] + s->S - s->L;
+		int64_t h = r / rows % n;
 
-		h = s->head ? s->head[h] : h;
-		for (int64_t c = 1; c < cols && s->col[c] <= own; c++) {
-			if (!mask_goes_on(mask_entry(t, r * cols + c - 1), mask_entry(t, r * cols + c), s->col[c] - s->col[c - 1], &slope[h]))
-				return false;
-		}
+		for (int64_t c = 0; r % rows == 0 && c < cols; c++)
+			last[c] = mask_entry(t, (r + rows - 1) * cols + c);
+		if (!observe_slope(s, r, last, &slope[s->head ? s->head[h] : h], hides))
+			return false;
 	}
 	for (int64_t h = n; h < heads && !s->head; h++)
 		slope[h] = slope[0];
 	return true;
 }
 
-enum linnet_code mask_slopes(const struct graph *g, value_id v, int64_t heads, struct arena *a, double **slope, struct linnet_error *e)
+enum linnet_code mask_slopes(const struct graph *g, value_id v, int64_t heads, struct arena *a, double **slope, bool *hides, struct linnet_error *e)
 {
 	struct arena *own = arena_new();
 	struct samples *s = own ? NEW(own, 1, struct samples) : NULL;
 	enum linnet_code code = s ? LINNET_OK : fail_mem(e);
-	bool is = !code;
+	bool is = !code, draw = false;
 
+	*hides = false;
 	*slope = code ? NULL : NEW(a, (size_t)heads, double);
 	if (!code && !*slope)
 		code = fail_mem(e);
 	for (int far = 0; far < 2 && !code && is; far++) {
-		code = samples_take(g, v, false, far, own, s, e);
+		code = samples_take(g, v, draw, far, own, s, e);
+		if (!code && !s->n && !draw) {
+			draw = true;
+			code = samples_take(g, v, draw, far, own, s, e);
+		}
 		is = !code && s->n && !s->unsure;
-		for (int i = 0; i < s->n && is; i++)
-			is = observe_slopes(&s->at[i], heads, *slope);
+		for (int i = 0; i < s->n && is; i++) {
+			double *last = NEW(own, (size_t)s->at[i].S + 1, double);
+
+			if (!last)
+				code = fail_mem(e);
+			is = last && observe_slopes(&s->at[i], heads, *slope, last, hides);
+		}
 	}
 	for (int64_t h = 0; is && !code && h < heads; h++)
 		is = (*slope)[h] > 0;
+	is = is && *hides == draw; /* what inputs say should be which keys are hidden, and nothing else hides any */
 	if (!is || code)
 		*slope = NULL;
 	if (own)

@@ -40,8 +40,9 @@ enum linnet_code mask_classify(const struct graph *g, value_id v, struct mask *o
 
 /*
  * Slopes of ALiBi: what a key up to the query's own gains over the one before it, the same for all queries, above 0, [heads]; keys are counted
- * up to the last query's. NULL when v is something else, hides such keys, or depends on the data of graph inputs.
+ * up to the last query's. hides: data of graph inputs says besides which keys are hidden, the same ones from all queries and heads; behind hidden keys
+ * places are counted with or without them. NULL when v is something else.
  */
-enum linnet_code mask_slopes(const struct graph *g, value_id v, int64_t heads, struct arena *a, double **slope, struct linnet_error *e);
+enum linnet_code mask_slopes(const struct graph *g, value_id v, int64_t heads, struct arena *a, double **slope, bool *hides, struct linnet_error *e);
 
 #endif

@@ -78,6 +78,38 @@ static struct linnet_model *model_with(bool decoder, int layers)
 	return m;
 }
 
+/* A decoder as exporters write them: with a cache, a mask and learned positions, of which there are 16. */
+static struct linnet_model *exported_model(void)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	struct arena *a = arena_new();
+	struct rng r = { 5 };
+	struct str s;
+	const char *text;
+
+	assert_non_null(m);
+	str_init(&s, a);
+	str_add(&s, "<ir_version: 10, opset_import: [\"\" : 24]>\n"
+	            "decoder (int64[B,T] input_ids, int64[B,A] attention_mask, float[B,2,P,8] past_key, float[B,2,P,8] past_value)\n"
+	            " => (float[B,T,16] logits, float[B,2,A,8] present_key, float[B,2,A,8] present_value) <");
+	for (const char *const *w = (const char *const[]){ "wq", "wk", "wv", "wo", "head", "words", "places", NULL }; *w; w++)
+		add_weight(&s, &r, *w, 0.6);
+	str_add(&s, ", int64 one = {1}, int64[2] axes = {1, 2}> {\n"
+	            " p1 = Shape <start = 2, end = 3> (past_key)  a1 = Shape <start = 1, end = 2> (attention_mask)\n"
+	            " p = Squeeze (p1)  a = Squeeze (a1)  place = Range (p, a, one)\n"
+	            " word = Gather (words, input_ids)  here = Gather (places, place)  x = Add (word, here)\n"
+	            " q = MatMul (x, wq)  k = MatMul (x, wk)  v = MatMul (x, wv)  b = Cast <to = 9> (attention_mask)  mask = Unsqueeze (b, axes)\n"
+	            " y, present_key, present_value = Attention <is_causal = 1, q_num_heads = 2, kv_num_heads = 2>\n"
+	            "  (q, k, v, mask, past_key, past_value)\n"
+	            " o = MatMul (y, wo)  h = Add (x, o)  logits = MatMul (h, head) }");
+	text = str_done(&s);
+	if (text_parse(m, text, strlen(text), &e) || graph_import(m, &e))
+		fail_msg("%s", e.message);
+	arena_free(a);
+	return m;
+}
+
 static struct linnet_model *model_of(bool decoder) { return model_with(decoder, 1); }
 
 /* A stream of drawn tokens; vectors for the encoder. */
@@ -181,6 +213,25 @@ static void test_decoder(void **state)
 		model_free(m);
 		model_free(again);
 	}
+}
+
+/* Caches are empty, masks full, and windows as long as the model's positions reach; positions further on are not known. */
+static void test_exported(void **state)
+{
+	struct linnet_model *m = exported_model();
+	struct recipe recipe = recipe_for(mechanism_find("gated-delta"));
+	struct calibrate_opt o = options("gated-delta", &recipe);
+	struct calibrate_result r;
+
+	(void)state;
+	o.length = 0;
+	calibrated(m, &o, true, &r);
+	assert_int_equal(r.length, 16);
+	assert_true(isnan(r.teacher.span[0]) && !isnan(r.teacher.nll));
+	if (!(r.stage[r.nstage - 1].quality.loss < 0.7 * r.before.loss))
+		fail_msg("%.4f before, %.4f after", r.before.loss, r.stage[r.nstage - 1].quality.loss);
+	assert_int_equal(m->graph->nin, 4);
+	model_free(m);
 }
 
 /* No language model: outputs come closer. */
@@ -474,7 +525,7 @@ static void test_hybrid(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_decoder), cmocka_unit_test(test_encoder), cmocka_unit_test(test_adapters), cmocka_unit_test(test_killed),
+		cmocka_unit_test(test_decoder), cmocka_unit_test(test_exported), cmocka_unit_test(test_encoder), cmocka_unit_test(test_adapters), cmocka_unit_test(test_killed),
 		cmocka_unit_test(test_recall),  cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_search),  cmocka_unit_test(test_search_loss), cmocka_unit_test(test_search_encoder), cmocka_unit_test(test_hybrid),
 	};
