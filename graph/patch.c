@@ -248,6 +248,14 @@ static bool allowed(const struct patch *p, const struct op *op, const struct gra
 	return main->denied && key && !map_get(main->denied, key, NULL);
 }
 
+/* Whether the operator, as it is now, has a word in the opset: not where an older one of the name means another thing. */
+static bool says(const struct op *op, int opset)
+{
+	const struct op *then = op_find(NULL, op->name, opset);
+
+	return then && (then->same || (!then->lower && !then->write_lower));
+}
+
 bool patch_fits(const struct patch *p, const struct graph *main)
 {
 	for (uint32_t i = 0; main->opset && i < p->nnode; i++) {
@@ -257,7 +265,7 @@ bool patch_fits(const struct patch *p, const struct graph *main)
 			return false;
 		if (op->domain)
 			continue;
-		if (!op_find(NULL, op->name, main->opset) && !allowed(p, op, main))
+		if (!says(op, main->opset) && !allowed(p, op, main))
 			return false;
 		for (uint32_t k = 0; k < p->node[i].nattr; k++) {
 			int at = op_attr_index(op, p->node[i].attr[k].name);
