@@ -8,6 +8,7 @@
 	X(fold)                                                                                    \
 	X(share)                                                                                   \
 	X(norm)                                                                                    \
+	X(activate)                                                                        \
 	X(rope)                                                                                    \
 	X(scores)                                                                                  \
 	X(attend)                                                                                  \

@@ -1,163 +1,14 @@
 /*
- * Recognising gated linear units: y = act(x W + b) * (x V + c) becomes one GLU node over the two projections' results. Decomposed
- * activations become one node first. Needs types.
+ * Recognising gated linear units: y = act(x W + b) * (x V + c) becomes one GLU node over the two projections' results. Needs types,
+ * and activations as one node (activate.c).
  *
  * Anchored on the product. Both sides have to come from projections of the same value: that is what tells a gated unit from any other
  * product. Which side is the gate is told by the activation; without one (bilinear) the first operand is.
  * Source: Dauphin et al. 2017; Shazeer, GLU Variants Improve Transformer, 2020.
  */
-#include <math.h>
 #include <string.h>
 
 #include "graph/why.h"
-
-/* ---- Activations ---- */
-
-enum { MAX_FACTOR = 8 };
-
-/* A product read as constant * factors; inner products have no other use. */
-struct product {
-	double c;
-	value_id factor[MAX_FACTOR];
-	int n;
-};
-
-static bool near(double a, double b)
-{
-	return fabs(a - b) <= 1e-3 * fabs(b); /* constants as half precision keeps them */
-}
-
-static bool read_product(const struct view *w, value_id v, struct product *p, bool top)
-{
-	const struct node *n = top || value_uses(w, v) == 1 ? value_node(w->g, v) : NULL;
-	double c;
-
-	if (value_scalar(w->g, v, &c)) {
-		p->c *= c;
-		return true;
-	}
-	if (n && node_is(n, "Mul"))
-		return read_product(w, n->in[0], p, false) && read_product(w, n->in[1], p, false);
-	if (n && node_is(n, "Div") && value_scalar(w->g, n->in[1], &c) && c != 0) {
-		p->c /= c;
-		return read_product(w, n->in[0], p, false);
-	}
-	if (p->n == MAX_FACTOR)
-		return false;
-	p->factor[p->n++] = v;
-	return true;
-}
-
-static bool product_of(const struct view *w, value_id v, struct product *p)
-{
-	*p = (struct product){ .c = 1 };
-	return read_product(w, v, p, false);
-}
-
-/* v is c * x^power: its c. */
-static bool power_of(const struct view *w, value_id v, value_id x, int power, double *c)
-{
-	struct product p;
-	int have = 0;
-	double k;
-
-	if (!product_of(w, v, &p))
-		return false;
-	for (int i = 0; i < p.n; i++) {
-		const struct node *n = value_from(w->g, p.factor[i], "Pow");
-
-		if (p.factor[i] == x)
-			have++;
-		else if (n && n->in[0] == x && value_scalar(w->g, n->in[1], &k) && (k == 2 || k == 3))
-			have += (int)k;
-		else
-			return false;
-	}
-	*c = p.c;
-	return have == power;
-}
-
-/* The value added to 1 in v. */
-static value_id beside_one(const struct graph *g, value_id v)
-{
-	const struct node *n = value_from(g, v, "Add");
-	double one;
-
-	for (int i = 0; n && i < 2; i++)
-		if (value_scalar(g, n->in[i], &one) && one == 1)
-			return n->in[1 - i];
-	return 0;
-}
-
-/* t = sqrt(2/pi) (x + 0.044715 x^3), or with x taken out of the bracket. */
-static bool is_tanh_argument(const struct view *w, value_id t, value_id x)
-{
-	const double root = sqrt(2 / 3.14159265358979323846);
-	struct product p;
-	const struct node *sum;
-	value_id cube;
-	double c;
-
-	if (!product_of(w, t, &p) || !near(p.c, root))
-		return false;
-	if (p.n == 1 && (sum = value_from(w->g, p.factor[0], "Add")) != NULL)
-		for (int i = 0; i < 2; i++)
-			if (sum->in[i] == x && power_of(w, sum->in[1 - i], x, 3, &c) && near(c, 0.044715))
-				return true;
-	for (int i = 0; p.n == 2 && i < 2; i++) {
-		cube = p.factor[i] == x ? beside_one(w->g, p.factor[1 - i]) : 0;
-		if (cube && power_of(w, cube, x, 2, &c) && near(c, 0.044715))
-			return true;
-	}
-	return false;
-}
-
-/* The product n is only multiplied by a constant: it is part of a larger one. */
-static bool is_factor(const struct view *w, const struct node *n)
-{
-	uint32_t i;
-	const struct node *user = value_user(w, n->out[0], &i);
-	double c;
-
-	return user && (node_is(user, "Mul") || (node_is(user, "Div") && !i)) && value_scalar(w->g, user->in[1 - i], &c);
-}
-
-/* 0.5 x (1 + erf(x / sqrt 2)) and its tanh approximation; x sigmoid(c x). */
-static enum linnet_code glu_activation(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
-{
-	const struct graph *g = w->g;
-	struct product f = { .c = 1 };
-	double c;
-
-	(void)e;
-	if (!read_product(w, n->out[0], &f, true) || f.n != 2)
-		return LINNET_OK;
-	for (int i = 0; i < 2; i++) {
-		value_id x = f.factor[i], other = f.factor[1 - i], inner = beside_one(g, other);
-		const struct node *erf = value_from(g, inner, "Erf"), *tanh = value_from(g, inner, "Tanh"),
-		                  *sigmoid = value_from(g, other, "Sigmoid");
-		struct attr approximate[] = { attr_string("approximate", "tanh"), { .name = NULL } };
-
-		if (f.c == 0.5 && erf && power_of(w, erf->in[0], x, 1, &c) && near(c, sqrt(0.5)))
-			patch_replace(p, n->out[0], patch_node(p, "Gelu", n->name, PATCH_IN(x), 1, NULL));
-		else if (f.c == 0.5 && tanh && is_tanh_argument(w, tanh->in[0], x))
-			patch_replace(p, n->out[0], patch_node(p, "Gelu", n->name, PATCH_IN(x), 1, approximate));
-		else if (f.c == 1 && sigmoid && sigmoid->in[0] != x && power_of(w, sigmoid->in[0], x, 1, &c) && c > 0)
-			patch_replace(p, n->out[0], patch_node(p, "Swish", n->name, PATCH_IN(x), 1, (struct attr[]){ attr_float("alpha", c), { .name = NULL } }));
-		else if (f.c == 1 && sigmoid && sigmoid->in[0] == x)
-			patch_replace(p, n->out[0], patch_node(p, "Swish", n->name, PATCH_IN(x), 1, NULL));
-		else
-			continue;
-		return LINNET_OK;
-	}
-	for (int i = 0; i < 2; i++) {
-		const struct node *curve = value_node(g, beside_one(g, f.factor[i]));
-
-		if (curve && (node_is(curve, "Erf") || node_is(curve, "Tanh")) && !is_factor(w, n))
-			why_not(w, WHY_GLU_CONSTANTS, curve, n->out[0], 1);
-	}
-	return LINNET_OK;
-}
 
 /* ---- The unit ---- */
 
@@ -374,8 +225,6 @@ static enum linnet_code glu_product(const struct view *w, const struct node *n, 
 }
 
 static const struct rule rules[] = {
-	{ .name = "glu/activation", .doc = "spelled out, x sigmoid(c x) becomes Swish and both forms of the Gaussian error unit Gelu", .anchor = "Mul",
-	  .apply = glu_activation, .differs = 1e-6 },
 	{ .name = "glu/product", .doc = "an activated projection times another projection of the same value becomes GLU", .anchor = "Mul",
 	  .apply = glu_product, .differs = 1e-12 },
 };

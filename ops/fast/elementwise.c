@@ -47,6 +47,8 @@ LOOP(f_abs, fabsf(x[i]))
 LOOP(f_reciprocal, 1 / x[i])
 LOOP(f_square, x[i] * x[i])
 LOOP(f_leaky, x[i] < 0 ? alpha * x[i] : x[i])
+LOOP(f_hard_swish, x[i] * (x[i] <= -3 ? 0 : x[i] >= 3 ? 1 : x[i] / 6 + 0.5f))
+LOOP(f_softsign, x[i] / (1 + fabsf(x[i])))
 
 /* y = 1 / (1 + exp(-alpha x)) */
 static void f_logistic(float *restrict y, const float *restrict x, int64_t n, float alpha)
@@ -100,6 +102,42 @@ static void f_elu(float *restrict y, const float *restrict x, int64_t n, float a
 		y[i] = x[i] < 0 ? alpha * (y[i] - 1) : x[i];
 }
 
+/* y = max(x, 0) + log(1 + u), u = exp(-|x|); the logarithm of the rounded w = 1 + u is that of 1 + u by the factor u / (w - 1). */
+static void f_softplus(float *restrict y, const float *restrict x, int64_t n, float alpha)
+{
+	float u[256], w[256];
+
+	(void)alpha;
+	for (int64_t from = 0; from < n; from += 256) {
+		int64_t m = n - from < 256 ? n - from : 256;
+
+		for (int64_t i = 0; i < m; i++)
+			u[i] = -fabsf(x[from + i]);
+		v_exp(w, u, m);
+		for (int64_t i = 0; i < m; i++) {
+			u[i] = w[i];
+			w[i] = 1 + u[i];
+		}
+		v_log(y + from, w, m);
+		for (int64_t i = 0; i < m; i++)
+			y[from + i] = (x[from + i] > 0 ? x[from + i] : 0) + (w[i] == 1 ? u[i] : y[from + i] * (u[i] / (w[i] - 1)));
+	}
+}
+
+/* tanh(log(1 + e)) = e (e + 2) / (e (e + 2) + 2), e = exp(x); from 20 on it is 1. */
+static void f_mish(float *restrict y, const float *restrict x, int64_t n, float alpha)
+{
+	(void)alpha;
+	for (int64_t i = 0; i < n; i++)
+		y[i] = x[i] < 20 ? x[i] : 20;
+	v_exp(y, y, n);
+	for (int64_t i = 0; i < n; i++) {
+		float e = y[i] * (y[i] + 2);
+
+		y[i] = x[i] * (e / (e + 2));
+	}
+}
+
 static map *unary_map(const struct op *op, const struct attr *attr, float *alpha)
 {
 	static const struct {
@@ -110,6 +148,7 @@ static map *unary_map(const struct op *op, const struct attr *attr, float *alpha
 		{ "Sin", f_sin },   { "Cos", f_cos },     { "Sqrt", f_sqrt },     { "Relu", f_relu },
 		{ "Neg", f_neg },   { "Abs", f_abs },     { "Sigmoid", f_sigmoid }, { "Reciprocal", f_reciprocal },
 		{ "Swish", f_swish }, { "Elu", f_elu },   { "LeakyRelu", f_leaky },
+		{ "Softplus", f_softplus }, { "Mish", f_mish }, { "HardSwish", f_hard_swish }, { "Softsign", f_softsign },
 	};
 	int a = op_attr_index(op, "alpha");
 

@@ -1,0 +1,219 @@
+/*
+ * Recognising activations that are spelled out: Gelu in its forms, Swish, Sigmoid, Softplus, Mish and others become one node. Needs types.
+ *
+ * Source: Hendrycks and Gimpel, Gaussian Error Linear Units, 2016; Misra, Mish, 2019; Howard et al., Searching for MobileNetV3, 2019.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "graph/why.h"
+
+enum { MAX_FACTOR = 8 };
+
+/* A product read as constant * factors; inner products have no other use. */
+struct product {
+	double c;
+	value_id factor[MAX_FACTOR];
+	int n;
+};
+
+static bool near(double a, double b)
+{
+	return fabs(a - b) <= 1e-3 * fabs(b); /* constants as half precision keeps them */
+}
+
+static bool read_product(const struct view *w, value_id v, struct product *p, bool top)
+{
+	const struct node *n = top || value_uses(w, v) == 1 ? value_node(w->g, v) : NULL;
+	double c;
+
+	if (value_scalar(w->g, v, &c)) {
+		p->c *= c;
+		return true;
+	}
+	if (n && node_is(n, "Mul"))
+		return read_product(w, n->in[0], p, false) && read_product(w, n->in[1], p, false);
+	if (n && node_is(n, "Neg")) {
+		p->c = -p->c;
+		return read_product(w, n->in[0], p, false);
+	}
+	if (n && node_is(n, "Div") && value_scalar(w->g, n->in[1], &c) && c != 0) {
+		p->c /= c;
+		return read_product(w, n->in[0], p, false);
+	}
+	if (p->n == MAX_FACTOR)
+		return false;
+	p->factor[p->n++] = v;
+	return true;
+}
+
+static bool product_of(const struct view *w, value_id v, struct product *p)
+{
+	*p = (struct product){ .c = 1 };
+	return read_product(w, v, p, false);
+}
+
+/* v is c * x^power: its c. */
+static bool power_of(const struct view *w, value_id v, value_id x, int power, double *c)
+{
+	struct product p;
+	int have = 0;
+	double k;
+
+	if (!product_of(w, v, &p))
+		return false;
+	for (int i = 0; i < p.n; i++) {
+		const struct node *n = value_from(w->g, p.factor[i], "Pow");
+
+		if (p.factor[i] == x)
+			have++;
+		else if (n && n->in[0] == x && value_scalar(w->g, n->in[1], &k) && (k == 2 || k == 3))
+			have += (int)k;
+		else
+			return false;
+	}
+	*c = p.c;
+	return have == power;
+}
+
+/* The value added to 1 in v. */
+static value_id beside_one(const struct graph *g, value_id v)
+{
+	const struct node *n = value_from(g, v, "Add");
+	double one;
+
+	for (int i = 0; n && i < 2; i++)
+		if (value_scalar(g, n->in[i], &one) && one == 1)
+			return n->in[1 - i];
+	return 0;
+}
+
+/* t = times sqrt(2/pi) (x + 0.044715 x^3), or with x taken out of the bracket. */
+static bool is_tanh_argument(const struct view *w, value_id t, value_id x, double times)
+{
+	const double root = times * sqrt(2 / 3.14159265358979323846);
+	struct product p;
+	const struct node *sum;
+	value_id cube;
+	double c;
+
+	if (!product_of(w, t, &p) || !near(p.c, root))
+		return false;
+	if (p.n == 1 && (sum = value_from(w->g, p.factor[0], "Add")) != NULL)
+		for (int i = 0; i < 2; i++)
+			if (sum->in[i] == x && power_of(w, sum->in[1 - i], x, 3, &c) && near(c, 0.044715))
+				return true;
+	for (int i = 0; p.n == 2 && i < 2; i++) {
+		cube = p.factor[i] == x ? beside_one(w->g, p.factor[1 - i]) : 0;
+		if (cube && power_of(w, cube, x, 2, &c) && near(c, 0.044715))
+			return true;
+	}
+	return false;
+}
+
+/* The product n is only multiplied by a constant: it is part of a larger one. */
+static bool is_factor(const struct view *w, const struct node *n)
+{
+	uint32_t i;
+	const struct node *user = value_user(w, n->out[0], &i);
+	double c;
+
+	return user && (node_is(user, "Mul") || (node_is(user, "Div") && !i)) && value_scalar(w->g, user->in[1 - i], &c);
+}
+
+/* v = 1 + erf(c x) or 1 - erf(-c x), c = 1 / sqrt 2. */
+static bool is_erf(const struct view *w, value_id v, value_id x)
+{
+	const struct node *erf = value_from(w->g, beside_one(w->g, v), "Erf"), *sub = value_from(w->g, v, "Sub");
+	double c, one;
+
+	if (erf)
+		return power_of(w, erf->in[0], x, 1, &c) && near(c, sqrt(0.5));
+	erf = sub && value_scalar(w->g, sub->in[0], &one) && one == 1 ? value_from(w->g, sub->in[1], "Erf") : NULL;
+	return erf && power_of(w, erf->in[0], x, 1, &c) && near(c, -sqrt(0.5));
+}
+
+/* 0.5 x (1 + erf(x / sqrt 2)) and its tanh approximation, by a sigmoid too; x sigmoid(c x). */
+static enum linnet_code activate_product(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	struct product f = { .c = 1 };
+	double c;
+
+	(void)e;
+	if (!read_product(w, n->out[0], &f, true) || f.n != 2)
+		return LINNET_OK;
+	for (int i = 0; i < 2; i++) {
+		value_id x = f.factor[i], other = f.factor[1 - i], inner = beside_one(g, other);
+		const struct node *tanh = value_from(g, inner, "Tanh"), *sigmoid = value_from(g, other, "Sigmoid");
+		struct attr approximate[] = { attr_string("approximate", "tanh"), { .name = NULL } };
+
+		if (f.c == 0.5 && is_erf(w, other, x))
+			patch_replace(p, n->out[0], patch_node(p, "Gelu", n->name, PATCH_IN(x), 1, NULL));
+		else if ((f.c == 0.5 && tanh && is_tanh_argument(w, tanh->in[0], x, 1)) || (f.c == 1 && sigmoid && is_tanh_argument(w, sigmoid->in[0], x, 2)))
+			patch_replace(p, n->out[0], patch_node(p, "Gelu", n->name, PATCH_IN(x), 1, approximate));
+		else if (f.c == 1 && sigmoid && sigmoid->in[0] != x && power_of(w, sigmoid->in[0], x, 1, &c) && c > 0)
+			patch_replace(p, n->out[0], patch_node(p, "Swish", n->name, PATCH_IN(x), 1, (struct attr[]){ attr_float("alpha", c), { .name = NULL } }));
+		else if (f.c == 1 && sigmoid && sigmoid->in[0] == x)
+			patch_replace(p, n->out[0], patch_node(p, "Swish", n->name, PATCH_IN(x), 1, NULL));
+		else
+			continue;
+		return LINNET_OK;
+	}
+	for (int i = 0; i < 2; i++) {
+		const struct node *curve = value_node(g, beside_one(g, f.factor[i]));
+
+		if (curve && (node_is(curve, "Erf") || node_is(curve, "Tanh")) && !is_factor(w, n))
+			why_not(w, WHY_GLU_CONSTANTS, curve, n->out[0], 1);
+	}
+	return LINNET_OK;
+}
+
+static bool is_slope(const struct match *m) { return match_param(m, "slope") > 0 && match_param(m, "slope") <= 1; }
+
+#define UNARY(title, what, first, text, with, ...)                                                 \
+	{ .name = "activate/" title, .doc = what, .anchor = first, .from = "(float[] x) => (y) " text, .to = "{ y = " with " (x) }", __VA_ARGS__ }
+
+static const struct rule rules[] = {
+	{ .name = "activate/product", .doc = "spelled out, x sigmoid(c x) becomes Swish and the Gaussian error unit, by erf, tanh or sigmoid, Gelu", .anchor = "Mul",
+	  .apply = activate_product, .differs = 1e-6 },
+	UNARY("sigmoid", "1 / (1 + exp(-x)) becomes Sigmoid", "Div", "<float one = {1}, float a = {1}> { n = Neg (x)  e = Exp (n)  s = Add (e, one)  y = Div (a, s) }",
+	      "Sigmoid", .differs = 1e-12),
+	UNARY("sigmoid-reciprocal", "the same by Reciprocal", "Reciprocal", "<float one = {1}> { n = Neg (x)  e = Exp (n)  s = Add (e, one)  y = Reciprocal (s) }",
+	      "Sigmoid", .differs = 1e-12),
+	UNARY("swish", "x / (1 + exp(-x)) becomes Swish", "Div", "<float one = {1}> { n = Neg (x)  e = Exp (n)  s = Add (e, one)  y = Div (x, s) }", "Swish", .differs = 1e-12),
+	UNARY("relu", "the larger of x and 0 becomes Relu", "Max", "<float zero = {0}> { y = Max (x, zero) }", "Relu"),
+	UNARY("relu-clip", "x kept from 0 on becomes Relu", "Clip", "<float zero = {0}> { y = Clip (x, zero) }", "Relu"),
+	UNARY("leaky", "the larger of x and c x, c up to 1, becomes LeakyRelu", "Max", "<float c = {@slope}> { s = Mul (x, c)  y = Max (x, s) }",
+	      "LeakyRelu <alpha: float = @slope>", .guard = is_slope, .differs = 1e-6),
+	UNARY("softplus", "log(1 + exp(x)) becomes Softplus, which does not overflow", "Log", "<float one = {1}> { e = Exp (x)  s = Add (e, one)  y = Log (s) }", "Softplus",
+	      .differs = 1e-12),
+	UNARY("softplus-stable", "max(x, 0) + log(1 + exp(-|x|)) becomes Softplus", "Add",
+	      "<float one = {1}> { a = Abs (x)  n = Neg (a)  e = Exp (n)  s = Add (e, one)  l = Log (s)  r = Relu (x)  y = Add (r, l) }", "Softplus", .differs = 1e-12),
+	UNARY("softsign", "x / (1 + |x|) becomes Softsign", "Div", "<float one = {1}> { a = Abs (x)  s = Add (a, one)  y = Div (x, s) }", "Softsign", .differs = 1e-12),
+	UNARY("mish", "x tanh(log(1 + exp(x))) becomes Mish", "Mul", "{ s = Softplus (x)  t = Tanh (s)  y = Mul (x, t) }", "Mish", .differs = 1e-12),
+	UNARY("hard-sigmoid", "a x + b kept within 0 and 1 becomes HardSigmoid", "Clip",
+	      "<float a = {@alpha}, float b = {@beta}, float zero = {0}, float one = {1}> { m = Mul (x, a)  s = Add (m, b)  y = Clip (s, zero, one) }",
+	      "HardSigmoid <alpha: float = @alpha, beta: float = @beta>", .differs = 1e-6),
+	UNARY("hard-sigmoid-sixth", "x + 3 kept within 0 and 6, over 6, becomes HardSigmoid", "Div",
+	      "<float three = {3}, float zero = {0}, float top = {6}, float six = {6}> { s = Add (x, three)  c = Clip (s, zero, top)  y = Div (c, six) }",
+	      "HardSigmoid <alpha = 0.16666667, beta = 0.5>", .differs = 1e-6),
+	UNARY("hard-sigmoid-part", "the same by a factor", "Mul",
+	      "<float three = {3}, float zero = {0}, float top = {6}, float sixth = {0.16666666666666666}>\n"
+	      "{ s = Add (x, three)  c = Clip (s, zero, top)  y = Mul (c, sixth) }",
+	      "HardSigmoid <alpha = 0.16666667, beta = 0.5>", .near = 1e-3, .differs = 1e-6),
+	UNARY("hard-swish", "x times HardSigmoid of x / 6 + 0.5 becomes HardSwish", "Mul", "{ s = HardSigmoid <alpha = 0.16666667, beta = 0.5> (x)  y = Mul (x, s) }", "HardSwish",
+	      .near = 1e-6, .differs = 1e-6),
+	UNARY("hard-swish-sixth", "x times x + 3 kept within 0 and 6, over 6, becomes HardSwish", "Div",
+	      "<float three = {3}, float zero = {0}, float top = {6}, float six = {6}> { s = Add (x, three)  c = Clip (s, zero, top)  m = Mul (x, c)  y = Div (m, six) }",
+	      "HardSwish", .differs = 1e-12),
+	UNARY("hard-swish-part", "the same by a factor", "Mul",
+	      "<float three = {3}, float zero = {0}, float top = {6}, float sixth = {0.16666666666666666}>\n"
+	      "{ s = Add (x, three)  c = Clip (s, zero, top)  m = Mul (x, c)  y = Mul (m, sixth) }",
+	      "HardSwish", .near = 1e-3, .differs = 1e-6),
+	UNARY("elu", "x above 0, else c (exp(x) - 1), becomes Elu", "Where",
+	      "<float zero = {0}, float one = {1}, float c = {@alpha}> { p = Greater (x, zero)  e = Exp (x)  m = Sub (e, one)  a = Mul (m, c)  y = Where (p, x, a) }",
+	      "Elu <alpha: float = @alpha>", .differs = 1e-6),
+};
+
+const struct pass activate_pass = { .name = "activate", .doc = "Recognise activations", .kind = PASS_EXACT, PASS_RULES(rules) };
