@@ -160,6 +160,7 @@ layer(graph
 	graph/passes/fold.c
 	graph/passes/share.c
 	graph/passes/norm.c
+	graph/passes/batch.c
 	graph/passes/activate.c
 	graph/passes/rope.c
 	graph/passes/scores.c

@@ -37,7 +37,7 @@ const struct pass *pass_find(const char *name)
 
 const struct pass *pass_at(int i)
 {
-	static const struct pass *const written[] = { &fuse_pass, &ort_pass };
+	static const struct pass *const written[] = { &batch_pass, &fuse_pass, &ort_pass };
 	const int n = (int)(sizeof passes / sizeof *passes) - 1, more = (int)(sizeof written / sizeof *written);
 
 	return i < n ? passes[i] : i - n < more ? written[i - n] : NULL;

@@ -185,6 +185,8 @@ extern const struct pass *const passes[];
 extern const struct pass fold_small_pass, share_all_pass;
 /* For models that are written: in one word of ONNX, or of com.microsoft, what the recognisers found. (passes/ort.c) */
 extern const struct pass fuse_pass, ort_pass;
+/* For models that are written: weights change by it. (passes/batch.c) */
+extern const struct pass batch_pass;
 const struct pass *pass_find(const char *name);
 /* passes[], then those for models that are written; NULL behind the last. */
 const struct pass *pass_at(int i);

@@ -45,7 +45,7 @@ static enum linnet_code run_passes(const struct rewriting *r, const struct pass 
 
 static enum linnet_code simplify(const struct rewriting *r, struct linnet_error *e)
 {
-	const struct pass *const list[] = { pass_find("tidy"), &fold_small_pass, &share_all_pass, NULL };
+	const struct pass *const list[] = { pass_find("tidy"), &fold_small_pass, &share_all_pass, &batch_pass, NULL };
 
 	return run_passes(r, list, e);
 }
@@ -58,6 +58,7 @@ static enum linnet_code fuse_with(const struct rewriting *r, const struct pass *
 	list[n++] = pass_find("tidy");
 	list[n++] = &fold_small_pass;
 	list[n++] = &share_all_pass;
+	list[n++] = &batch_pass;
 	for (const struct pass *const *p = passes; *p && n < sizeof list / sizeof *list - 2; p++)
 		if (strcmp((*p)->name, "tidy") && strcmp((*p)->name, "fold") && strcmp((*p)->name, "share"))
 			list[n++] = *p;
