@@ -60,7 +60,7 @@ class Bench:
     def state(self, card):
         """Bytes of the states of the step form that the card's conversion has."""
         options, path = card["options"], self.path("state")
-        given = [x for k in ("layers", "fade", "norm", "conv", "window") if k in options for x in ("--" + k, str(options[k]))]
+        given = [x for k in ("layers", "fade", "norm", "conv", "window", "features") if k in options for x in ("--" + k, str(options[k]))]
         try:
             tool(self.o.linnet, "convert", "-q", self.model, "-o", path, "--target", "step", "--mechanism", card["mechanism"], *given)
         except subprocess.CalledProcessError:

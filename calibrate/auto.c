@@ -416,8 +416,8 @@ static enum linnet_code finish(struct search *s, struct trial *t)
 	int64_t all = s->o->calibrate.tokens ? s->o->calibrate.tokens : CALIBRATE_TOKENS;
 	double minutes = s->o->calibrate.minutes, left = minutes - (seconds_now() - s->start) / 60;
 
-	if (t->rounds > 1 && stage[0].loss == LOSS_TRANSFER && stage[1].loss != LOSS_NONE)
-		stage++; /* which moved weights that transfer would hold against others */
+	while (t->rounds > 1 && stage_by_layer(stage) && stage[1].loss != LOSS_NONE)
+		stage++; /* they would take what later stages moved for the softmax model's */
 	TRY(run_trial(s, t, stage, all - s->tokens, !minutes ? 0 : left > minutes / 10 ? left : minutes / 10, ROUNDS, MEASURE_ALL, &s->out->result));
 	if (t->reason)
 		return fail(s->e, LINNET_EVALUE, "%s: %s", t->name, t->reason);

@@ -171,7 +171,7 @@ static enum linnet_code measure(struct calibration *c, const struct graph *g, bo
 	return code;
 }
 
-static enum linnet_code student(struct calibration *c, const struct convert_opt *convert, bool beside, struct arena *a, struct lesson *l)
+static enum linnet_code student(struct calibration *c, const struct convert_opt *convert, enum beside beside, struct arena *a, struct lesson *l)
 {
 	return lesson_student(c->m, convert, c->weight, c->nweight, beside, a, l, c->e);
 }
@@ -189,7 +189,7 @@ static enum linnet_code measure_student(struct calibration *c, const struct conv
 	struct arena *a = arena_new();
 	struct linnet_error *e = c->e;
 	struct lesson l;
-	enum linnet_code code = a ? student(c, convert, false, a, &l) : fail_mem(e);
+	enum linnet_code code = a ? student(c, convert, BESIDE_NOTHING, a, &l) : fail_mem(e);
 
 	if (!code)
 		code = measure(c, l.model.graph, far, out);
@@ -218,7 +218,7 @@ static enum linnet_code measure_layers(struct calibration *c, bool after, struct
 	struct lesson l;
 	uint32_t n = 0;
 
-	TRY(student(c, &c->o->convert, true, a, &l));
+	TRY(student(c, &c->o->convert, BESIDE_RESULTS, a, &l));
 	TRY(lesson_transfer(&l, e));
 	TRY_NEW(mean, a, l.report.nitem);
 	if (!out->error)
@@ -270,7 +270,7 @@ static enum linnet_code prepare(struct calibration *c, const struct stage *s, st
 {
 	struct linnet_error *e = c->e;
 
-	TRY(student(c, &c->o->convert, s->loss == LOSS_TRANSFER, c->stage, l));
+	TRY(student(c, &c->o->convert, s->loss == LOSS_TRANSFER ? BESIDE_RESULTS : s->loss == LOSS_WEIGHTS ? BESIDE_WEIGHTS : BESIDE_NOTHING, c->stage, l));
 	TRY_NEW(train->v, c->stage, 3 * (size_t)l->model.graph->nvalue);
 	train->n = 0;
 	low->n = 0;
@@ -283,7 +283,7 @@ static enum linnet_code prepare(struct calibration *c, const struct stage *s, st
 		for (int i = 0; i < low->n; i++)
 			train->v[train->n++] = low->v[i];
 	}
-	if (s->loss == LOSS_TRANSFER)
+	if (stage_by_layer(s))
 		return lesson_transfer(l, e);
 	if (s->loss == LOSS_TASK)
 		return data_is_stream(c->data) ? LINNET_OK : lesson_task(l, c->m, e);
@@ -349,24 +349,63 @@ static enum linnet_code plan_steps(struct calibration *c, const struct stage *s,
 	return LINNET_OK;
 }
 
-static enum linnet_code run_stage(struct calibration *c, const struct stage *s, int index)
+/* Tokens, or samples, that output projections are fitted to at least; as many batches as that takes. */
+enum { FIT_ROWS = 1 << 15 };
+
+static enum linnet_code run_fit(struct calibration *c, struct stage_result *out)
 {
 	struct linnet_error *e = c->e;
-	struct stage_result *out = &c->out->stage[index];
+	struct train_opt t = set_up(c, NULL);
+	const char **name;
+	double *mean, *sum, before, after;
+	int64_t rows, all = 1, n = 1, samples;
+	struct lesson l;
+
+	TRY(student(c, &c->o->convert, BESIDE_RESULTS, c->stage, &l));
+	TRY(lesson_fit(&l, e));
+	TRY(lesson_transfer(&l, e));
+	TRY_NEW(name, c->stage, 1 + 3 * (size_t)l.nfit);
+	name[0] = l.loss;
+	for (uint32_t i = 0; i < l.nfit; i++) {
+		for (int k = 0; k < 3; k++)
+			name[n++] = l.fit[i].sum[k];
+		all += 3 * l.fit[i].w->d[0] * l.fit[i].w->d[0];
+		out->parameters += l.fit[i].w->n;
+	}
+	TRY_NEW(mean, c->stage, all);
+	TRY(data_samples(c->data, t.length, &samples, e));
+	rows = t.batch * (data_is_stream(c->data) ? t.length : 1);
+	n = (FIT_ROWS + rows - 1) / rows;
+	out->tokens = rows * (samples / t.batch < n ? samples / t.batch : n);
+	TRY(train_means(&l.model, &t, c->data, name, 1 + 3 * (int)l.nfit, n, mean, e));
+	sum = mean + 1;
+	out->loss = l.nfit ? 0 : mean[0];
+	for (uint32_t i = 0; i < l.nfit; i++) {
+		struct tensor *w;
+
+		TRY(fit_solve(&l.fit[i], sum, c->stage, &w, &before, &after, e));
+		TRY(keep_weight(c, l.fit[i].weight, w));
+		sum += 3 * w->d[0] * w->d[0];
+		out->loss += after / l.nfit;
+	}
+	return LINNET_OK;
+}
+
+static enum linnet_code run_steps(struct calibration *c, const struct stage *s, int index, struct stage_result *out)
+{
+	struct linnet_error *e = c->e;
 	struct watch w = { .c = c, .stage = s, .index = index };
 	struct names train_names, low;
 	struct train_result r;
 	struct lesson l;
 	struct train_opt t;
-	double start = seconds_now();
 
-	*out = (struct stage_result){ .name = s->name, .quality = unknown };
 	TRY(prepare(c, s, &l, &train_names, &low));
 	t = set_up(c, l.loss);
 	t.rate = s->rate * (c->o->rate > 0 ? c->o->rate : 1);
 	t.seed += (uint64_t)index;
-	if (!train_names.n) /* a mechanism without parameters */
-		return c->o->measured == MEASURE_LOSS && index + 1 == c->of ? measure_student(c, &c->o->convert, true, &out->quality) : LINNET_OK;
+	if (!train_names.n)
+		return LINNET_OK;
 	t.weight = train_names.v;
 	t.nweight = train_names.n;
 	if (c->o->checkpoint)
@@ -390,8 +429,21 @@ static enum linnet_code run_stage(struct calibration *c, const struct stage *s, 
 	out->tokens = r.step * t.batch * (data_is_stream(c->data) ? t.length : 1);
 	out->parameters = r.parameters;
 	out->loss = r.loss;
+	return LINNET_OK;
+}
+
+static enum linnet_code run_stage(struct calibration *c, const struct stage *s, int index)
+{
+	struct stage_result *out = &c->out->stage[index];
+	double start = seconds_now();
+	bool last = index + 1 == c->of;
+
+	*out = (struct stage_result){ .name = s->name, .quality = unknown };
+	TRY(s->loss == LOSS_FIT ? run_fit(c, out) : run_steps(c, s, index, out));
+	if (!out->parameters) /* a mechanism without parameters */
+		return c->o->measured == MEASURE_LOSS && last ? measure_student(c, &c->o->convert, true, &out->quality) : LINNET_OK;
 	out->seconds = seconds_now() - start;
-	return c->o->measured == MEASURE_ALL || index + 1 == c->of ? measure_student(c, &c->o->convert, index + 1 == c->of, &out->quality) : LINNET_OK;
+	return c->o->measured == MEASURE_ALL || last ? measure_student(c, &c->o->convert, last, &out->quality) : LINNET_OK;
 }
 
 /* ---- All of it ---- */

@@ -16,6 +16,8 @@
 enum stage_loss {
 	LOSS_NONE,     /* no further stage */
 	LOSS_TRANSFER, /* for each layer, on what the teacher's layers see: mean |y - y_soft|^2 / mean |y_soft|^2 of attention outputs */
+	LOSS_WEIGHTS,  /* the same by the weights of pairs of tokens, where the mechanism has such: mean over rows of KL(teacher || student) */
+	LOSS_FIT,      /* no steps: the output projections behind attention in closed form, to the teacher's projected outputs (fit.c); moves nothing else */
 	LOSS_DISTIL,   /* for each logits output, KL(teacher || student); for others mean |y - y_soft|^2 / mean |y_soft|^2 */
 	LOSS_TASK,     /* the next token's cross-entropy, or the loss that is an output of the model; where there is neither, LOSS_DISTIL's */
 	LOSS_HYBRID    /* the loss that is an output of the model, where it has one, and half of LOSS_DISTIL's */
@@ -36,6 +38,9 @@ struct stage {
 	double share; /* of the budget */
 };
 
+/* Whether each layer is trained alone, on what the teacher's layers see. */
+static inline bool stage_by_layer(const struct stage *s) { return s->loss >= LOSS_TRANSFER && s->loss <= LOSS_FIT; }
+
 enum { MAX_STAGES = 3 };
 
 struct recipe {
@@ -43,6 +48,7 @@ struct recipe {
 	const char *mechanism;  /* that it converts with */
 	const char *norm, *fade; /* as convert_opt's; NULL: the mechanism's */
 	int conv, window;
+	int64_t features;
 	struct stage stage[MAX_STAGES + 1]; /* ended by LOSS_NONE */
 };
 

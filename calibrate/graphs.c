@@ -95,7 +95,7 @@ static enum linnet_code list_weights(struct lesson *l, const struct graph *befor
 
 /* ---- The student ---- */
 
-enum linnet_code lesson_student(const struct linnet_model *m, const struct convert_opt *opt, const struct named_tensor *given, int ngiven, bool beside,
+enum linnet_code lesson_student(const struct linnet_model *m, const struct convert_opt *opt, const struct named_tensor *given, int ngiven, enum beside beside,
                                 struct arena *a, struct lesson *out, struct linnet_error *e)
 {
 	struct convert_opt c = *opt;
@@ -140,6 +140,18 @@ static const char divergence_text[] = "{ a = LogSoftmax <axis = -1> (soft)\n"
                                       "  last = Constant <value = int64[1] {-1}> ()\n"
                                       "  row = ReduceSum <keepdims = 0> (w, last)\n"
                                       "  loss = ReduceMean <keepdims = 0> (row) }";
+
+/* The mean over rows of the cross-entropy of weights, less what it is at best. Source: Zhang et al., The Hedgehog & the Porcupine, 2024, section 4.2 */
+static const char weights_text[] = "{ tiny = Constant <value = float {1e-9}> ()\n"
+                                   "  p = Max (soft, tiny)\n"
+                                   "  w = Max (linear, tiny)\n"
+                                   "  a = Log (p)\n"
+                                   "  b = Log (w)\n"
+                                   "  d = Sub (a, b)\n"
+                                   "  pd = Mul (soft, d)\n"
+                                   "  last = Constant <value = int64[1] {-1}> ()\n"
+                                   "  row = ReduceSum <keepdims = 0> (pd, last)\n"
+                                   "  loss = ReduceMean <keepdims = 0> (row) }";
 
 static enum linnet_code add_distance(struct graph *g, const char *text, const char *name, value_id soft, value_id linear, value_id *out,
                                      struct linnet_error *e)
@@ -187,8 +199,12 @@ static enum linnet_code add_mean(struct lesson *l, const value_id *term, uint32_
 	return graph_add_output(g, loss) ? fail_mem(e) : LINNET_OK;
 }
 
-static value_id output_named(const struct graph *g, const char *name)
+value_id lesson_output(const struct lesson *l, const char *what, uint32_t layer)
 {
+	const struct graph *g = l->model.graph;
+	char name[40];
+
+	snprintf(name, sizeof name, "%s.%u", what, layer);
 	for (uint32_t i = 0; i < g->nout; i++)
 		if (!strcmp(g->value[g->out[i]].name, name))
 			return g->out[i];
@@ -204,14 +220,12 @@ enum linnet_code lesson_transfer(struct lesson *l, struct linnet_error *e)
 	TRY_NEW(term, g->arena, l->report.nitem);
 	TRY_NEW(l->error, g->arena, l->report.nitem);
 	for (uint32_t i = 0; i < l->report.nitem; i++) {
-		char soft[40], linear[40], name[40];
+		char name[40];
 
 		if (!l->report.item[i].converted)
 			continue;
-		snprintf(soft, sizeof soft, "soft.%u", i);
-		snprintf(linear, sizeof linear, "linear.%u", i);
 		snprintf(name, sizeof name, "error.%u", i);
-		TRY(add_distance(g, error_text, name, output_named(g, soft), output_named(g, linear), &term[n], e));
+		TRY(add_distance(g, l->report.item[i].weights ? weights_text : error_text, name, lesson_output(l, "soft", i), lesson_output(l, "linear", i), &term[n], e));
 		l->error[n] = g->value[term[n]].name;
 		n++;
 	}

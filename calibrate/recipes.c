@@ -137,6 +137,7 @@ void recipe_apply(const struct recipe *r, struct convert_opt *c)
 	c->fade = c->fade ? c->fade : r->fade;
 	c->conv = c->conv ? c->conv : r->conv;
 	c->window = c->window ? c->window : r->window;
+	c->features = c->features ? c->features : r->features;
 }
 
 struct recipe recipe_for(const struct mechanism *m)

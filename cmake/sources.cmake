@@ -206,7 +206,7 @@ layer(validate
 target_link_libraries(linnet_validate PUBLIC linnet_converter)
 
 layer(calibrate
-	calibrate/recipes.c calibrate/graphs.c calibrate/measure.c calibrate/calibrate.c calibrate/auto.c)
+	calibrate/recipes.c calibrate/graphs.c calibrate/fit.c calibrate/measure.c calibrate/calibrate.c calibrate/auto.c)
 target_link_libraries(linnet_calibrate PUBLIC linnet_validate)
 
 # The library: the public header's functions over all layers, in one archive and one shared object.

@@ -427,6 +427,51 @@ static value_id seen(struct build *b, value_id mask)
 	return build_value(b, b->g->value[b->mask].type.shape.rank == 4 ? four : three, &mask);
 }
 
+/* Whether queries weigh keys by products of features alone, and softmax by logits alone. */
+static bool has_weights(const struct build *b)
+{
+	return b->m->map && normaliser_of(b->opt) == NORM_RATIO && !fade_of(b->opt) && !b->opt->window && !b->m->window && !b->slope && !b->mask &&
+	       b->softcap <= 0;
+}
+
+/* P = softmax(scale q k^T) and W = f(q) f(k)^T / its rows' sums, of what queries see; [B, H, T, S]. */
+static void weights(struct build *b, value_id *soft, value_id *linear)
+{
+	value_id fq = linear_map(b, b->q, 'q', b->H), fk = build_repeat(b, linear_map(b, b->k, 'k', b->G), b->features);
+	struct str t;
+
+	str_init(&t, b->scratch);
+	str_addf(&t, "(float[B,H,T,D] q, float[B,H,S,D] k) => (float[B,H,T,S] p) {\n"
+	             "  kt = Transpose <perm = [0, 1, 3, 2]> (k)\n"
+	             "  s = MatMul (q, kt)\n"
+	             "  scale = Constant <value_float = %#.9g> ()\n"
+	             "  x = Mul (s, scale)\n", b->scale);
+	str_add(&t, b->causal ? "  t1 = Shape <start = 2, end = 3> (q)\n"
+	                        "  t = Squeeze (t1)\n"
+	                        "  zero = Constant <value_int = 0> ()\n"
+	                        "  one = Constant <value_int = 1> ()\n"
+	                        "  last = Constant <value_ints = [1]> ()\n"
+	                        "  j = Range (zero, t, one)\n"
+	                        "  i = Unsqueeze (j, last)\n"
+	                        "  later = Greater (j, i)\n"
+	                        "  low = Constant <value_float = -inf> ()\n"
+	                        "  seen = Where (later, low, x)\n"
+	                        "  p = Softmax <axis = -1> (seen) }" :
+	                        "  p = Softmax <axis = -1> (x) }");
+	*soft = build_value(b, str_done(&t), BUILD_IN(b->turned_q, build_repeat(b, b->turned_k, b->D)));
+	str_init(&t, b->scratch);
+	str_addf(&t, "(float[B,H,T,F] q, float[B,H,S,F] k) => (float[B,H,T,S] w) {\n"
+	             "  kt = Transpose <perm = [0, 1, 3, 2]> (k)\n"
+	             "  a = MatMul (q, kt)\n"
+	             "  seen = %s (a)\n"
+	             "  last = Constant <value_ints = [-1]> ()\n"
+	             "  sum = ReduceSum (seen, last)\n"
+	             "  low = Constant <value_float = 1e-20> ()\n"
+	             "  safe = Max (sum, low)\n"
+	             "  w = Div (seen, safe) }", b->causal ? "Trilu <upper = 0>" : "Identity");
+	*linear = build_value(b, str_done(&t), BUILD_IN(fq, fk));
+}
+
 enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, const struct convert_opt *opt, uint32_t layer,
                                  struct patch *p, struct convert_item *item, struct linnet_error *e)
 {
@@ -437,7 +482,7 @@ enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, co
 	                   .G = k->d[1], .R = q->shape.d[1] / k->d[1], .D = q->shape.d[3], .E = v->d[3], .scale = scale_of(g, n),
 	                   .causal = attention_causal(n), .softcap = node_attr(n, "softcap")->f, .q = n->in[0], .k = n->in[1], .v = n->in[2] };
 	bool window, joint;
-	value_id y = 0;
+	value_id soft = n->out[0], y = 0;
 	double *slope = NULL;
 	bool hides = false;
 
@@ -457,7 +502,10 @@ enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, co
 	prepare(&b);
 	window = opt->window || b.m->window;
 	joint = window && !b.m->build && normaliser_of(opt) == NORM_RATIO && !fade_of(opt);
-	if (b.m->build)
+	item->weights = opt->beside == BESIDE_WEIGHTS && has_weights(&b);
+	if (item->weights)
+		weights(&b, &soft, &y);
+	else if (b.m->build)
 		b.m->build(&b, &y);
 	else if (joint)
 		build_joint(&b, &y);
@@ -468,7 +516,7 @@ enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, co
 	if (window && !joint && !b.m->window)
 		y = build_mixed(&b, y);
 	if (opt->beside) {
-		patch_output(p, n->out[0], arena_fmt(p->arena, "soft.%u", layer));
+		patch_output(p, soft, arena_fmt(p->arena, "soft.%u", layer));
 		patch_output(p, y, arena_fmt(p->arena, "linear.%u", layer));
 	} else {
 		patch_replace(p, n->out[0], y);

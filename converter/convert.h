@@ -96,6 +96,13 @@ const struct mechanism *mechanism_find(const char *name);
 /* The width F of what the map makes of heads of width D. */
 enum linnet_code mechanism_features(const struct mechanism *m, const struct map_use *u, int64_t *features, struct linnet_error *e);
 
+/* What stands beside an attention that stays, as outputs "soft.<layer>" and "linear.<layer>": its own and the new form's. */
+enum beside {
+	BESIDE_NOTHING, /* it does not stay */
+	BESIDE_RESULTS, /* [B, H, T, E] */
+	BESIDE_WEIGHTS  /* of each query and key, [B, H, T, S], rows that sum up to 1, where there are such; else results */
+};
+
 struct convert_opt {
 	const struct mechanism *mechanism;
 	enum target target;
@@ -119,7 +126,7 @@ struct convert_opt {
 	/* For calibration. Weights by name that take the place of the model's and of parameters' first values. */
 	const struct named_tensor *given;
 	int ngiven;
-	bool beside;        /* the attention stays, outputs "soft.<layer>" and "linear.<layer>", [B, H, T, E], are its result and the new form's */
+	enum beside beside;
 	bool open;          /* nothing is computed of parameters, so that they can be trained */
 };
 
@@ -161,6 +168,7 @@ struct convert_item {
 	const char *reason;    /* why it stayed softmax, else NULL */
 	const char *state;     /* name of its (first) state without prefix, where the target has states, else NULL */
 	int64_t features;      /* F; 0 when it stays softmax */
+	bool weights;          /* what stands beside it are weights */
 	int64_t state_numbers; /* elements of its states per batch entry, whatever the target */
 };
 

@@ -150,17 +150,16 @@ static bool orthonormal(double *w, int64_t D, int64_t n)
 }
 
 /*
- * W [D, m]: Gaussian columns, made orthogonal in blocks of D and given the lengths of Gaussian vectors; factor: 1 / sqrt(m). The same for
- * queries and keys of all heads. Source: Choromanski et al. 2021, section 2.4.
+ * w [m, D]: Gaussian rows, made orthogonal in blocks of D and given the lengths of Gaussian vectors. The same for queries and keys of all
+ * heads. Source: Choromanski et al. 2021, section 2.4.
  */
-static enum linnet_code random_directions(const struct map_use *u, struct tensor **out, int *n, struct linnet_error *e)
+static enum linnet_code draw_directions(const struct map_use *u, int64_t m, double **out, struct linnet_error *e)
 {
-	int64_t D = u->width, m = u->features ? u->features : 4 * D;
+	int64_t D = u->width;
 	struct rng r = { u->seed };
 	double *w;
 
 	TRY_NEW(w, u->arena, m * D);
-	TRY(floats(u, 2, (int64_t[]){ D, m }, &out[0], e));
 	for (int64_t k = 0; k < m; k++) {
 		double length = 0;
 
@@ -174,10 +173,44 @@ static enum linnet_code random_directions(const struct map_use *u, struct tensor
 			length += x * x;
 		}
 		for (int64_t c = 0; c < D; c++)
-			tensor_put(out[0], c * m + k, w[k * D + c] * sqrt(length));
+			w[k * D + c] *= sqrt(length);
 	}
+	*out = w;
+	return LINNET_OK;
+}
+
+/* W [D, m] of these; factor: 1 / sqrt(m). */
+static enum linnet_code random_directions(const struct map_use *u, struct tensor **out, int *n, struct linnet_error *e)
+{
+	int64_t D = u->width, m = u->features ? u->features : 4 * D;
+	double *w;
+
+	TRY(draw_directions(u, m, &w, e));
+	TRY(floats(u, 2, (int64_t[]){ D, m }, &out[0], e));
+	for (int64_t k = 0; k < m; k++)
+		for (int64_t c = 0; c < D; c++)
+			tensor_put(out[0], c * m + k, w[k * D + c]);
 	TRY(floats(u, 0, NULL, &out[1], e));
 	tensor_put(out[1], 0, 1 / sqrt((double)m));
+	*n = 2;
+	return LINNET_OK;
+}
+
+/* W [H, D, m] of these for each head; b [H, 1, m]: the log of that factor. */
+static enum linnet_code directions_of_heads(const struct map_use *u, struct tensor **out, int *n, struct linnet_error *e)
+{
+	int64_t D = u->width, m = u->features ? u->features : 2 * D;
+	double *w;
+
+	TRY(draw_directions(u, m, &w, e));
+	TRY(floats(u, 3, (int64_t[]){ u->heads, D, m }, &out[0], e));
+	TRY(floats(u, 3, (int64_t[]){ u->heads, 1, m }, &out[1], e));
+	for (int64_t h = 0; h < u->heads; h++)
+		for (int64_t k = 0; k < m; k++) {
+			for (int64_t c = 0; c < D; c++)
+				tensor_put(out[0], (h * D + c) * m + k, w[k * D + c]);
+			tensor_put(out[1], h * m + k, -log((double)m) / 2);
+		}
 	*n = 2;
 	return LINNET_OK;
 }
@@ -307,6 +340,25 @@ static const struct mechanism rows[] = {
 		       "  p = Exp (c)\n"
 		       "  y = Mul (p, f) }",
 		.parameters = random_directions,
+		.scaled = true,
+	},
+	{
+		.name = "prf",
+		.doc = "exp(W x - |x|^2 / 2 + b), W and b for each head, at first favor's: features that start on the scale of exp(s) and are trained",
+		.source = "Chowdhury et al., Learning the Transformer Kernel, 2022, section 3.2 (positive random features whose directions are trained)",
+		.map = MAP(", float[H,D,M] w, float[H,1,M] b")
+		       "  u = MatMul (x, w)\n"
+		       "  square = Mul (x, x)\n"
+		       "  last = Constant <value_ints = [-1]> ()\n"
+		       "  sum = ReduceSum (square, last)\n"
+		       "  half = Constant <value_float = 0.5> ()\n"
+		       "  h = Mul (sum, half)\n"
+		       "  d = Sub (u, h)\n"
+		       "  e = Add (d, b)\n"
+		       "  top = Constant <value_float = 60.0> ()\n"
+		       "  c = Min (e, top)\n"
+		       "  y = Exp (c) }",
+		.parameters = directions_of_heads,
 		.scaled = true,
 	},
 	{

@@ -1,7 +1,8 @@
-/* The only file that includes BLAS. */
+/* The only file that includes BLAS and LAPACK. */
 #include "ops/blas.h"
 
 #include <cblas.h>
+#include <lapacke.h>
 
 void blas_init(void)
 {
@@ -21,4 +22,14 @@ void blas_sgemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, float alpha, 
 	}
 	cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k,
 	            alpha, a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+}
+
+void blas_dgemm(int64_t m, int64_t n, int64_t k, const double *a, const double *b, double *c)
+{
+	cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, 1, a, (blasint)k, b, (blasint)n, 0, c, (blasint)n);
+}
+
+bool blas_solve_positive(int64_t n, int64_t m, double *a, double *b)
+{
+	return LAPACKE_dposv(LAPACK_ROW_MAJOR, 'L', (lapack_int)n, (lapack_int)m, a, (lapack_int)n, b, (lapack_int)m) == 0;
 }

@@ -683,7 +683,7 @@ static enum linnet_code sum_gradients(struct training *t, double *loss)
 	return LINNET_OK;
 }
 
-/* The means of the first n outputs over whole batches of samples in order, at most `most` of them (0: all): this process's share of the sums. */
+/* The means of the first n outputs, all their elements, over whole batches of samples in order, at most `most` of them (0: all): this process's share. */
 static enum linnet_code judge(struct training *t, struct train_data *d, int n, int64_t most, double *mean)
 {
 	struct machine *m = &t->judge;
@@ -694,10 +694,13 @@ static enum linnet_code judge(struct training *t, struct train_data *d, int n, i
 	batches = most && batches > most ? most : batches;
 	memset(mean, 0, (size_t)n * sizeof *mean);
 	for (int64_t k = t->rank; k < batches; k += t->size) {
+		double *to = mean;
+
 		TRY(fill(t, m, d, false, k, t->o->average > 0));
 		TRY(plan_run(m->plan, m->in, m->out, t->e));
 		for (int i = 0; i < n; i++) {
-			mean[i] += tensor_get(m->out[i], 0) / (double)batches;
+			for (int64_t c = 0; c < m->out[i]->n; c++, to++)
+				*to = (k == t->rank ? 0 : *to) + tensor_get(m->out[i], c) / (double)batches;
 			tensor_release(m->out[i]);
 		}
 	}

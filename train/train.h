@@ -100,7 +100,8 @@ enum linnet_code train(struct linnet_model *m, const struct train_opt *opt, stru
                        int (*report)(void *ctx, const struct train_event *), void *ctx, struct train_result *out, struct linnet_error *e);
 
 /*
- * What scalar outputs of the model are, without training: their means over whole batches of the data in order, at most `most` of them (0: all).
+ * What float outputs of the model are, without training: means over whole batches of the data in order, at most `most` of them (0: all). The
+ * first is a scalar; of others all elements, one output behind the other.
  * Of opt: batch, length, threads, seed. Errors as above.
  */
 enum linnet_code train_means(const struct linnet_model *m, const struct train_opt *opt, struct train_data *data, const char *const *output, int n,

@@ -52,7 +52,7 @@ static void options(struct str *t, const struct convert_request *r, const struct
 	const struct {
 		const char *name;
 		int64_t value;
-	} number[] = { { "features", r->features }, { "degree", r->degree }, { "horizon", r->horizon }, { "seed", r->seed }, { "conv", o->conv },
+	} number[] = { { "features", o->features }, { "degree", r->degree }, { "horizon", r->horizon }, { "seed", r->seed }, { "conv", o->conv },
 		       { "window", o->window }, { "sinks", r->sinks }, { "chunk", r->chunk }, { "opset", r->opset } };
 	const char *sep = "";
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "calibrate/calibrate.h"
+#include "calibrate/graphs.h"
 #include "calibrate/measure.h"
 #include "ops/base/rng.h"
 #include "ops/base/str.h"
@@ -272,6 +273,160 @@ static void test_adapters(void **state)
 	model_free(m);
 }
 
+/* ---- What layers are trained by ---- */
+
+/* Outputs "soft.0" and "linear.0" of one attention of 4 heads on 2, of tokens that see those before them or all. */
+static void stand_beside(struct arena *a, const char *mechanism, bool causal, enum beside beside, const struct tensor *const *in, struct tensor **out)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	struct convert_opt opt = { .mechanism = mechanism_find(mechanism) };
+	struct lesson l;
+	struct plan *p;
+	struct run_opt run = { .kernels = KERNELS_REFERENCE, .threads = 1 };
+	char text[400];
+
+	snprintf(text, sizeof text, "<ir_version: 10, opset_import: [\"\": 23]>\n"
+	         "g (float[1,4,T,6] q, float[1,2,T,6] k, float[1,2,T,3] v) => (float[1,4,T,3] y)\n"
+	         "{ y = Attention <is_causal = %d, scale = 0.7> (q, k, v) }", causal);
+	assert_false(text_parse(m, text, strlen(text), &e) || graph_import(m, &e));
+	if (lesson_student(m, &opt, NULL, 0, beside, a, &l, &e))
+		fail_msg("%s", e.message);
+	assert_int_equal(l.report.item[0].weights, beside == BESIDE_WEIGHTS);
+	l.model.graph->out[0] = lesson_output(&l, "soft", 0);
+	l.model.graph->out[1] = lesson_output(&l, "linear", 0);
+	l.model.graph->nout = 2;
+	if (plan_new(l.model.graph, &run, &p, &e) || plan_run(p, in, out, &e))
+		fail_msg("%s", e.message);
+	plan_free(p);
+	model_free(m);
+}
+
+/* Rows of weights sum up to 1, and weights times values are the results. */
+static void test_weights(void **state)
+{
+	static const char *const mechanisms[] = { "hedgehog", "prf", "elu" };
+	enum { L = 7, D = 6, E = 3, H = 4, G = 2 };
+
+	(void)state;
+	for (int i = 0; i < 6; i++) {
+		struct arena *a = arena_new();
+		struct rng r = { 3 };
+		struct tensor *in[3], *result[2], *weight[2];
+
+		for (int k = 0; k < 3; k++) {
+			assert_false(tensor_new(a, DT_FLOAT, 4, (int64_t[]){ 1, k ? G : H, L, k < 2 ? D : E }, &in[k], NULL));
+			for (int64_t j = 0; j < in[k]->n; j++)
+				tensor_put(in[k], j, 3 * rng_unit(&r) - 1.5);
+		}
+		stand_beside(a, mechanisms[i / 2], i % 2, BESIDE_RESULTS, (const struct tensor *const *)in, result);
+		stand_beside(a, mechanisms[i / 2], i % 2, BESIDE_WEIGHTS, (const struct tensor *const *)in, weight);
+		for (int side = 0; side < 2; side++) {
+			assert_int_equal(weight[side]->n, H * L * L);
+			for (int row = 0; row < H * L; row++) {
+				double sum = 0, y[E] = { 0 };
+
+				for (int j = 0; j < L; j++) {
+					double w = tensor_get(weight[side], row * L + j);
+
+					assert_true(w >= 0 && !(i % 2 && j > row % L && w > 0));
+					sum += w;
+					for (int c = 0; c < E; c++)
+						y[c] += w * tensor_get(in[2], (row / L / (H / G) * L + j) * E + c);
+				}
+				assert_true(fabs(sum - 1) < 1e-5);
+				for (int c = 0; c < E; c++)
+					if (!(fabs(y[c] - tensor_get(result[side], row * E + c)) < 1e-5))
+						fail_msg("%s, %s, row %d: %g, not %g", mechanisms[i / 2], side ? "linear" : "soft", row, y[c],
+						         tensor_get(result[side], row * E + c));
+			}
+			tensor_release(weight[side]);
+			tensor_release(result[side]);
+		}
+		arena_free(a);
+	}
+}
+
+/* The cross-entropy of weights is trained down, and with it outputs come closer. */
+static void test_weights_trained(void **state)
+{
+	static const struct recipe recipe = { .name = "weights", .mechanism = "hedgehog", .stage = { { "transfer", LOSS_WEIGHTS, WEIGHTS_NEW, 2e-2, 1 } } };
+	struct linnet_model *m = model_of(true);
+	struct calibrate_opt o = options("hedgehog", &recipe);
+	struct calibrate_result few, r;
+
+	(void)state;
+	o.tokens = 1;
+	calibrated(m, &o, true, &few);
+	o.tokens = 20000;
+	calibrated(m, &o, true, &r);
+	if (!(r.stage[0].loss < 0.9 * few.stage[0].loss && r.error[0].after < r.error[0].before))
+		fail_msg("%.4f, was %.4f; outputs %.4f, were %.4f", r.stage[0].loss, few.stage[0].loss, r.error[0].after, r.error[0].before);
+	model_free(m);
+}
+
+/* By hand, of sums that are diagonal: w = (yx + lambda) w0 / (yy + lambda) in each row, lambda = 1e-4 (2 + 4) / 2. */
+static void test_fit_by_hand(void **state)
+{
+	static const double sum[] = { 2, 0, 0, 4, 1, 0, 0, 3, 1, 0, 0, 5 }, w0[] = { 1, 2 };
+	struct arena *a = arena_new();
+	struct fit f = { .weight = "w" };
+	struct tensor *t, *w;
+	struct linnet_error e = { 0 };
+	double before, after, lambda = 3e-4, w1 = (1 + lambda) / (2 + lambda), w2 = 2 * (3 + lambda) / (4 + lambda);
+
+	(void)state;
+	assert_false(tensor_new(a, DT_FLOAT, 2, (int64_t[]){ 2, 1 }, &t, &e));
+	for (int i = 0; i < 2; i++)
+		tensor_put(t, i, w0[i]);
+	f.w = t;
+	assert_false(fit_solve(&f, sum, a, &w, &before, &after, &e));
+	assert_true(fabs(tensor_get(w, 0) - w1) < 1e-6 && fabs(tensor_get(w, 1) - w2) < 1e-6);
+	/* |Y W - X W0|^2 = yy W^2 - 2 yx W W0 + xx W0^2 in each row; |X W0|^2 = 1 + 20 */
+	assert_true(fabs(before - (2 - 2 + 1 + 4 * 4 - 2 * 3 * 4 + 20) / 21.0) < 1e-12);
+	assert_true(fabs(after - (2 * w1 * w1 - 2 * w1 + 1 + 4 * w2 * w2 - 2 * 3 * w2 * 2 + 20) / 21.0) < 1e-12);
+	assert_int_equal(fit_solve(&f, (const double[12]){ NAN }, a, &w, &before, &after, &e), LINNET_EVALUE);
+	arena_free(a);
+}
+
+static const struct tensor *weight_named(const struct calibrate_result *r, const char *name)
+{
+	for (int i = 0; i < r->nweight; i++)
+		if (!strcmp(r->weight[i].name, name))
+			return r->weight[i].t;
+	return NULL;
+}
+
+/* Projections alone move, and the model comes closer; a new form that is the old one leaves them where they are. */
+static void test_fit(void **state)
+{
+	static const struct recipe recipe = { .name = "fit", .mechanism = "elu", .stage = { { "fit", LOSS_FIT, WEIGHTS_NEW, 0, 0 } } };
+	struct linnet_model *m = model_of(true);
+	struct calibrate_opt o = options("elu", &recipe);
+	struct calibrate_result r;
+	uint32_t v;
+	const struct tensor *wo, *w0;
+
+	(void)state;
+	calibrated(m, &o, true, &r);
+	assert_int_equal(r.nweight, 1);
+	assert_int_equal(r.stage[0].parameters, 256);
+	assert_true((wo = weight_named(&r, "wo")) != NULL);
+	if (!(r.stage[0].quality.loss < 0.9 * r.before.loss))
+		fail_msg("%.4f, was %.4f", r.stage[0].quality.loss, r.before.loss);
+	o = options("window", &recipe);
+	o.convert.window = 24;
+	o.length = 24;
+	calibrated(m, &o, true, &r);
+	assert_true(map_get(&m->graph->names, "wo", &v) && (wo = weight_named(&r, "wo")) != NULL);
+	w0 = m->graph->value[v].type.value;
+	assert_true(r.stage[0].loss < 1e-9);
+	for (int64_t i = 0; i < 256; i++)
+		if (!(fabs(tensor_get(wo, i) - tensor_get(w0, i)) < 1e-3))
+			fail_msg("%lld: %g, not %g", (long long)i, tensor_get(wo, i), tensor_get(w0, i));
+	model_free(m);
+}
+
 /* Killed at some moment, run again: the same bits as without. */
 static void test_killed(void **state)
 {
@@ -526,6 +681,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_decoder), cmocka_unit_test(test_exported), cmocka_unit_test(test_encoder), cmocka_unit_test(test_adapters), cmocka_unit_test(test_killed),
+		cmocka_unit_test(test_weights), cmocka_unit_test(test_weights_trained), cmocka_unit_test(test_fit_by_hand), cmocka_unit_test(test_fit),
 		cmocka_unit_test(test_recall),  cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_search),  cmocka_unit_test(test_search_loss), cmocka_unit_test(test_search_encoder), cmocka_unit_test(test_hybrid),
 	};

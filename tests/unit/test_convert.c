@@ -122,35 +122,32 @@ static double softmax_at(const double *x, double sign, int c)
 	return 1 / sum;
 }
 
-/* The weight of favor, from its random directions: the mean of exp(w_r (q + k) - |q|^2 / 2 - |k|^2 / 2). */
-static double favor(const double *q, const double *k)
+/* The weight of favor or prf, from their m random directions: the mean of exp(w_r (q + k) - |q|^2 / 2 - |k|^2 / 2). */
+static double random_weight(const char *name, int m, const double *q, const double *k)
 {
-	enum { M = 4 * WIDTH };
-	static double w[WIDTH][M];
-	static bool drawn_once;
-	double sum = 0, half = 0;
+	static double w[2][WIDTH * 4 * WIDTH];
+	double *d = w[strcmp(name, "favor") != 0], sum = 0, half = 0;
 
-	if (!drawn_once) {
+	if (!d[0]) {
 		struct arena *a = arena_new();
 		const struct map_use u = { .arena = a, .dt = DT_FLOAT, .heads = 1, .width = WIDTH, .seed = 1000003 };
 		struct tensor *t[MAX_PARAMETERS];
 		int n;
 
-		assert_int_equal(mechanism_find("favor")->parameters(&u, t, &n, NULL), LINNET_OK);
-		assert_int_equal(t[0]->n, WIDTH * M);
+		assert_int_equal(mechanism_find(name)->parameters(&u, t, &n, NULL), LINNET_OK);
+		assert_int_equal(t[0]->n, WIDTH * m);
 		for (int64_t i = 0; i < t[0]->n; i++)
-			w[i / M][i % M] = tensor_get(t[0], i);
-		drawn_once = true;
+			d[i] = tensor_get(t[0], i);
 		arena_free(a);
 	}
 	for (int c = 0; c < WIDTH; c++)
 		half += SCALE * (q[c] * q[c] + k[c] * k[c]) / 2;
-	for (int r = 0; r < M; r++) {
+	for (int r = 0; r < m; r++) {
 		double s = -half;
 
 		for (int c = 0; c < WIDTH; c++)
-			s += sqrt(SCALE) * w[c][r] * (q[c] + k[c]);
-		sum += exp(s) / M;
+			s += sqrt(SCALE) * d[c * m + r] * (q[c] + k[c]);
+		sum += exp(s) / m;
 	}
 	return sum;
 }
@@ -168,8 +165,8 @@ static double kernel(const char *name, const double *q, const double *k, int64_t
 		return 1 + s + s * s / 2;
 	if (!strcmp(name, "square") || !strcmp(name, "polynomial"))
 		return s * s / SCALE / SCALE;
-	if (!strcmp(name, "favor"))
-		return favor(q, k);
+	if (!strcmp(name, "favor") || !strcmp(name, "prf"))
+		return random_weight(name, (*name == 'f' ? 4 : 2) * WIDTH, q, k);
 	for (int c = 0; c < WIDTH; c++) {
 		double a = q[c], b = k[c];
 
