@@ -187,7 +187,7 @@ layer(converter
 	converter/mechanisms.c converter/build.c converter/recur.c
 	converter/maps.c converter/linear.c
 	converter/gates.c converter/delta.c converter/hybrid.c
-	converter/carry.c converter/source.c converter/step.c
+	converter/carry.c converter/microsoft.c converter/source.c converter/step.c
 	converter/request.c converter/convert.c)
 target_link_libraries(linnet_converter PUBLIC linnet_train)
 

@@ -142,7 +142,7 @@ value_id build_mixed(struct build *b, value_id y);
 
 /* ---- maps.c ---- */
 
-extern const char hedgehog_map[];
+extern const char hedgehog_map[], focused_map[];
 enum linnet_code identity_weights(const struct map_use *u, struct tensor **out, int *n, struct linnet_error *e);
 
 #endif

@@ -8,7 +8,7 @@
 /* What linear_check() refuses: of the source or of what is asked for, and the reason it gives. */
 enum refusal {
 	NONE, LAYOUT, UNKNOWN_HEADS, CACHE, SCORES, AHEAD, LENGTHS, NO_PAST, NO_ORDER, CORRECTS, WEIGHING, CAUSAL_IMAGE, NO_IMAGE, LOOKS_BACK,
-	OWN_SCALE, ODD, FAR_POSITIONS, BIAS, UNKNOWN_MASK, MASK_OF_HEADS, STEP_LENGTH, STEP_WEIGHING, NREFUSAL
+	OWN_SCALE, ODD, FAR_POSITIONS, TERRACED, BIAS, UNKNOWN_MASK, MASK_OF_HEADS, STEP_LENGTH, STEP_WEIGHING, NREFUSAL
 };
 
 static const struct {
@@ -31,6 +31,7 @@ static const struct {
 	[OWN_SCALE] = { "--norm, with gates, delta rules and windows", "what keeps its output to scale is part of the mechanism" },
 	[ODD] = { "--degree odd, divided by the sum of weights", "weights of an odd degree may be negative, so their sum is nothing to divide by" },
 	[FAR_POSITIONS] = { "cosformer beside a window", "its features depend on positions, which the window's other side has no more" },
+	[TERRACED] = { "ALiBi's bias and --sinks, with terraced windows", "terraced windows know neither sinks nor what fades with distance" },
 	[BIAS] = { "a bias or mask of query and key", "its mask or bias is not a function of the key alone" },
 	[UNKNOWN_MASK] = { "a mask that is an input", "its mask is not known until run time" },
 	[MASK_OF_HEADS] = { "a mask that differs between heads of one key head", "its mask differs between the query heads of one key head" },
@@ -48,6 +49,11 @@ static const struct carried carried[] = {
 	{ "biases of projections, q and k normalisation", CARRY_EXACT, "stay in front of the map" },
 	{ "key/value caches as inputs and outputs", CARRY_EXACT,
 	  "go away, and what was as long as they were: step and chunk models have states instead, all others take whole sequences" },
+	{ "com.microsoft Attention, MultiHeadAttention and GroupQueryAttention", CARRY_EXACT,
+	  "are said as Attention first: biases and rotation stand in front, padding is a mask, caches are its own; padding behind the tokens, which seqlens_k "
+	  "tells of, is not looked at, as no token before it sees it" },
+	{ "the same with sinks, quantised or circular caches, normalisation, beams, queries of rank 5, scores as outputs; Attention with a past", CARRY_NOT,
+	  "stay as they are and are not recognised" },
 	{ "positions", CARRY_EXACT, "an input stays one; what counts from 0, or behind the cache, counts from `position` in step and chunk models" },
 	{ "padding mask, a function of the key alone", CARRY_EXACT,
 	  "a factor of the key's features, 0 or 1, or exp of the bias; nothing fades over hidden tokens; in step and chunk models the mask of the tokens given" },
@@ -149,6 +155,8 @@ static enum refusal of_order(const struct view *w, const struct node *n, const s
 		return ODD;
 	if (opt->window && opt->mechanism->positions)
 		return FAR_POSITIONS;
+	if (opt->mechanism->terraced && opt->sinks)
+		return TERRACED;
 	return NONE;
 }
 
@@ -195,6 +203,8 @@ enum linnet_code linear_check(const struct view *w, const struct node *n, const 
 	why = of_source(w, n, opt);
 	if (!why)
 		why = of_order(w, n, opt);
+	if (!why && slope && opt->mechanism->terraced)
+		why = TERRACED;
 	if (!why && input(n, MASK) && (!slope || hides)) /* slopes are another fade */
 		why = of_mask(w, n, opt, &m, hides);
 	item->reason = refusals[why].reason;

@@ -281,6 +281,7 @@ static enum linnet_code recognise(struct graph *g, struct linnet_error *e)
 
 enum linnet_code convert_source(struct graph *g, struct arena *scratch, uint32_t *caches, struct linnet_error *e)
 {
+	TRY(source_standard(g, scratch, e));
 	TRY(recognise(g, e));
 	TRY(source_spread(g, e));
 	TRY(cache_drop(g, scratch, caches, e));

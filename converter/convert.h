@@ -76,6 +76,7 @@ struct mechanism {
 	int conv;           /* taps of a short convolution before all else; 0: none */
 	int window;         /* tokens of softmax beside it; 0: none. `build` then sees to it */
 	bool shifted;       /* beside a window, weights are those of exp(s - max s), not exp(s) */
+	bool terraced;      /* windows begin with a block of tokens, hybrid.c */
 	bool image;         /* tokens are pixels: a convolution over the values' image is added, and nothing is causal */
 	bool even;          /* weights of an odd degree may be negative */
 	bool positions;     /* the map depends on the number of the token */
@@ -206,6 +207,9 @@ enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, co
 
 /* The source in the form that is converted: attentions found, their heads one by one, no caches; how many inputs went away with them. */
 enum linnet_code convert_source(struct graph *g, struct arena *scratch, uint32_t *caches, struct linnet_error *e);
+
+/* microsoft.c: attentions of com.microsoft become Attention where that says the same; inputs that only they read go away. */
+enum linnet_code source_standard(struct graph *g, struct arena *scratch, struct linnet_error *e);
 
 /* source.c: heads side by side, [B, T, H D], become [B, H, T, D]. */
 enum linnet_code source_spread(struct graph *g, struct linnet_error *e);

@@ -7,6 +7,9 @@
  *	lolcats   y_i = (gamma sum_win e_ij v_j + sum_far f(q_i).f(k_j) v_j) / the same with 1 for v: c_i is part of the definition
  *	mixed     y_i = a r_i + (1 - a) window_i, r any recurrence over all tokens
  *
+ * The window of token i begins at i - W + 1; at the beginning of its block of W tokens (diagonal); or at that of the block before (terraced), so that
+ * it is W + 1 to 2 W tokens wide and what has left it changes once a block.
+ *
  * log gamma, b and a are parameters, one a head. Sources: Zhang et al., LoLCATs, 2025, section 3.1; Lan et al., Liger, 2025, section 3; Xiao et al. 2024
  * (sinks).
  */
@@ -18,14 +21,17 @@
 /* What looks through a window: scores s [B, G, R, N, Q, K] of N blocks of Q queries and what each sees, hidden ones -inf, and values. */
 struct seen {
 	value_id s, v;
-	value_id left_k, left_v; /* step models: what leaves the window as each token comes, [B, G, T, D] and [B, G, T, E] */
-	value_id left_m;         /* and whether it counts, [B, G, T, 1]; 0: all do */
+	value_id left_k, left_v; /* step models: what leaves the window as each token comes, [B, G, T, D] and [B, G, T, E]; terraced: all keys and
+	                          * values at hand, [B, G, P + T, D] */
+	value_id left_m;         /* and whether it counts, [B, G, T, 1] or as many; 0: all do */
+	int64_t P;               /* step models: tokens before these at hand */
 	int64_t W, S;
-	bool diagonal;           /* the window starts anew every W tokens */
+	bool diagonal, terraced; /* the window begins with a block of W tokens: the query's own, or the one before */
 };
 
 static double in_band(int64_t i, int64_t j, int64_t W) { return j > i && j <= i + W; }
 static double in_block(int64_t i, int64_t j, int64_t W) { return j >= W && j <= i + W; }
+static double in_terrace(int64_t i, int64_t j, int64_t W) { return j <= i + W; }
 static double own(int64_t i, int64_t j, int64_t W) { (void)i; return j >= W; }
 static double itself(int64_t i, int64_t j, int64_t W) { return j == i + W; }
 static double apart(int64_t i, int64_t j, int64_t W) { return (double)(j - i - W); }
@@ -111,7 +117,8 @@ static void by_blocks(struct build *b, struct seen *x)
 {
 	long long W = x->W, S = x->S, G = b->G, R = b->R;
 	value_id in[9] = { b->q, b->k, b->v,
-		           build_mask(b, x->diagonal ? "block" : "band", W, 2 * W, x->diagonal ? in_block : in_band, W),
+		           build_mask(b, x->diagonal ? "block" : x->terraced ? "terrace" : "band", W, 2 * W,
+		                      x->diagonal ? in_block : x->terraced ? in_terrace : in_band, W),
 		           build_mask(b, "own", 1, 2 * W, own, W) }, out[2] = { 0, 0 };
 	struct str t;
 
@@ -212,7 +219,7 @@ static void by_blocks(struct build *b, struct seen *x)
 /* One block: all tokens look at themselves and at the last P before, which are a state; so are the sinks. far: P = W, else W - 1 will do. */
 static void by_steps(struct build *b, struct seen *x, bool far)
 {
-	int64_t P = far ? x->W : x->W > 1 ? x->W - 1 : 1;
+	int64_t P = x->terraced ? 2 * x->W - 1 : far ? x->W : x->W > 1 ? x->W - 1 : 1;
 	long long S = x->S;
 	int64_t k[4] = { 0, b->G, P, b->D }, v[4] = { 0, b->G, P, b->E }, sk[4] = { 0, b->G, S, b->D }, sv[4] = { 0, b->G, S, b->E };
 	value_id in[12] = { b->q, b->k, b->v, build_first(b), build_past(b, "window_key", 4, k), build_past(b, "window_value", 4, v) },
@@ -234,10 +241,10 @@ static void by_steps(struct build *b, struct seen *x, bool far)
 	}
 	str_init(&t, b->scratch);
 	str_addf(&t, "(float[B,H,T,D] q, float[B,G,T,D] k, float[B,G,T,E] v, int64[i] first, float[B,G,P,D] pk, float[B,G,P,E] pv%s%s%s%s) => "
-	             "(float[B,G,R,N,Q,L] %s, float[B,G,I,N,L,E] %s, float[B,G,P,D] nk, float[B,G,P,E] nv, float[B,G,T,D] gk, float[B,G,T,E] gv%s%s%s) {\n",
+	             "(float[B,G,R,N,Q,L] %s, float[B,G,I,N,L,E] %s, float[B,G,P,D] nk, float[B,G,P,E] nv, float[B,G,U,D] gk, float[B,G,U,E] gv%s%s%s) {\n",
 	         S ? ", float[B,G,S,D] sk, float[B,G,S,E] sv" : "", b->slope ? ", float[G,R,c,d,e] slopes" : "",
 	         b->mask ? ", float[B,G,T,1] m, float[B,G,P,1] pm" : "", b->mask && S ? ", float[B,G,S,1] hm" : "", S ? "s" : "near", S ? "vals" : "v2",
-	         S ? ", float[B,G,S,D] ks, float[B,G,S,E] vs" : "", b->mask ? ", float[B,G,P,1] nm, float[B,G,T,1] gm" : "",
+	         S ? ", float[B,G,S,D] ks, float[B,G,S,E] vs" : "", b->mask ? ", float[B,G,P,1] nm, float[B,G,U,1] gm" : "",
 	         b->mask && S ? ", float[B,G,S,1] ms" : "");
 	str_addf(&t, "  t = Shape <start = 2, end = 3> (k)\n"
 	             "  b = Shape <start = 0, end = 1> (k)\n"
@@ -251,15 +258,18 @@ static void by_steps(struct build *b, struct seen *x, bool far)
 	             "  to = Constant <value_ints = [9223372036854775807]> ()\n"
 	             "  nk = Slice (ka, from, to, axis)\n"
 	             "  nv = Slice (va, from, to, axis)\n"
-	             "  gk = Slice (ka, last, t, axis)\n"
-	             "  gv = Slice (va, last, t, axis)\n"
+	             "  held = Constant <value_ints = [%lld]> ()\n"
+	             "  gone = %s\n"
+	             "  gk = Slice (ka, last, gone, axis)\n"
+	             "  gv = Slice (va, last, gone, axis)\n"
 	             "  gr = Constant <value_ints = [%lld, %lld, 1]> ()\n"
 	             "  d = Constant <value_ints = [%lld]> ()\n"
 	             "  qs = Concat <axis = 0> (b, gr, t, d)\n"
 	             "  q6 = Reshape <allowzero = 1> (q, qs)\n"
 	             "  k2 = Unsqueeze (ka, between)\n"
 	             "  v2 = Unsqueeze (va, between)\n",
-	         (long long)-P, (long long)b->G, (long long)b->R, (long long)b->D);
+	         (long long)-P, (long long)P, x->terraced ? "Add (held, t)" : "Identity (t)", (long long)b->G, (long long)b->R, (long long)b->D);
+	x->P = P;
 	str_addf(&t, "  scale = Constant <value_float = %#.9g> ()\n"
 	             "  low = Constant <value_float = -inf> ()\n"
 	             "  kt = Transpose <perm = [0, 1, 2, 3, 5, 4]> (k2)\n"
@@ -267,23 +277,27 @@ static void by_steps(struct build *b, struct seen *x, bool far)
 	             "  one = Constant <value_int = 1> ()\n"
 	             "  minus = Constant <value_int = -1> ()\n"
 	             "  wide = Constant <value_int = %lld> ()\n"
-	             "  held = Constant <value_int = %lld> ()\n"
 	             "  f = Squeeze (first)\n"
 	             "  ts = Squeeze (t)\n"
 	             "  end = Add (f, ts)\n"
 	             "  qi = Range (f, end, one)\n"
-	             "  oldest = Sub (f, held)\n"
+	             "  before = Squeeze (held)\n"
+	             "  oldest = Sub (f, before)\n"
 	             "  kj = Range (oldest, end, one)\n"
 	             "  position = Unsqueeze (qi, n)\n"
 	             "  later = Greater (kj, position)\n"
 	             "  seen = Not (later)\n",
-	         b->scale, (long long)x->W, (long long)P);
+	         b->scale, (long long)x->W);
 	if (b->slope)
 		str_add(&t, "  distance = Sub (kj, position)\n"
 		            "  apart = CastLike (distance, scale)\n");
 	scored(&t, b, "s0", "s1", "apart");
 	str_add(&t, x->diagonal ? "  blocks = Div (position, wide)\n"
 	                          "  begin = Mul (blocks, wide)\n"
+	                          "  edge = Add (begin, minus)\n"
+	          : x->terraced ? "  blocks = Div (position, wide)\n"
+	                          "  own = Mul (blocks, wide)\n"
+	                          "  begin = Sub (own, wide)\n"
 	                          "  edge = Add (begin, minus)\n"
 	                        : "  edge = Sub (position, wide)\n");
 	str_add(&t, "  within = Greater (kj, edge)\n"
@@ -292,7 +306,7 @@ static void by_steps(struct build *b, struct seen *x, bool far)
 	            "  there = And (both, real)\n");
 	str_add(&t, b->mask ? "  ma = Concat <axis = 2> (pm, m)\n"
 	                      "  nm = Slice (ma, from, to, axis)\n"
-	                      "  gm = Slice (ma, last, t, axis)\n"
+	                      "  gm = Slice (ma, last, gone, axis)\n"
 	                      "  mt = Transpose <perm = [0, 1, 3, 2]> (ma)\n"
 	                      "  m6 = Unsqueeze (mt, between)\n"
 	                      "  kept6 = Cast <to = 9> (m6)\n"
@@ -350,7 +364,7 @@ static int width_of(const struct build *b) { return b->opt->window ? b->opt->win
 
 static struct seen look(struct build *b, bool diagonal, bool far)
 {
-	struct seen x = { .W = width_of(b), .S = b->opt->sinks, .diagonal = diagonal };
+	struct seen x = { .W = width_of(b), .S = b->opt->sinks, .diagonal = diagonal, .terraced = b->m->terraced };
 
 	if (build_steps(b))
 		by_steps(b, &x, far);
@@ -475,6 +489,124 @@ static void leaving(struct build *b, const struct seen *x, value_id *fk, value_i
 	}
 }
 
+/*
+ * What has left the terraced window, o [B, H, T, E + 1]: block n reads S_n, the sum of f(k_j)^T [v_j, 1] over the blocks before the last one.
+ */
+static value_id terraces(struct build *b, const struct seen *x)
+{
+	long long W = x->W, G = b->G, R = b->R, F, E = b->E + 1;
+	value_id q = linear_map(b, b->q, 'q', b->H), k = build_hide(b, linear_map(b, b->k, 'k', b->G));
+	struct str t;
+
+	F = b->features;
+	str_init(&t, b->scratch);
+	str_addf(&t, "(float[B,H,T,F] q, float[B,G,T,F] k, float[B,G,T,E] v) => (float[B,G,R,N,W,E] o) {\n"
+	             "  t = Shape <start = 2, end = 3> (k)\n"
+	             "  b = Shape <start = 0, end = 1> (k)\n"
+	             "  c = Constant <value_ints = [%lld]> ()\n"
+	             "  less = Constant <value_ints = [%lld]> ()\n"
+	             "  single = Constant <value_ints = [1]> ()\n"
+	             "  up = Add (t, less)\n"
+	             "  blocks = Div (up, c)\n"
+	             "  n = Max (blocks, single)\n"
+	             "  all = Mul (n, c)\n"
+	             "  rest = Sub (all, t)\n"
+	             "  front = Constant <value_ints = [0, 0, 0, 0, 0, 0]> ()\n"
+	             "  last = Constant <value_ints = [0]> ()\n"
+	             "  pads = Concat <axis = 0> (front, rest, last)\n", W, W - 1);
+	for (const char *v = "qkv"; *v; v++)
+		str_addf(&t, "  %cp = Pad (%c, pads)\n"
+		             "  %cg = Constant <value_ints = [%lld, %lld]> ()\n"
+		             "  %cw = Constant <value_ints = [%lld, %lld]> ()\n"
+		             "  %cz = Concat <axis = 0> (b, %cg, n, %cw)\n"
+		             "  %c6 = Reshape (%cp, %cz)\n",
+		         *v, *v, *v, G, *v == 'q' ? R : 1, *v, W, *v == 'v' ? E : F, *v, *v, *v, *v, *v, *v);
+	str_add(&t, "  kt = Transpose <perm = [0, 1, 2, 3, 5, 4]> (k6)\n"
+	            "  kv = MatMul (kt, v6)\n"
+	            "  earlier = Constant <value_ints = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]> ()\n"
+	            "  third = Constant <value_ints = [3]> ()\n"
+	            "  late = Pad (kv, earlier)\n"
+	            "  left = Slice (late, last, n, third)\n"
+	            "  axis = Constant <value_int = 3> ()\n"
+	            "  s = CumSum <exclusive = 1> (left, axis)\n"
+	            "  o = MatMul (q6, s) }");
+	return joined(b, build_value(b, str_done(&t), BUILD_IN(q, k, linear_ones(b, b->v))), b->E + 1);
+}
+
+/*
+ * The same by steps. The state is the sum over what has left the window of the first of these tokens; what leaves it before query i comes, among
+ * the keys at hand, is added for that query.
+ */
+static value_id terraces_by_steps(struct build *b, const struct seen *x)
+{
+	long long W = x->W, E = b->E + 1;
+	value_id q = linear_map(b, b->q, 'q', b->H), k = linear_map(b, x->left_k, 'k', b->G), out[2] = { 0, 0 };
+	struct str t;
+
+	if (x->left_m)
+		k = patch_node(b->p, "Mul", b->hint, PATCH_IN(k, x->left_m), 1, NULL);
+	str_init(&t, b->scratch);
+	str_addf(&t, "(float[B,H,T,F] q, float[B,G,U,F] k, float[B,G,U,E] v, int64[i] first, float[B,G,F,E] past) => (float[B,H,T,E] o, "
+	             "float[B,G,F,E] present) {\n"
+	             "  b = Shape <start = 0, end = 1> (q)\n"
+	             "  t = Shape <start = 2, end = 3> (q)\n"
+	             "  w = Constant <value_int = %lld> ()\n"
+	             "  held = Constant <value_int = %lld> ()\n"
+	             "  zero = Constant <value_int = 0> ()\n"
+	             "  one = Constant <value_int = 1> ()\n"
+	             "  column = Constant <value_ints = [1]> ()\n"
+	             "  f = Squeeze (first)\n"
+	             "  ts = Squeeze (t)\n"
+	             "  end = Add (f, ts)\n"
+	             "  oldest = Sub (f, held)\n"
+	             "  j = Range (oldest, end, one)\n"
+	             "  i = Range (f, end, one)\n"
+	             "  ic = Unsqueeze (i, column)\n"
+	             "  jc = Unsqueeze (j, column)\n", W, (long long)x->P);
+	for (const char *s = "fie"; *s; s++) /* where windows begin: that of the first token, of each, and of the next behind all */
+		str_addf(&t, "  %cn = Div (%s, w)\n"
+		             "  %cm = Sub (%cn, one)\n"
+		             "  %cb = Mul (%cm, w)\n"
+		             "  %cs = Max (%cb, zero)\n",
+		         *s, *s == 'f' ? "f" : *s == 'i' ? "ic" : "end", *s, *s, *s, *s, *s, *s);
+	str_addf(&t, "  young = Less (j, fs)\n"
+	             "  since = Not (young)\n"
+	             "  old = Less (j, is)\n"
+	             "  both = And (since, old)\n"
+	             "  m = CastLike (both, q)\n"
+	             "  sc = Unsqueeze (since, column)\n"
+	             "  go = Less (jc, es)\n"
+	             "  goes = And (sc, go)\n"
+	             "  g = CastLike (goes, q)\n"
+	             "  kg = Mul (k, g)\n"
+	             "  kgt = Transpose <perm = [0, 1, 3, 2]> (kg)\n"
+	             "  ds = MatMul (kgt, v)\n"
+	             "  present = Add (past, ds)\n"
+	             "  gr = Constant <value_ints = [%lld, %lld]> ()\n"
+	             "  width = Constant <value_ints = [%lld]> ()\n"
+	             "  qs = Concat <axis = 0> (b, gr, t, width)\n"
+	             "  q5 = Reshape <allowzero = 1> (q, qs)\n"
+	             "  axis = Constant <value_ints = [2]> ()\n"
+	             "  kt = Transpose <perm = [0, 1, 3, 2]> (k)\n"
+	             "  kt5 = Unsqueeze (kt, axis)\n"
+	             "  v5 = Unsqueeze (v, axis)\n"
+	             "  s5 = Unsqueeze (past, axis)\n"
+	             "  a = MatMul (q5, kt5)\n"
+	             "  am = Mul (a, m)\n"
+	             "  here = MatMul (am, v5)\n"
+	             "  gone = MatMul (q5, s5)\n"
+	             "  o5 = Add (here, gone)\n"
+	             "  h = Constant <value_ints = [%lld]> ()\n"
+	             "  e = Constant <value_ints = [%lld]> ()\n"
+	             "  oshape = Concat <axis = 0> (b, h, t, e)\n"
+	             "  o = Reshape <allowzero = 1> (o5, oshape) }",
+	         (long long)b->G, (long long)b->R, (long long)b->features, (long long)b->H, E);
+	build_text(b, str_done(&t), BUILD_IN(q, k, linear_ones(b, x->left_v), build_first(b),
+	                                     build_past(b, "state", 4, (int64_t[]){ 0, b->G, b->features, E })), out);
+	build_present(b, "state", out[1]);
+	return out[0];
+}
+
 /* exp(-slope tokens), [H, 1, 1]. */
 static value_id faded(struct build *b, int64_t tokens)
 {
@@ -514,13 +646,17 @@ void build_joint(struct build *b, value_id *y)
 	           "  num = MatMul (e, v)\n"
 	           "  den = ReduceSum (e, last)\n"
 	           "  near = Concat <axis = -1> (num, den) }", BUILD_IN(x.s, x.v, gate), near);
-	far.q = linear_map(b, b->q, 'q', b->H);
-	leaving(b, &x, &far.k, &far.v);
-	far.v = linear_ones(b, far.v);
-	far.F = b->features;
-	far.g = build_sloped(b, 0);
 	near[0] = joined(b, near[0], b->E + 1);
-	*y = build_recurrence(b, &far, "state");
+	if (x.terraced) {
+		*y = (build_steps(b) ? terraces_by_steps : terraces)(b, &x);
+	} else {
+		far.q = linear_map(b, b->q, 'q', b->H);
+		leaving(b, &x, &far.k, &far.v);
+		far.v = linear_ones(b, far.v);
+		far.F = b->features;
+		far.g = build_sloped(b, 0);
+		*y = build_recurrence(b, &far, "state");
+	}
 	if (b->slope) /* by which it has faded when it leaves the window */
 		*y = patch_node(b->p, "Mul", b->hint, PATCH_IN(*y, faded(b, x.W)), 1, NULL);
 	*y = linear_divided(b, shifted ? patch_node(b->p, "Add", b->hint, PATCH_IN(near[0], *y), 1, NULL) :
@@ -562,10 +698,28 @@ static const struct mechanism rows[] = {
 		.shifted = true,
 	},
 	{
+		.name = "lolcats-terraced",
+		.doc = "the same with windows that begin with the block of W tokens before the query's own, so that what has left them changes once a block",
+		.source = "Zhang et al., LoLCATs, 2025, section 3.1, with the terraced windows of its code",
+		.map = hedgehog_map,
+		.parameters = identity_weights,
+		.window = 64,
+		.shifted = true,
+		.terraced = true,
+	},
+	{
 		.name = "lit",
 		.doc = "max(x, 0), and a convolution of 5 x 5 over the values' image, for tokens that are pixels and see each other",
 		.source = "Wang et al., LiT, 2025, section 3.1",
 		.map = "(float[B,H,T,D] x) => (float[B,H,T,F] y) { y = Relu (x) }",
+		.may_vanish = true,
+		.image = true,
+	},
+	{
+		.name = "lit-focused",
+		.doc = "the same with focused's map",
+		.source = "Wang et al., LiT, 2025, section 3.1; Han et al., FLatten Transformer, 2023, section 4",
+		.map = focused_map,
 		.may_vanish = true,
 		.image = true,
 	},

@@ -269,6 +269,26 @@ const char hedgehog_map[] = MAP(", float[H,D,M] w")
                             "  b = Softmax <axis = -1> (n)\n"
                             "  y = Concat <axis = -1> (a, b) }";
 
+/* Rows with nothing above 0 stay 0; a row is divided by its largest element first, so that no power of it is lost. */
+const char focused_map[] = MAP("")
+                           "  f = Relu (x)\n"
+                           "  last = Constant <value_ints = [-1]> ()\n"
+                           "  low = Constant <value_float = 1e-6> ()\n"
+                           "  top = ReduceMax (f, last)\n"
+                           "  some = Max (top, low)\n"
+                           "  u = Div (f, some)\n"
+                           "  u2 = Mul (u, u)\n"
+                           "  u3 = Mul (u2, u)\n"
+                           "  u6 = Mul (u3, u3)\n"
+                           "  s2 = ReduceSum (u2, last)\n"
+                           "  s6 = ReduceSum (u6, last)\n"
+                           "  a = Max (s2, low)\n"
+                           "  b = Max (s6, low)\n"
+                           "  ab = Div (a, b)\n"
+                           "  r = Sqrt (ab)\n"
+                           "  length = Mul (top, r)\n"
+                           "  y = Mul (u3, length) }";
+
 static const struct mechanism rows[] = {
 	{
 		.name = "elu",
@@ -303,6 +323,13 @@ static const struct mechanism rows[] = {
 		.map = MAP("")
 		       "  r = Relu (x)\n"
 		       "  y = Mul (r, r) }",
+		.may_vanish = true,
+	},
+	{
+		.name = "focused",
+		.doc = "max(x, 0) cubed, and brought back to the length of max(x, 0)",
+		.source = "Han et al., FLatten Transformer, 2023, section 4.1",
+		.map = focused_map,
 		.may_vanish = true,
 	},
 	{

@@ -152,6 +152,23 @@ static double random_weight(const char *name, int m, const double *q, const doub
 	return sum;
 }
 
+/* |a| |b| a^3 . b^3 / (|a^3| |b^3|), a and b of q and k what is above 0; 0 where nothing is. */
+static double focused(const double *q, const double *k)
+{
+	double qk = 0, length[2] = { 0, 0 }, cubed[2] = { 0, 0 };
+
+	for (int c = 0; c < WIDTH; c++) {
+		const double a[2] = { fmax(q[c], 0), fmax(k[c], 0) };
+
+		qk += pow(a[0] * a[1], 3);
+		for (int i = 0; i < 2; i++) {
+			length[i] += a[i] * a[i];
+			cubed[i] += pow(a[i], 6);
+		}
+	}
+	return qk > 0 ? qk * sqrt(length[0] * length[1] / cubed[0] / cubed[1]) : 0;
+}
+
 /* f(q_i) . f(k_j), by the mechanism's formula. */
 static double kernel(const char *name, const double *q, const double *k, int64_t i, int64_t j)
 {
@@ -167,6 +184,8 @@ static double kernel(const char *name, const double *q, const double *k, int64_t
 		return s * s / SCALE / SCALE;
 	if (!strcmp(name, "favor") || !strcmp(name, "prf"))
 		return random_weight(name, (*name == 'f' ? 4 : 2) * WIDTH, q, k);
+	if (!strcmp(name, "focused"))
+		return focused(q, k);
 	for (int c = 0; c < WIDTH; c++) {
 		double a = q[c], b = k[c];
 
@@ -790,9 +809,132 @@ static void memory_may_run_out(void **state)
 	model_free(source);
 }
 
+/* ---- ONNX Runtime's attentions ---- */
+
+#define MS_HEAD "<ir_version: 10, opset_import: [\"\": 23, \"com.microsoft\": 1]>\n"
+
+static const struct {
+	const char *name, *text;
+	bool stays; /* there is no Attention that says it */
+} theirs[] = {
+	{ "rows", MS_HEAD "g (float[B,S,32] q, float[B,S,32] k, float[B,S,24] v, float[88] b) => (float[B,S,24] y)\n"
+	          "{ y = com.microsoft.MultiHeadAttention <num_heads = 4, unidirectional = 1, scale = 0.4> (q, k, v, b) }" },
+	{ "padding and bias", MS_HEAD "g (float[B,S,32] q, float[B,T,32] k, float[B,T,32] v, int32[B,T] m, float[1,4,S,T] bias) => (float[B,S,32] y)\n"
+	                      "{ y = com.microsoft.MultiHeadAttention <num_heads = 4> (q, k, v, \"\", m, bias) }" },
+	{ "keys of heads", MS_HEAD "g (float[B,S,32] q, float[B,4,T,8] k, float[B,4,T,8] v) => (float[B,S,32] y)\n"
+	                   "{ y = com.microsoft.MultiHeadAttention <num_heads = 4> (q, k, v) }" },
+	{ "a past", MS_HEAD "g (float[B,S,32] q, float[B,S,32] k, float[B,S,32] v, float[96] b, float[B,4,P,8] pk, float[B,4,P,8] pv) => "
+	            "(float[B,S,32] y, float[B,4,A,8] nk, float[B,4,A,8] nv)\n"
+	            "{ y, nk, nv = com.microsoft.MultiHeadAttention <num_heads = 4, unidirectional = 1> (q, k, v, b, \"\", \"\", pk, pv) }" },
+	{ "projected", MS_HEAD "g (float[B,S,16] x, float[16,88] w, float[88] b, int32[B,S] m) => (float[B,S,24] y)\n"
+	               "{ y = com.microsoft.Attention <num_heads = 4, qkv_hidden_sizes = [32, 32, 24]> (x, w, b, m) }" },
+	{ "projected, causal", MS_HEAD "g (float[B,S,16] x, float[16,96] w, float[96] b) => (float[B,S,32] y)\n"
+	                       "{ y = com.microsoft.Attention <num_heads = 4, unidirectional = 1> (x, w, b) }" },
+	{ "grouped", MS_HEAD "g (float[B,S,32] q, float[B,S,16] k, float[B,S,16] v, int32[B] last, int32 total) => (float[B,S,32] y)\n"
+	             "{ y = com.microsoft.GroupQueryAttention <num_heads = 4, kv_num_heads = 2, softcap = 0.7, local_window_size = 3> (q, k, v, \"\", \"\", last, total) }" },
+	{ "grouped, a past, turned", MS_HEAD "g (float[B,S,64] q, float[B,2,P,8] pk, float[B,2,P,8] pv, int32[B] last, int32 total, float[9,3] c, float[9,3] s) => "
+	                             "(float[B,S,32] y, float[B,2,A,8] nk, float[B,2,A,8] nv)\n"
+	                             "{ y, nk, nv = com.microsoft.GroupQueryAttention <num_heads = 4, kv_num_heads = 2, do_rotary = 1> (q, \"\", \"\", pk, pv, last, total, c, s) }" },
+	{ "grouped, at positions", MS_HEAD "g (float[B,S,32] q, float[B,S,16] k, float[B,S,16] v, int32[B] last, int32 total, float[9,4] c, float[9,4] s, int64[B,S] at) => "
+	                           "(float[B,S,32] y)\n{ y = com.microsoft.GroupQueryAttention <num_heads = 4, kv_num_heads = 2, do_rotary = 1, rotary_interleaved = 1> "
+	                           "(q, k, v, \"\", \"\", last, total, c, s, at) }" },
+	{ "a sink", MS_HEAD "g (float[B,S,32] q, float[B,S,16] k, float[B,S,16] v, int32[B] last, int32 total, float[4] sink) => (float[B,S,32] y)\n"
+	            "{ y = com.microsoft.GroupQueryAttention <num_heads = 4, kv_num_heads = 2> (q, k, v, \"\", \"\", last, total, \"\", \"\", \"\", \"\", sink) }",
+	  .stays = true },
+	{ "scores", MS_HEAD "g (float[B,S,32] q, float[B,S,32] k, float[B,S,32] v) => (float[B,S,32] y, float[B,4,S,S] p)\n"
+	            "{ y, nk, nv, p = com.microsoft.MultiHeadAttention <num_heads = 4> (q, k, v) }", .stays = true },
+};
+
+static dim theirs_length(void *ctx, const char *name)
+{
+	(void)ctx;
+	return *name == 'B' ? 2 : *name == 'S' ? 5 : *name == 'P' ? 3 : 8;
+}
+
+/* Inputs by name and type: lengths as GroupQueryAttention wants them, masks that show the first key, all else drawn. */
+static struct tensor *theirs_input(struct arena *a, const struct graph *g, value_id v, bool past)
+{
+	const struct value *x = &g->value[v];
+	int64_t d[MAX_RANK], total = past ? 8 : 5;
+	struct tensor *t;
+	uint32_t seed = 11 + v;
+
+	for (int k = 0; k < x->type.shape.rank; k++)
+		d[k] = dim_eval(g->dims, x->type.shape.d[k], theirs_length, NULL);
+	t = tensor_of(a, x->type.dt, x->type.shape.rank, d);
+	for (int64_t i = 0; i < t->n; i++)
+		if (t->dt == DT_FLOAT)
+			tensor_put(t, i, draw(&seed));
+		else
+			tensor_put_int(t, i, !strcmp(x->name, "last") ? total - 1 : !strcmp(x->name, "total") ? total : t->dt == DT_INT64 ? 2 + i % d[1] :
+			                     i % d[t->rank - 1] == 0 || draw(&seed) > 0);
+	return t;
+}
+
+static void theirs_run(struct arena *a, const struct graph *g, const struct graph *whole, struct tensor **out)
+{
+	struct run_opt opt = { .kernels = KERNELS_REFERENCE, .threads = 1 };
+	const struct tensor *in[9];
+	struct linnet_error e = { 0 };
+	struct plan *p;
+	bool past = false;
+	uint32_t v;
+	char line[800];
+
+	for (uint32_t i = 0; i < whole->nin; i++)
+		past = past || !strcmp(whole->value[whole->in[i]].name, "pk");
+	for (uint32_t i = 0; i < g->nin; i++) {
+		assert_true(map_get(&whole->names, g->value[g->in[i]].name, &v));
+		in[i] = theirs_input(a, whole, v, past);
+	}
+	if (plan_new(g, &opt, &p, &e) || plan_run(p, in, out, &e))
+		fail_msg("%s", linnet_error_line(&e, line, sizeof line));
+	plan_free(p);
+}
+
+/* Their attentions become ONNX's, which give the same numbers; inputs that only told lengths go away. */
+static void theirs_is_ours(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof theirs / sizeof *theirs; i++) {
+		struct linnet_model *m = parsed(theirs[i].text), *n = parsed(theirs[i].text);
+		struct arena *a = arena_new();
+		struct tensor *before[4], *after[4];
+		struct linnet_error e = { 0 };
+		bool left = false;
+		uint32_t v;
+
+		if (source_standard(n->graph, a, &e))
+			fail_msg("%s: %s", theirs[i].name, e.message);
+		for (node_id id = 1; id < n->graph->nnode; id++)
+			left = left || (!n->graph->node[id].dead && n->graph->node[id].op->domain);
+		if (left != theirs[i].stays)
+			fail_msg("%s: it %s", theirs[i].name, left ? "stays" : "is said");
+		if (!left)
+			assert_false(map_get(&n->graph->names, "last", &v) && n->graph->value[v].kind == VALUE_INPUT && n->graph->value[v].index < n->graph->nin &&
+			             n->graph->in[n->graph->value[v].index] == v);
+		theirs_run(a, m->graph, m->graph, before);
+		theirs_run(a, n->graph, m->graph, after);
+		assert_int_equal(m->graph->nout, n->graph->nout);
+		for (uint32_t k = 0; k < m->graph->nout; k++) {
+			assert_int_equal(before[k]->n, after[k]->n);
+			for (int64_t c = 0; c < before[k]->n; c++)
+				if (!(fabs(tensor_get(before[k], c) - tensor_get(after[k], c)) < 1e-5))
+					fail_msg("%s, output %d, element %d: %g, not %g", theirs[i].name, (int)k, (int)c, tensor_get(after[k], c),
+					         tensor_get(before[k], c));
+			tensor_release(before[k]);
+			tensor_release(after[k]);
+		}
+		arena_free(a);
+		model_free(m);
+		model_free(n);
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(theirs_is_ours),
 		cmocka_unit_test(targets_compute_the_formula),
 		cmocka_unit_test(products_of_monomials),
 		cmocka_unit_test(chunks_may_have_any_length),

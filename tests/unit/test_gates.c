@@ -497,6 +497,8 @@ static bool visible(const struct formula *f, int64_t b, int64_t i, int64_t j)
 	}
 	if (!strcmp(f->opt->mechanism->name, "diag"))
 		return j <= i && j / W == i / W;
+	if (!strcmp(f->opt->mechanism->name, "lolcats-terraced"))
+		return j <= i && j >= W * (i / W - 1);
 	return j <= i && (j > i - W || j < f->opt->sinks);
 }
 
@@ -547,7 +549,7 @@ static struct seq windowed(const struct formula *f, struct seq q, struct seq k, 
 /* Softmax in the window and features fq . fk outside, divided by one sum. LoLCATs: Zhang et al. 2025, section 3.1. */
 static void joint(struct formula *f, struct seq fq, struct seq fk)
 {
-	bool shifted = !strcmp(f->opt->mechanism->name, "lolcats");
+	bool shifted = strstr(f->opt->mechanism->name, "lolcats") != NULL;
 
 	f->y = seq_new(f->a, HEADS, fq.L, VALUE_WIDTH);
 	for (int64_t r = 0; r < BATCH * HEADS * fq.L; r++) {
@@ -611,7 +613,7 @@ static void compute(struct formula *f)
 		f->y = windowed(f, f->q, f->k, f->v);
 	} else if (!strcmp(name, "elu") && f->opt->window && !fade) {
 		joint(f, each(f, f->q, elu1, 0), each(f, f->k, elu1, 0));
-	} else if (!strcmp(name, "lolcats")) {
+	} else if (strstr(name, "lolcats")) {
 		struct seq q = affine(f, f->q, "q_w", NULL, WIDTH), k = affine(f, f->k, "k_w", NULL, WIDTH);
 
 		joint(f, beside(f, softmax(f, q, 1), softmax(f, q, -1)), beside(f, softmax(f, k, 1), softmax(f, k, -1)));
@@ -797,6 +799,9 @@ static const struct {
 	{ "window", { .window = 9, .heads = "query", .conv = 2 }, 4 * 8 * 7 + 4 * 4 + 4 * 4 + 4 * 3 },
 	{ "diag", { .window = 7 }, 2 * 6 * 7 },
 	{ "lolcats", { .window = 5 }, 2 * 5 * 7 + 2 * 8 * 4 },
+	{ "lolcats-terraced", { .window = 5 }, 2 * 9 * 7 + 2 * 8 * 4 },
+	{ "lolcats-terraced", { .window = 1, .heads = "query" }, 4 * 1 * 7 + 4 * 8 * 4 },
+	{ "lolcats-terraced", { 0 }, 2 * 127 * 7 + 2 * 8 * 4 },
 	{ "lolcats", { .sinks = 3 }, 2 * (64 + 3) * 7 + 2 * 8 * 4 },
 	{ "elu", { .window = 6, .sinks = 2 }, 2 * (6 + 2) * 7 + 2 * 4 * 4 },
 	{ "elu", { .window = 4, .fade = "token" }, 2 * 3 * 7 + 2 * 4 * 4 },
@@ -869,7 +874,7 @@ static void masks_hide_tokens(void **state)
 		struct convert_opt opt;
 	} masked[] = { { "gla", { 0 } }, { "kda", { .conv = 1 } }, { "gsa", { 0 } }, { "liger-hgrn2", { 0 } }, { "elu", { .fade = "token" } },
 		       { "gated-delta", { .conv = 1, .heads = "key" } }, { "gated-delta", { 0 } }, { "window", { .window = 5, .sinks = 2 } },
-		       { "diag", { .window = 7 } }, { "lolcats", { .window = 4 } }, { "elu", { .window = 6, .sinks = 2 } },
+		       { "diag", { .window = 7 } }, { "lolcats", { .window = 4 } }, { "lolcats-terraced", { .window = 4 } }, { "elu", { .window = 6, .sinks = 2 } },
 		       { "liger-gla", { .window = 5 } } };
 
 	(void)state;

@@ -248,13 +248,17 @@ typedef void property(struct wish w);
 
 static bool softmax_alone(const struct mechanism *m) { return !strcmp(m->name, "window") || !strcmp(m->name, "diag"); }
 
-/* least: so many forms are looked at, lest refusals hide them all. */
+/* least: so many forms are looked at, lest refusals hide them all. Each is drawn by its name, whatever others there are. */
 static void each_mechanism(property *p, int times, int least)
 {
+	uint64_t seed = rng.state;
 	const struct mechanism *m;
 
 	forms_made = 0;
-	for (int i = 0; (m = mechanism_at(i)); i++)
+	for (int i = 0; (m = mechanism_at(i)); i++) {
+		rng.state = seed;
+		for (const char *c = m->name; *c; c++)
+			rng.state = rng.state * 31 + (uint64_t)*c;
 		for (int k = 0; k < times; k++)
 			for (int beside = 0; beside < 2; beside++) {
 				struct wish w = { .mechanism = m, .n = drawn_size() };
@@ -262,10 +266,11 @@ static void each_mechanism(property *p, int times, int least)
 				if (beside && (m->window || m->image || m->positions))
 					continue; /* that is how it is, or it is refused */
 				w.opt.window = beside || m->window ? (int)between(1, 6) : 0;
-				w.opt.sinks = w.opt.window && m->build && !beside ? 0 : w.opt.window ? (int)between(0, 2) : 0;
+				w.opt.sinks = m->terraced || (w.opt.window && m->build && !beside) ? 0 : w.opt.window ? (int)between(0, 2) : 0;
 				w.opt.chunk = (int)between(1, 9);
 				p(w);
 			}
+	}
 	if (forms_made < least)
 		fail_msg("%d forms; expected %d", forms_made, least);
 }
@@ -414,7 +419,7 @@ static void hides(struct wish w)
 	struct inputs x, z;
 	struct wish bare;
 	struct form f;
-	bool blocks = !strcmp(w.mechanism->name, "diag");
+	bool blocks = !strcmp(w.mechanism->name, "diag") || w.mechanism->terraced;
 
 	if (w.mechanism->image)
 		return arena_free(a);
