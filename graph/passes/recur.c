@@ -834,7 +834,99 @@ static enum linnet_code scan(const struct view *w, const struct node *n, struct 
 	return replace_scan(&t, &state, output, p);
 }
 
+/* Nothing but zeros. */
+static bool is_zeros(const struct graph *g, value_id v, int depth)
+{
+	static const char *const kept[] = { "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Expand", "Cast", "Slice", "Tile", NULL };
+	const struct node *n = value_node(g, v);
+	double x;
+
+	if (value_scalar(g, v, &x))
+		return x == 0;
+	if (n && node_is(n, "ConstantOfShape")) {
+		const struct tensor *t = node_attr(n, "value")->kind == ATTR_TENSOR ? node_attr(n, "value")->t : NULL;
+
+		return !t || (t->n == 1 && tensor_get(t, 0) == 0);
+	}
+	for (const char *const *s = kept; n && depth && *s; s++)
+		if (node_is(n, *s))
+			return is_zeros(g, n->in[0], depth - 1);
+	return false;
+}
+
+/* n once more with these inputs and, unless it is 0, another scale. */
+static void again(const struct node *n, const value_id *in, uint32_t nin, double scale, struct patch *p)
+{
+	struct attr attr[8];
+	int count = 0;
+	value_id made;
+
+	for (uint32_t i = 0; i < n->nattr; i++)
+		if (n->attr[i].given && (scale == 0 || strcmp(n->attr[i].name, "scale") != 0))
+			attr[count++] = n->attr[i];
+	if (scale != 0)
+		attr[count++] = attr_float("scale", scale);
+	attr[count] = (struct attr){ .name = NULL };
+	made = patch_op(p, n->op, n->name, in, nin, 2, attr);
+	for (uint32_t i = 0; i < n->nout && i < 2; i++)
+		if (n->out[i])
+			patch_replace(p, n->out[i], made + i);
+}
+
+/* Without a past state it is zeros, of the queries' type. */
+static enum linnet_code drop_zeros(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	enum { PAST = 3 };
+	value_id in[6] = { 0 };
+
+	(void)e;
+	if ((!node_is(n, "LinearAttention") && !node_is(n, "CausalConvWithState")) || n->nin <= PAST || n->nin > 6 || n->nattr > 7 || !n->in[PAST] ||
+	    w->g->value[n->in[PAST]].type.dt != w->g->value[n->in[0]].type.dt || !is_zeros(w->g, n->in[PAST], 8))
+		return LINNET_OK;
+	memcpy(in, n->in, n->nin * sizeof *in);
+	in[PAST] = 0;
+	again(n, in, n->nin > PAST + 1 ? n->nin : PAST, 0, p);
+	return LINNET_OK;
+}
+
+/* o is read once, as c o, perhaps laid out in another way before: c goes into the node's scale. */
+static enum linnet_code take_scale(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	static const char *const kept[] = { "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Identity", NULL };
+	const struct graph *g = w->g;
+	double scale = node_attr(n, "scale")->f, c = 0;
+	int64_t heads = node_attr(n, "q_num_heads")->i;
+	const struct shape *q = &g->value[n->in[0]].type.shape;
+	value_id v = n->out[0];
+
+	(void)e;
+	if (n->nattr > 7 || heads < 1 || (scale == 0 && (q->rank != 3 || !dim_is_int(q->d[2]))))
+		return LINNET_OK;
+	scale = scale != 0 ? scale : 1 / sqrt((double)(q->d[2] / heads));
+	for (int depth = 0; depth < 8; depth++) {
+		uint32_t index;
+		const struct node *user = value_user(w, v, &index);
+		bool same = false;
+
+		if (user && node_is(user, "Mul") && value_scalar(g, user->in[!index], &c) && c > 0 && scale * c < 1e30 && scale * c > 1e-30 &&
+		    shape_equal(&g->value[v].type.shape, &g->value[user->out[0]].type.shape)) {
+			again(n, n->in, n->nin, scale * c, p);
+			patch_replace(p, user->out[0], v);
+			return LINNET_OK;
+		}
+		for (const char *const *s = kept; user && !index && *s; s++)
+			same = same || node_is(user, *s);
+		if (!same)
+			return LINNET_OK;
+		v = user->out[0];
+	}
+	return LINNET_OK;
+}
+
 static const struct rule rules[] = {
+	{ .name = "recur/scale", .doc = "a number that LinearAttention's output is multiplied by becomes part of its scale", .anchor = "LinearAttention",
+	  .apply = take_scale, .differs = 1e-5 },
+	{ .name = "recur/zeros", .doc = "a past state of LinearAttention or CausalConvWithState that is zeros is left out", .apply = drop_zeros, .differs = 1e-5 },
 	{ .name = "recur/scan", .doc = "a Scan over tokens that updates a matrix by outer products and reads it becomes one LinearAttention node", .anchor = "Scan",
 	  .apply = scan, .differs = 1e-4 },
 };
