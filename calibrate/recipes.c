@@ -87,6 +87,17 @@ static const struct recipe recipes[] = {
 		.mechanism = "transnormer",
 		.stage = { { "tune", LOSS_TASK, WEIGHTS_ALL, 1e-3, 1 } },
 	},
+	{
+		.name = "prf-16",
+		.doc = "softmax over a window of 16 tokens and trained random features of what has left it, both on the scale of exp(s), then adapters",
+		.source = "our own: lolcats' stages, with positive random features (Choromanski et al., 2021, Lemma 1) in place of its map",
+		.mechanism = "prf",
+		.window = 16,
+		.stage = {
+			{ "transfer", LOSS_TRANSFER, WEIGHTS_NEW, 3e-2, 0.6 },
+			{ "adapt", LOSS_DISTIL, WEIGHTS_LOW, 1e-3, 0.4 },
+		},
+	},
 #define LIGER .window = 64, .source = "Lan et al., Liger, 2025, sections 3 and 4", .stage = { { "adapt", LOSS_TASK, WEIGHTS_LOW, 1e-3, 1 } }
 	{
 		.name = "liger-gla",
