@@ -107,11 +107,15 @@ static void states(struct str *t, const struct graph *g)
 		str_add(t, ", \"output\": \"present_");
 		str_add(t, v->name + (past ? 5 : 0));
 		str_addf(t, "\", \"type\": \"%s\", \"shape\": [", dtype_name(v->type.dt));
-		for (int k = 0; k < v->type.shape.rank; k++)
-			if (dim_is_int(v->type.shape.d[k]))
-				str_addf(t, "%s%lld", k ? ", " : "", (long long)v->type.shape.d[k]);
+		for (int k = 0; k < v->type.shape.rank; k++) {
+			dim d = v->type.shape.d[k];
+
+			str_add(t, k ? ", " : "");
+			if (dim_is_int(d))
+				str_addf(t, "%lld", (long long)d);
 			else
-				str_addf(t, "%s\"batch\"", k ? ", " : "");
+				string(t, dim_str(g->dims, d, t->a));
+		}
 		str_add(t, "]}");
 		sep = ",";
 	}

@@ -225,13 +225,12 @@ static int64_t count_tokens(const struct pair *p, const struct tensor *const *ai
 static enum linnet_code run_b(struct pair *p, const struct tensor *const *ain, struct tensor *const *aout, int number,
                               struct rng *r, struct linnet_error *e)
 {
-	int64_t tokens = p->report->steps ? count_tokens(p, ain) : 1, n;
+	int64_t tokens = p->report->steps ? count_tokens(p, ain) : 0, n;
 
-	if (!p->report->steps)
+	if (p->session)
+		session_reset(p->session);
+	if (!tokens) /* or the number of tokens is fixed: no piece would fit */
 		return run_piece(p, ain, aout, 1, 0, 1, e);
-	if (!tokens)
-		return fail(e, LINNET_ETYPE, "no input of the first model has tokens along axis %d", p->axis);
-	session_reset(p->session);
 	for (int64_t at = 0; at < tokens; at += n) {
 		n = number % 2 ? 1 + (int64_t)rng_below(r, (uint64_t)(tokens - at)) : 1;
 		TRY(run_piece(p, ain, aout, tokens, at, n, e));
