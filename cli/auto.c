@@ -148,22 +148,6 @@ void search_print(const struct search_result *s)
 
 enum { WIDTH = 980, HEIGHT = 460, PANEL = 420, LEFT = 60, TOP = 50, BOTTOM = 50, TALL = HEIGHT - TOP - BOTTOM };
 
-/* An axis of logarithms, `length` long from `from` on. */
-struct axis {
-	double low, high;
-	int from, length;
-};
-
-static double on(const struct axis *a, double x) { return a->from + a->length * (log(x) - log(a->low)) / (log(a->high) - log(a->low)); }
-
-static void reach(struct axis *a, double x)
-{
-	if (!(x > 0) || !isfinite(x))
-		return;
-	a->low = x < a->low ? x : a->low;
-	a->high = x > a->high ? x : a->high;
-}
-
 static double place_of(const struct trial *t, bool speed) { return speed ? t->quality.speed : (double)t->state_bytes; }
 
 static bool shown(const struct search_result *s, const struct trial *t, bool speed)
@@ -171,11 +155,11 @@ static bool shown(const struct search_result *s, const struct trial *t, bool spe
 	return !t->reason && place_of(t, speed) > 0 && figure(s, t) > 0 && isfinite(figure(s, t));
 }
 
-static void draw_points(struct str *o, const struct search_result *s, bool speed, const struct axis *x, const struct axis *y)
+static void draw_points(struct str *o, const struct search_result *s, bool speed, const struct page_axis *x, const struct page_axis *y)
 {
 	for (int i = 0; i < s->ntrial; i++) {
 		const struct trial *t = &s->trial[i];
-		double at = shown(s, t, speed) ? on(x, place_of(t, speed)) : 0, high = at > 0 ? on(y, figure(s, t)) : 0;
+		double at = shown(s, t, speed) ? page_place(x, place_of(t, speed)) : 0, high = at > 0 ? page_place(y, figure(s, t)) : 0;
 		bool right = at > x->from + 0.6 * x->length;
 
 		if (!shown(s, t, speed))
@@ -191,48 +175,18 @@ static void draw_points(struct str *o, const struct search_result *s, bool speed
 	}
 }
 
-/* Levels at 1, 2 and 5 times powers of ten. */
-static void draw_levels(struct str *o, const struct axis *a, const struct axis *across, bool upright)
-{
-	static const int steps[] = { 1, 2, 5 };
-	bool few = a->high / a->low > 200;
-
-	for (double ten = pow(10, floor(log10(a->low))); ten <= a->high; ten *= 10)
-		for (int k = 0; k < (few ? 1 : 3); k++) {
-			double x = ten * steps[k];
-
-			if (x < a->low || x > a->high)
-				continue;
-			if (upright)
-				str_addf(o, "<text class=\"x\" x=\"%.1f\" y=\"%d\">%g%s</text>\n", on(a, x), HEIGHT - BOTTOM + 18, x < 1e3 ? x : x < 1e6 ? x / 1e3 : x / 1e6,
-				         x < 1e3 ? "" : x < 1e6 ? "k" : "M");
-			else
-				str_addf(o, "<path class=\"g\" d=\"M%d %.1fh%d\"/><text class=\"y\" x=\"%d\" y=\"%.1f\">%g</text>\n", across->from, on(a, x), across->length,
-				         across->from - 6, on(a, x) + 4, x);
-		}
-}
-
 static void draw_panel(struct str *o, const struct search_result *s, bool speed, int from)
 {
-	struct axis x = { INFINITY, 0, from, PANEL }, y = { INFINITY, 0, HEIGHT - BOTTOM, -TALL };
+	struct page_axis x = { INFINITY, -INFINITY, from, PANEL, true }, y = { INFINITY, -INFINITY, HEIGHT - BOTTOM, -TALL, true };
 
 	for (int i = 0; i < s->ntrial; i++)
 		if (shown(s, &s->trial[i], speed)) {
-			reach(&x, place_of(&s->trial[i], speed));
-			reach(&y, figure(s, &s->trial[i]));
+			page_reach(&x, place_of(&s->trial[i], speed));
+			page_reach(&y, figure(s, &s->trial[i]));
 		}
 	if (!(x.high > 0))
 		return;
-	for (struct axis *a = &x; a; a = a == &x ? &y : NULL) {
-		double more = pow(a->high / a->low, 0.06) * 1.02;
-
-		a->low /= more;
-		a->high *= more;
-	}
-	draw_levels(o, &y, &x, false);
-	draw_levels(o, &x, &y, true);
-	str_addf(o, "<path class=\"a\" d=\"M%d %dV%dH%d\"/>\n<text class=\"x\" x=\"%d\" y=\"%d\">%s</text>\n", from, TOP, HEIGHT - BOTTOM, from + PANEL, from + PANEL / 2,
-	         HEIGHT - 10, speed ? "tokens a second, long windows" : "state of one sequence, bytes");
+	page_axes(o, &x, &y, speed ? "tokens a second, long windows" : "state of one sequence, bytes");
 	draw_points(o, s, speed, &x, &y);
 }
 

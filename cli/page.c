@@ -1,6 +1,7 @@
 /* Drawings and pages: see page.h. */
 #include "cli/page.h"
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -63,6 +64,71 @@ void page_drawing(struct str *s, int width, int height, const char *title)
 	           ".c0{stroke:var(--0);fill:var(--0)}.c1{stroke:var(--1);fill:var(--1)}.c2{stroke:var(--2);fill:var(--2)}.c3{stroke:var(--3);fill:var(--3)}"
 	           ".c4{stroke:var(--4);fill:var(--4)}.c5{stroke:var(--5);fill:var(--5)}path.l,path.h{fill:none}</style>\n");
 	str_addf(s, "<rect class=\"b\" width=\"%d\" height=\"%d\"/>\n", width, height);
+}
+
+/* ---- Axes ---- */
+
+void page_reach(struct page_axis *a, double x)
+{
+	if (!isfinite(x) || (a->log && !(x > 0)))
+		return;
+	a->low = x < a->low ? x : a->low;
+	a->high = x > a->high ? x : a->high;
+}
+
+double page_place(const struct page_axis *a, double x)
+{
+	double part = a->log ? log(x / a->low) / log(a->high / a->low) : (x - a->low) / (a->high - a->low);
+
+	return a->from + a->length * part;
+}
+
+static void lengthen(struct page_axis *a)
+{
+	double by = a->log ? pow(a->high / a->low, 0.06) * 1.02 : 0.06 * (a->high - a->low);
+
+	a->low = a->log ? a->low / by : a->low - by;
+	a->high = a->log ? a->high * by : a->high + by;
+}
+
+static void level(struct str *s, const struct page_axis *a, const struct page_axis *across, double x)
+{
+	if (x < a->low || x > a->high)
+		return;
+	if (a->length > 0)
+		str_addf(s, "<text class=\"x\" x=\"%.1f\" y=\"%d\">%g%s</text>\n", page_place(a, x), across->from + 18, x < 1e3 ? x : x < 1e6 ? x / 1e3 : x / 1e6,
+		         x < 1e3 ? "" : x < 1e6 ? "k" : "M");
+	else
+		str_addf(s, "<path class=\"g\" d=\"M%d %.1fh%d\"/><text class=\"y\" x=\"%d\" y=\"%.1f\">%g</text>\n", across->from, page_place(a, x), across->length,
+		         across->from - 6, page_place(a, x) + 4, x);
+}
+
+/* Levels of logarithms at 1, 2 and 5 times powers of ten, or at these; else at 1, 2 or 5 times a power of ten. */
+static void levels(struct str *s, const struct page_axis *a, const struct page_axis *across)
+{
+	double span = a->high - a->low, by = pow(10, floor(log10(span / 8)));
+
+	if (a->log) {
+		for (double ten = pow(10, floor(log10(a->low))); ten <= a->high; ten *= 10)
+			for (int k = 0; k < (a->high / a->low > 200 ? 1 : 3); k++)
+				level(s, a, across, ten * (const int[]){ 1, 2, 5 }[k]);
+		return;
+	}
+	by *= span > 40 * by ? 5 : span > 16 * by ? 2 : 1;
+	for (double k = ceil(a->low / by); k * by <= a->high; k++)
+		level(s, a, across, k * by);
+}
+
+void page_axes(struct str *s, struct page_axis *x, struct page_axis *y, const char *label)
+{
+	lengthen(x);
+	lengthen(y);
+	levels(s, y, x);
+	levels(s, x, y);
+	str_addf(s, "<path class=\"a\" d=\"M%d %dV%dH%d\"/>\n<text class=\"x\" x=\"%d\" y=\"%d\">", x->from, y->from + y->length, y->from, x->from + x->length,
+	         x->from + x->length / 2, y->from + 40);
+	page_text(s, label, 100);
+	str_add(s, "</text>\n");
 }
 
 static enum linnet_code write_text(struct file_out *f, const void *ctx, struct arena *a, struct linnet_error *e)

@@ -2,6 +2,8 @@
 #ifndef LINNET_CLI_PAGE_H
 #define LINNET_CLI_PAGE_H
 
+#include <stdbool.h>
+
 #include "ops/base/err.h"
 #include "ops/base/str.h"
 
@@ -16,6 +18,21 @@ void page_close(struct str *s);
  * text about its place, .y text before it.
  */
 void page_drawing(struct str *s, int width, int height, const char *title);
+
+/* An axis, `length` long from `from` on: from left to right, or up when that is negative. It begins as { .low = INFINITY, .high = -INFINITY }. */
+struct page_axis {
+	double low, high;
+	int from, length;
+	bool log;
+};
+
+/* The axis reaches to x as well; what is no number, or on an axis of logarithms not above 0, it passes over. */
+void page_reach(struct page_axis *a, double x);
+
+double page_place(const struct page_axis *a, double x);
+
+/* Both axes, made a little longer, with lines and names of levels, and what x is. */
+void page_axes(struct str *s, struct page_axis *x, struct page_axis *y, const char *label);
 
 /* The text as a file, whole or not at all. */
 enum linnet_code page_save(struct str *s, const char *path, struct linnet_error *e);

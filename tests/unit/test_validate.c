@@ -247,6 +247,33 @@ static void feeds_states(void **state)
 	model_free(a);
 }
 
+/* Where the number of tokens is fixed there is one piece. */
+static void feeds_states_in_one_piece(void **state)
+{
+	struct linnet_model *a = parse(HEAD "g (float[batch,5] x) => (float[batch,5] y)\n<int64 one = {1}>\n{ y = CumSum (x, one) }");
+	static const char step[] = HEAD "g (float[batch,5] x, float[batch,1] past_sum) => (float[batch,5] y, float[batch,1] present_sum)\n"
+	                                "<int64 one = {1}, int64[1] axis = {1}>\n"
+	                                "{ z = Neg (x)\n c = CumSum (%s, one)\n y = Add (c, past_sum)\n t = ReduceSum (x, axis)\n"
+	                                "  present_sum = Add (t, past_sum) }";
+
+	(void)state;
+	for (int wrong = 0; wrong < 2; wrong++) {
+		char text[600];
+		struct linnet_model *b;
+		struct pair_report r;
+
+		snprintf(text, sizeof text, step, wrong ? "z" : "x");
+		b = parse(text);
+		r = run_pair(a, b, a->arena);
+		assert_true(r.steps);
+		assert_int_equal(r.out[0].n % 5, 0);
+		assert_true(r.out[0].n);
+		assert_int_equal(diff_agrees(&r.out[0], &usual), !wrong);
+		model_free(b);
+	}
+	model_free(a);
+}
+
 static void refuses_other_interfaces(void **state)
 {
 	struct linnet_model *a = parse(HEAD "g (float[n] x) => (y) { y = Abs (x) }");
@@ -512,6 +539,7 @@ int main(void)
 		cmocka_unit_test(lengths_follow_given_inputs),
 		cmocka_unit_test(finds_where_models_part),
 		cmocka_unit_test(feeds_states),
+		cmocka_unit_test(feeds_states_in_one_piece),
 		cmocka_unit_test(refuses_other_interfaces),
 		cmocka_unit_test(predicts_by_a_table),
 		cmocka_unit_test(predicts_as_onnxruntime),
