@@ -355,6 +355,22 @@ static double scale_of(const struct graph *g, const struct node *n)
 	return a->given ? a->f : 1 / sqrt((double)g->value[n->in[0]].type.shape.d[3]);
 }
 
+/* A node once more, of other inputs. */
+static value_id copied(struct build *b, const struct node *m, const value_id *in)
+{
+	struct attr *attr = NEW(b->scratch, m->nattr + 1, struct attr);
+	uint32_t n = 0;
+
+	if (!attr) {
+		b->p->code = fail_mem(b->e);
+		return 0;
+	}
+	for (uint32_t k = 0; k < m->nattr; k++)
+		if (attr_given(&m->attr[k]))
+			attr[n++] = m->attr[k];
+	return patch_op(b->p, m->op, OWN_MASK, in, m->nin, m->nout, attr);
+}
+
 /*
  * A step model sees a mask's keys from its own first token on, and position counting would shift what the mask is made of; so what counts
  * tokens for the mask is made again for it alone.
@@ -379,29 +395,65 @@ static enum linnet_code pin(struct build *b, value_id *mask, struct linnet_error
 			use = use || (m->out[k] && needed[m->out[k]]);
 		for (uint32_t k = 0; use && k < m->nin; k++)
 			needed[m->in[k]] = true;
-		counts = counts || (use && (node_is(m, "Range") || node_is(m, "Slice")));
+		counts = counts || (use && (node_is(m, "Range") || node_is(m, "Slice") || node_is(m, "CumSum")));
 	}
 	for (uint32_t i = 0; i < n && counts; i++) {
 		const struct node *m = &g->node[order[i]];
 		value_id *in, out;
-		struct attr *attr;
-		uint32_t na = 0;
 
 		if (!m->known || m->op->flags & OP_CONTROL || !m->nout || !m->out[0] || !needed[m->out[0]])
 			continue;
 		TRY_NEW(in, b->scratch, m->nin + 1);
-		TRY_NEW(attr, b->scratch, m->nattr + 1);
 		for (uint32_t k = 0; k < m->nin; k++)
 			in[k] = m->in[k] && again[m->in[k]] ? again[m->in[k]] : m->in[k];
-		for (uint32_t k = 0; k < m->nattr; k++)
-			if (attr_given(&m->attr[k]))
-				attr[na++] = m->attr[k];
-		out = patch_op(b->p, m->op, OWN_MASK, in, m->nin, m->nout, attr);
+		out = copied(b, m, in);
 		for (uint32_t k = 0; k < m->nout; k++)
 			again[m->out[k]] = m->out[k] ? out + k : 0;
 	}
 	*mask = again[*mask] ? again[*mask] : *mask;
 	return b->p->code;
+}
+
+/* Whether each element of the only output is that of the inputs there. */
+static bool by_element(const struct node *n)
+{
+	static const char *const names[] = { "Add", "And", "Cast", "Div", "Equal", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min",
+		                             "Mul", "Not", "Or", "Sub", "Where", "Xor", NULL };
+	const char *const *name = names;
+
+	while (*name && !node_is(n, *name))
+		name++;
+	return *name && n->known;
+}
+
+/*
+ * The last query's row of a mask that says the same of each key to all queries that see it: no matrix of queries and keys is made for it. done: rows that
+ * are made already.
+ */
+static value_id last_row(struct build *b, value_id v, value_id *done, int depth)
+{
+	const struct shape *s = &b->g->value[v].type.shape;
+	const struct node *n = value_node(b->g, v);
+	bool row = s->rank >= 0 && (s->rank < 2 || s->d[s->rank - 2] == 1);
+	value_id *in, leaf = v;
+
+	if (done[v] || b->p->code)
+		return done[v];
+	if (!row && n && by_element(n) && depth < 64) {
+		in = NEW(b->scratch, n->nin, value_id);
+		if (!in)
+			b->p->code = fail_mem(b->e);
+		for (uint32_t k = 0; in && k < n->nin; k++)
+			in[k] = last_row(b, n->in[k], done, depth + 1);
+		return done[v] = in ? copied(b, n, in) : 0;
+	}
+	if (build_steps(b) && b->causal)
+		b->p->code = pin(b, &leaf, b->e);
+	if (!row)
+		leaf = patch_node(b->p, "Slice", OWN_MASK,
+		                  PATCH_IN(leaf, patch_ints(b->p, (int64_t[]){ -1 }, 1, "last"), patch_ints(b->p, (int64_t[]){ INT64_MAX }, 1, "end"),
+		                           patch_ints(b->p, (int64_t[]){ -2 }, 1, "axis")), 1, NULL);
+	return done[v] = leaf;
 }
 
 /* Of a mask that is a bias by head besides: which keys are seen. */
@@ -495,8 +547,16 @@ enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, co
 	b.mask = slope && !hides ? 0 : b.mask;
 	b.sloped_mask = hides && slope;
 	b.own_mask = b.mask;
-	if (b.mask && b.causal && build_steps(&b) && !p->code)
+	if (b.mask && item->by_key && !p->code) {
+		value_id *done = NEW(b.scratch, g->nvalue, value_id);
+
+		if (!done)
+			p->code = fail_mem(e);
+		else
+			b.own_mask = last_row(&b, b.mask, done, 0);
+	} else if (b.mask && b.causal && build_steps(&b) && !p->code) {
 		p->code = pin(&b, &b.own_mask, e);
+	}
 	if (b.sloped_mask)
 		b.own_mask = seen(&b, b.own_mask);
 	prepare(&b);

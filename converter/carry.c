@@ -200,6 +200,7 @@ enum linnet_code linear_check(const struct view *w, const struct node *n, const 
 		TRY(mask_slopes(g, n->in[MASK], q->shape.d[1], w->scratch, &slope, &hides, e));
 	item->node = n->name;
 	item->causal = attention_causal(n);
+	item->by_key = m.known && m.by_key && !attention_window(n) && !slope;
 	why = of_source(w, n, opt);
 	if (!why)
 		why = of_order(w, n, opt);

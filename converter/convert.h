@@ -164,6 +164,7 @@ struct convert_item {
 	int64_t heads, kv_heads, width, value_width;
 	bool causal, selected, converted;
 	bool crosses;          /* its keys are another sequence's */
+	bool by_key;           /* its mask says the same of a key to all queries that see it */
 	int64_t window;        /* tokens of the window it looks through, which it keeps: mechanism `window`, exact; else 0 */
 	int own_window;        /* asked for beside its mechanism; 0: the mechanism's own */
 	const char *reason;    /* why it stayed softmax, else NULL */

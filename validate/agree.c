@@ -156,7 +156,7 @@ static enum linnet_code compare(const struct linnet_model *m, const struct conve
 
 		p->bound = most * most;
 		p->agrees = !p->failed && p->nmse <= p->bound;
-		out->agree = out->agree && (p->agrees || p->failed);
+		out->agree = out->agree && p->agrees;
 	}
 	return LINNET_OK;
 }

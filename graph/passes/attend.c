@@ -378,39 +378,6 @@ static value_id dims_of(struct patch *p, value_id v, int64_t from, int64_t to, b
 	return patch_lengths(p, v, from, to_end ? INT64_MAX : to, "shape");
 }
 
-/*
- * v [lead(v)..., a, b] with the leading lengths of `ref` instead, made 4-D: rank 3 gets one head, rank 5 and more merge their first.
- * full: v may be smaller than ref by broadcasting and is expanded first.
- */
-static value_id as_heads(struct patch *p, value_id v, const struct shape *have, value_id ref, const struct shape *want,
-                         const char *hint)
-{
-	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
-	bool same = have->rank == want->rank;
-
-	for (int i = 0; same && i < want->rank - 2; i++)
-		same = have->d[i] == want->d[i] || (want->rank == 4 && i == 1); /* fewer key heads may broadcast */
-	if (!same || want->rank > 4) {
-		value_id lead = want->rank > 4 ? 0 : dims_of(p, ref, 0, -2, false), tail = dims_of(p, v, -2, 0, true), shape;
-
-		if (want->rank > 4) {
-			lead = patch_node(p, "Concat", "shape",
-			                  PATCH_IN(patch_ints(p, (int64_t[]){ -1 }, 1, "rest"), dims_of(p, ref, -3, -2, false)), 1, axis0);
-		} else if (want->rank == 2) {
-			lead = patch_ints(p, (int64_t[]){ 1, 1 }, 2, "lead");
-		}
-		shape = patch_node(p, "Concat", "shape", PATCH_IN(lead, tail), 1, axis0);
-		v = patch_node(p, "Reshape", hint, PATCH_IN(v, shape), 1, NULL);
-		if (want->rank != 3)
-			return v;
-	} else if (want->rank == 2) {
-		return patch_node(p, "Unsqueeze", hint, PATCH_IN(v, patch_ints(p, (int64_t[]){ 0, 1 }, 2, "axes")), 1, NULL);
-	}
-	if (want->rank == 3)
-		v = patch_node(p, "Unsqueeze", hint, PATCH_IN(v, patch_ints(p, (int64_t[]){ 1 }, 1, "axes")), 1, NULL);
-	return v;
-}
-
 /* Where the leading lengths of scores v are read: off the queries when they have them, so that nothing keeps the scores alive. */
 static value_id lead_of(const struct graph *g, value_id v, value_id q)
 {
@@ -422,36 +389,87 @@ static value_id lead_of(const struct graph *g, value_id v, value_id q)
 	return q;
 }
 
+/* They and a tail, as a shape; off the scores one by one, as numbers or for tidy/length to read off the graph's inputs. */
+static value_id leads_of(struct patch *p, value_id v, value_id q, value_id tail)
+{
+	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
+	value_id from = lead_of(p->g, v, q), part[MAX_RANK];
+	const struct shape *s = &p->g->value[from].type.shape;
+	int n = s->rank - 2;
+	bool known = false;
+
+	for (int i = 0; i < n; i++)
+		known = known || dim_is_int(s->d[i]);
+	if (from == q || !known) {
+		part[0] = dims_of(p, from, 0, -2, false);
+		n = 1;
+	} else {
+		for (int i = 0; i < n; i++)
+			part[i] = dim_is_int(s->d[i]) ? patch_ints(p, &s->d[i], 1, "length") : dims_of(p, from, i, i + 1, false);
+	}
+	part[n] = tail;
+	return patch_node(p, "Concat", "shape", part, (uint32_t)n + 1, 1, axis0);
+}
+
+/*
+ * v [lead(v)..., a, b] with the leading lengths of scores `ref` instead, made 4-D: rank 3 gets one head, rank 5 and more merge their first.
+ * full: v may be smaller than ref by broadcasting and is expanded first.
+ */
+static value_id as_heads(struct patch *p, value_id v, const struct shape *have, value_id ref, value_id q, const struct shape *want,
+                         const char *hint)
+{
+	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
+	bool same = have->rank == want->rank;
+
+	for (int i = 0; same && i < want->rank - 2; i++)
+		same = have->d[i] == want->d[i] || (want->rank == 4 && i == 1); /* fewer key heads may broadcast */
+	if (!same || want->rank > 4) {
+		value_id lead, tail = dims_of(p, v, -2, 0, true), shape;
+
+		if (want->rank == 3 || want->rank == 4) {
+			shape = leads_of(p, ref, q, tail);
+		} else {
+			lead = want->rank == 2 ? patch_ints(p, (int64_t[]){ 1, 1 }, 2, "lead")
+			                       : patch_node(p, "Concat", "shape",
+			                                    PATCH_IN(patch_ints(p, (int64_t[]){ -1 }, 1, "rest"), dims_of(p, lead_of(p->g, ref, q), -3, -2, false)), 1, axis0);
+			shape = patch_node(p, "Concat", "shape", PATCH_IN(lead, tail), 1, axis0);
+		}
+		v = patch_node(p, "Reshape", hint, PATCH_IN(v, shape), 1, NULL);
+		if (want->rank != 3)
+			return v;
+	} else if (want->rank == 2) {
+		return patch_node(p, "Unsqueeze", hint, PATCH_IN(v, patch_ints(p, (int64_t[]){ 0, 1 }, 2, "axes")), 1, NULL);
+	}
+	if (want->rank == 3)
+		v = patch_node(p, "Unsqueeze", hint, PATCH_IN(v, patch_ints(p, (int64_t[]){ 1 }, 1, "axes")), 1, NULL);
+	return v;
+}
+
 /* v broadcast to the leading lengths of `like`, where it is smaller. */
 static value_id with_leads(struct patch *p, value_id v, value_id like)
 {
-	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
 	const struct shape *a = &p->g->value[v].type.shape, *b = &p->g->value[like].type.shape;
-	value_id part[MAX_RANK];
-	int r = b->rank;
-	bool same = a->rank == r;
+	bool same = a->rank == b->rank;
+	value_id one;
 
-	for (int i = 0; i < r - 2; i++) {
+	for (int i = 0; i < b->rank - 2; i++)
 		same = same && a->d[i] == b->d[i];
-		part[i] = dim_is_int(b->d[i]) ? patch_ints(p, (int64_t[]){ b->d[i] }, 1, "length") : dims_of(p, like, i, i + 1, false);
-	}
 	if (same)
 		return v;
-	part[r - 2] = patch_ints(p, (int64_t[]){ 1, 1 }, 2, "one");
-	return patch_node(p, "Expand", "mask", PATCH_IN(v, patch_node(p, "Concat", "shape", part, (uint32_t)(r - 1), 1, axis0)), 1, NULL);
+	one = patch_ints(p, (int64_t[]){ 1, 1 }, 2, "one");
+	return patch_node(p, "Expand", "mask", PATCH_IN(v, leads_of(p, like, v, one)), 1, NULL);
 }
 
 /* One term as an additive mask of type dt, or a boolean one (true: visible) when `boolean`. */
 static value_id make_term(struct patch *p, const struct scores *s, const struct term *t, value_id softmax_in, enum dtype dt, bool boolean)
 {
-	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
 	value_id v = t->value;
 
 	if (t->level) {
-		value_id from = lead_of(p->g, softmax_in, s->turned ? s->kt : s->q), tail = dims_of(p, v, -2, 0, true);
+		value_id tail = dims_of(p, v, -2, 0, true);
 
 		v = patch_node(p, "Reshape", "mask",
-		               PATCH_IN(with_leads(p, v, s->at[t->level]), patch_node(p, "Concat", "shape", PATCH_IN(dims_of(p, from, 0, -2, false), tail), 1, axis0)),
+		               PATCH_IN(with_leads(p, v, s->at[t->level]), leads_of(p, softmax_in, s->turned ? s->kt : s->q, tail)),
 		               1, NULL);
 	}
 	if (s->turned)
@@ -764,11 +782,9 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 		in[K] = patch_node(p, "Squeeze", "k", PATCH_IN(side[K].v, one), 1, NULL);
 		in[V] = patch_node(p, "Squeeze", "v", PATCH_IN(side[V].v, one), 1, NULL);
 	} else {
-		value_id lead = lead_of(g, x, side[Q].from);
-
 		for (int i = Q; i <= V; i++) {
 			expand_side(p, side, &side[i], x, names[i]);
-			in[i] = as_heads(p, side[i].v, &side[i].s, lead, shape, names[i]);
+			in[i] = as_heads(p, side[i].v, &side[i].s, x, side[Q].from, shape, names[i]);
 		}
 	}
 	mask = make_mask(p, &s, x, dt);
@@ -787,10 +803,7 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	else if (ys->rank == 2 && shape->rank == 2)
 		y = patch_node(p, "Squeeze", "y", PATCH_IN(y, patch_ints(p, (int64_t[]){ 0, 1 }, 2, "axes")), 1, NULL);
 	else if (ys->rank != 4 || shape->rank != 4) {
-		static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
-		value_id to = patch_node(p, "Concat", "shape", PATCH_IN(dims_of(p, lead_of(g, o.p, side[Q].from), 0, -2, false), dims_of(p, y, -2, 0, true)), 1, axis0);
-
-		y = patch_node(p, "Reshape", "y", PATCH_IN(y, to), 1, NULL);
+		y = patch_node(p, "Reshape", "y", PATCH_IN(y, leads_of(p, o.p, side[Q].from, dims_of(p, y, -2, 0, true))), 1, NULL);
 	}
 	if (o.transposed)
 		y = transpose_last(p, y, ys->rank, "y");

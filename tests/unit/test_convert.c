@@ -562,6 +562,35 @@ static void chunks_may_have_any_length(void **state)
 	arena_free(a);
 }
 
+/* A padding mask that comes as a matrix of queries and keys is read off the last query: none of the size of that matrix is made. */
+static void masks_make_no_matrix(void **state)
+{
+	static const char text[] = "<ir_version: 10, opset_import: [\"\" : 23]>\n"
+	                           "g (float[batch,4,seq,8] q, float[batch,2,seq,8] k, float[batch,2,seq,8] v, bool[batch,1,1,seq] shown) => (y)\n"
+	                           "<int64 zero = {0}, int64 one = {1}, int64[1] first = {0}, int64[1] second = {1}>\n"
+	                           "{ n = Shape <start = 2, end = 3> (q)\n l = Squeeze (n, first)\n r = Range (zero, l, one)\n row = Unsqueeze (r, second)\n"
+	                           "  causal = LessOrEqual (r, row)\n m = And (causal, shown)\n y = Attention (q, k, v, m) }";
+
+	(void)state;
+	for (enum target t = 0; t < NTARGET; t++) {
+		struct convert_opt opt = { .mechanism = mechanism_find("elu"), .target = t };
+		struct linnet_model *m = parsed(text);
+		struct linnet_error e = { 0 };
+		struct convert_report r;
+
+		if (convert_model(m, &opt, &r, &e) || r.nconverted != 1)
+			fail_msg("%s: %s", target_names[t], e.code ? e.message : r.item[0].reason);
+		for (node_id id = 1; id < m->graph->nnode && t != TARGET_QUADRATIC && t != TARGET_STEP; id++)
+			for (uint32_t i = 0; !m->graph->node[id].dead && i < m->graph->node[id].nout; i++) {
+				const struct shape *s = &m->graph->value[m->graph->node[id].out[i]].type.shape;
+
+				if (s->rank > 1 && dim_is_expr(s->d[s->rank - 1]) && s->d[s->rank - 1] == s->d[s->rank - 2])
+					fail_msg("%s: %s is %s", target_names[t], m->graph->node[id].name, shape_str(m->graph->dims, s, m->arena));
+			}
+		model_free(m);
+	}
+}
+
 /* A session feeds state and position back by itself. */
 static void sessions_step(void **state)
 {
@@ -938,6 +967,7 @@ int main(void)
 		cmocka_unit_test(targets_compute_the_formula),
 		cmocka_unit_test(products_of_monomials),
 		cmocka_unit_test(chunks_may_have_any_length),
+		cmocka_unit_test(masks_make_no_matrix),
 		cmocka_unit_test(sessions_step),
 		cmocka_unit_test(states_may_be_halves),
 		cmocka_unit_test(what_cannot_be_linear_stays),

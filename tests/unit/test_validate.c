@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/data.h"
+#include "validate/agree.h"
 #include "validate/validate.h"
 
 static struct tensor wrap(enum dtype dt, int64_t n, void *data)
@@ -274,6 +275,38 @@ static void feeds_states_in_one_piece(void **state)
 	model_free(a);
 }
 
+/* The certificate of a model that places tokens by a sum over those so far, padding left out: a step model carries the sum on. */
+static void certifies_sums_over_tokens(void **state)
+{
+	static const char *const texts[] = {
+		"<ir_version: 10, opset_import: [\"\" : 23]>\n" "g (float[batch,seq,8] x, int64[batch,seq] mask) => (float[batch,seq,8] y)\n<int64 one = {1}, int64[1] at = {1}, int64[1] last = {-1}>\n"
+		     "{ c = CumSum (mask, one)\n f = Cast <to = 1> (c)\n u = Unsqueeze (f, last)\n s = Sin (u)\n z = Add (x, s)\n h = Unsqueeze (z, at)\n"
+		     "  a = Attention <is_causal = 1> (h, h, h)\n y = Squeeze (a, at) }",
+		/* reversed it is no state: step models differ, and the certificate says so */
+		"<ir_version: 10, opset_import: [\"\" : 23]>\n" "g (float[batch,seq,8] x, int64[batch,seq] mask) => (float[batch,seq,8] y)\n<int64 one = {1}, int64[1] at = {1}, int64[1] last = {-1}>\n"
+		     "{ c = CumSum <reverse = 1> (mask, one)\n f = Cast <to = 1> (c)\n u = Unsqueeze (f, last)\n s = Sin (u)\n z = Add (x, s)\n h = Unsqueeze (z, at)\n"
+		     "  a = Attention <is_causal = 1> (h, h, h)\n y = Squeeze (a, at) }",
+	};
+
+	(void)state;
+	for (int reversed = 0; reversed < 2; reversed++) {
+		struct linnet_model *m = parse(texts[reversed]);
+		struct convert_opt opt = { .mechanism = mechanism_find("elu") };
+		struct linnet_error e = { 0 };
+		struct agreement all;
+
+		assert_int_equal(targets_agree(m, &opt, 1, m->arena, &all, &e), LINNET_OK);
+		assert_null(all.skipped);
+		assert_int_equal(all.npair, NTARGET - 1);
+		assert_int_equal(all.agree, !reversed);
+		for (int i = 0; i < all.npair; i++) {
+			assert_null(all.pair[i].failed);
+			assert_int_equal(all.pair[i].agrees, !reversed || !target_has_states(all.pair[i].target));
+		}
+		model_free(m);
+	}
+}
+
 static void refuses_other_interfaces(void **state)
 {
 	struct linnet_model *a = parse(HEAD "g (float[n] x) => (y) { y = Abs (x) }");
@@ -540,6 +573,7 @@ int main(void)
 		cmocka_unit_test(finds_where_models_part),
 		cmocka_unit_test(feeds_states),
 		cmocka_unit_test(feeds_states_in_one_piece),
+		cmocka_unit_test(certifies_sums_over_tokens),
 		cmocka_unit_test(refuses_other_interfaces),
 		cmocka_unit_test(predicts_by_a_table),
 		cmocka_unit_test(predicts_as_onnxruntime),
