@@ -3,7 +3,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 TORCH ?= python3
 
-.PHONY: all .deps demo bench bench-calibrate test install fuzz format tidy docs recognition stream clean
+.PHONY: all .deps demo bench bench-calibrate test install fuzz format tidy docs recognition sweep converge stream clean
 
 all: .deps
 	cmake --preset release
@@ -57,6 +57,17 @@ docs: all
 # What is recognised in a folder of models with truth.json, into docs/recognition.md.
 recognition: all
 	tests/recognition.py build/release/linnet $(MODELS) docs/recognition.md
+
+# Every mechanism and target on corpus/lm and on a folder of models, held to the official checker, onnxruntime and the reference evaluator, into
+# docs/attention.md; hours. What was done is not done again. SWEEP: options.
+sweep: all
+	python3 tests/peers/run.py build/release/peers/venv tests/peers/sweep.py build/release/linnet build/sweep corpus/lm $(or $(MODELS),corpus/models) \
+		--page docs/attention.md $(SWEEP)
+
+# How fast favor and taylor become softmax, into docs/attention.md, favor.svg and taylor.svg.
+converge: all
+	build/release/bench/converge docs > build/converge.md
+	python3 bench/page.py docs/attention.md converge < build/converge.md
 
 format:
 	git ls-files '*.c' '*.h' | xargs clang-format -i

@@ -1,6 +1,10 @@
-"""Pages that several programs write parts of."""
+"""Pages that several programs write parts of.
+
+page.py PAGE NAME: standard input becomes the part of that name.
+"""
 
 import os
+import sys
 
 
 def section(path, name, text):
@@ -12,3 +16,7 @@ def section(path, name, text):
     with open(path + ".new", "w") as f:
         f.write(page[:i] + text.rstrip("\n") + "\n" + page[k:])
     os.replace(path + ".new", path)
+
+
+if __name__ == "__main__":
+    section(*sys.argv[1:], sys.stdin.read())

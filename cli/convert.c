@@ -178,12 +178,14 @@ static enum linnet_code convert_to(const struct convert_cli *o, const char *sour
 	return code;
 }
 
-static const struct convert_cli defaults = { .mechanism = "elu", .target = "portable", .window = -1, .again.cases = 4 };
+#define UNASKED INT64_MIN
+
+static const struct convert_cli defaults = { .mechanism = "elu", .target = "portable", .window = UNASKED, .again.cases = 4 };
 
 static int linear_run(const struct convert_cli *o, int argc, char **argv)
 {
 	struct convert_request q = { o->mechanism, o->target, o->layers, o->fade, o->heads, o->norm, o->grid, o->state, NULL, o->map, o->strict, o->chunk, o->opset,
-		                     o->features, o->horizon, o->seed, o->conv, o->window < 0 ? 0 : o->window, o->sinks, o->degree };
+		                     o->features, o->horizon, o->seed, o->conv, o->window == UNASKED ? 0 : o->window, o->sinks, o->degree };
 	struct convert_opt c;
 	struct convert_report r = { 0 };
 	struct calibrated cal;

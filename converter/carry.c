@@ -54,7 +54,7 @@ static const struct carried carried[] = {
 	  "tells of, is not looked at, as no token before it sees it" },
 	{ "the same with sinks, quantised or circular caches, normalisation, beams, queries of rank 5, scores as outputs; Attention with a past", CARRY_NOT,
 	  "stay as they are and are not recognised" },
-	{ "positions", CARRY_EXACT, "an input stays one; what counts from 0, or behind the cache, counts from `position` in step and chunk models" },
+	{ "positions", CARRY_EXACT, "an input stays one; what counts from 0, or behind the cache, counts from `position` in step and chunk models, and sums over the tokens so far go on from `past_sum.N`" },
 	{ "padding mask, a function of the key alone", CARRY_EXACT,
 	  "a factor of the key's features, 0 or 1, or exp of the bias; nothing fades over hidden tokens; in step and chunk models the mask of the tokens given" },
 	{ "the same with short convolutions and windows", CARRY_EXACT, "hidden keys and values count as 0; no query sees them but their own" },

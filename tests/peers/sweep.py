@@ -1,10 +1,10 @@
 """Convert every model of folders by every mechanism into every target, and hold the results to the official checker, to each other (the certificate of
 agreement in the card), to onnxruntime and to the official reference evaluator.
 
-sweep.py LINNET WORK FOLDER... [--page FILE] [--minutes X] [--every N] [--mechanisms a,b] [--models a,b] [--strict]
+sweep.py LINNET WORK FOLDER... [--page FILE] [--minutes X] [--every N] [--mechanisms a,b] [--models a,b] [--fresh] [--strict]
 
 A FOLDER holds folders of models in the layout of ONNX's backend tests, or is one. A line of JSON a model and mechanism goes to WORK/sweep.jsonl; what is
-there is not done again. Each model comes with another mechanism first, so that a run that --minutes stops, or one of --every Nth, has seen all of both.
+there is not done again, unless --fresh. Each model comes with another mechanism first, so that a run that --minutes stops, or one of --every Nth, has seen all of both.
 --page: the section of that page. --strict: exit status 1 when anything disagrees.
 """
 
@@ -265,6 +265,8 @@ def has_attention(linnet, path):
 def sweep(a):
     results = os.path.join(a.work, "sweep.jsonl")
     os.makedirs(a.work, exist_ok=True)
+    if a.fresh and os.path.exists(results):
+        os.remove(results)
     done = {(r["model"], r["mechanism"]) for r in load(results)}
     _, listed, _ = tool(a.linnet, "convert", "--list", "--json")
     mechanisms = [o["name"] for o in listed if o["kind"] == "mechanism"] + list(VARIANTS)
@@ -366,6 +368,7 @@ def main():
     p.add_argument("--every", type=int, default=1)
     p.add_argument("--mechanisms")
     p.add_argument("--models")
+    p.add_argument("--fresh", action="store_true")
     p.add_argument("--strict", action="store_true")
     a = p.parse_args()
     text, bad = page(*sweep(a))
