@@ -1,9 +1,13 @@
 /* The public header's functions, over the layers. */
 #include "linnet.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "calibrate/card.h"
 #include "graph/why.h"
+#include "train/data.h"
 #include "validate/card.h"
 
 /* Options of an older caller are shorter: what it does not know is zero. */
@@ -420,30 +424,31 @@ enum linnet_code linnet_reasons_find(const linnet_reasons *r, const char *node, 
 
 /* ---- Converting ---- */
 
-enum linnet_code linnet_convert(linnet_model *m, const struct linnet_convert_opt *opt, struct linnet_convert_result *result,
-                                struct linnet_error *e)
+static enum linnet_code read_request(const struct linnet_convert_opt *o, struct arena *a, struct convert_request *q, struct convert_opt *c, struct linnet_error *e)
 {
-	struct linnet_convert_opt o = { 0 };
-	struct convert_request q;
-	struct convert_opt c;
+	*q = (struct convert_request){ .mechanism = o->mechanism, .target = o->target, .layers = o->layers, .fade = o->fade, .heads = o->heads, .norm = o->norm,
+		                       .grid = o->grid, .state = o->state, .map = o->map, .map_name = "a text", .strict = o->strict, .chunk = o->chunk,
+		                       .opset = o->opset, .features = o->features, .horizon = o->horizon, .seed = (int64_t)o->seed, .conv = o->conv,
+		                       .window = o->window, .sinks = o->sinks, .degree = o->degree };
+	return convert_read(q, a, c, e);
+}
+
+/* calibration: as JSON, for the card; NULL: there was none. */
+static enum linnet_code convert(linnet_model *m, const struct convert_request *q, const struct convert_opt *c, const char *card, const char *calibration,
+                                struct linnet_convert_result *result, struct linnet_error *e)
+{
 	struct convert_report r;
 	struct linnet_model before = *m;
 
-	TAKE(o, opt);
-	q = (struct convert_request){ .mechanism = o.mechanism, .target = o.target, .layers = o.layers, .fade = o.fade, .heads = o.heads, .norm = o.norm,
-		                      .grid = o.grid, .state = o.state, .map = o.map, .map_name = "a text", .strict = o.strict, .chunk = o.chunk,
-		                      .opset = o.opset, .features = o.features, .horizon = o.horizon, .seed = (int64_t)o.seed, .conv = o.conv,
-		                      .window = o.window, .sinks = o.sinks, .degree = o.degree };
-	TRY(convert_read(&q, m->arena, &c, e));
-	if (o.card)
+	if (card)
 		TRY(graph_copy(m->graph, m->arena, &before.graph, e));
-	TRY(convert_model(m, &c, &r, e));
+	TRY(convert_model(m, c, &r, e));
 	TRY(graph_export(m, r.opset, e));
-	if (o.card) {
+	if (card) {
 		struct agreement agreement;
 
-		TRY(targets_agree(&before, &c, r.nconverted, m->arena, &agreement, e));
-		TRY(card_save(&(struct card){ LINNET_VERSION, NULL, m->path ? m->path : "", &q, &c, &r, &agreement, m->graph }, o.card, e));
+		TRY(targets_agree(&before, c, r.nconverted, m->arena, &agreement, e));
+		TRY(card_save(&(struct card){ LINNET_VERSION, NULL, m->path ? m->path : "", q, c, &r, &agreement, m->graph, calibration }, card, e));
 	}
 	if (result) {
 		struct linnet_convert_result done = { .attentions = (int)r.nitem, .converted = (int)r.nconverted, .opset = r.opset };
@@ -451,6 +456,123 @@ enum linnet_code linnet_convert(linnet_model *m, const struct linnet_convert_opt
 		GIVE(result, done);
 	}
 	return LINNET_OK;
+}
+
+enum linnet_code linnet_convert(linnet_model *m, const struct linnet_convert_opt *opt, struct linnet_convert_result *result,
+                                struct linnet_error *e)
+{
+	struct linnet_convert_opt o = { 0 };
+	struct convert_request q;
+	struct convert_opt c;
+
+	TAKE(o, opt);
+	TRY(read_request(&o, m->arena, &q, &c, e));
+	return convert(m, &q, &c, o.card, NULL, result, e);
+}
+
+/* ---- Calibrating ---- */
+
+/* Of a list that ends with NULL, or none. */
+static int length_of(const char *const *list)
+{
+	int n = 0;
+
+	while (list && list[n])
+		n++;
+	return n;
+}
+
+static void tell(void *ctx, const struct calibrate_event *ev)
+{
+	const struct linnet_calibrate_opt *o = ctx;
+
+	if (o->progress)
+		o->progress(o->ctx, ev->stage, ev->train->step, ev->steps, ev->train->loss);
+}
+
+static struct linnet_quality quality_of(const struct quality *q)
+{
+	return (struct linnet_quality){ q->loss, exp(q->nll), exp(q->recall) };
+}
+
+static struct linnet_calibrate_result result_of(const struct calibrate_result *r, const struct convert_opt *c)
+{
+	struct linnet_calibrate_result out = { .mechanism = c->mechanism->name, .softmax = quality_of(&r->teacher), .before = quality_of(&r->before),
+		                               .after = quality_of(r->nstage ? &r->stage[r->nstage - 1].quality : &r->before),
+		                               .window = quality_of(&r->window) };
+
+	for (int i = 0; i < r->nstage; i++) {
+		out.tokens += r->stage[i].tokens;
+		out.seconds += r->stage[i].seconds;
+	}
+	return out;
+}
+
+/* chosen: the user said which mechanism. */
+static enum linnet_code calibrated(linnet_model *m, const struct linnet_calibrate_opt *o, bool chosen, struct convert_opt *c, struct train_data *data,
+                                   struct train_data *held, struct calibrate_result *r, char **card, struct linnet_error *e)
+{
+	struct recipe recipe;
+	bool searched;
+	struct search_opt search = { .mechanism = chosen ? c->mechanism : NULL, .most_loss = o->max_loss > 0 ? o->max_loss : INFINITY, .most_state = o->max_state };
+	struct search_result found;
+	struct calibrate_opt opt = { .recipe = &recipe, .minutes = o->minutes, .tokens = o->tokens, .batch = o->batch, .length = o->length, .rank = o->rank,
+	                             .rate = o->rate, .seed = c->seed, .threads = o->threads, .exact = o->exact, .checkpoint = o->checkpoint,
+	                             .report = tell, .ctx = (void *)(uintptr_t)o };
+	json_t *j;
+
+	TRY(calibrate_recipe(o->recipe, chosen, c, &recipe, &searched, e));
+	opt.convert = *c;
+	search.calibrate = opt;
+	if (searched) {
+		TRY(calibrate_search(m, &search, data, held, &found, e));
+		recipe = found.trial[found.best].recipe;
+		*c = found.trial[found.best].convert;
+		*r = found.result;
+	} else {
+		TRY(calibrate(m, &opt, data, held, r, e));
+	}
+	c->given = r->weight;
+	c->ngiven = r->nweight;
+	j = calibrate_card(&recipe, r, searched ? &found : NULL);
+	*card = j ? json_dumps(j, JSON_REAL_PRECISION(6)) : NULL;
+	json_decref(j);
+	return *card ? LINNET_OK : fail_mem(e);
+}
+
+enum linnet_code linnet_calibrate(linnet_model *m, const struct linnet_convert_opt *opt, const struct linnet_calibrate_opt *cal,
+                                  struct linnet_convert_result *result, struct linnet_calibrate_result *out, struct linnet_error *e)
+{
+	struct linnet_convert_opt o = { 0 };
+	struct linnet_calibrate_opt co = { 0 };
+	struct convert_request q;
+	struct convert_opt c;
+	struct calibrate_result r;
+	struct train_data *data = NULL, *held = NULL;
+	enum linnet_code code;
+	char *card = NULL;
+
+	TAKE(o, opt);
+	TAKE(co, cal);
+	if (!length_of(co.data))
+		return fail(e, LINNET_EUSAGE, "calibration needs data");
+	TRY(read_request(&o, m->arena, &q, &c, e));
+	code = data_open(co.data, length_of(co.data), &data, e);
+	if (!code)
+		code = data_open(co.held_out, length_of(co.held_out), &held, e);
+	if (!code)
+		code = calibrated(m, &co, o.mechanism || o.map, &c, data, held, &r, &card, e);
+	data_free(data);
+	data_free(held);
+	if (!code)
+		code = convert(m, &q, &c, o.card, card, result, e);
+	free(card);
+	if (!code && out) {
+		struct linnet_calibrate_result done = result_of(&r, &c);
+
+		GIVE(out, done);
+	}
+	return code;
 }
 
 /* ---- Validating ---- */

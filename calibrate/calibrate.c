@@ -498,6 +498,10 @@ static enum linnet_code settle(struct calibration *c, struct calibrate_opt *o)
 	enum { WINDOWS = 2, LENGTH = 512 };
 	bool stream = data_is_stream(c->data);
 
+	if (!(o->minutes >= 0) || !(o->rate >= 0) || o->tokens < 0 || o->batch < 0 || o->batch > 1 << 20 || o->length < 0 || o->length > 1 << 24 ||
+	    o->rank < 0 || o->rank > 4096 || o->threads < 0 || o->threads > 4096)
+		return fail(c->e, LINNET_EUSAGE, "a number of calibration is out of its range: minutes %g, tokens %lld, batch %lld, length %lld, rank %lld, rate %g, threads %d",
+		            o->minutes, (long long)o->tokens, (long long)o->batch, (long long)o->length, (long long)o->rank, o->rate, o->threads);
 	if (stream && !o->batch)
 		o->batch = fixed(c->m->graph, 0);
 	if (stream && !o->length)

@@ -61,6 +61,12 @@ struct recipe recipe_for(const struct mechanism *m);
 /* Where c leaves the choice, it is the recipe's. */
 void recipe_apply(const struct recipe *r, struct convert_opt *c);
 
+/*
+ * The recipe of that name, applied to c; without a name that of c's mechanism, if the user has chosen it, or the one that serves most models best.
+ * searched: it is "auto", and neither out nor c is set. LINNET_EUSAGE: there is none of that name.
+ */
+enum linnet_code calibrate_recipe(const char *name, bool chosen, struct convert_opt *c, struct recipe *out, bool *searched, struct linnet_error *e);
+
 /* ---- Calibrating ---- */
 
 struct calibrate_event {

@@ -151,6 +151,21 @@ void recipe_apply(const struct recipe *r, struct convert_opt *c)
 	c->features = c->features ? c->features : r->features;
 }
 
+enum linnet_code calibrate_recipe(const char *name, bool chosen, struct convert_opt *c, struct recipe *out, bool *searched, struct linnet_error *e)
+{
+	const struct recipe *named = name ? recipe_find(name) : NULL;
+
+	*searched = name && !strcmp(name, "auto");
+	if (name && !named && !*searched)
+		return fail(e, LINNET_EUSAGE, "there is no recipe \"%s\"; linnet convert --list names them", name);
+	if (*searched)
+		return LINNET_OK;
+	*out = named ? *named : chosen ? recipe_for(c->mechanism) : *recipe_at(0);
+	c->mechanism = chosen ? c->mechanism : NULL;
+	recipe_apply(out, c);
+	return LINNET_OK;
+}
+
 struct recipe recipe_for(const struct mechanism *m)
 {
 	struct recipe r = { .name = m->name, .doc = m->doc, .source = m->source, .mechanism = m->name };

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "calibrate/card.h"
 #include "cli/calibrate.h"
 #include "cli/page.h"
 
@@ -20,47 +21,6 @@ int64_t bytes_of(const char *s)
 	return x >= 0 && x < 1e18 ? (int64_t)x : -1;
 }
 
-static bool language(const struct search_result *s) { return !isnan(s->softmax.nll); }
-
-/* Perplexity, or the distance from the softmax model's outputs. */
-static double figure(const struct search_result *s, const struct trial *t)
-{
-	return language(s) ? exp(t->quality.nll) : t->quality.loss;
-}
-
-/* ---- JSON ---- */
-
-static json_t *trial_json(const struct search_result *s, const struct trial *t)
-{
-	json_t *j = json_pack("{s:s, s:s?, s:i, s:s?, s:I, s:i, s:I, s:f, s:i}", "name", t->name, "mechanism",
-	                      t->convert.mechanism ? t->convert.mechanism->name : NULL, "window", t->convert.window, "layers", t->convert.layers,
-	                      "state_bytes", (json_int_t)t->state_bytes, "softmax_layers", (int)t->softmax, "tokens", (json_int_t)t->tokens, "seconds",
-	                      t->seconds, "rounds", t->rounds);
-
-	if (t->reason)
-		json_object_set_new(j, "reason", json_string(t->reason));
-	else
-		json_object_set_new(j, language(s) ? "perplexity" : "distance", json_real(figure(s, t)));
-	if (t->quality.speed > 0)
-		json_object_set_new(j, "tokens_a_second", json_real(t->quality.speed));
-	if (t->fixed)
-		json_object_set_new(j, "compared", json_true());
-	if (t->front)
-		json_object_set_new(j, "front", json_true());
-	if (t->best)
-		json_object_set_new(j, "chosen", json_true());
-	return j;
-}
-
-json_t *search_json(const struct search_result *s)
-{
-	json_t *list = json_array();
-
-	for (int i = 0; i < s->ntrial; i++)
-		json_array_append_new(list, trial_json(s, &s->trial[i]));
-	return list;
-}
-
 /* ---- Lines and the table ---- */
 
 void trial_note(const struct search_result *s, const struct trial *t, int round, int rounds)
@@ -68,7 +28,7 @@ void trial_note(const struct search_result *s, const struct trial *t, int round,
 	char size[32];
 
 	if (globals.json) {
-		json_line(trial_json(s, t), "trial");
+		json_line(trial_card(s, t), "trial");
 		return;
 	}
 	if (globals.quiet)
@@ -80,7 +40,7 @@ void trial_note(const struct search_result *s, const struct trial *t, int round,
 	if (t->reason)
 		fprintf(stderr, "  %s: given up: %s\n", t->name, t->reason);
 	else
-		fprintf(stderr, "  %s: %s %.4g, state %s\n", t->name, language(s) ? "perplexity" : "distance", figure(s, t),
+		fprintf(stderr, "  %s: %s %.4g, state %s\n", t->name, search_language(s) ? "perplexity" : "distance", search_figure(s, t),
 		        human_bytes(t->state_bytes, size, sizeof size));
 }
 
@@ -105,7 +65,7 @@ static void add_row(struct table *t, const struct search_result *s, const struct
 	if (x->reason)
 		table_add(t, "-");
 	else
-		table_add(t, "%.4g", figure(s, x));
+		table_add(t, "%.4g", search_figure(s, x));
 	table_add(t, "%s", x->state_bytes ? human_bytes(x->state_bytes, text, sizeof text) : "-");
 	table_add(t, "%u", x->softmax);
 	table_add(t, "%lld", (long long)x->tokens);
@@ -128,8 +88,8 @@ void search_print(const struct search_result *s)
 		order[i] = &s->trial[i];
 	qsort(order, (size_t)s->ntrial, sizeof(const struct trial *), by_figure);
 	table_init(&t, 8, "lrrrrrrl");
-	for (const char *const *h = (const char *const[]){ "tried", language(s) ? "perplexity" : "distance", "state", "softmax layers",
-	                                                    language(s) ? "tokens" : "samples", "time", "tokens a second", "", NULL }; *h; h++)
+	for (const char *const *h = (const char *const[]){ "tried", search_language(s) ? "perplexity" : "distance", "state", "softmax layers",
+	                                                    search_language(s) ? "tokens" : "samples", "time", "tokens a second", "", NULL }; *h; h++)
 		table_add(&t, "%s", *h);
 	for (int i = 0; i < s->ntrial; i++)
 		add_row(&t, s, order[i]);
@@ -152,21 +112,21 @@ static double place_of(const struct trial *t, bool speed) { return speed ? t->qu
 
 static bool shown(const struct search_result *s, const struct trial *t, bool speed)
 {
-	return !t->reason && place_of(t, speed) > 0 && figure(s, t) > 0 && isfinite(figure(s, t));
+	return !t->reason && place_of(t, speed) > 0 && search_figure(s, t) > 0 && isfinite(search_figure(s, t));
 }
 
 static void draw_points(struct str *o, const struct search_result *s, bool speed, const struct page_axis *x, const struct page_axis *y)
 {
 	for (int i = 0; i < s->ntrial; i++) {
 		const struct trial *t = &s->trial[i];
-		double at = shown(s, t, speed) ? page_place(x, place_of(t, speed)) : 0, high = at > 0 ? page_place(y, figure(s, t)) : 0;
+		double at = shown(s, t, speed) ? page_place(x, place_of(t, speed)) : 0, high = at > 0 ? page_place(y, search_figure(s, t)) : 0;
 		bool right = at > x->from + 0.6 * x->length;
 
 		if (!shown(s, t, speed))
 			continue;
 		str_addf(o, "<circle class=\"d c%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"%d\"><title>", t->fixed ? 1 : t->best ? 2 : t->front ? 0 : 4, at, high, t->best ? 6 : 4);
 		page_text(o, t->name, 80);
-		str_addf(o, ": %.4g</title></circle>\n", figure(s, t));
+		str_addf(o, ": %.4g</title></circle>\n", search_figure(s, t));
 		if (!t->fixed && !t->front && !t->best)
 			continue;
 		str_addf(o, "<text x=\"%.1f\" y=\"%.1f\"%s>", at + (right ? -8 : 8), high + (t->fixed ? 16 : -6), right ? " class=\"y\"" : "");
@@ -182,7 +142,7 @@ static void draw_panel(struct str *o, const struct search_result *s, bool speed,
 	for (int i = 0; i < s->ntrial; i++)
 		if (shown(s, &s->trial[i], speed)) {
 			page_reach(&x, place_of(&s->trial[i], speed));
-			page_reach(&y, figure(s, &s->trial[i]));
+			page_reach(&y, search_figure(s, &s->trial[i]));
 		}
 	if (!(x.high > 0))
 		return;
@@ -201,7 +161,7 @@ enum linnet_code search_draw(const struct search_result *s, const char *path, st
 	str_init(&o, a);
 	page_drawing(&o, WIDTH, HEIGHT, "What was tried");
 	str_addf(&o, "<text x=\"%d\" y=\"22\">%s, held out: front blue, chosen green, others cyan; beside softmax and windows of it, orange</text>\n", LEFT,
-	         language(s) ? "perplexity" : "distance from the softmax model");
+	         search_language(s) ? "perplexity" : "distance from the softmax model");
 	draw_panel(&o, s, false, LEFT);
 	draw_panel(&o, s, true, LEFT + PANEL + LEFT + 10);
 	str_add(&o, "</svg>\n");

@@ -20,13 +20,11 @@ static double share_of(const char *s)
 
 int calibrate_choose(const struct calibrate_cli *o, bool chosen, struct convert_opt *c, struct calibrated *r)
 {
-	const struct recipe *named = o->recipe ? recipe_find(o->recipe) : NULL;
+	struct linnet_error e = { 0 };
 
-	*r = (struct calibrated){ .chosen = chosen ? c->mechanism : NULL, .searched = o->recipe && !strcmp(o->recipe, "auto") };
-	if (o->recipe && !named && !r->searched) {
-		fprintf(stderr, "linnet: there is no recipe \"%s\"; linnet convert --list names them\n", o->recipe);
-		return EXIT_USAGE;
-	}
+	*r = (struct calibrated){ .chosen = chosen ? c->mechanism : NULL };
+	if (calibrate_recipe(o->recipe, chosen, c, &r->recipe, &r->searched, &e))
+		return report_error(&e);
 	if ((o->max_state || o->plot) && !r->searched) {
 		fprintf(stderr, "linnet: %s is of a search; it needs --recipe auto\n", o->max_state ? "--max-state" : "--plot");
 		return EXIT_USAGE;
@@ -35,16 +33,10 @@ int calibrate_choose(const struct calibrate_cli *o, bool chosen, struct convert_
 		fprintf(stderr, "linnet: \"%s\" is no size; --max-state is bytes, 200000, 64K or 1.5M\n", o->max_state);
 		return EXIT_USAGE;
 	}
-	if (share_of(o->max_loss) < 0 || o->minutes < 0 || o->rate < 0 || o->tokens < 0 || o->batch < 0 || o->batch > 1 << 20 || o->length < 0 ||
-	    o->length > 1 << 24 || o->rank < 0 || o->rank > 4096 || o->threads < 0 || o->threads > 4096) {
-		fprintf(stderr, "linnet: %s\n", share_of(o->max_loss) < 0 ? "--max-loss is a share: 2% or 0.02" : "a number of --calibrate is out of its range");
+	if (share_of(o->max_loss) < 0) {
+		fprintf(stderr, "linnet: --max-loss is a share: 2%% or 0.02\n");
 		return EXIT_USAGE;
 	}
-	if (r->searched)
-		return EXIT_YES;
-	r->recipe = named ? *named : chosen ? recipe_for(c->mechanism) : *recipe_at(0);
-	c->mechanism = r->chosen;
-	recipe_apply(&r->recipe, c);
 	return EXIT_YES;
 }
 
@@ -118,10 +110,10 @@ int calibrate_run(const struct calibrate_cli *o, const struct linnet_model *m, c
 	                             .report = show_event, .ctx = &w };
 	struct train_data *data = NULL, *held = NULL;
 	struct linnet_error e = { 0 };
-	enum linnet_code code = open_data(&o->data, m->arena, &data, &e);
+	enum linnet_code code = data_open(o->data.v, o->data.n, &data, &e);
 
 	if (!code)
-		code = open_data(&o->held_out, m->arena, &held, &e);
+		code = data_open(o->held_out.v, o->held_out.n, &held, &e);
 	if (!code && out->searched)
 		code = err_file(&e, search(o, m, &opt, data, held, c, out, &e), path);
 	else if (!code)
@@ -235,52 +227,6 @@ void calibrate_print(const struct calibrated *x)
 		add_number(&t, "%.4f", r->error[i].after);
 	}
 	table_print(&t, stdout, true);
-}
-
-static json_t *number(double x) { return isnan(x) ? json_null() : json_real(x); }
-
-static json_t *quality_json(const struct calibrate_result *r, const struct quality *q)
-{
-	json_t *j = json_object(), *spans = json_array();
-
-	json_object_set_new(j, "distance", number(q->loss));
-	if (!r->language) {
-		json_decref(spans);
-		return j;
-	}
-	json_object_set_new(j, "perplexity", number(exp(q->nll)));
-	json_object_set_new(j, "perplexity_recall", number(exp(q->recall)));
-	json_object_set_new(j, "recall_tokens", json_integer(q->recall_tokens));
-	for (int i = 0; i < QUALITY_SPANS; i++)
-		json_array_append_new(spans, number(exp(q->span[i])));
-	json_object_set_new(j, "perplexity_by_position", spans);
-	json_object_set_new(j, "tokens_a_second", number(q->speed)); /* in those windows */
-	return j;
-}
-
-json_t *calibrate_json(const struct calibrated *x)
-{
-	const struct calibrate_result *r = &x->result;
-	json_t *j = json_pack("{s:s, s:s, s:I, s:o, s:o, s:o}", "recipe", x->recipe.name, "source", x->recipe.source, "length", (json_int_t)r->length, "softmax", quality_json(r, &r->teacher),
-	                      "not_calibrated", quality_json(r, &r->before), "stages", json_array()), *errors = json_array();
-
-	if (!isnan(r->window.nll))
-		json_object_set_new(j, "window_alone", quality_json(r, &r->window));
-	for (int i = 0; i < r->nstage; i++) {
-		const struct stage_result *s = &r->stage[i];
-
-		json_array_append_new(json_object_get(j, "stages"),
-		                      json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:o}", "name", s->name, "parameters", (json_int_t)s->parameters, "steps",
-		                                (json_int_t)s->steps, "tokens", (json_int_t)s->tokens, "seconds", s->seconds, "loss", s->loss, "held_out",
-		                                quality_json(r, &s->quality)));
-	}
-	for (uint32_t i = 0; i < r->nerror; i++)
-		json_array_append_new(errors, json_pack("{s:i, s:o, s:o}", "attention", (int)r->error[i].layer, "before", number(r->error[i].before),
-		                                        "after", number(r->error[i].after)));
-	json_object_set_new(j, "attention_error", errors);
-	if (x->searched)
-		json_object_set_new(j, "search", search_json(&x->search));
-	return j;
 }
 
 void calibrate_list(void)

@@ -31,7 +31,6 @@ int calibrate_choose(const struct calibrate_cli *o, bool chosen, struct convert_
 int calibrate_run(const struct calibrate_cli *o, const struct linnet_model *m, const char *path, struct convert_opt *c, struct calibrated *out);
 
 void calibrate_print(const struct calibrated *r);
-json_t *calibrate_json(const struct calibrated *r);
 
 /* Whether it is worse than --max-loss allows; says so. */
 bool calibrate_too_bad(const struct calibrate_cli *o, const struct calibrated *r);
@@ -45,7 +44,6 @@ int64_t bytes_of(const char *s);
 
 void trial_note(const struct search_result *s, const struct trial *t, int round, int rounds);
 void search_print(const struct search_result *s);
-json_t *search_json(const struct search_result *s);
 
 /* Loss against state, and against speed, as an SVG. */
 enum linnet_code search_draw(const struct search_result *s, const char *path, struct linnet_error *e);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/again.h"
+#include "calibrate/card.h"
 #include "cli/calibrate.h"
 #include "cli/model.h"
 #include "graph/file.h"
@@ -221,7 +222,7 @@ static int linear_run(const struct convert_cli *o, int argc, char **argv)
 		status = calibrate_run(&o->calibrate, m, argv[0], &c, &cal);
 	if (status) {
 		/* it was told */
-	} else if (convert_to(o, argv[0], m, &q, &c, calibrated ? calibrate_json(&cal) : NULL, &r, a, &e)) {
+	} else if (convert_to(o, argv[0], m, &q, &c, calibrated ? calibrate_card(&cal.recipe, &cal.result, cal.searched ? &cal.search : NULL) : NULL, &r, a, &e)) {
 		status = report_error(&e);
 	} else if (globals.json) {
 		json_items(&r, o->output, calibrated);

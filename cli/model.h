@@ -15,9 +15,6 @@ int open_for_running(const char *path, bool as_written, struct linnet_model **m)
 /* Export at that opset (0: the model's own) and write; the exit status, with the error printed. source: of the model, for errors. */
 int save_model(struct linnet_model *m, int opset, bool external, const char *source, const char *path);
 
-/* train.c: --data and its like, FILE or NAME=FILE; *d is NULL when there is none. */
-enum linnet_code open_data(const struct opt_list *list, struct arena *a, struct train_data **d, struct linnet_error *e);
-
 /* Load only the container. */
 int open_container(const char *path, struct linnet_model **m);
 

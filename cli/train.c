@@ -96,24 +96,6 @@ static int show_event(void *ctx, const struct train_event *ev)
 	return 0;
 }
 
-/* FILE or NAME=FILE. */
-enum linnet_code open_data(const struct opt_list *list, struct arena *a, struct train_data **d, struct linnet_error *e)
-{
-	*d = NULL;
-	if (!list->n)
-		return LINNET_OK;
-	TRY(data_new(d, e));
-	for (int i = 0; i < list->n; i++) {
-		const char *at = strchr(list->v[i], '=');
-		const char *name = at ? arena_strn(a, list->v[i], (size_t)(at - list->v[i])) : NULL;
-
-		if (at && !name)
-			return fail_mem(e);
-		TRY(data_add(*d, name, at ? at + 1 : list->v[i], e));
-	}
-	return LINNET_OK;
-}
-
 static int usage(const char *what)
 {
 	fprintf(stderr, "linnet: %s; see linnet train --help\n", what);
@@ -219,11 +201,11 @@ static int train_run(void *opt, int argc, char **argv)
 	}
 	code = o->mpi ? join(&t, &reduce, m->arena, &e) : LINNET_OK;
 	if (!code)
-		code = open_data(&o->data, m->arena, &data, &e);
+		code = data_open(o->data.v, o->data.n, &data, &e);
 	if (!code)
 		code = data_shard(data, shard, shards, &e);
 	if (!code)
-		code = open_data(&o->held_out, m->arena, &held, &e);
+		code = data_open(o->held_out.v, o->held_out.n, &held, &e);
 	if (!code && o->log && !reduce.rank && !(w.log = fopen(o->log, "a")))
 		code = err_file(&e, fail(&e, LINNET_EIO, "the log cannot be written"), o->log);
 	if (!code)

@@ -2,7 +2,7 @@
 
 set(LAYERS linnet_onnx linnet_ops linnet_graph linnet_runtime linnet_train linnet_converter linnet_validate linnet_calibrate linnet_api ${FAST_TARGETS})
 list(TRANSFORM LAYERS REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>" OUTPUT_VARIABLE OBJECTS)
-set(DEPENDS Threads::Threads PkgConfig::OPENBLAS PkgConfig::LAPACKE PkgConfig::PROTOBUF_C PkgConfig::PCRE2 ${IMAGE_TARGETS} ZLIB::ZLIB ${SLEEF_LIBRARY} m)
+set(DEPENDS Threads::Threads PkgConfig::OPENBLAS PkgConfig::LAPACKE PkgConfig::PROTOBUF_C PkgConfig::PCRE2 PkgConfig::JANSSON ${IMAGE_TARGETS} ZLIB::ZLIB ${SLEEF_LIBRARY} m)
 
 add_library(linnet SHARED ${OBJECTS})
 add_library(linnet_static STATIC ${OBJECTS})

@@ -206,8 +206,8 @@ layer(validate
 target_link_libraries(linnet_validate PUBLIC linnet_converter)
 
 layer(calibrate
-	calibrate/recipes.c calibrate/graphs.c calibrate/fit.c calibrate/measure.c calibrate/calibrate.c calibrate/auto.c)
-target_link_libraries(linnet_calibrate PUBLIC linnet_validate)
+	calibrate/recipes.c calibrate/graphs.c calibrate/fit.c calibrate/measure.c calibrate/calibrate.c calibrate/auto.c calibrate/card.c)
+target_link_libraries(linnet_calibrate PUBLIC linnet_validate PkgConfig::JANSSON)
 
 # The library: the public header's functions over all layers, in one archive and one shared object.
 layer(api
@@ -226,11 +226,8 @@ add_executable(linnet_cli
 	cli/why.c
 	cli/blocks.c
 	cli/draw.c cli/page.c cli/curve.c
-	cli/convert.c
-	cli/grad.c cli/train.c cli/mpi.c
-	cli/draw.c
 	cli/convert.c cli/calibrate.c cli/auto.c
-	cli/grad.c cli/train.c
+	cli/grad.c cli/train.c cli/mpi.c
 	cli/again.c
 	cli/inputs.c
 	cli/run.c
@@ -241,7 +238,7 @@ add_executable(linnet_cli
 	cli/passes.c)
 set_target_properties(linnet_cli PROPERTIES OUTPUT_NAME linnet)
 target_compile_definitions(linnet_cli PRIVATE LINNET_VERSION="${PROJECT_VERSION}" _DEFAULT_SOURCE)
-target_link_libraries(linnet_cli PRIVATE linnet_calibrate PkgConfig::JANSSON)
+target_link_libraries(linnet_cli PRIVATE linnet_calibrate)
 linnet_target(linnet_cli)
 
 # Training over several processes: the program's alone, so the library stays without MPI.

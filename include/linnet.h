@@ -258,6 +258,57 @@ struct linnet_convert_result {
 LINNET_API enum linnet_code linnet_convert(linnet_model *m, const struct linnet_convert_opt *opt, struct linnet_convert_result *result,
                                            struct linnet_error *e);
 
+/* ---- Calibrating ---- */
+
+struct linnet_calibrate_opt {
+	size_t size;                   /* sizeof(struct linnet_calibrate_opt) */
+	const char *const *data;       /* files, ended by NULL: a stream of tokens (.npy, .npz, 16-bit integers), or samples of inputs, "name=FILE"; or folders */
+	const char *const *held_out;   /* the same, to measure on; NULL: the data itself */
+	const char *recipe;            /* one that `linnet convert --list` names, or "auto", a search; NULL: the mechanism's, or the usual one */
+	double minutes;                /* the budget; 0: tokens */
+	int64_t tokens;                /* the budget when minutes is 0; 0: 4,000,000 */
+	int64_t batch, length;         /* windows (or samples) a step, tokens a window; 0: 2 (8), 512 or as many as the model takes */
+	int64_t rank;                  /* of adapters; 0: 8 */
+	double rate;                   /* factor on the recipe's learning rates; 0: 1 */
+	int threads;                   /* 0: all processors */
+	bool exact;                    /* in float32 alone */
+	const char *checkpoint;        /* prefix of files to go on from when it was stopped; NULL: none */
+	double max_loss;               /* of a search: share of perplexity (or distance) that may be lost; 0: any */
+	int64_t max_state;             /* of a search: bytes of state of one sequence; 0: any */
+	void (*progress)(void *ctx, const char *stage, int64_t step, int64_t steps, double loss); /* after each step; NULL: none */
+	void *ctx;
+};
+
+/* How good a model is on the held-out data. What is not known is NaN. */
+struct linnet_quality {
+	double distance;          /* from the softmax model's outputs: the mean KL divergence of logits, else squared error over the square of those */
+	double perplexity;        /* of language models */
+	double perplexity_recall; /* the same of tokens that only recall predicts (docs/calibration.md) */
+};
+
+struct linnet_calibrate_result {
+	size_t size;              /* sizeof(struct linnet_calibrate_result), set by the caller */
+	const char *mechanism;    /* what was converted to, chosen by the search or recipe */
+	int64_t tokens;           /* trained on; samples where data is no stream */
+	double seconds;
+	struct linnet_quality softmax, before, after; /* the model as it came; converted; calibrated */
+	struct linnet_quality window;                 /* softmax over the conversion's window alone, where it has one */
+};
+
+/*
+ * Convert, as linnet_convert() does, and train what was converted until it says what the softmax model says. All numbers go into the card.
+ *
+ *   opt       NULL for defaults; without a mechanism the recipe's
+ *   cal       the data is required
+ *   result, calibrated  NULL, or receive what was done
+ *
+ * Source: docs/calibration.md names each recipe's.
+ * Errors: those of linnet_convert(); LINNET_EUSAGE no data, a number out of range; LINNET_EIO data that cannot be read; LINNET_EMODEL, LINNET_ESHAPE data that does not
+ * fit the model; LINNET_EVALUE a token beyond the vocabulary, or a loss that diverges; LINNET_EUNSUPPORTED nothing is converted, weights are not float.
+ */
+LINNET_API enum linnet_code linnet_calibrate(linnet_model *m, const struct linnet_convert_opt *opt, const struct linnet_calibrate_opt *cal,
+                                             struct linnet_convert_result *result, struct linnet_calibrate_result *calibrated, struct linnet_error *e);
+
 /* ---- Validating ---- */
 
 typedef struct linnet_report linnet_report;

@@ -206,6 +206,22 @@ enum linnet_code data_add(struct train_data *d, const char *name, const char *fi
 	return LINNET_OK;
 }
 
+enum linnet_code data_open(const char *const *file, int n, struct train_data **d, struct linnet_error *e)
+{
+	*d = NULL;
+	if (n)
+		TRY(data_new(d, e));
+	for (int i = 0; i < n; i++) {
+		const char *at = strchr(file[i], '=');
+		const char *name = at ? arena_strn((*d)->arena, file[i], (size_t)(at - file[i])) : NULL;
+
+		if (at && !name)
+			return fail_mem(e);
+		TRY(data_add(*d, name, at ? at + 1 : file[i], e));
+	}
+	return LINNET_OK;
+}
+
 /* ---- Samples ---- */
 
 enum linnet_code data_shard(struct train_data *d, int64_t shard, int64_t shards, struct linnet_error *e)

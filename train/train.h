@@ -24,6 +24,9 @@ enum linnet_code data_new(struct train_data **out, struct linnet_error *e);
 enum linnet_code data_add(struct train_data *d, const char *name, const char *file, struct linnet_error *e);
 void data_free(struct train_data *d);
 
+/* Of n files, each FILE or NAME=FILE; none: *d is NULL. After an error what *d has become is to be freed too. */
+enum linnet_code data_open(const char *const *file, int n, struct train_data **d, struct linnet_error *e);
+
 /* Only the samples number shard, shard + shards, ... of the data: for runs that share it. */
 enum linnet_code data_shard(struct train_data *d, int64_t shard, int64_t shards, struct linnet_error *e);
 

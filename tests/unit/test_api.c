@@ -1,6 +1,8 @@
 /* The public header, as a program outside sees it. */
+#include "tests/unit/folder.h"
 #include "tests/unit/unit.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,6 +192,73 @@ static void converts_and_validates(void **state)
 	unlink(saved);
 }
 
+static void count_step(void *ctx, const char *stage, int64_t step, int64_t steps, double loss)
+{
+	assert_true(stage && step >= 1 && step <= steps && loss > 0);
+	++*(int *)ctx;
+}
+
+/* The language model's first layer learns from few tokens; what it cost is told, and stands in the card. */
+static void calibrates(void **state)
+{
+	static const char *const train[] = { "corpus/lm/train.npy", NULL }, *const missing[] = { "corpus/lm/nothing.npy", NULL };
+	char card[] = "/tmp/linnet-card-XXXXXX", few[256], told[65536];
+	struct folder folder = folder_new();
+	const char *const test[] = { folder_path(&folder, "few.bin", few), NULL };
+	struct linnet_convert_opt opt = { .size = sizeof opt, .layers = "0", .card = card };
+	struct linnet_calibrate_opt cal = { .size = sizeof cal, .data = train, .held_out = test, .recipe = "hedgehog", .tokens = 4096, .length = 64 };
+	struct linnet_convert_result done = { .size = sizeof done };
+	struct linnet_calibrate_result r = { .size = sizeof r };
+	struct linnet_error e = { 0 };
+	linnet_model *m;
+	int fd = mkstemp(card), steps = 0;
+	FILE *f = fopen("corpus/lm/test.npy", "rb"), *part = fopen(few, "wb");
+
+	(void)state;
+	assert_true(fd >= 0 && f && part);
+	close(fd);
+	assert_int_equal(fread(told, 1, 128 + 3000, f), 128 + 3000); /* a header and 1500 tokens of 16 bits */
+	assert_int_equal(fwrite(told + 128, 1, 3000, part), 3000);
+	fclose(f);
+	fclose(part);
+	cal.progress = count_step;
+	cal.ctx = &steps;
+	assert_int_equal(linnet_model_load("corpus/lm/softmax.onnx", NULL, &m, NULL), LINNET_OK);
+	if (linnet_calibrate(m, &opt, &cal, &done, &r, &e))
+		fail_msg("%s", e.message);
+	assert_int_equal(done.converted, 1);
+	assert_string_equal(r.mechanism, "hedgehog");
+	assert_int_equal(r.tokens, 4096);
+	assert_int_equal(steps, 32);
+	assert_true(r.softmax.perplexity > 10 && r.softmax.distance == 0 && isnan(r.window.perplexity));
+	if (!(r.after.perplexity < r.before.perplexity && r.before.perplexity > r.softmax.perplexity))
+		fail_msg("%g, before %g, softmax %g", r.after.perplexity, r.before.perplexity, r.softmax.perplexity);
+	linnet_model_free(m);
+	f = fopen(card, "r");
+	assert_non_null(f);
+	told[fread(told, 1, sizeof told - 1, f)] = 0;
+	fclose(f);
+	unlink(card);
+	assert_non_null(strstr(told, "\"recipe\": \"hedgehog\""));
+	assert_non_null(strstr(told, "\"agree\": true"));
+
+	for (int i = 0; i < 4; i++) {
+		static const char *const message[] = { "calibration needs data", "there is no recipe \"sums\"; linnet convert --list names them", "No such file", "out of its range" };
+		struct linnet_calibrate_opt bad = cal;
+
+		bad.data = i == 0 ? NULL : i == 2 ? missing : train;
+		bad.recipe = i == 1 ? "sums" : NULL;
+		bad.minutes = i == 3 ? -1 : 0;
+		assert_int_equal(linnet_model_load("corpus/lm/softmax.onnx", NULL, &m, NULL), LINNET_OK);
+		assert_int_equal(linnet_calibrate(m, NULL, &bad, NULL, NULL, &e), i == 2 ? LINNET_EIO : LINNET_EUSAGE);
+		if (!strstr(e.message, message[i]))
+			fail_msg("%s", e.message);
+		e = (struct linnet_error){ 0 };
+		linnet_model_free(m);
+	}
+	folder_remove(&folder);
+}
+
 /* What the program has options for, the library has fields for. */
 static void converts_as_asked(void **state)
 {
@@ -278,7 +347,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(describes_models), cmocka_unit_test(tells_why_not), cmocka_unit_test(runs_by_name),         cmocka_unit_test(keeps_states),
-		cmocka_unit_test(converts_and_validates), cmocka_unit_test(converts_as_asked), cmocka_unit_test(fails_without_a_model),
+		cmocka_unit_test(converts_and_validates), cmocka_unit_test(converts_as_asked), cmocka_unit_test(calibrates), cmocka_unit_test(fails_without_a_model),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
