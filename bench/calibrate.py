@@ -3,7 +3,7 @@
 calibrate.py LINNET CORPUS WORK DOCS [--recipes gated-delta,lolcats] [--tokens 600000 | --minutes X] [--rate X] [--threads N] [--again]
 
 A recipe that has a row of the same budget in DOCS/calibration.json is not run again, so the table can be made in parts and goes on when it was stopped;
---again runs it. Rows of softmax and of windows of it alone are made once. The text in DOCS/calibration.md between the marks is what the rows say.
+--again runs it. With --minutes, which want an idle machine, rows stand beside those of tokens. Rows of softmax and of windows of it alone are made once. The text in DOCS/calibration.md between the marks is what the rows say.
 """
 
 import argparse
@@ -93,7 +93,8 @@ class Bench:
 
     def recipe(self, name):
         budget = self.budget()
-        row = self.rows.get(name)
+        key = f"{name}, {self.o.minutes:g} minutes" if self.o.minutes else name
+        row = self.rows.get(key)
         if row and row.get("budget") == budget and not self.o.again:
             return
         note(f"{name}: {budget}")
@@ -107,7 +108,7 @@ class Bench:
             note(f"{name}: exit status {e.returncode}; no row")
             return
         cal = card["calibration"]
-        self.keep(name, {"budget": budget, "mechanism": card["mechanism"], "before": cal["not_calibrated"], "stages": cal["stages"],
+        self.keep(key, {"budget": budget, "mechanism": card["mechanism"], "before": cal["not_calibrated"], "stages": cal["stages"],
                          "window": cal.get("window_alone"), "state": self.state(card), "speed": self.speed(self.path(name)), "wall": time.time() - begin,
                          "threads": self.o.threads})
 

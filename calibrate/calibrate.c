@@ -23,6 +23,7 @@ struct calibration {
 	int nweight;
 	uint32_t cap;
 	int of;                       /* stages */
+	double idle;                  /* share of the budget of stages that had nothing to train: the others' */
 	struct calibrate_result *out;
 	struct linnet_error *e;
 };
@@ -334,9 +335,10 @@ static enum linnet_code plan_steps(struct calibration *c, const struct stage *s,
 	struct linnet_error *e = c->e;
 	struct graph *g = m->graph;
 	int64_t each = c->o->batch * (data_is_stream(c->data) ? c->o->length : 1);
+	double share = s->share / (1 - c->idle);
 
 	if (!(c->o->minutes > 0)) {
-		*steps = (int64_t)ceil(s->share * (double)(c->o->tokens ? c->o->tokens : CALIBRATE_TOKENS) / (double)each);
+		*steps = (int64_t)ceil(share * (double)(c->o->tokens ? c->o->tokens : CALIBRATE_TOKENS) / (double)each);
 		return LINNET_OK;
 	}
 	t.steps = TRIES;
@@ -344,7 +346,7 @@ static enum linnet_code plan_steps(struct calibration *c, const struct stage *s,
 	TRY(graph_copy(g, c->stage, &m->graph, e));
 	TRY(train(m, &t, c->data, NULL, each_step, &w, &r, e));
 	m->graph = g;
-	*steps = (int64_t)(s->share * c->o->minutes * 60 / ((w.last - w.first) / (TRIES - 1)));
+	*steps = (int64_t)(share * c->o->minutes * 60 / ((w.last - w.first) / (TRIES - 1)));
 	*steps = *steps < 1 ? 1 : *steps;
 	return LINNET_OK;
 }
@@ -404,8 +406,10 @@ static enum linnet_code run_steps(struct calibration *c, const struct stage *s, 
 	t = set_up(c, l.loss);
 	t.rate = s->rate * (c->o->rate > 0 ? c->o->rate : 1);
 	t.seed += (uint64_t)index;
-	if (!train_names.n)
+	if (!train_names.n) { /* a mechanism without parameters */
+		c->idle += s->share;
 		return LINNET_OK;
+	}
 	t.weight = train_names.v;
 	t.nweight = train_names.n;
 	if (c->o->checkpoint)

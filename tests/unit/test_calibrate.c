@@ -174,6 +174,8 @@ static void test_decoder(void **state)
 		calibrated(m, &o, true, &r);
 		assert_true(r.language && r.nstage >= 1 && r.nerror == 1);
 		last = &r.stage[r.nstage - 1].quality;
+		assert_true(r.stage[0].tokens + r.stage[1].tokens >= o.tokens); /* all of the budget, where only one stage has something to train too */
+		assert_true(!r.stage[0].tokens == !strcmp(mechanisms[i], "elu"));
 		if (!(last->loss < 0.7 * r.before.loss))
 			fail_msg("%s: %.4f before, %.4f after", mechanisms[i], r.before.loss, last->loss);
 		assert_true(i == 2 ? r.window.loss > last->loss : isnan(r.window.loss));
