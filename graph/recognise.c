@@ -196,6 +196,14 @@ static bool is_turned(const struct graph *g, const struct origin *o)
 	return turned && joined; /* [-x2, x1], times tables that are learned */
 }
 
+/* The sum of x x, or the sum of squares by name. */
+static bool sums_squares(const struct graph *g, const struct node *n)
+{
+	const struct node *square = node_is(n, "ReduceSum") ? value_from(g, n->in[0], "Mul") : NULL;
+
+	return node_is(n, "ReduceSumSquare") || (square && square->in[0] == square->in[1]);
+}
+
 static bool is_normed(const struct graph *g, const struct origin *o)
 {
 	static const char *const lengths[] = { "LpNormalization", "ReduceL2", "RMSNormalization", "LayerNormalization", "SimplifiedLayerNormalization", NULL };
@@ -203,7 +211,7 @@ static bool is_normed(const struct graph *g, const struct origin *o)
 	for (int i = 0; o->projections && i < o->n; i++) {
 		const struct node *n = value_node(g, o->seen[i]);
 
-		if (n && op_among(n, lengths))
+		if (n && (op_among(n, lengths) || sums_squares(g, n)))
 			return true;
 	}
 	return false;

@@ -169,6 +169,35 @@ static enum linnet_code activate_product(const struct view *w, const struct node
 	return LINNET_OK;
 }
 
+/*
+ * x < c ? c : x is Clip from below, c < x ? c : x from above: how Clip is said where nothing else may be. With a limit below on x already,
+ * both.
+ */
+static enum linnet_code activate_limit(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *test = value_node(g, n->in[0]), *from = value_from(g, n->in[2], "Clip");
+	value_id x = n->in[2], limit[2] = { 0 };
+	enum dtype dt = g->value[x].type.dt;
+	double c, tested;
+	bool below;
+
+	(void)e;
+	if (!test || (!node_is(test, "Less") && !node_is(test, "Greater")) || !dtype_in(dt, FLOATS) || !value_scalar(g, n->in[1], &c) ||
+	    !shape_equal(&g->value[x].type.shape, &g->value[n->out[0]].type.shape) || (test->in[0] != x && test->in[1] != x))
+		return LINNET_OK;
+	if (!value_scalar(g, test->in[test->in[0] == x], &tested) || tested != c)
+		return LINNET_OK;
+	below = (test->in[0] == x) == node_is(test, "Less");
+	limit[!below] = patch_float(p, dt, c, "limit");
+	if (!below && from && from->nin > 1 && from->in[1] && (from->nin < 3 || !from->in[2]) && value_uses(w, x) == 2) {
+		limit[0] = from->in[1];
+		x = from->in[0];
+	}
+	patch_replace(p, n->out[0], patch_node(p, "Clip", *n->name ? n->name : "limited", PATCH_IN(x, limit[0], limit[1]), 1, NULL));
+	return LINNET_OK;
+}
+
 static bool is_slope(const struct match *m) { return match_param(m, "slope") > 0 && match_param(m, "slope") <= 1; }
 
 #define UNARY(title, what, first, text, with, ...)                                                 \
@@ -177,6 +206,7 @@ static bool is_slope(const struct match *m) { return match_param(m, "slope") > 0
 static const struct rule rules[] = {
 	{ .name = "activate/product", .doc = "spelled out, x sigmoid(c x) becomes Swish and the Gaussian error unit, by erf, tanh or sigmoid, Gelu", .anchor = "Mul",
 	  .apply = activate_product, .differs = 1e-6 },
+	{ .name = "activate/limit", .doc = "a number chosen in place of what lies beyond it becomes Clip", .anchor = "Where", .apply = activate_limit },
 	UNARY("sigmoid", "1 / (1 + exp(-x)) becomes Sigmoid", "Div", "<float one = {1}, float a = {1}> { n = Neg (x)  e = Exp (n)  s = Add (e, one)  y = Div (a, s) }",
 	      "Sigmoid", .differs = 1e-12),
 	UNARY("sigmoid-reciprocal", "the same by Reciprocal", "Reciprocal", "<float one = {1}> { n = Neg (x)  e = Exp (n)  s = Add (e, one)  y = Reciprocal (s) }",

@@ -40,6 +40,7 @@ struct scores {
 	int level;         /* Reshapes met so far */
 	value_id at[3];    /* from 1 on: the scores in front of each */
 	bool turned;       /* the product is k q^T: terms are [..., S, L] */
+	value_id blind;    /* which rows have -inf only, and are scored 0 before the softmax and weighted 0 behind it; 0: not said */
 	int steps;
 	const struct node *reader; /* through which they were reached */
 };
@@ -83,8 +84,24 @@ static bool read_sum(const struct view *w, value_id x, struct term y, double mul
 	return false;
 }
 
+/* Rows of which all is -inf become numbers, as Attention's own definition has it: Where(max(x) = -inf, c, x). */
+static bool is_blind(const struct graph *g, const struct node *n)
+{
+	const struct node *equal = value_from(g, n->in[0], "Equal"), *most = equal ? value_from(g, equal->in[0], "ReduceMax") : NULL;
+	int rank = g->value[n->in[2]].type.shape.rank, count;
+	int64_t axis;
+	double x;
+
+	return most && most->in[0] == n->in[2] && value_scalar(g, equal->in[1], &x) && x == -INFINITY && value_scalar(g, n->in[1], &x) && isfinite(x) &&
+	       node_attr(most, "keepdims")->i && most->nin > 1 && value_ints(g, most->in[1], &axis, 1, &count) && count == 1 && (axis == -1 || axis == rank - 1);
+}
+
 static bool read_where(const struct view *w, const struct node *n, double mul, struct scores *s)
 {
+	if (!s->blind && !s->turned && is_blind(w->g, n)) {
+		s->blind = n->in[0];
+		return read_scores(w, n->in[2], mul, s);
+	}
 	for (int i = 1; i <= 2; i++) {
 		struct term t = { .value = n->in[0], .condition = true, .hides = i == 1 };
 
@@ -169,7 +186,7 @@ static bool read_scores(const struct view *w, value_id v, double mul, struct sco
 	s->reader = n;
 	if (!n)
 		return why_not(w, WHY_ATTENTION_NO_SCORES, NULL, v, s->steps);
-	if (value_uses(w, v) != 1)
+	if (value_uses(w, v) != (reader && s->blind && reader->in[0] == s->blind ? 2 : 1))
 		return why_not(w, WHY_ATTENTION_SCORES_USED, other_user(w, v, reader), v, s->steps);
 	if (++s->steps > MAX_STEPS)
 		return why_not(w, WHY_ATTENTION_MANY_TERMS, n, v, s->steps);
@@ -279,6 +296,8 @@ static bool hides_again(const struct graph *g, const struct node *n, uint32_t in
 
 	if (!index || !value_scalar(g, n->in[3 - index], &zero) || zero != 0)
 		return false;
+	if (s->blind && n->in[0] == s->blind)
+		return index == 2;
 	for (int i = 0; i < s->nterm; i++)
 		if (s->term[i].condition && s->term[i].value == n->in[0] && s->term[i].hides == (index == 2))
 			return true;
@@ -323,7 +342,7 @@ static bool read_weighted(const struct view *w, value_id p, const struct scores 
 {
 	const struct graph *g = w->g;
 	const struct node *guard = NULL;
-	bool moved = false, cut = !s->sink;
+	bool moved = false, cut = !s->sink, zeroed = !s->blind;
 
 	for (int step = 0; step < MAX_STEPS; step++) {
 		uint32_t index;
@@ -338,7 +357,7 @@ static bool read_weighted(const struct view *w, value_id p, const struct scores 
 			return why_not(w, WHY_ATTENTION_NO_VALUES, NULL, p, step);
 		if (node_is(n, "MatMul") && index == (turned ? 1 : 0)) {
 			*out = (struct weighted){ .v = n->in[turned ? 0 : 1], .y = n->out[0], .p = p, .transposed = turned };
-			return cut || why_not(w, WHY_ATTENTION_SINK, s->sink, p, step);
+			return cut ? zeroed || why_not(w, WHY_ATTENTION_MASK_FILL, n, p, step) : why_not(w, WHY_ATTENTION_SINK, s->sink, p, step);
 		}
 		if (node_is(n, "MatMul"))
 			return why_not(w, WHY_ATTENTION_SOFTMAX_AXIS, n, p, step);
@@ -348,7 +367,7 @@ static bool read_weighted(const struct view *w, value_id p, const struct scores 
 		} else if (node_is(n, "Mul") && value_scalar(g, n->in[1 - index], &one) && one == 1) {
 			;
 		} else if (node_is(n, "Where") && (n == guard || hides_again(g, n, index, s))) {
-			;
+			zeroed = zeroed || n->in[0] == s->blind;
 		} else if (!cut && !index && cuts_sink(g, n, s)) {
 			cut = true;
 		} else if (!(node_is(n, "Reshape") && !index && keeps_last_two(g, n)) && !node_is(n, "Identity") &&

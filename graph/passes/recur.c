@@ -854,8 +854,8 @@ static bool is_zeros(const struct graph *g, value_id v, int depth)
 	return false;
 }
 
-/* n once more with these inputs and, unless it is 0, another scale. */
-static void again(const struct node *n, const value_id *in, uint32_t nin, double scale, struct patch *p)
+/* n once more with these inputs and, unless it is 0, another scale: its output, the first of two, in place of n's. */
+static value_id again(const struct node *n, const value_id *in, uint32_t nin, double scale, struct patch *p)
 {
 	struct attr attr[8];
 	int count = 0;
@@ -871,6 +871,7 @@ static void again(const struct node *n, const value_id *in, uint32_t nin, double
 	for (uint32_t i = 0; i < n->nout && i < 2; i++)
 		if (n->out[i])
 			patch_replace(p, n->out[i], made + i);
+	return made;
 }
 
 /* Without a past state it is zeros, of the queries' type. */
@@ -897,7 +898,7 @@ static enum linnet_code take_scale(const struct view *w, const struct node *n, s
 	double scale = node_attr(n, "scale")->f, c = 0;
 	int64_t heads = node_attr(n, "q_num_heads")->i;
 	const struct shape *q = &g->value[n->in[0]].type.shape;
-	value_id v = n->out[0];
+	value_id v = n->out[0], made;
 
 	(void)e;
 	if (n->nattr > 7 || heads < 1 || (scale == 0 && (q->rank != 3 || !dim_is_int(q->d[2]))))
@@ -910,8 +911,8 @@ static enum linnet_code take_scale(const struct view *w, const struct node *n, s
 
 		if (user && node_is(user, "Mul") && value_scalar(g, user->in[!index], &c) && c > 0 && scale * c < 1e30 && scale * c > 1e-30 &&
 		    shape_equal(&g->value[v].type.shape, &g->value[user->out[0]].type.shape)) {
-			again(n, n->in, n->nin, scale * c, p);
-			patch_replace(p, user->out[0], v);
+			made = again(n, n->in, n->nin, scale * c, p);
+			patch_replace(p, user->out[0], v == n->out[0] ? made : v);
 			return LINNET_OK;
 		}
 		for (const char *const *s = kept; user && !index && *s; s++)

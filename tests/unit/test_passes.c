@@ -1,5 +1,6 @@
 /*
- * Exact passes: what they recognise in models, that the models still compute the same, and texts before and after.
+ * Exact passes: what they recognise in models, also when these were expanded before, that the models still compute the same, and texts before
+ * and after.
  *
  * tests/passes/<pass>.txt holds cases `## title`, a graph, and behind a line `=>` what tidy and the pass make of it; a line
  * `=> unchanged` ends a case that the pass must leave alone. With --update the expected texts are written anew.
@@ -97,21 +98,31 @@ static struct linnet_model *load(const char *path)
 	return m;
 }
 
-static void check_model(const char *name, const char *want, void *ctx)
+/* What is recognised in m as it is, or, expanded into primitive operators before, in what that says. */
+static void read_again(struct linnet_model *m, const char *name, bool expanded, char *found, size_t size)
 {
 	struct linnet_error e = { 0 };
 	struct arena *a = arena_new();
 	struct recognised r;
+	uint32_t n = 0;
+	char line[800];
+
+	if ((expanded && graph_primitive(m->graph, &n, &e)) || pass_read_all(m->graph, &e) || graph_verify(m->graph, &e) ||
+	    graph_recognised(m->graph, a, &r, &e))
+		fail_msg("%s: %s", name, linnet_error_line(&e, line, sizeof line));
+	describe(&r, found, size);
+	arena_free(a);
+}
+
+static void check_model(const char *name, const char *want, void *ctx)
+{
 	struct linnet_model *m;
-	char path[200], line[800], found[1000];
+	char path[200], found[1000];
 	int *wrong = ctx;
 
 	snprintf(path, sizeof path, "corpus/models/%s/model.onnx", name);
 	m = load(path);
-	if (pass_read_all(m->graph, &e) || graph_verify(m->graph, &e) || graph_recognised(m->graph, a, &r, &e))
-		fail_msg("%s: %s", name, linnet_error_line(&e, line, sizeof line));
-	describe(&r, found, sizeof found);
-	arena_free(a);
+	read_again(m, name, false, found, sizeof found);
 	model_free(m);
 	if (!strcmp(found, want))
 		return;
@@ -125,6 +136,56 @@ static void what_was_written_is_recognised(void **state)
 
 	(void)state;
 	each_model("corpus/models/truth.txt", 40, check_model, &wrong);
+	assert_int_equal(wrong, 0);
+}
+
+/* What is not yet: tables of cos and sin that are inputs; two norms of one value, whose sums become one when they are expanded. */
+static bool is_lost(const char *name)
+{
+	static const char *const lost[] = { "hf_gptneox_ts14_eager", "tests/passes/attend.txt: the scale in front of turning",
+		                            "tests/passes/norm.txt: one normalised value, two scales", "tests/passes/norm.txt: one RMS norm, two scales" };
+
+	for (size_t i = 0; i < sizeof lost / sizeof *lost; i++)
+		if (!strcmp(lost[i], name))
+			return true;
+	return false;
+}
+
+static bool same_again(struct linnet_model *m, const char *name, const char *want)
+{
+	char found[1000];
+
+	if (is_lost(name))
+		return true;
+	read_again(m, name, true, found, sizeof found);
+	if (strcmp(found, want) != 0)
+		print_error("%s expanded: found %s\n  expected %s\n", name, found, want);
+	return !strcmp(found, want);
+}
+
+/* As it was read it is expanded, and what it was recognised as too. */
+static void check_expanded(const char *name, const char *want, void *ctx)
+{
+	char path[200], found[1000];
+	int *wrong = ctx;
+
+	snprintf(path, sizeof path, "corpus/models/%s/model.onnx", name);
+	for (int fused = 0; fused < 2; fused++) {
+		struct linnet_model *m = load(path);
+
+		if (fused)
+			read_again(m, name, false, found, sizeof found);
+		*wrong += !same_again(m, name, want);
+		model_free(m);
+	}
+}
+
+static void what_was_expanded_is_recognised(void **state)
+{
+	int wrong = 0;
+
+	(void)state;
+	each_model("corpus/models/truth.txt", 40, check_expanded, &wrong);
 	assert_int_equal(wrong, 0);
 }
 
@@ -176,18 +237,27 @@ static bool update;
 
 #define HEADER "<ir_version: 10, opset_import: [\"\": 28, \"com.microsoft\": 1, \"linnet\": 1]>\n"
 
+static struct linnet_model *parsed(const char *text, size_t n, struct arena *a, const char *where)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	char *whole = arena_fmt(a, "%s%.*s", HEADER, (int)n, text), line[800];
+
+	if (!m || text_parse(m, whole, strlen(whole), &e) || graph_import(m, &e))
+		fail_msg("%s: %s", where, linnet_error_line(&e, line, sizeof line));
+	return m;
+}
+
 /* The graph of `text` as it is printed after pass p, tidied before; *count: changes by p. */
 static char *after(const char *text, size_t n, const struct pass *p, struct arena *a, uint32_t *count, const char *where)
 {
 	struct linnet_error e = { 0 };
-	struct linnet_model *m = model_new(NULL, &e);
+	struct linnet_model *m = parsed(text, n, a, where);
 	const struct text_opt brief = { .brief = true };
-	char *whole = arena_fmt(a, "%s%.*s", HEADER, (int)n, text), *out, *graph, line[800];
+	char *out, *graph, line[800];
 	uint32_t more, tidied;
 
 	*count = 0;
-	if (!m || text_parse(m, whole, strlen(whole), &e) || graph_import(m, &e))
-		fail_msg("%s: %s", where, linnet_error_line(&e, line, sizeof line));
 	do {
 		if (p != pass_find("tidy") && pass_run(pass_find("tidy"), m->graph, &tidied, NULL, &e))
 			fail_msg("%s: %s", where, linnet_error_line(&e, line, sizeof line));
@@ -266,6 +336,42 @@ static int check_file(const struct pass *p, struct arena *a)
 	return wrong;
 }
 
+/* Cases of attention and gated units, the texts in front of =>, expanded: the same is found as before. */
+static void texts_expanded(void **state)
+{
+	static const char *const files[] = { "attend", "glu", "scores", "rope", "norm" };
+	struct arena *a = arena_new();
+	int wrong = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		char *path = arena_fmt(a, "tests/passes/%s.txt", files[i]), *text = arena_get(a, 1 << 20, 1);
+		FILE *file = fopen(path, "r");
+
+		assert_non_null(file);
+		assert_true(fread(text, 1, (1 << 20) - 1, file) > 0);
+		fclose(file);
+		for (char *s = strstr(text, "## "), *next; s; s = next) {
+			const char *body = strchr(s, '\n') + 1, *mark = strstr(body, "\n=>");
+			const char *where = arena_fmt(a, "%s: %.*s", path, (int)(body - 1 - (s + 3)), s + 3);
+			char found[1000];
+
+			next = strstr(s + 3, "\n## ");
+			for (int fused = 0; fused < 2; fused++) {
+				struct linnet_model *plain = parsed(body, (size_t)(mark + 1 - body), a, where), *m = parsed(body, (size_t)(mark + 1 - body), a, where);
+
+				read_again(plain, where, false, found, sizeof found);
+				wrong += !same_again(fused ? plain : m, where, found);
+				model_free(plain);
+				model_free(m);
+			}
+			next = next ? next + 1 : NULL;
+		}
+	}
+	arena_free(a);
+	assert_int_equal(wrong, 0);
+}
+
 static void texts_become(void **state)
 {
 	struct arena *a = arena_new();
@@ -282,8 +388,10 @@ int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_written_is_recognised),
+		cmocka_unit_test(what_was_expanded_is_recognised),
 		cmocka_unit_test(models_compute_the_same),
 		cmocka_unit_test(texts_become),
+		cmocka_unit_test(texts_expanded),
 	};
 
 	update = argc > 1 && !strcmp(argv[1], "--update");
