@@ -173,9 +173,19 @@ json_t *glu_json(const struct glu_group *f)
 	return j;
 }
 
+static json_t *linear_json(const struct linear_group *f)
+{
+	json_t *j = json_pack("{s:s%, s:I, s:I, s:I, s:f, s:i}", "rule", f->rule.p, f->rule.n, "heads", (json_int_t)f->heads, "kv_heads", (json_int_t)f->kv_heads,
+	                      "head_dim", (json_int_t)f->head_dim, "scale", f->scale, "count", f->count);
+
+	if (f->state)
+		json_object_set_new(j, "state", json_true());
+	return j;
+}
+
 static void recognised_json(const struct recognised *r)
 {
-	json_t *attention = json_array(), *glu = json_array(), *norms = json_object();
+	json_t *attention = json_array(), *glu = json_array(), *norms = json_object(), *linear = json_array(), *all;
 
 	for (int i = 0; i < r->nattention; i++)
 		json_array_append_new(attention, attention_json(&r->attention[i]));
@@ -184,7 +194,13 @@ static void recognised_json(const struct recognised *r)
 	for (int i = 0; i < NORM_KINDS; i++)
 		if (r->norm[i])
 			json_object_set_new(norms, norm_names[i], json_integer(r->norm[i]));
-	json_line(json_pack("{s:o, s:o, s:o}", "attention", attention, "glu", glu, "norms", norms), "recognised");
+	for (int i = 0; i < r->nlinear; i++)
+		json_array_append_new(linear, linear_json(&r->linear[i]));
+	all = json_pack("{s:o, s:o, s:o}", "attention", attention, "glu", glu, "norms", norms);
+	if (r->nlinear)
+		json_object_set(all, "linear_attention", linear);
+	json_decref(linear);
+	json_line(all, "recognised");
 }
 
 static const char *yes(bool b)
@@ -206,7 +222,7 @@ static enum linnet_code show_recognised(const struct graph *g, struct arena *a, 
 	table_init(&t, 12, "rlrrrllrrlll");
 	for (const char *const *h = (const char *const[]){ "count", "attention", "heads", "kv heads", "width", "causal", "mask", "scale", "soft cap",
 	                                                   "rotary", "q/k norm", "cache", NULL };
-	     *h; h++)
+	     r.nattention && *h; h++)
 		table_add(&t, "%s", *h);
 	for (int i = 0; i < r.nattention; i++) {
 		const struct attention_group *f = &r.attention[i];
@@ -233,6 +249,10 @@ static enum linnet_code show_recognised(const struct graph *g, struct arena *a, 
 		note("no softmax attention was recognised");
 	for (int i = 0; i < r.nglu; i++)
 		printf("%d %s%s\n", r.glu[i].count, r.glu[i].variant, r.glu[i].fused_weight ? ", one projection" : "");
+	for (int i = 0; i < r.nlinear; i++)
+		printf("%d LinearAttention, %.*s, heads %lld/%lld, width %lld, scale %.6g%s\n", r.linear[i].count, (int)r.linear[i].rule.n, r.linear[i].rule.p,
+		       (long long)r.linear[i].heads, (long long)r.linear[i].kv_heads, (long long)r.linear[i].head_dim, r.linear[i].scale,
+		       r.linear[i].state ? ", with a state" : "");
 	for (int i = 0; i < NORM_KINDS; i++)
 		if (r.norm[i])
 			printf("%d %s\n", r.norm[i], norm_names[i]);

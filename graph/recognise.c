@@ -922,6 +922,32 @@ bool node_is_glu(const struct node *n)
 	return node_is(n, "SwiGLU") || is_ms(n, "BiasSplitGelu") || (n->op->domain && !strcmp(n->op->domain, "linnet") && !strcmp(n->op->name, "GLU"));
 }
 
+bool node_experts(const struct node *n, struct glu_group *f)
+{
+	/* by activation: its unit where it is gated itself, and with fc3 beside */
+	static const char *const words[][3] = { { "swiglu", "swiglu", "swiglu" }, { "geglu", "geglu_tanh", "geglu_tanh" }, { "silu", NULL, "swiglu" },
+		                                { "gelu", NULL, "geglu_tanh" }, { "relu", NULL, "reglu" }, { "identity", NULL, "bilinear" } };
+	bool beside = input_named(n, "fc3_experts_weights") != 0;
+	const struct attr *limit;
+	struct text act;
+
+	if (!is_ms(n, "MoE") && !is_ms(n, "QMoE"))
+		return false;
+	limit = node_attr(n, "swiglu_limit");
+	act = node_attr(n, "activation_type")->s;
+	*f = (struct glu_group){ .alpha = 1, .fused_weight = !beside, .count = 1 };
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+		if (act.n == strlen(words[i][0]) && !memcmp(act.p, words[i][0], act.n))
+			f->variant = words[i][1 + beside];
+	if (f->variant && !strcmp(f->variant, "swiglu") && act.n == 6) {
+		f->alpha = node_attr(n, "activation_alpha")->f;
+		/* within limits, or with a line that is added to, it is another function */
+		if (node_attr(n, "activation_beta")->f != 0 || (attr_given(limit) && limit->f > 0 && isfinite(limit->f)))
+			f->variant = NULL;
+	}
+	return f->variant != NULL;
+}
+
 /* ---- All of a graph ---- */
 
 static bool is_attention(const struct node *n)
@@ -1014,6 +1040,31 @@ static enum linnet_code add_glu(struct recognised *r, struct arena *a, const str
 	return LINNET_OK;
 }
 
+static enum linnet_code add_linear(const struct graph *g, const struct node *n, struct recognised *r, struct arena *a, struct linnet_error *e)
+{
+	struct linear_group f = { .rule = node_attr(n, "update_rule")->s, .heads = node_attr(n, "q_num_heads")->i, .kv_heads = node_attr(n, "kv_num_heads")->i,
+		                  .head_dim = length(g, n->in[0], 2), .scale = node_attr(n, "scale")->f, .state = n->nin > 3 && n->in[3], .count = 1 };
+
+	if (f.head_dim >= 0 && f.heads > 0)
+		f.head_dim /= f.heads;
+	if (f.scale == 0 && f.head_dim > 0)
+		f.scale = 1 / sqrt((double)f.head_dim);
+	for (int i = 0; i < r->nlinear; i++) {
+		struct linear_group *l = &r->linear[i];
+
+		if (l->rule.n == f.rule.n && !memcmp(l->rule.p, f.rule.p, f.rule.n) && l->heads == f.heads && l->kv_heads == f.kv_heads && l->head_dim == f.head_dim &&
+		    fabs(l->scale - f.scale) <= 1e-6 * fabs(f.scale) && l->state == f.state) {
+			l->count++;
+			return LINNET_OK;
+		}
+	}
+	r->linear = with_one_more(a, r->linear, (size_t)r->nlinear, sizeof f);
+	if (!r->linear)
+		return fail_mem(e);
+	r->linear[r->nlinear++] = f;
+	return LINNET_OK;
+}
+
 enum linnet_code node_attention(const struct view *w, const struct node *n, struct arena *a, bool *found, struct attention_group *f,
                                 struct linnet_error *e)
 {
@@ -1029,6 +1080,7 @@ static enum linnet_code collect(const struct graph *g, struct arena *a, struct r
 	for (node_id id = 1; id < g->nnode; id++) {
 		const struct node *n = &g->node[id];
 		struct attention_group f;
+		struct glu_group unit;
 		bool found;
 		int norm;
 
@@ -1043,13 +1095,12 @@ static enum linnet_code collect(const struct graph *g, struct arena *a, struct r
 		TRY(node_attention(&w, n, a, &found, &f, e));
 		if (found)
 			TRY(add_attention(out, a, &f, e));
-		if (node_is_glu(n)) {
-			struct glu_group unit;
-
-			if (!node_glu(g, n, a, &unit))
-				return fail_mem(e);
+		if (node_is_glu(n) && !node_glu(g, n, a, &unit))
+			return fail_mem(e);
+		if (node_is_glu(n) || node_experts(n, &unit))
 			TRY(add_glu(out, a, &unit, e));
-		}
+		if (!strcmp(n->op->name, "LinearAttention"))
+			TRY(add_linear(g, n, out, a, e));
 	}
 	return LINNET_OK;
 }

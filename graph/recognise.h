@@ -29,13 +29,23 @@ struct glu_group {
 	int count;
 };
 
+/* LinearAttention nodes alike, of either domain. */
+struct linear_group {
+	struct text rule;    /* linear, gated, delta, gated_delta */
+	int64_t heads, kv_heads, head_dim; /* head_dim -1: not known */
+	double scale;
+	bool state;          /* a state of the past is given */
+	int count;
+};
+
 enum norm_kind { NORM_LAYER, NORM_RMS, NORM_GROUP, NORM_BATCH, NORM_KINDS };
 extern const char *const norm_names[NORM_KINDS];
 
 struct recognised {
 	struct attention_group *attention;
 	struct glu_group *glu;
-	int nattention, nglu; /* groups, in the order of their first members */
+	struct linear_group *linear;
+	int nattention, nglu, nlinear; /* groups, in the order of their first members */
 	int norm[NORM_KINDS];
 };
 
@@ -67,6 +77,9 @@ bool attention_alike(const struct attention_group *a, const struct attention_gro
 bool node_is_glu(const struct node *n);
 /* false: without memory. */
 bool node_glu(const struct graph *g, const struct node *n, struct arena *a, struct glu_group *f);
+
+/* The experts of n, a MoE or QMoE, are gated units of those kinds: what they are, as one unit. */
+bool node_experts(const struct node *n, struct glu_group *f);
 
 /* enum norm_kind; -1: none */
 int node_norm(const struct graph *g, const struct node *n);

@@ -65,7 +65,7 @@ static void describe(const struct recognised *r, char *line, size_t size)
 	size_t at = 0;
 	int first;
 
-	assert_true(r->nattention + r->nglu + NORM_KINDS < 16);
+	assert_true(r->nattention + r->nglu + r->nlinear + NORM_KINDS < 16);
 	for (int i = 0; i < r->nattention; i++, w.n++)
 		attention_words(&w, &r->attention[i]);
 	qsort(w.part, (size_t)w.n, sizeof w.part[0], by_words);
@@ -77,6 +77,10 @@ static void describe(const struct recognised *r, char *line, size_t size)
 		add(&w, "%s", r->glu[i].fused_weight ? " fused" : "");
 	}
 	qsort(w.part + first, (size_t)(w.n - first), sizeof w.part[0], by_words);
+	for (int i = 0; i < r->nlinear; i++, w.n++)
+		add(&w, "%d %.*s LinearAttention %lld/%lld x %lld scale %.4g%s", r->linear[i].count, (int)r->linear[i].rule.n, r->linear[i].rule.p,
+		    (long long)r->linear[i].heads, (long long)r->linear[i].kv_heads, (long long)r->linear[i].head_dim, r->linear[i].scale,
+		    r->linear[i].state ? " state" : "");
 	for (int i = 0; i < NORM_KINDS; i++)
 		if (r->norm[i]) {
 			add(&w, "%d %s", r->norm[i], norm_names[i]);
@@ -187,6 +191,41 @@ static void what_was_expanded_is_recognised(void **state)
 	(void)state;
 	each_model("corpus/models/truth.txt", 40, check_expanded, &wrong);
 	assert_int_equal(wrong, 0);
+}
+
+/* Operators that hold the experts of a mixture: gated ones are one gated unit a node. Expected: by the operators' documentation. */
+static void experts_are_units(void **state)
+{
+#define MIXED(attributes, third) \
+	"<ir_version: 10, opset_import: [\"\": 21, \"com.microsoft\": 1]>\n" \
+	"g (float[T,4] x, float[T,2] r, float[2,F,4] a, float[2,4,6] b, float[2,6,4] c) => (float[T,4] y) {\n" \
+	"y = com.microsoft.MoE <k = 1, " attributes "> (x, r, a, \"\", b, \"\"" third ") }"
+	static const struct {
+		const char *text, *want;
+	} all[] = {
+		{ MIXED("activation_type = \"silu\"", ", c"), "1 swiglu" },
+		{ MIXED("activation_type = \"relu\"", ", c"), "1 reglu" },
+		{ MIXED("activation_type = \"gelu\"", ", c"), "1 geglu_tanh" },
+		{ MIXED("activation_type = \"identity\"", ", c"), "1 bilinear" },
+		{ MIXED("activation_type = \"swiglu\", swiglu_fusion = 1", ""), "1 swiglu fused" },
+		{ MIXED("activation_type = \"swiglu\", swiglu_fusion = 1, activation_alpha = 1.702", ""), "1 swiglu alpha 1.702 fused" },
+		{ MIXED("activation_type = \"swiglu\", swiglu_fusion = 1, activation_beta = 1.0", ""), "" },
+		{ MIXED("activation_type = \"swiglu\", swiglu_fusion = 1, swiglu_limit = 7.0", ""), "" },
+		{ MIXED("activation_type = \"silu\"", ""), "" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		struct linnet_error e = { 0 };
+		struct linnet_model *m = model_new(NULL, &e);
+		char found[1000], line[800];
+
+		if (!m || text_parse(m, all[i].text, strlen(all[i].text), &e) || graph_import(m, &e))
+			fail_msg("%s: %s", all[i].text, linnet_error_line(&e, line, sizeof line));
+		read_again(m, all[i].text, false, found, sizeof found);
+		assert_string_equal(found, all[i].want);
+		model_free(m);
+	}
 }
 
 struct runs {
@@ -389,6 +428,7 @@ int main(int argc, char **argv)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_written_is_recognised),
 		cmocka_unit_test(what_was_expanded_is_recognised),
+		cmocka_unit_test(experts_are_units),
 		cmocka_unit_test(models_compute_the_same),
 		cmocka_unit_test(texts_become),
 		cmocka_unit_test(texts_expanded),
