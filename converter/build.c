@@ -427,14 +427,38 @@ static bool by_element(const struct node *n)
 }
 
 /*
- * The last query's row of a mask that says the same of each key to all queries that see it: no matrix of queries and keys is made for it. done: rows that
- * are made already.
+ * What a mask says of each key as a row, so that no matrix of queries and keys is made: to the key's own query, which sees every key that is not
+ * hidden, causal or through a window; or to the last query, of a mask that says the same to all.
  */
-static value_id last_row(struct build *b, value_id v, value_id *done, int depth)
+enum row { ROW_OWN, ROW_LAST };
+
+/* One that is a row already, has none, or (of the own queries) is the same for all keys. */
+static bool is_row(const struct shape *s, enum row which)
+{
+	return s->rank >= 0 && (s->rank < 2 || s->d[s->rank - 2] == 1 || (which == ROW_OWN && s->d[s->rank - 1] == 1));
+}
+
+/* Whether v comes element by element from rows: own queries cannot be picked from anything else. */
+static bool of_rows(const struct build *b, value_id v, bool *done, int depth)
+{
+	const struct node *n = value_node(b->g, v);
+
+	if (done[v] || is_row(&b->g->value[v].type.shape, ROW_OWN))
+		return true;
+	if (!n || !by_element(n) || depth >= 64)
+		return false;
+	for (uint32_t k = 0; k < n->nin; k++)
+		if (!of_rows(b, n->in[k], done, depth + 1))
+			return false;
+	return done[v] = true;
+}
+
+/* done: rows that are made already. */
+static value_id row_of(struct build *b, value_id v, enum row which, value_id *done, int depth)
 {
 	const struct shape *s = &b->g->value[v].type.shape;
 	const struct node *n = value_node(b->g, v);
-	bool row = s->rank >= 0 && (s->rank < 2 || s->d[s->rank - 2] == 1);
+	bool row = is_row(s, which);
 	value_id *in, leaf = v;
 
 	if (done[v] || b->p->code)
@@ -444,16 +468,42 @@ static value_id last_row(struct build *b, value_id v, value_id *done, int depth)
 		if (!in)
 			b->p->code = fail_mem(b->e);
 		for (uint32_t k = 0; in && k < n->nin; k++)
-			in[k] = last_row(b, n->in[k], done, depth + 1);
+			in[k] = row_of(b, n->in[k], which, done, depth + 1);
 		return done[v] = in ? copied(b, n, in) : 0;
 	}
 	if (build_steps(b) && b->causal)
 		b->p->code = pin(b, &leaf, b->e);
-	if (!row)
+	if (!row) {
 		leaf = patch_node(b->p, "Slice", OWN_MASK,
 		                  PATCH_IN(leaf, patch_ints(b->p, (int64_t[]){ -1 }, 1, "last"), patch_ints(b->p, (int64_t[]){ INT64_MAX }, 1, "end"),
 		                           patch_ints(b->p, (int64_t[]){ -2 }, 1, "axis")), 1, NULL);
+	} else if (s->rank >= 2 && s->d[s->rank - 2] != 1) {
+		int64_t perm[MAX_RANK];
+		struct attr attr[] = { attr_ints("perm", perm, (size_t)s->rank), { .name = NULL } };
+
+		for (int i = 0; i < s->rank; i++)
+			perm[i] = i < s->rank - 2 ? i : 2 * s->rank - 3 - i;
+		leaf = patch_node(b->p, "Transpose", OWN_MASK, PATCH_IN(leaf), 1, attr);
+	}
 	return done[v] = leaf;
+}
+
+/* The mask as hiding needs it: as a row where that can be, and in a step model of the tokens given. */
+static enum linnet_code own_mask(struct build *b, bool by_key, struct linnet_error *e)
+{
+	const struct shape *s = &b->g->value[b->mask].type.shape;
+	value_id *done;
+	bool *seen;
+
+	TRY_NEW(done, b->scratch, b->g->nvalue);
+	TRY_NEW(seen, b->scratch, b->g->nvalue);
+	if (b->causal && s->rank >= 2 && s->d[s->rank - 2] == s->d[s->rank - 1] && of_rows(b, b->mask, seen, 0))
+		b->own_mask = row_of(b, b->mask, ROW_OWN, done, 0);
+	else if (by_key)
+		b->own_mask = row_of(b, b->mask, ROW_LAST, done, 0);
+	else if (b->causal && build_steps(b))
+		TRY(pin(b, &b->own_mask, e));
+	return b->p->code;
 }
 
 /* Of a mask that is a bias by head besides: which keys are seen. */
@@ -547,16 +597,8 @@ enum linnet_code mechanism_apply(const struct graph *g, const struct node *n, co
 	b.mask = slope && !hides ? 0 : b.mask;
 	b.sloped_mask = hides && slope;
 	b.own_mask = b.mask;
-	if (b.mask && item->by_key && !p->code) {
-		value_id *done = NEW(b.scratch, g->nvalue, value_id);
-
-		if (!done)
-			p->code = fail_mem(e);
-		else
-			b.own_mask = last_row(&b, b.mask, done, 0);
-	} else if (b.mask && b.causal && build_steps(&b) && !p->code) {
-		p->code = pin(&b, &b.own_mask, e);
-	}
+	if (b.mask && !p->code)
+		p->code = own_mask(&b, item->by_key, e);
 	if (b.sloped_mask)
 		b.own_mask = seen(&b, b.own_mask);
 	prepare(&b);

@@ -145,7 +145,8 @@ static enum refusal of_order(const struct view *w, const struct node *n, const s
 		return CORRECTS;
 	if (opt->mechanism->image && causal)
 		return CAUSAL_IMAGE;
-	if (opt->mechanism->image && !build_grid(opt, w->g->value[n->in[Q]].type.shape.d[2], &rows, &columns))
+	if (opt->mechanism->image && (w->g->value[n->in[K]].type.shape.d[2] != w->g->value[n->in[Q]].type.shape.d[2] ||
+	                              !build_grid(opt, w->g->value[n->in[Q]].type.shape.d[2], &rows, &columns)))
 		return NO_IMAGE;
 	if (!causal && (opt->mechanism->window || opt->window || opt->conv > 1 || opt->mechanism->conv > 1))
 		return LOOKS_BACK;
