@@ -41,7 +41,7 @@ static const struct recipe recipes[] = {
 		.source = "Zhang et al., The Hedgehog & the Porcupine, 2024, section 4",
 		.mechanism = "hedgehog",
 		.stage = {
-			{ "transfer", LOSS_TRANSFER, WEIGHTS_NEW, 1e-2, 0.5 },
+			{ "transfer", LOSS_WEIGHTS, WEIGHTS_NEW, 1e-2, 0.5 },
 			{ "distil", LOSS_DISTIL, WEIGHTS_ALL, 5e-4, 0.5 },
 		},
 	},
