@@ -32,11 +32,19 @@ static enum linnet_code widen_given(struct convert_opt *opt, struct arena *a, st
 	return LINNET_OK;
 }
 
-/* m converted for that target, computing in double when wide; *out stays NULL when the target cannot say all that is to be converted. */
+static void some_stays(void *ctx, const char *name, const char *op, const char *why)
+{
+	(void)name;
+	(void)why;
+	*(bool *)ctx |= *op != 0;
+}
+
+/* m converted for that target, computing in double when wide; *out stays NULL when the target cannot say all that is to be converted, or some node knows no double. */
 static enum linnet_code convert_copy(const struct linnet_model *m, const struct convert_opt *opt, uint32_t converted, bool wide, struct arena *a,
                                      struct graph **out, struct linnet_error *e)
 {
-	struct precision widen = { .from = SET(FLOAT) | SET(FLOAT16) | SET(BFLOAT16), .to = DT_DOUBLE, .faithful = true };
+	bool kept = false;
+	struct precision widen = { .from = SET(FLOAT) | SET(FLOAT16) | SET(BFLOAT16), .to = DT_DOUBLE, .faithful = true, .note = some_stays, .ctx = &kept };
 	struct linnet_error told = { 0 };
 	struct linnet_model copy = *m;
 	struct convert_opt o = *opt;
@@ -53,7 +61,7 @@ static enum linnet_code convert_copy(const struct linnet_model *m, const struct 
 		code = convert_model(&copy, &o, &r, &told);
 	if (code == LINNET_EMEM)
 		return fail_mem(e);
-	if (!code && r.nconverted == converted)
+	if (!code && !kept && r.nconverted == converted)
 		*out = copy.graph;
 	return LINNET_OK;
 }
