@@ -42,7 +42,7 @@ static void observe(struct mask *m, const struct sample *s)
 			double x = mask_entry(t, r * cols + c);
 			bool seen = x != -INFINITY, low = j <= i, low_past = j <= i + past;
 
-			some = some || seen;
+			some = some || (seen && (low || low_past));
 			m->zero = m->zero && x == 0;
 			m->plain = m->plain && (!seen || x == 0);
 			m->within = m->within && (low || !seen);

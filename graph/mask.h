@@ -16,7 +16,7 @@ struct mask {
 	bool known;       /* it could be evaluated */
 	bool data;        /* it depends on the data of graph inputs, not only on lengths */
 	bool zero;        /* every entry is visible with bias 0 */
-	bool shown;       /* every query sees some key */
+	bool shown;       /* every query sees some key up to its own */
 	bool plain;       /* visible entries have bias 0 */
 	bool within;      /* nothing beyond the causal diagonal is visible, with keys counted from the start */
 	bool within_past; /* the same when the queries are the last L of the S keys */
