@@ -227,7 +227,7 @@ static enum linnet_code convert(struct linnet_model *m, struct rewrite_opt *r, s
 {
 	struct watcher w = { c };
 	const struct linnet_model as_read = *m;
-	bool only_simpler = r->simplify && !r->fuse && !r->expand && !r->extract && !r->ndim && !r->to && !r->opset;
+	bool only_simpler = (r->simplify || r->fuse == FUSE_ONNX) && !r->expand && !r->extract && !r->ndim && !r->to && !r->opset;
 	uint64_t before = 0, after = 0;
 
 	*written = NULL;
@@ -240,7 +240,7 @@ static enum linnet_code convert(struct linnet_model *m, struct rewrite_opt *r, s
 		TRY(graph_export(m, r->opset, e));
 	if (only_simpler)
 		TRY(proto_size(m, &after, e));
-	if (after > before) { /* simplifying makes no model larger */
+	if (after > before) { /* neither simplifying nor fusing makes a model larger */
 		m->proto = as_read.proto;
 		m->opset = as_read.opset;
 		m->nopset = as_read.nopset;

@@ -400,6 +400,7 @@ static enum linnet_code constants_write(struct export *x, const struct graph *g,
 	return LINNET_OK;
 }
 
+/* Of the values whose types the file told, so that no model grows by what can be inferred. */
 static enum linnet_code value_info_write(struct export *x, const struct graph *g, Onnx__GraphProto *p, struct linnet_error *e)
 {
 	bool *output;
@@ -415,8 +416,7 @@ static enum linnet_code value_info_write(struct export *x, const struct graph *g
 	for (value_id v = 1; v < g->nvalue; v++) {
 		const struct value *y = &g->value[v];
 
-		if (y->kind != VALUE_NODE || output[v] || !y->producer || g->node[y->producer].dead ||
-		    (y->type.dt == DT_UNDEFINED && !y->origin))
+		if (y->kind != VALUE_NODE || output[v] || !y->producer || g->node[y->producer].dead || !y->origin)
 			continue;
 		TRY(value_write(x, y, y->name, &p->value_info[p->n_value_info++], e));
 	}

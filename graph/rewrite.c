@@ -157,8 +157,25 @@ static int own_opset(const struct linnet_model *m)
 	return OPSET_NEWEST;
 }
 
+/* As the specification wants nodes, each behind what it reads; graphs are read that are not. */
+static bool in_order(const struct graph *g)
+{
+	for (node_id id = 1; id < g->nnode; id++) {
+		const struct node *n = &g->node[id];
+
+		for (uint32_t i = 0; i < n->nin; i++)
+			if (n->in[i] && g->value[n->in[i]].kind == VALUE_NODE && g->value[n->in[i]].producer > id)
+				return false;
+		for (uint32_t i = 0; i < n->nattr; i++)
+			if (n->attr[i].kind == ATTR_GRAPH && !in_order(n->attr[i].g))
+				return false;
+	}
+	return true;
+}
+
 enum linnet_code rewrite(struct linnet_model *m, const struct rewrite_opt *o, struct linnet_error *e)
 {
+	bool ordered = in_order(m->graph);
 	struct rewriting r = { .o = o, .g = m->graph, .changed = &m->changed };
 	struct arena *s = arena_new();
 	enum linnet_code code = s ? graph_compact(m->graph, s, e) : fail_mem(e);
@@ -167,7 +184,7 @@ enum linnet_code rewrite(struct linnet_model *m, const struct rewrite_opt *o, st
 	arena_free(s);
 	TRY(code);
 	m->graph->opset = o->opset ? o->opset : own_opset(m);
-	m->changed = o->extract || o->ndim || (o->opset && (o->opset != own_opset(m) || !graph_fits(m->graph, m->opset, m->nopset, false)));
+	m->changed = !ordered || o->extract || o->ndim || (o->opset && (o->opset != own_opset(m) || !graph_fits(m->graph, m->opset, m->nopset, false)));
 	if (o->extract)
 		TRY(graph_extract(m->graph, o->extract, e));
 	for (int i = 0; i < o->ndim; i++)
