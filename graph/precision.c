@@ -22,9 +22,10 @@ struct retype {
 
 static bool changes(const struct retype *r, enum dtype dt) { return dt != DT_UNDEFINED && dtype_in(dt, r->p->from); }
 
+/* name NULL: nothing to be told of. */
 static void note(const struct retype *r, const char *name, const char *op, const char *why)
 {
-	if (r->p->note)
+	if (r->p->note && name)
 		r->p->note(r->p->ctx, name, op, why);
 }
 
@@ -83,7 +84,7 @@ static const char *producer_keeps(const struct retype *r, value_id v)
 	return v && x->kind == VALUE_NODE && x->producer < r->nnode ? r->keep[x->producer] : NULL;
 }
 
-/* Forwards: powers, sums of squares and what is made of them until a root is taken. */
+/* Forwards: powers, sums of squares and what is made of them until a root or a logarithm is taken. */
 static const char *overflows(const struct retype *r, const struct node *n)
 {
 	bool square = node_is(n, "Mul") && n->in[0] == n->in[1];
@@ -94,7 +95,7 @@ static const char *overflows(const struct retype *r, const struct node *n)
 		return squares;
 	if (node_is(n, "CumSum") || node_is(n, "Exp") || node_is(n, "ReduceLogSumExp") || node_is(n, "ReduceProd"))
 		return growth;
-	if ((node_is(n, "ReduceMean") || node_is(n, "ReduceSum") || node_is(n, "Sqrt") || node_is(n, "Add") || node_is(n, "Max") || node_is(n, "Clip")) &&
+	if ((node_is(n, "ReduceMean") || node_is(n, "ReduceSum") || node_is(n, "Sqrt") || node_is(n, "Add") || node_is(n, "Max") || node_is(n, "Clip") || node_is(n, "Log")) &&
 	    (producer_keeps(r, n->in[0]) == squares || (n->nin > 1 && producer_keeps(r, n->in[1]) == squares)))
 		return squares;
 	if ((node_is(n, "Div") || node_is(n, "Log") || node_is(n, "ReduceSum")) &&
@@ -319,7 +320,18 @@ static enum linnet_code do_node(struct retype *r, node_id id, struct linnet_erro
 
 /* ---- Graphs ---- */
 
-static enum linnet_code do_constants(struct retype *r, struct linnet_error *e)
+/* Only nodes that stay as they are read v, and they read it as it was. */
+static bool stays(const struct retype *r, value_id v, const struct uses *u)
+{
+	uint32_t n = uses_of(u, v);
+
+	for (uint32_t i = u->begin[v]; i < u->end[v]; i++)
+		if (!u->use[i].node || !r->keep[u->use[i].node])
+			return false;
+	return n != 0;
+}
+
+static enum linnet_code do_constants(struct retype *r, const struct uses *u, struct linnet_error *e)
 {
 	for (value_id v = 1; v < r->nvalue; v++) {
 		struct value *x = &r->g->value[v];
@@ -329,7 +341,7 @@ static enum linnet_code do_constants(struct retype *r, struct linnet_error *e)
 		if (x->kind != VALUE_CONST || !changes(r, x->type.dt))
 			continue;
 		r->was[v] = x->type.value;
-		TRY(convert(r, x->type.value, x->name, &x->type.value, e));
+		TRY(convert(r, x->type.value, stays(r, v, u) ? NULL : x->name, &x->type.value, e));
 		x->type.dt = r->p->to;
 		x->origin = NULL;
 	}
@@ -413,7 +425,7 @@ static enum linnet_code retype_nodes(struct retype *r, struct linnet_error *e)
 		if (g->value[v].kind == VALUE_NODE && changes(r, g->value[v].type.dt))
 			g->value[v].origin = NULL;
 	keep_accurate(r, order, n, &u);
-	TRY(do_constants(r, e));
+	TRY(do_constants(r, &u, e));
 	TRY(do_inputs(r, e));
 	for (uint32_t i = 0; i < n; i++) {
 		const struct node *x = &g->node[order[i]];
