@@ -101,6 +101,7 @@ set(FAST_SOURCES
 	ops/fast/pool.c
 	ops/fast/integer.c
 	ops/fast/linear.c
+	ops/fast/causal.c
 	ops/fast/linear_grad.c
 	ops/fast/nbits.c
 	ops/fast/quant.c

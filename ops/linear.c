@@ -588,18 +588,6 @@ static enum linnet_code gated_delta(struct kernel_call *c)
 
 /* ---- CausalConvWithState ---- */
 
-enum { CONV_INPUT, CONV_WEIGHT, CONV_BIAS, CONV_PAST };
-
-/* What com.microsoft's operator adds; 0 or as the layout says in the row that does not have it. */
-struct causal {
-	bool last, state_last;  /* channels of the input, of the states */
-	int64_t dilation, window; /* window: states kept, 0: the last one, without an axis of its own */
-	int64_t length;         /* of the states; 0: what the taps need */
-	int64_t channels, offset; /* those of the input that are filtered; 0: all */
-	int64_t capacity;       /* rows of state_update */
-	bool extended;
-};
-
 static int64_t causal_attr(const struct op *op, const struct attr *attr, const char *name, int64_t absent)
 {
 	const struct attr *a = attr_get(op, attr, name);
@@ -607,7 +595,7 @@ static int64_t causal_attr(const struct op *op, const struct attr *attr, const c
 	return attr_given(a) ? a->i : absent;
 }
 
-static struct causal causal_of(const struct op *op, const struct attr *attr)
+struct causal causal_of(const struct op *op, const struct attr *attr)
 {
 	struct causal l = { .last = causal_attr(op, attr, "channels_last", 0) != 0, .dilation = causal_attr(op, attr, "dilation", 1),
 		.window = causal_attr(op, attr, "state_window", 0), .length = causal_attr(op, attr, "state_length", 0),
@@ -810,7 +798,7 @@ static enum linnet_code write_causal_conv(struct shape_call *c, const char **tex
 	.in = IN({ "input", T, FLOW_SMOOTH }, { "weight", T, FLOW_SMOOTH }, { "bias", T, FLOW_SMOOTH, OPTIONAL }, \
 	         { "past_state", T, FLOW_SMOOTH, OPTIONAL }),                                      \
 	.types = { [T] = SINGLES }, .agree = AGREE_ROUND, .shape = shape_causal_conv, .kernel = causal_conv, \
-	.write_body = write_causal_conv, .fuzz = { .shapes = FUZZ_CUSTOM }
+	.fast = FAST(&fast_causal_conv), .write_body = write_causal_conv, .fuzz = { .shapes = FUZZ_CUSTOM }
 
 #define COUNT(title, most) { .name = title, .kind = ATTR_INT, .lo = 0, .hi = (most) }
 #define ACTIVATION { .name = "activation", .kind = ATTR_STRING, .s = "none", .oneof = "none|silu|swish" }

@@ -1,4 +1,4 @@
-/* What LinearAttention and its gradient share: positions, attributes, shapes, text. */
+/* What kernels and gradients of linear attention and of the convolution before it share: positions, attributes, shapes, text. */
 #ifndef LINNET_LINEAR_H
 #define LINNET_LINEAR_H
 
@@ -32,5 +32,21 @@ body_fn grad_linear_attention;
 /* name: input `in`: [B, T, x y z] as [B, T, x, y, z], in another float type. One of the three may not be a number: it is computed, not left
  * to Reshape, which could not find it when there are no tokens. */
 void linear_five(struct body *b, const char *name, const char *in, enum dtype from, enum dtype to, dim x, dim y, dim z);
+
+/* ---- CausalConvWithState ---- */
+
+enum { CONV_INPUT, CONV_WEIGHT, CONV_BIAS, CONV_PAST };
+
+/* What com.microsoft's operator adds; 0 or as the layout says in the row that does not have it. */
+struct causal {
+	bool last, state_last;  /* channels of the input, of the states */
+	int64_t dilation, window; /* window: states kept, 0: the last one, without an axis of its own */
+	int64_t length;         /* of the states; 0: what the taps need */
+	int64_t channels, offset; /* those of the input that are filtered; 0: all */
+	int64_t capacity;       /* rows of state_update */
+	bool extended;
+};
+
+struct causal causal_of(const struct op *op, const struct attr *attr);
 
 #endif

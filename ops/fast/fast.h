@@ -17,6 +17,7 @@
 	X(attention_grad)                                                                          \
 	X(linear_attention)                                                                        \
 	X(linear_grad)                                                                             \
+	X(causal_conv)                                                                             \
 	X(softmax)                                                                                 \
 	X(log_softmax)                                                                             \
 	X(cross_entropy)                                                                           \
