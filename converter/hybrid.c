@@ -112,10 +112,57 @@ static value_id shown(struct build *b)
 	"  own1 = Where (its, lowest, low)\n" \
 	"  near = Where (visible, s1, own1)\n"
 
-/* Blocks of W tokens, each looking at itself and the one before. */
+/*
+ * Blocks of W tokens, each looking at itself and the one before: q [B, H, T, D] as q6 [B, G, R, N, W, D]; k, v and the mask m as k2, v2, m2
+ * [B, G, 1, N, 2 W, width]. P > 0: these are [B, G, P + T, width], P tokens before the first, and called ka, va, ma. block: the blocks' numbers [N, 1, 1].
+ */
+static void cut(struct str *t, const struct build *b, int64_t W, int64_t P)
+{
+	str_addf(t, "  t = Shape <start = 2, end = 3> (k)\n"
+	            "  b = Shape <start = 0, end = 1> (k)\n"
+	            "  c = Constant <value_ints = [%lld]> ()\n"
+	            "  less = Constant <value_ints = [%lld]> ()\n"
+	            "  single = Constant <value_ints = [1]> ()\n"
+	            "  up = Add (t, less)\n"
+	            "  whole = Div (up, c)\n"
+	            "  n = Max (whole, single)\n"
+	            "  n1 = Add (n, single)\n"
+	            "  all = Mul (n, c)\n"
+	            "  rest = Sub (all, t)\n"
+	            "  last = Constant <value_ints = [0]> ()\n"
+	            "  front = Constant <value_ints = [0, 0, 0, 0, 0, 0]> ()\n"
+	            "  pads = Concat <axis = 0> (front, rest, last)\n"
+	            "  earlier = Constant <value_ints = [0, 0, %lld, 0, 0, 0]> ()\n"
+	            "  around = Concat <axis = 0> (earlier, rest, last)\n"
+	            "  third = Constant <value_ints = [3]> ()\n",
+	         (long long)W, (long long)(W - 1), (long long)(W - P));
+	for (const char *v = b->mask ? "qkvm" : "qkv"; *v; v++) {
+		bool q = *v == 'q';
+
+		str_addf(t, "  %cp = Pad (%c%s, %s)\n"
+		            "  %cg = Constant <value_ints = [%lld, %lld]> ()\n"
+		            "  %cw = Constant <value_ints = [%lld, %lld]> ()\n"
+		            "  %cz = Concat <axis = 0> (b, %cg, %s, %cw)\n"
+		            "  %c6 = Reshape (%cp, %cz)\n",
+		         *v, *v, P && !q ? "a" : "", q ? "pads" : "around", *v, (long long)b->G, (long long)(q ? b->R : 1), *v, (long long)W,
+		         (long long)(*v == 'm' ? 1 : *v == 'v' ? b->E : b->D), *v, *v, q ? "n" : "n1", *v, *v, *v, *v);
+		if (!q)
+			str_addf(t, "  %cb = Slice (%c6, last, n, third)\n"
+			            "  %cc = Slice (%c6, single, n1, third)\n"
+			            "  %c2 = Concat <axis = 4> (%cb, %cc)\n", *v, *v, *v, *v, *v, *v, *v);
+	}
+	str_add(t, "  zero = Constant <value_int = 0> ()\n"
+	           "  one = Constant <value_int = 1> ()\n"
+	           "  ns = Squeeze (n)\n"
+	           "  number = Range (zero, ns, one)\n"
+	           "  inner = Constant <value_ints = [1, 2]> ()\n"
+	           "  block = Unsqueeze (number, inner)\n");
+}
+
+/* A whole sequence. */
 static void by_blocks(struct build *b, struct seen *x)
 {
-	long long W = x->W, S = x->S, G = b->G, R = b->R;
+	long long W = x->W, S = x->S;
 	value_id in[9] = { b->q, b->k, b->v,
 		           build_mask(b, x->diagonal ? "block" : x->terraced ? "terrace" : "band", W, 2 * W,
 		                      x->diagonal ? in_block : x->terraced ? in_terrace : in_band, W),
@@ -132,45 +179,14 @@ static void by_blocks(struct build *b, struct seen *x)
 		in[b->mask ? 8 : 6] = build_mask(b, "apart", W, 2 * W, apart, W);
 	}
 	str_addf(&t, "(float[B,H,T,D] q, float[B,G,T,D] k, float[B,G,T,E] v, float[W,K] band, float[a,K] own%s%s) => (float[B,G,R,N,W,L] %s, "
-	             "float[B,G,I,N,L,E] %s) {\n"
-	             "  t = Shape <start = 2, end = 3> (k)\n"
-	             "  b = Shape <start = 0, end = 1> (k)\n"
-	             "  c = Constant <value_ints = [%lld]> ()\n"
-	             "  less = Constant <value_ints = [%lld]> ()\n"
-	             "  single = Constant <value_ints = [1]> ()\n"
-	             "  up = Add (t, less)\n"
-	             "  blocks = Div (up, c)\n"
-	             "  n = Max (blocks, single)\n"
-	             "  all = Mul (n, c)\n"
-	             "  rest = Sub (all, t)\n"
-	             "  front = Constant <value_ints = [0, 0, 0, 0, 0, 0]> ()\n"
-	             "  last = Constant <value_ints = [0]> ()\n"
-	             "  pads = Concat <axis = 0> (front, rest, last)\n"
-	             "  earlier = Constant <value_ints = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]> ()\n"
-	             "  third = Constant <value_ints = [3]> ()\n",
-	         b->mask ? ", float[B,G,T,1] m, float[W,K] itself" : "", b->slope ? ", float[G,R,c,d,e] slopes, float[W,K] apart" : "", S ? "s" : "near", S ? "vals" : "v2", W, W - 1);
-	for (const char *v = b->mask ? "qkvm" : "qkv"; *v; v++) {
-		str_addf(&t, "  %cp = Pad (%c, pads)\n"
-		             "  %cg = Constant <value_ints = [%lld, %lld]> ()\n"
-		             "  %cw = Constant <value_ints = [%lld, %lld]> ()\n"
-		             "  %cz = Concat <axis = 0> (b, %cg, n, %cw)\n"
-		             "  %c6 = Reshape (%cp, %cz)\n",
-		         *v, *v, *v, G, *v == 'q' ? R : 1, *v, W, (long long)(*v == 'm' ? 1 : *v == 'v' ? b->E : b->D), *v, *v, *v, *v, *v, *v);
-		if (*v != 'q')
-			str_addf(&t, "  %ce = Pad (%c6, earlier)\n"
-			             "  %cb = Slice (%ce, last, n, third)\n"
-			             "  %c2 = Concat <axis = 4> (%cb, %c6)\n", *v, *v, *v, *v, *v, *v, *v);
-	}
+	             "float[B,G,I,N,L,E] %s) {\n",
+	         b->mask ? ", float[B,G,T,1] m, float[W,K] itself" : "", b->slope ? ", float[G,R,c,d,e] slopes, float[W,K] apart" : "", S ? "s" : "near",
+	         S ? "vals" : "v2");
+	cut(&t, b, W, 0);
 	str_addf(&t, "  scale = Constant <value_float = %#.9g> ()\n"
 	             "  low = Constant <value_float = -inf> ()\n"
 	             "  kt = Transpose <perm = [0, 1, 2, 3, 5, 4]> (k2)\n"
 	             "  s0 = MatMul (q6, kt)\n"
-	             "  zero = Constant <value_int = 0> ()\n"
-	             "  one = Constant <value_int = 1> ()\n"
-	             "  ns = Squeeze (n)\n"
-	             "  number = Range (zero, ns, one)\n"
-	             "  inner = Constant <value_ints = [1, 2]> ()\n"
-	             "  block = Unsqueeze (number, inner)\n"
 	             "  full = Min (block, one)\n"
 	             "  has = CastLike (full, band)\n"
 	             "  valid = Max (has, own)\n"
@@ -216,10 +232,14 @@ static void by_blocks(struct build *b, struct seen *x)
 	x->v = out[1];
 }
 
-/* One block: all tokens look at themselves and at the last P before, which are a state; so are the sinks. far: P = W, else W - 1 will do. */
+/*
+ * All tokens look at themselves and at the last P before, which are a state; so are the sinks. far: P = W, else W - 1 will do. A step model takes few
+ * tokens, all in one block; a chunk model cuts them, but for terraced windows, whose blocks are those of the whole text.
+ */
 static void by_steps(struct build *b, struct seen *x, bool far)
 {
-	int64_t P = x->terraced ? 2 * x->W - 1 : far ? x->W : x->W > 1 ? x->W - 1 : 1;
+	int64_t W = x->W, P = x->terraced ? 2 * W - 1 : far ? W : W > 1 ? W - 1 : 1;
+	bool cuts = b->target == TARGET_CHUNK && !x->terraced;
 	long long S = x->S;
 	int64_t k[4] = { 0, b->G, P, b->D }, v[4] = { 0, b->G, P, b->E }, sk[4] = { 0, b->G, S, b->D }, sv[4] = { 0, b->G, S, b->E };
 	value_id in[12] = { b->q, b->k, b->v, build_first(b), build_past(b, "window_key", 4, k), build_past(b, "window_value", 4, v) },
@@ -246,14 +266,26 @@ static void by_steps(struct build *b, struct seen *x, bool far)
 	         b->mask ? ", float[B,G,T,1] m, float[B,G,P,1] pm" : "", b->mask && S ? ", float[B,G,S,1] hm" : "", S ? "s" : "near", S ? "vals" : "v2",
 	         S ? ", float[B,G,S,D] ks, float[B,G,S,E] vs" : "", b->mask ? ", float[B,G,P,1] nm, float[B,G,U,1] gm" : "",
 	         b->mask && S ? ", float[B,G,S,1] ms" : "");
-	str_addf(&t, "  t = Shape <start = 2, end = 3> (k)\n"
-	             "  b = Shape <start = 0, end = 1> (k)\n"
-	             "  n = Constant <value_ints = [1]> ()\n"
-	             "  last = Constant <value_ints = [0]> ()\n"
-	             "  axis = Constant <value_ints = [2]> ()\n"
-	             "  between = Constant <value_ints = [2, 3]> ()\n"
-	             "  ka = Concat <axis = 2> (pk, k)\n"
+	str_addf(&t, "  ka = Concat <axis = 2> (pk, k)\n"
 	             "  va = Concat <axis = 2> (pv, v)\n"
+	             "  between = Constant <value_ints = [2, 3]> ()\n%s",
+	         b->mask ? "  ma = Concat <axis = 2> (pm, m)\n" : "");
+	if (cuts)
+		cut(&t, b, W, P);
+	else
+		str_addf(&t, "  t = Shape <start = 2, end = 3> (k)\n"
+		             "  b = Shape <start = 0, end = 1> (k)\n"
+		             "  n = Constant <value_ints = [1]> ()\n"
+		             "  last = Constant <value_ints = [0]> ()\n"
+		             "  one = Constant <value_int = 1> ()\n"
+		             "  gr = Constant <value_ints = [%lld, %lld, 1]> ()\n"
+		             "  d = Constant <value_ints = [%lld]> ()\n"
+		             "  qs = Concat <axis = 0> (b, gr, t, d)\n"
+		             "  q6 = Reshape <allowzero = 1> (q, qs)\n"
+		             "  k2 = Unsqueeze (ka, between)\n"
+		             "  v2 = Unsqueeze (va, between)\n%s",
+		         (long long)b->G, (long long)b->R, (long long)b->D, b->mask ? "  m2 = Unsqueeze (ma, between)\n" : "");
+	str_addf(&t, "  axis = Constant <value_ints = [2]> ()\n"
 	             "  from = Constant <value_ints = [%lld]> ()\n"
 	             "  to = Constant <value_ints = [9223372036854775807]> ()\n"
 	             "  nk = Slice (ka, from, to, axis)\n"
@@ -262,32 +294,36 @@ static void by_steps(struct build *b, struct seen *x, bool far)
 	             "  gone = %s\n"
 	             "  gk = Slice (ka, last, gone, axis)\n"
 	             "  gv = Slice (va, last, gone, axis)\n"
-	             "  gr = Constant <value_ints = [%lld, %lld, 1]> ()\n"
-	             "  d = Constant <value_ints = [%lld]> ()\n"
-	             "  qs = Concat <axis = 0> (b, gr, t, d)\n"
-	             "  q6 = Reshape <allowzero = 1> (q, qs)\n"
-	             "  k2 = Unsqueeze (ka, between)\n"
-	             "  v2 = Unsqueeze (va, between)\n",
-	         (long long)-P, (long long)P, x->terraced ? "Add (held, t)" : "Identity (t)", (long long)b->G, (long long)b->R, (long long)b->D);
-	x->P = P;
-	str_addf(&t, "  scale = Constant <value_float = %#.9g> ()\n"
+	             "  scale = Constant <value_float = %#.9g> ()\n"
 	             "  low = Constant <value_float = -inf> ()\n"
 	             "  kt = Transpose <perm = [0, 1, 2, 3, 5, 4]> (k2)\n"
 	             "  s0 = MatMul (q6, kt)\n"
-	             "  one = Constant <value_int = 1> ()\n"
 	             "  minus = Constant <value_int = -1> ()\n"
 	             "  wide = Constant <value_int = %lld> ()\n"
 	             "  f = Squeeze (first)\n"
-	             "  ts = Squeeze (t)\n"
-	             "  end = Add (f, ts)\n"
-	             "  qi = Range (f, end, one)\n"
-	             "  before = Squeeze (held)\n"
-	             "  oldest = Sub (f, before)\n"
-	             "  kj = Range (oldest, end, one)\n"
-	             "  position = Unsqueeze (qi, n)\n"
-	             "  later = Greater (kj, position)\n"
-	             "  seen = Not (later)\n",
-	         b->scale, (long long)x->W);
+	             "  ts = Squeeze (t)\n",
+	         (long long)-P, (long long)P, x->terraced ? "Add (held, t)" : "Identity (t)", b->scale, (long long)W);
+	x->P = P;
+	if (cuts)
+		str_addf(&t, "  off = Mul (block, wide)\n"
+		             "  start = Add (off, f)\n"
+		             "  rows = Range (zero, wide, one)\n"
+		             "  rowc = Unsqueeze (rows, single)\n"
+		             "  position = Add (start, rowc)\n"
+		             "  twice = Constant <value_int = %lld> ()\n"
+		             "  columns = Range (zero, twice, one)\n"
+		             "  away1 = Sub (columns, wide)\n"
+		             "  kj = Add (start, away1)\n",
+		         (long long)(2 * W));
+	else
+		str_add(&t, "  end = Add (f, ts)\n"
+		            "  qi = Range (f, end, one)\n"
+		            "  before = Squeeze (held)\n"
+		            "  oldest = Sub (f, before)\n"
+		            "  kj = Range (oldest, end, one)\n"
+		            "  position = Unsqueeze (qi, n)\n");
+	str_add(&t, "  later = Greater (kj, position)\n"
+	            "  seen = Not (later)\n");
 	if (b->slope)
 		str_add(&t, "  distance = Sub (kj, position)\n"
 		            "  apart = CastLike (distance, scale)\n");
@@ -304,12 +340,10 @@ static void by_steps(struct build *b, struct seen *x, bool far)
 	            "  real = Greater (kj, minus)\n"
 	            "  both = And (seen, within)\n"
 	            "  there = And (both, real)\n");
-	str_add(&t, b->mask ? "  ma = Concat <axis = 2> (pm, m)\n"
-	                      "  nm = Slice (ma, from, to, axis)\n"
+	str_add(&t, b->mask ? "  nm = Slice (ma, from, to, axis)\n"
 	                      "  gm = Slice (ma, last, gone, axis)\n"
-	                      "  mt = Transpose <perm = [0, 1, 3, 2]> (ma)\n"
-	                      "  m6 = Unsqueeze (mt, between)\n"
-	                      "  kept6 = Cast <to = 9> (m6)\n"
+	                      "  mt = Transpose <perm = [0, 1, 2, 3, 5, 4]> (m2)\n"
+	                      "  kept6 = Cast <to = 9> (mt)\n"
 	                      "  its = Equal (kj, position)\n"
 	                      "  visible = And (there, kept6)\n" SEES_ITSELF
 	                    : "  near = Where (there, s1, low)\n");
