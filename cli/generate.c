@@ -107,6 +107,7 @@ static void report(const struct generate_result *r, const struct tokenizer *t, j
 		return;
 	}
 	putchar('\n');
+	fflush(stdout); /* the text before what is said of it, where both go to one place */
 	note("%lld tokens of prompt in %s (%.0f a second), %lld made at %.0f a second%s%s%s", (long long)r->prompt,
 	     human_seconds(r->prompt_seconds, first, sizeof first), rate(r->prompt, r->prompt_seconds), (long long)r->tokens, steps,
 	     r->state_bytes ? ", state of " : "; no state: all is read again for each token",

@@ -14,8 +14,9 @@
 #include "ops/fast/fast.h"
 #include "ops/window.h"
 
-/* Floats of rows a tile; positions done by dots; output channels a piece when there are few tiles; and a group, of one input channel, done by taps. */
-enum { ROOM = 1 << 16, FEW = 6, BLOCK = 64, DEPTH = 4 };
+/* Floats of rows a tile; positions done by dots; output channels a piece when there are few tiles; and a group, of one input channel, done by taps; floats
+ * of such channels together, in and out. */
+enum { ROOM = 1 << 16, FEW = 6, BLOCK = 64, DEPTH = 4, CACHED = 1 << 12 };
 
 struct conv_job {
 	const float *x, *w, *bias;
@@ -27,6 +28,7 @@ struct conv_job {
 	int64_t tile, tiles, blocks, block; /* positions a tile (the transpose's pieces go through tiles of so many lines); tiles; blocks of
 	                                     * output channels, of so many */
 	int64_t pieces, slots, space; /* each slot does every slots-th piece in its own part of the room, of so many floats */
+	struct tap *tap;              /* [taps]; where taps go one by one */
 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -97,25 +99,48 @@ static void fill(float *restrict y, int64_t n, float x)
 		y[i] = x;
 }
 
-/* The lines of tap (k0, k1, k2): at the window's positions, and, `stride` apart, what it reads there. */
+/* Of one tap: the positions of the window at which it reads something, and what it reads at the first position of all, there or not. */
+struct tap {
+	struct span s[3];
+	int64_t at;
+};
+
+static enum linnet_code read_taps(struct conv_job *j, struct kernel_call *c)
+{
+	const struct window *w = &j->win;
+	struct linnet_error *e = c->e;
+
+	TRY_NEW(j->tap, c->scratch, j->taps);
+	for (int64_t t = 0; t < j->taps; t++) {
+		int64_t k[3] = { t / w->taps[2] / w->taps[1], t / w->taps[2] % w->taps[1], t % w->taps[2] }, at[3];
+
+		for (int i = 0; i < 3; i++) {
+			j->tap[t].s[i] = window_readers(w, i, k[i]);
+			at[i] = k[i] * w->dilation[i] - w->begin[i];
+		}
+		j->tap[t].at = at3(w->in, at[0], at[1], at[2]);
+	}
+	return LINNET_OK;
+}
+
+/* The lines of a tap: at the window's positions, and, `stride` apart, what it reads there. */
 struct line {
 	int64_t narrow, wide, n, stride;
 };
 
 /* The tap's next pair of lines, of rows from `row` on, for lengths [rows] = out[0] out[1]; -1 behind the last. */
-static int64_t next_line(const struct window *w, int64_t k0, int64_t k1, int64_t k2, int64_t row, struct line *l)
+static int64_t next_line(const struct window *w, const struct tap *t, int64_t row, struct line *l)
 {
-	struct span s0 = window_readers(w, 0, k0), s1 = window_readers(w, 1, k1), s2 = window_readers(w, 2, k2);
+	const struct span *s = t->s;
 
-	for (; row < w->out[0] * w->out[1]; row++) {
+	for (; s[2].from < s[2].to && row < w->out[0] * w->out[1]; row++) {
 		int64_t o0 = row / w->out[1], o1 = row % w->out[1];
 
-		if (o0 < s0.from || o0 >= s0.to || o1 < s1.from || o1 >= s1.to || s2.from >= s2.to)
+		if (o0 < s[0].from || o0 >= s[0].to || o1 < s[1].from || o1 >= s[1].to)
 			continue;
-		l->narrow = row * w->out[2] + s2.from;
-		l->wide = at3(w->in, o0 * w->stride[0] - w->begin[0] + k0 * w->dilation[0], o1 * w->stride[1] - w->begin[1] + k1 * w->dilation[1],
-		              s2.from * w->stride[2] - w->begin[2] + k2 * w->dilation[2]);
-		l->n = s2.to - s2.from;
+		l->narrow = row * w->out[2] + s[2].from;
+		l->wide = t->at + at3(w->in, o0 * w->stride[0], o1 * w->stride[1], s[2].from * w->stride[2]);
+		l->n = s[2].to - s[2].from;
 		l->stride = w->stride[2];
 		return row;
 	}
@@ -144,22 +169,26 @@ static void scatter_line(const float *restrict narrow, float *restrict wide, con
 			wide[o * l->stride] += f * narrow[o];
 }
 
-/* One output channel of one input channel, tap by tap. */
-static void depth_channel(const struct conv_job *j, int64_t n, int64_t channel)
+/* Output channels [m0, m1) of all, a sample's behind another's, of one input channel each, tap by tap. */
+static void depth_channels(const struct conv_job *j, int64_t m0, int64_t m1)
 {
 	const struct window *w = &j->win;
-	int64_t nx = j->back ? j->P : j->plane, ny = j->back ? j->plane : j->P;
-	const float *x = j->x + (n * j->groups + channel / j->M) * nx, *taps = j->w + channel * j->taps;
-	float *y = j->y + (n * j->groups * j->M + channel) * ny;
+	int64_t nx = j->back ? j->P : j->plane, ny = j->back ? j->plane : j->P, row;
 	struct line l;
 
-	fill(y, ny, j->bias ? j->bias[channel] : 0);
+	for (int64_t m = m0; m < m1; m++)
+		fill(j->y + m * ny, ny, j->bias ? j->bias[m % (j->groups * j->M)] : 0);
 	for (int64_t t = 0; t < j->taps; t++)
-		for (int64_t row = 0; (row = next_line(w, t / w->taps[2] / w->taps[1], t / w->taps[2] % w->taps[1], t % w->taps[2], row, &l)) >= 0; row++)
-			if (j->back)
-				scatter_line(x + l.narrow, y + l.wide, &l, taps[t]);
-			else
-				gather_line(y + l.narrow, x + l.wide, &l, taps[t]);
+		for (row = 0; (row = next_line(w, &j->tap[t], row, &l)) >= 0; row++)
+			for (int64_t m = m0; m < m1; m++) {
+				const float *x = j->x + m / j->M * nx;
+				float *y = j->y + m * ny, f = j->w[m % (j->groups * j->M) * j->taps + t];
+
+				if (j->back)
+					scatter_line(x + l.narrow, y + l.wide, &l, f);
+				else
+					gather_line(y + l.narrow, x + l.wide, &l, f);
+			}
 }
 
 /* Output channels [m0, m1) of group g of sample n of the transpose. */
@@ -177,11 +206,9 @@ static void back_piece(const struct conv_job *j, int64_t n, int64_t g, int64_t m
 
 		blas_sgemm(true, false, rows, count, j->C, 1, weight, j->M * j->taps, x + from, j->P, 0, room, count);
 		for (int64_t i = 0; i < rows; i++) {
-			int64_t t = i % j->taps;
 			struct line l;
 
-			for (int64_t row = line0; (row = next_line(w, t / w->taps[2] / w->taps[1], t / w->taps[2] % w->taps[1], t % w->taps[2], row, &l)) >= 0 &&
-			                          row < line1; row++)
+			for (int64_t row = line0; (row = next_line(w, &j->tap[i % j->taps], row, &l)) >= 0 && row < line1; row++)
 				scatter_line(room + i * count + l.narrow - from, y + i / j->taps * j->plane + l.wide, &l, 1);
 		}
 	}
@@ -207,7 +234,7 @@ static void depth_piece(void *ctx, int64_t i)
 {
 	const struct conv_job *j = ctx;
 
-	depth_channel(j, i / (j->groups * j->M), i % (j->groups * j->M));
+	depth_channels(j, i * j->block, least((i + 1) * j->block, j->batch * j->groups * j->M));
 }
 
 static bool conv_ok(const struct kernel_call *c)
@@ -246,8 +273,11 @@ static enum linnet_code run(struct kernel_call *c, bool back)
 	j.P = w->out[0] * w->out[1] * w->out[2];
 	if (c->out[0]->n * j.K < 1 << 15)
 		threads = 1;
+	if (back || (j.C == 1 && j.M <= DEPTH))
+		TRY(read_taps(&j, c));
 	if (j.C == 1 && j.M <= DEPTH) {
-		parallel_for(threads, j.batch * j.groups * j.M, depth_piece, &j);
+		j.block = 1 + CACHED / (j.plane + j.P + 1);
+		parallel_for(threads, (j.batch * j.groups * j.M + j.block - 1) / j.block, depth_piece, &j);
 		return LINNET_OK;
 	}
 	if (back) {
