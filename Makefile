@@ -15,17 +15,18 @@ all: .deps
 demo: all
 	build/release/bench/demo corpus/lm/softmax.onnx corpus/lm/train.npy corpus/lm/valid.npy corpus/lm/tokenizer.txt build/demo
 
-# linnet beside ONNX Runtime, which is installed from PyPI into the build folder, and training beside PyTorch, where TORCH=PYTHON has it. MODELS=FOLDER: whose
-# five largest models are run.
+# linnet beside ONNX Runtime and, of exact rewrites, onnxsim, which are installed from PyPI into the build folder, and training beside PyTorch, where
+# TORCH=PYTHON has it. MODELS=FOLDER: whose five largest models are run.
 bench: all
-	python3 tests/peers/run.py build/release/peers/venv bench/bench.py build/release/linnet build/release/liblinnet.so build/bench corpus \
+	python3 tests/peers/run.py build/bench/venv bench/bench.py build/release/linnet build/release/liblinnet.so build/bench corpus \
 		$(if $(MODELS),--models $(MODELS)) $(BENCH)
+	python3 tests/peers/run.py build/bench/venv bench/simplify.py build/release/linnet build/bench --page docs/speed.md
 	$(TORCH) bench/train.py build/release/linnet corpus/lm/softmax.onnx corpus/lm/valid.npy build/bench || test $$? = 77
 
 # What calibration gains, by recipe (language model), by mechanism and pairs (recall) and on digits, into docs/calibration.md; hours. CALIBRATE, RECALL: options.
 bench-calibrate: all
 	python3 bench/calibrate.py build/release/linnet corpus build/calibrate docs $(CALIBRATE)
-	python3 tests/peers/run.py build/release/peers/venv bench/recall.py build/release/linnet corpus build/calibrate docs $(RECALL)
+	python3 tests/peers/run.py build/bench/venv bench/recall.py build/release/linnet corpus build/calibrate docs $(RECALL)
 	python3 bench/digits.py build/release/linnet corpus build/calibrate --docs docs
 
 test: .deps

@@ -1,4 +1,4 @@
-"""Run a script in a virtual environment with the pinned packages of requirements.txt, made once in the folder given.
+"""Run a script in a virtual environment with the pinned packages of requirements.txt, the script's folder's or else this one's, made once in the folder given.
 
 run.py FOLDER SCRIPT arguments of the script...: exit status 77, after saying why, when the package index cannot be reached.
 """
@@ -39,5 +39,6 @@ def prepare(folder, requirements):
     return python
 
 
-python = prepare(sys.argv[1], os.path.join(os.path.dirname(os.path.abspath(__file__)), "requirements.txt"))
+lists = [os.path.join(os.path.dirname(os.path.abspath(f)), "requirements.txt") for f in (sys.argv[2], __file__)]
+python = prepare(sys.argv[1], next(f for f in lists if os.path.exists(f)))
 sys.exit(subprocess.run([python] + sys.argv[2:]).returncode)
