@@ -178,14 +178,22 @@ static json_t *linear_json(const struct linear_group *f)
 	json_t *j = json_pack("{s:s%, s:I, s:I, s:I, s:f, s:i}", "rule", f->rule.p, f->rule.n, "heads", (json_int_t)f->heads, "kv_heads", (json_int_t)f->kv_heads,
 	                      "head_dim", (json_int_t)f->head_dim, "scale", f->scale, "count", f->count);
 
+	if (f->decay)
+		json_object_set_new(j, "decay", json_string(f->decay));
 	if (f->state)
 		json_object_set_new(j, "state", json_true());
 	return j;
 }
 
+static json_t *causal_json(const struct causal_group *f)
+{
+	return json_pack("{s:I, s:I, s:s, s:b, s:i}", "channels", (json_int_t)f->channels, "taps", (json_int_t)f->taps, "activation", f->silu ? "silu" : "none",
+	                 "state", f->state, "count", f->count);
+}
+
 static void recognised_json(const struct recognised *r)
 {
-	json_t *attention = json_array(), *glu = json_array(), *norms = json_object(), *linear = json_array(), *all;
+	json_t *attention = json_array(), *glu = json_array(), *norms = json_object(), *linear = json_array(), *causal = json_array(), *all;
 
 	for (int i = 0; i < r->nattention; i++)
 		json_array_append_new(attention, attention_json(&r->attention[i]));
@@ -199,7 +207,12 @@ static void recognised_json(const struct recognised *r)
 	all = json_pack("{s:o, s:o, s:o}", "attention", attention, "glu", glu, "norms", norms);
 	if (r->nlinear)
 		json_object_set(all, "linear_attention", linear);
+	for (int i = 0; i < r->ncausal; i++)
+		json_array_append_new(causal, causal_json(&r->causal[i]));
+	if (r->ncausal)
+		json_object_set(all, "causal_conv", causal);
 	json_decref(linear);
+	json_decref(causal);
 	json_line(all, "recognised");
 }
 
@@ -250,9 +263,12 @@ static enum linnet_code show_recognised(const struct graph *g, struct arena *a, 
 	for (int i = 0; i < r.nglu; i++)
 		printf("%d %s%s\n", r.glu[i].count, r.glu[i].variant, r.glu[i].fused_weight ? ", one projection" : "");
 	for (int i = 0; i < r.nlinear; i++)
-		printf("%d LinearAttention, %.*s, heads %lld/%lld, width %lld, scale %.6g%s\n", r.linear[i].count, (int)r.linear[i].rule.n, r.linear[i].rule.p,
+		printf("%d LinearAttention, %.*s, heads %lld/%lld, width %lld, scale %.6g%s%s%s\n", r.linear[i].count, (int)r.linear[i].rule.n, r.linear[i].rule.p,
 		       (long long)r.linear[i].heads, (long long)r.linear[i].kv_heads, (long long)r.linear[i].head_dim, r.linear[i].scale,
-		       r.linear[i].state ? ", with a state" : "");
+		       r.linear[i].decay ? ", decay " : "", r.linear[i].decay ? r.linear[i].decay : "", r.linear[i].state ? ", with a state" : "");
+	for (int i = 0; i < r.ncausal; i++)
+		printf("%d CausalConvWithState, channels %lld, taps %lld%s%s\n", r.causal[i].count, (long long)r.causal[i].channels, (long long)r.causal[i].taps,
+		       r.causal[i].silu ? ", silu" : "", r.causal[i].state ? ", with a state" : "");
 	for (int i = 0; i < NORM_KINDS; i++)
 		if (r.norm[i])
 			printf("%d %s\n", r.norm[i], norm_names[i]);

@@ -162,6 +162,7 @@ layer(graph
 	graph/passes/share.c
 	graph/passes/norm.c
 	graph/passes/batch.c
+	graph/passes/causal.c
 	graph/passes/activate.c
 	graph/passes/rope.c
 	graph/passes/scores.c

@@ -14,6 +14,7 @@
 	X(attend)                                                                                  \
 	X(glu)                                                                                     \
 	X(recur)                                                                                   \
+	X(causal)                                                                                  \
 	X(linear)
 
 #define X(name) extern const struct pass name##_pass;

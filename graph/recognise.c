@@ -1049,11 +1049,13 @@ static enum linnet_code add_linear(const struct graph *g, const struct node *n, 
 		f.head_dim /= f.heads;
 	if (f.scale == 0 && f.head_dim > 0)
 		f.scale = 1 / sqrt((double)f.head_dim);
+	if (n->nin > 4 && length(g, n->in[4], 2) > 0)
+		f.decay = length(g, n->in[4], 2) == f.kv_heads ? "per head" : "per channel";
 	for (int i = 0; i < r->nlinear; i++) {
 		struct linear_group *l = &r->linear[i];
 
 		if (l->rule.n == f.rule.n && !memcmp(l->rule.p, f.rule.p, f.rule.n) && l->heads == f.heads && l->kv_heads == f.kv_heads && l->head_dim == f.head_dim &&
-		    fabs(l->scale - f.scale) <= 1e-6 * fabs(f.scale) && l->state == f.state) {
+		    fabs(l->scale - f.scale) <= 1e-6 * fabs(f.scale) && l->decay == f.decay && l->state == f.state) {
 			l->count++;
 			return LINNET_OK;
 		}
@@ -1062,6 +1064,26 @@ static enum linnet_code add_linear(const struct graph *g, const struct node *n, 
 	if (!r->linear)
 		return fail_mem(e);
 	r->linear[r->nlinear++] = f;
+	return LINNET_OK;
+}
+
+static enum linnet_code add_causal(const struct graph *g, const struct node *n, struct recognised *r, struct arena *a, struct linnet_error *e)
+{
+	struct causal_group f = { .channels = length(g, n->in[1], 0), .taps = length(g, n->in[1], 2), .silu = node_attr(n, "activation")->s.p[0] == 's',
+		                  .state = n->nin > 3 && n->in[3], .count = 1 };
+
+	for (int i = 0; i < r->ncausal; i++) {
+		struct causal_group *c = &r->causal[i];
+
+		if (c->channels == f.channels && c->taps == f.taps && c->silu == f.silu && c->state == f.state) {
+			c->count++;
+			return LINNET_OK;
+		}
+	}
+	r->causal = with_one_more(a, r->causal, (size_t)r->ncausal, sizeof f);
+	if (!r->causal)
+		return fail_mem(e);
+	r->causal[r->ncausal++] = f;
 	return LINNET_OK;
 }
 
@@ -1101,6 +1123,8 @@ static enum linnet_code collect(const struct graph *g, struct arena *a, struct r
 			TRY(add_glu(out, a, &unit, e));
 		if (!strcmp(n->op->name, "LinearAttention"))
 			TRY(add_linear(g, n, out, a, e));
+		if (!strcmp(n->op->name, "CausalConvWithState"))
+			TRY(add_causal(g, n, out, a, e));
 	}
 	return LINNET_OK;
 }

@@ -34,7 +34,15 @@ struct linear_group {
 	struct text rule;    /* linear, gated, delta, gated_delta */
 	int64_t heads, kv_heads, head_dim; /* head_dim -1: not known */
 	double scale;
+	const char *decay;   /* NULL: none, or not known; per head, per channel (of keys) */
 	bool state;          /* a state of the past is given */
+	int count;
+};
+
+/* CausalConvWithState nodes alike, of either domain. */
+struct causal_group {
+	int64_t channels, taps; /* -1: not known */
+	bool silu, state;       /* behind it; a state of the past is given */
 	int count;
 };
 
@@ -45,7 +53,8 @@ struct recognised {
 	struct attention_group *attention;
 	struct glu_group *glu;
 	struct linear_group *linear;
-	int nattention, nglu, nlinear; /* groups, in the order of their first members */
+	struct causal_group *causal;
+	int nattention, nglu, nlinear, ncausal; /* groups, in the order of their first members */
 	int norm[NORM_KINDS];
 };
 

@@ -1,5 +1,5 @@
 /*
- * Words for what recognition found: SwiGLU, CausalConvWithState and LinearAttention of ONNX (pass fuse), and for ONNX Runtime operators of com.microsoft (pass ort). These run
+ * Words for what recognition found: SwiGLU and recurrences of ONNX (pass fuse), and for ONNX Runtime operators of com.microsoft (pass ort). These run
  * after the recognisers, and only when a model is written for them.
  */
 #include <math.h>
@@ -345,112 +345,6 @@ static enum linnet_code ort_rotary(const struct view *w, const struct node *n, s
 
 /* ---- Recurrences ---- */
 
-/* Slice n takes `length` elements from `start` on, of axis 2 of three. */
-static bool slices(const struct graph *g, const struct node *n, int64_t start, dim length)
-{
-	int64_t at, axis, step = 1;
-	int count;
-
-	return node_is(n, "Slice") && n->nin > 3 && value_ints(g, n->in[1], &at, 1, &count) && count == 1 && at == start &&
-	       value_ints(g, n->in[3], &axis, 1, &count) && count == 1 && (axis == 2 || axis == -1) &&
-	       (n->nin < 5 || !n->in[4] || (value_ints(g, n->in[4], &step, 1, &count) && count == 1 && step == 1)) &&
-	       g->value[n->out[0]].type.shape.rank == 3 && g->value[n->out[0]].type.shape.d[2] == length;
-}
-
-/* Pad puts so many zeros in front of axis 2 of three, and nothing else. */
-static bool pads_front(const struct graph *g, const struct node *n, int64_t history)
-{
-	struct text mode = node_attr(n, "mode")->s;
-	int64_t pads[6];
-	double zero = 0;
-	int count;
-
-	if (mode.n != 8 || memcmp(mode.p, "constant", 8) != 0 || given(n, 3) || !value_ints(g, n->in[1], pads, 6, &count) || count != 6 ||
-	    (given(n, 2) && (!value_scalar(g, n->in[2], &zero) || zero != 0)))
-		return false;
-	for (int i = 0; i < 6; i++)
-		if (pads[i] != (i == 2 ? history : 0))
-			return false;
-	return true;
-}
-
-/* Every channel by itself, each place and those before it. */
-struct causal_conv {
-	value_id x, past, y; /* past 0: zeros */
-	value_id padded;     /* past and x, where there is such a value */
-	int64_t history;
-};
-
-static bool read_conv(const struct view *w, const struct node *n, struct causal_conv *c)
-{
-	const struct graph *g = w->g;
-	const struct shape *k = &known(w, n->in[1])->shape, *x = &known(w, n->in[0])->shape;
-	const struct attr *pads = node_attr(n, "pads"), *strides = node_attr(n, "strides"), *dilations = node_attr(n, "dilations");
-	struct text mode = node_attr(n, "auto_pad")->s;
-	const struct node *from = value_node(g, n->in[0]), *cut;
-	bool padded = pads->kind == ATTR_INTS && pads->n == 2;
-	int64_t before = padded ? pads->ints[0] : 0, after = padded ? pads->ints[1] : 0;
-
-	if (x->rank != 3 || k->rank != 3 || !dim_is_int(k->d[0]) || k->d[1] != 1 || !dim_is_int(k->d[2]) || k->d[2] < 2 || node_attr(n, "group")->i != k->d[0] ||
-	    x->d[1] != k->d[0] || (strides->n && (strides->n != 1 || strides->ints[0] != 1)) ||
-	    (dilations->n && (dilations->n != 1 || dilations->ints[0] != 1)) || mode.n != 6 || memcmp(mode.p, "NOTSET", 6) != 0 ||
-	    !dtype_in(known(w, n->in[0])->dt, SET(FLOAT) | SET(FLOAT16) | SET(BFLOAT16)))
-		return false;
-	*c = (struct causal_conv){ .x = n->in[0], .y = n->out[0], .history = k->d[2] - 1 };
-	if (before == c->history && !after)
-		return true;
-	if (before == c->history && after == c->history) {
-		cut = value_user(w, n->out[0], NULL);
-		if (!cut || !slices(g, cut, 0, x->d[2]))
-			return false;
-		c->y = cut->out[0];
-		return true;
-	}
-	if (before || after || !from)
-		return false;
-	c->padded = n->in[0];
-	c->x = from->in[0];
-	if (node_is(from, "Pad"))
-		return pads_front(g, from, c->history);
-	if (!node_is(from, "Concat") || from->nin != 2 || (node_attr(from, "axis")->i != 2 && node_attr(from, "axis")->i != -1) ||
-	    known(w, from->in[0])->shape.d[2] != c->history)
-		return false;
-	c->past = from->in[0];
-	c->x = from->in[1];
-	return true;
-}
-
-/* The end of what was filtered becomes the state to go on from. */
-static enum linnet_code fuse_conv(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
-{
-	const struct graph *g = w->g;
-	struct causal_conv c;
-	const struct node *gate;
-	struct attr attr[2] = { { .name = NULL } };
-	value_id y;
-
-	(void)e;
-	if (!read_conv(w, n, &c))
-		return LINNET_OK;
-	gate = value_user(w, c.y, NULL);
-	if (gate && node_is(gate, "Swish") && node_attr(gate, "alpha")->f == 1) {
-		attr[0] = attr_string("activation", "silu");
-		attr[1].name = NULL;
-		c.y = gate->out[0];
-	}
-	y = patch_node(p, "CausalConvWithState", *n->name ? n->name : "conv", PATCH_IN(c.x, n->in[1], given(n, 2) ? n->in[2] : 0, c.past), 2, attr);
-	patch_replace(p, c.y, y);
-	for (uint32_t i = w->uses.begin[c.padded]; c.padded && i < w->uses.end[c.padded]; i++) {
-		const struct node *user = w->uses.use[i].node ? &g->node[w->uses.use[i].node] : NULL;
-
-		if (user && !w->uses.use[i].index && slices(g, user, -c.history, c.history)) {
-			patch_replace(p, user->out[0], y + 1);
-			break;
-		}
-	}
-	return LINNET_OK;
-}
-
 /* The same node in the other domain, where both have what it says. */
 static enum linnet_code in_domain(const struct view *w, const struct node *n, const struct op *to, struct patch *p)
 {
@@ -515,8 +409,6 @@ static const struct rule fuse_rules[] = {
 	{ .name = "fuse/swiglu", .doc = "Swish(a) b becomes SwiGLU", .anchor = "Mul",
 	  .from = "(float[] gate, float[] up) => (y) { s = Swish <alpha: float = @alpha> (gate)  y = Mul (s, up) }",
 	  .to = "{ y = SwiGLU <alpha: float = @alpha> (gate, up) }", .guard = same_shape, .differs = 1e-5 },
-	{ .name = "fuse/conv", .doc = "a convolution of each channel over places up to its own, padded or behind a state, becomes CausalConvWithState", .anchor = "Conv",
-	  .apply = fuse_conv, .differs = 1e-5 },
 	{ .name = "fuse/recurrence", .doc = "com.microsoft's LinearAttention and CausalConvWithState become ONNX's where they say no more", .apply = fuse_recurrence, .differs = 1e-5 },
 };
 

@@ -65,7 +65,7 @@ static void describe(const struct recognised *r, char *line, size_t size)
 	size_t at = 0;
 	int first;
 
-	assert_true(r->nattention + r->nglu + r->nlinear + NORM_KINDS < 16);
+	assert_true(r->nattention + r->nglu + r->nlinear + r->ncausal + NORM_KINDS < 16);
 	for (int i = 0; i < r->nattention; i++, w.n++)
 		attention_words(&w, &r->attention[i]);
 	qsort(w.part, (size_t)w.n, sizeof w.part[0], by_words);
@@ -78,9 +78,12 @@ static void describe(const struct recognised *r, char *line, size_t size)
 	}
 	qsort(w.part + first, (size_t)(w.n - first), sizeof w.part[0], by_words);
 	for (int i = 0; i < r->nlinear; i++, w.n++)
-		add(&w, "%d %.*s LinearAttention %lld/%lld x %lld scale %.4g%s", r->linear[i].count, (int)r->linear[i].rule.n, r->linear[i].rule.p,
+		add(&w, "%d %.*s LinearAttention %lld/%lld x %lld scale %.4g%s%s%s", r->linear[i].count, (int)r->linear[i].rule.n, r->linear[i].rule.p,
 		    (long long)r->linear[i].heads, (long long)r->linear[i].kv_heads, (long long)r->linear[i].head_dim, r->linear[i].scale,
-		    r->linear[i].state ? " state" : "");
+		    r->linear[i].decay ? " decay " : "", r->linear[i].decay ? r->linear[i].decay : "", r->linear[i].state ? " state" : "");
+	for (int i = 0; i < r->ncausal; i++, w.n++)
+		add(&w, "%d CausalConvWithState %lld x %lld%s%s", r->causal[i].count, (long long)r->causal[i].channels, (long long)r->causal[i].taps,
+		    r->causal[i].silu ? " silu" : "", r->causal[i].state ? " state" : "");
 	for (int i = 0; i < NORM_KINDS; i++)
 		if (r->norm[i]) {
 			add(&w, "%d %s", r->norm[i], norm_names[i]);
@@ -375,10 +378,10 @@ static int check_file(const struct pass *p, struct arena *a)
 	return wrong;
 }
 
-/* Cases of attention and gated units, the texts in front of =>, expanded: the same is found as before. */
+/* Cases of attention, gated units, norms and causal convolutions, the texts in front of =>, expanded: the same is found as before. */
 static void texts_expanded(void **state)
 {
-	static const char *const files[] = { "attend", "glu", "scores", "rope", "norm" };
+	static const char *const files[] = { "attend", "glu", "scores", "rope", "norm", "causal" };
 	struct arena *a = arena_new();
 	int wrong = 0;
 
