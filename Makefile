@@ -16,7 +16,7 @@ demo: all
 	build/release/bench/demo corpus/lm/softmax.onnx corpus/lm/train.npy corpus/lm/valid.npy corpus/lm/tokenizer.txt build/demo
 
 # linnet beside ONNX Runtime and, of exact rewrites, onnxsim, which are installed from PyPI into the build folder, and training beside PyTorch, where
-# TORCH=PYTHON has it. MODELS=FOLDER: whose five largest models are run.
+# TORCH=PYTHON has it. MODELS=FOLDER: whose five largest models are run. BENCH=OPTIONS: of bench/bench.py, as `--only linear --full --page docs/speed.md`.
 bench: all
 	python3 tests/peers/run.py build/bench/venv bench/bench.py build/release/linnet build/release/liblinnet.so build/bench corpus \
 		$(if $(MODELS),--models $(MODELS)) $(BENCH)

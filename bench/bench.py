@@ -1,6 +1,7 @@
 """linnet beside ONNX Runtime, measured in the same run: prints tables of ratios and writes them with the raw numbers.
 
 bench.py LINNET LIBRARY WORK CORPUS [--models FOLDER] [--only load,latency,attention,linear] [--threads 1,2] [--lengths 1,1024]
+	[--full] [--page PAGE]
 
 Each engine runs in a process of its own; they take turns, several rounds each, and a ratio is ONNX Runtime's time over linnet's in the same
 round: above 1 linnet is faster. What is given is the median over the rounds and, behind it, the least and the largest. Everything
@@ -23,6 +24,7 @@ from onnx import TensorProto, helper
 
 from common import GIB, PATIENCE, Failed, Worker, duel, note, same_results, save_feed, seconds, size, spread, table
 from linear import bench_linear
+from page import section
 
 # ---- Models and inputs ----
 
@@ -238,12 +240,14 @@ class Bench:
         p.add_argument("--only", default="load,latency,attention,linear")
         p.add_argument("--threads", default="1,2")
         p.add_argument("--lengths", help="of the part linear, instead of all")
+        p.add_argument("--full", action="store_true", help="the part linear at all lengths and widths, longer and oftener: half an hour instead of minutes")
+        p.add_argument("--page", help="takes the tables of the part linear")
         o = p.parse_args()
         self.linnet, self.library, self.work, self.corpus = o.linnet, o.library, o.work, o.corpus
         self.models = o.models or os.path.join(o.corpus, "models")
         self.only, self.threads = o.only.split(","), [int(t) for t in o.threads.split(",")]
         self.lengths = [int(t) for t in o.lengths.split(",")] if o.lengths else None
-        self.text, self.numbers = [], {}
+        self.full, self.page, self.text, self.numbers = o.full, o.page, [], {}
         os.makedirs(self.work, exist_ok=True)
 
     def worker(self, engine):
@@ -264,7 +268,10 @@ class Bench:
         print(head)
         self.text.append(head)
         for part in self.only:
+            begin = len(self.text)
             {"load": bench_load, "latency": bench_latency, "attention": bench_attention, "linear": bench_linear}[part](self)
+            if part == "linear" and self.page:
+                section(self.page, "bench-linear", "\n".join([head] + self.text[begin:]).replace("## ", "### "))
         with open(os.path.join(self.work, "bench.md"), "w") as f:
             f.write("\n".join(self.text))
         with open(os.path.join(self.work, "bench.json"), "w") as f:

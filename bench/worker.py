@@ -2,13 +2,15 @@
 
 	worker.py linnet LIBRARY | worker.py onnxruntime
 
-load {path, threads, states, optimize}: prepare to run; answers seconds and the growth of the process's largest resident size in bytes.
+load {path, threads, states, optimize}: drop the model before it, prepare to run; answers seconds and the growth of the process's largest resident size in bytes.
 feed {files: {name: .npy}}: inputs of the runs to come.
+settle {}: the largest resident size counts from here.
 time {runs}: answers the seconds of each run, the session's peak of activations (linnet alone) and the growth of the resident size.
 save {path}: the outputs of the last run as .npz.
 """
 
 import ctypes
+import gc
 import json
 import os
 import sys
@@ -21,6 +23,14 @@ def resident():
     """Largest resident size so far, in bytes. (getrusage() also knows what the parent had.)"""
     with open("/proc/self/status") as f:
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM"))
+
+
+def forget_peak():
+    """What was freed goes back to the system, and the largest resident size is the present one."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/clear_refs", "w") as f:
+        f.write("5")
 
 
 DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16,
@@ -49,6 +59,14 @@ class Linnet:
         self.lib = ctypes.CDLL(library)
         self.lib.linnet_session_peak.restype = ctypes.c_int64
         self.lib.linnet_model_name.restype = ctypes.c_char_p
+
+        self.model = self.session = None
+
+    def drop(self):
+        if self.model:
+            self.lib.linnet_session_free(self.session)
+            self.lib.linnet_model_free(self.model)
+        self.model = self.session = self.arrays = self.tensors = None
 
     def call(self, name, *args):
         e = Error()
@@ -96,6 +114,9 @@ class OnnxRuntime:
         self.ort = onnxruntime
         onnxruntime.set_default_logger_severity(3)
 
+    def drop(self):
+        self.session = self.arrays = self.last = None
+
     def load(self, path, threads, states=False, optimize=True):
         opt = self.ort.SessionOptions()
         opt.intra_op_num_threads, opt.inter_op_num_threads = threads, 1
@@ -127,11 +148,14 @@ def main():
         do, answer = q.pop("do"), {}
         try:
             if do == "load":
+                engine.drop()
                 start = time.perf_counter()
                 engine.load(**q)
                 answer["seconds"] = time.perf_counter() - start
             elif do == "feed":
                 engine.feed({k: np.load(v) for k, v in q["files"].items()})
+            elif do == "settle":
+                forget_peak()
             elif do == "time":
                 answer["seconds"] = []
                 for _ in range(q["runs"]):
