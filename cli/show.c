@@ -200,7 +200,7 @@ static void recognised_json(const struct recognised *r)
 	for (int i = 0; i < r->nglu; i++)
 		json_array_append_new(glu, glu_json(&r->glu[i]));
 	for (int i = 0; i < NORM_KINDS; i++)
-		if (r->norm[i])
+		if (r->norm[i] && i != NORM_L2)
 			json_object_set_new(norms, norm_names[i], json_integer(r->norm[i]));
 	for (int i = 0; i < r->nlinear; i++)
 		json_array_append_new(linear, linear_json(&r->linear[i]));
@@ -213,6 +213,8 @@ static void recognised_json(const struct recognised *r)
 		json_object_set(all, "causal_conv", causal);
 	json_decref(linear);
 	json_decref(causal);
+	if (r->norm[NORM_L2]) /* an operation on heads or features as it were, not one of the network's normalisations */
+		json_object_set_new(all, norm_names[NORM_L2], json_integer(r->norm[NORM_L2]));
 	json_line(all, "recognised");
 }
 

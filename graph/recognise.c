@@ -7,7 +7,7 @@
 #include "graph/mask.h"
 #include "graph/pass.h"
 
-const char *const norm_names[NORM_KINDS] = { "layernorm", "rmsnorm", "groupnorm", "batchnorm" };
+const char *const norm_names[NORM_KINDS] = { "layernorm", "rmsnorm", "groupnorm", "batchnorm", "l2norm" };
 
 static bool is_ms(const struct node *n, const char *name)
 {
@@ -206,7 +206,7 @@ static bool sums_squares(const struct graph *g, const struct node *n)
 
 static bool is_normed(const struct graph *g, const struct origin *o)
 {
-	static const char *const lengths[] = { "LpNormalization", "ReduceL2", "RMSNormalization", "LayerNormalization", "SimplifiedLayerNormalization", NULL };
+	static const char *const lengths[] = { "LpNormalization", "L2Normalization", "ReduceL2", "RMSNormalization", "LayerNormalization", "SimplifiedLayerNormalization", NULL };
 
 	for (int i = 0; o->projections && i < o->n; i++) {
 		const struct node *n = value_node(g, o->seen[i]);
@@ -958,6 +958,18 @@ static bool is_attention(const struct node *n)
 	return node_is(n, "Attention") || (n->op->domain && !strcmp(n->op->domain, "com.microsoft") && op_among(n, names));
 }
 
+/* A row whose mean square is 1, over the root of its width: its length is 1. */
+static bool scales_to_length(const struct graph *g, const struct node *n)
+{
+	const struct shape *s = &g->value[n->in[0]].type.shape;
+	int64_t axis = node_attr(n, "axis")->i;
+	double c, width = 1;
+
+	for (int64_t i = axis < 0 ? axis + s->rank : axis; i >= 0 && i < s->rank; i++)
+		width *= dim_is_int(s->d[i]) ? (double)s->d[i] : 0;
+	return width > 1 && value_scalar(g, n->in[1], &c) && fabs(c * sqrt(width) - 1) <= 1e-6;
+}
+
 int node_norm(const struct graph *g, const struct node *n)
 {
 	static const struct {
@@ -966,10 +978,15 @@ int node_norm(const struct graph *g, const struct node *n)
 	} kinds[] = { { "LayerNormalization", NORM_LAYER }, { "SkipLayerNormalization", NORM_LAYER }, { "EmbedLayerNormalization", NORM_LAYER }, { "QEmbedLayerNormalization", NORM_LAYER },
 		      { "RMSNormalization", NORM_RMS }, { "SimplifiedLayerNormalization", NORM_RMS },
 		      { "SkipSimplifiedLayerNormalization", NORM_RMS }, { "GroupNormalization", NORM_GROUP }, { "GroupNorm", NORM_GROUP },
-		      { "SkipGroupNorm", NORM_GROUP }, { "BatchNormalization", NORM_BATCH } };
+		      { "SkipGroupNorm", NORM_GROUP }, { "BatchNormalization", NORM_BATCH },
+		      { "L2Normalization", NORM_L2 } };
 
 	if (node_is(n, "InstanceNormalization")) /* of groups of channels as one channel each */
 		return value_from(g, n->in[0], "Reshape") && g->value[n->in[0]].type.shape.rank == 3 ? NORM_GROUP : -1;
+	if (node_is(n, "LpNormalization"))
+		return node_attr(n, "p")->i == 2 ? NORM_L2 : -1;
+	if (node_is(n, "RMSNormalization") && scales_to_length(g, n))
+		return NORM_L2;
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
 		if (!strcmp(n->op->name, kinds[i].name))
 			return kinds[i].kind;

@@ -46,7 +46,7 @@ struct causal_group {
 	int count;
 };
 
-enum norm_kind { NORM_LAYER, NORM_RMS, NORM_GROUP, NORM_BATCH, NORM_KINDS };
+enum norm_kind { NORM_LAYER, NORM_RMS, NORM_GROUP, NORM_BATCH, NORM_L2, NORM_KINDS };
 extern const char *const norm_names[NORM_KINDS];
 
 struct recognised {

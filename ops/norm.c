@@ -382,30 +382,55 @@ static enum linnet_code batch_norm(struct kernel_call *c)
 	return LINNET_OK;
 }
 
-/* y = x / (sum of |x|), y = x / sqrt(sum of x^2); 0 where the norm is 0 */
-static void l1_line(const double *x, struct tensor *y, int64_t at, int64_t n, int64_t stride)
+/* The sum of |x|, or sqrt(sum of x^2). */
+static double line_length(const double *x, int64_t at, int64_t n, int64_t stride, bool squares)
 {
 	double sum = 0;
 
 	for (int64_t i = 0; i < n; i++)
-		sum += fabs(x[at + i * stride]);
+		sum += squares ? x[at + i * stride] * x[at + i * stride] : fabs(x[at + i * stride]);
+	return squares ? sqrt(sum) : sum;
+}
+
+static void line_divided(const double *x, struct tensor *y, int64_t at, int64_t n, int64_t stride, double by)
+{
 	for (int64_t i = 0; i < n; i++)
-		tensor_put(y, at + i * stride, sum == 0 ? 0 : x[at + i * stride] / sum);
+		tensor_put(y, at + i * stride, by == 0 ? 0 : x[at + i * stride] / by);
+}
+
+/* y = x / |x|; 0 where that is 0 */
+static void l1_line(const double *x, struct tensor *y, int64_t at, int64_t n, int64_t stride)
+{
+	line_divided(x, y, at, n, stride, line_length(x, at, n, stride, false));
 }
 
 static void l2_line(const double *x, struct tensor *y, int64_t at, int64_t n, int64_t stride)
 {
-	double sum = 0;
-
-	for (int64_t i = 0; i < n; i++)
-		sum += x[at + i * stride] * x[at + i * stride];
-	for (int64_t i = 0; i < n; i++)
-		tensor_put(y, at + i * stride, sum == 0 ? 0 : x[at + i * stride] / sqrt(sum));
+	line_divided(x, y, at, n, stride, line_length(x, at, n, stride, true));
 }
 
 static enum linnet_code lp_norm(struct kernel_call *c)
 {
 	return each_line(c, attr_get(c->op, c->attr, "p")->i == 1 ? l1_line : l2_line);
+}
+
+/* y = x / max(|x|, epsilon), y = x / (|x| + epsilon) */
+static enum linnet_code l2_norm(struct kernel_call *c)
+{
+	double epsilon = attr_get(c->op, c->attr, "epsilon")->f;
+	bool add = attr_get(c->op, c->attr, "bound")->s.p[0] == 'a';
+	struct lines s = lines_along(c);
+	const double *x;
+
+	TRY(kernel_doubles(c, 0, &x));
+	for (int64_t i = 0; i < s.before; i++)
+		for (int64_t j = 0; j < s.after; j++) {
+			int64_t at = i * s.n * s.after + j;
+			double length = line_length(x, at, s.n, s.after, true);
+
+			line_divided(x, c->out[0], at, s.n, s.after, add ? length + epsilon : length < epsilon ? epsilon : length);
+		}
+	return LINNET_OK;
 }
 
 static enum linnet_code shape_lrn(struct shape_call *c)
@@ -556,6 +581,14 @@ static bool axis_is_last(const struct op *op, const struct attr *attr, int nin, 
 	"  axis = Constant <value_int: int = @axis> ()\n"                                              \
 	"  one = Constant <value_ints = [1]> ()\n"                                                     \
 	"  axes = Reshape (axis, one)\n"
+
+#define L2_LENGTH                                                                                  \
+	"  one = Constant <value_ints = [1]> ()\n"                                                \
+	"  axis0 = Constant <value_int: int = @axis> ()\n"                                        \
+	"  axes = Reshape (axis0, one)\n"                                                         \
+	"  length = ReduceL2 (X, axes)\n"                                                         \
+	"  epsilon1 = Constant <value_float: float = @epsilon> ()\n"                              \
+	"  least = CastLike (epsilon1, X)\n"
 
 static const struct op rows[] = {
 	{
@@ -782,6 +815,28 @@ static const struct op rows[] = {
 		.write_grad = grad_lp_norm,
 		.shape = shape_axis,
 		.kernel = lp_norm,
+		.fuzz = { .shapes = FUZZ_SAME },
+	},
+	{
+		.domain = "linnet",
+		.name = "L2Normalization",
+		.since = 1,
+		.doc = "Divided by the length along one axis, which is at least epsilon, or to which epsilon is added.",
+		.in = IN({ "X", T, FLOW_KINKED }),
+		.out = OUT({ "Y", T }),
+		.attr = ATTRS(AXIS(-1), { .name = "epsilon", .kind = ATTR_FLOAT, .f = 1e-12f, .lo = 1e-37, .hi = 1e37 },
+		              { .name = "bound", .kind = ATTR_STRING, .s = "max", .oneof = "max|add" }),
+		.types = { [T] = FLOATS },
+		.agree = AGREE_ROUND,
+		.shape = shape_axis,
+		.kernel = l2_norm,
+		.fast = FAST(&fast_l2_norm),
+		.body = "?bound=max {" L2_LENGTH
+		        "  most = Max (length, least)\n"
+		        "  Y = Div (X, most) }\n"
+		        "{" L2_LENGTH
+		        "  more = Add (length, least)\n"
+		        "  Y = Div (X, more) }",
 		.fuzz = { .shapes = FUZZ_SAME },
 	},
 	{

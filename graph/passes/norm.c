@@ -6,6 +6,7 @@
  *   InstanceNormalization  the same over all axes behind channels, scale and bias by channel
  *   GroupNormalization     the same over channels in groups
  *   LpNormalization        x / sqrt(sum(x^2)), x / sum(|x|)
+ *   linnet.L2Normalization x / max(sqrt(sum(x^2)), epsilon), x / (sqrt(sum(x^2)) + epsilon)
  *
  * Anchored on the product or quotient that divides by the root. Without scale first; scales and biases are taken in one by one. Needs types.
  */
@@ -100,6 +101,7 @@ struct moment {
 	bool mean;     /* over their count */
 	bool centred;  /* of (x - mean(x))^2, spelled mean(x^2) - mean(x)^2 */
 	double epsilon;
+	double least, more; /* above 0: what the root is at least, what is added to it */
 };
 
 /* v = mean(x^2) - mean(x)^2. */
@@ -176,29 +178,90 @@ static bool read_moment(const struct graph *g, value_id v, struct moment *m)
 	return false;
 }
 
-/* v = m^power: squares, or absolute values, whose root it is once more. */
+/* x when v is the larger of x and a number above 0. */
+static value_id at_least(const struct graph *g, value_id v, double *least)
+{
+	const struct node *n = value_node(g, v);
+
+	for (uint32_t i = 0; n && node_is(n, "Max") && n->nin == 2 && i < 2; i++)
+		if (value_scalar(g, n->in[i], least) && *least > 0)
+			return n->in[1 - i];
+	return n && node_is(n, "Clip") && n->nin > 1 && n->in[1] && (n->nin < 3 || !n->in[2]) && value_scalar(g, n->in[1], least) && *least > 0 ? n->in[0] : 0;
+}
+
+/* x when v is x plus a number above 0. */
+static value_id with_more(const struct graph *g, value_id v, double *more)
+{
+	const struct node *n = value_from(g, v, "Add");
+
+	for (int i = 0; n && i < 2; i++)
+		if (value_scalar(g, n->in[i], more) && *more > 0)
+			return n->in[1 - i];
+	return 0;
+}
+
+static bool no_narrower(enum dtype a, enum dtype than)
+{
+	return a == than || (dtype_in(a, FLOATS) && dtype_bits(a) > dtype_bits(than));
+}
+
+/* v = m^power, without what bounds the root. */
+static bool read_bare(const struct graph *g, value_id v, double power, struct moment *m)
+{
+	value_id abs;
+
+	*m = (struct moment){ .p = 2 };
+	if (power == -0.5 && read_moment(g, v, m))
+		return true;
+	if (power == -1 && reduced(g, v, "ReduceL2", &m->x, &m->axes))
+		return true;
+	m->p = 1;
+	if (power == -1 && reduced(g, v, "ReduceL1", &m->x, &m->axes))
+		return true;
+	if (power == -1 && reduced(g, v, "ReduceSum", &abs, &m->axes) && value_from(g, abs, "Abs")) {
+		m->x = value_from(g, abs, "Abs")->in[0];
+		return true;
+	}
+	return false;
+}
+
+/*
+ * v = m^power: squares, or absolute values, whose root it is once more, in wider types on the way; the root may be at least a number, or have
+ * one added, and all may be repeated along what it is of.
+ */
 static bool read_root(const struct graph *g, value_id v, double power, struct moment *m)
 {
-	for (int steps = 0; steps < 6; steps++) {
-		const struct node *n = value_node(g, v);
-		value_id abs;
-		double c;
+	double c, least = 0, more = 0;
+	enum dtype dt = g->value[v].type.dt;
+	value_id inner, whole = 0;
 
-		*m = (struct moment){ .p = 2 };
-		if (power == -0.5 && read_moment(g, v, m))
-			return true;
-		if (power == -1 && reduced(g, v, "ReduceL2", &m->x, &m->axes))
-			return true;
-		m->p = 1;
-		if (power == -1 && reduced(g, v, "ReduceL1", &m->x, &m->axes))
-			return true;
-		if (power == -1 && reduced(g, v, "ReduceSum", &abs, &m->axes) && value_from(g, abs, "Abs")) {
-			m->x = value_from(g, abs, "Abs")->in[0];
-			return true;
+	for (int steps = 0; steps < 8; steps++) {
+		const struct node *n = value_node(g, v);
+
+		if (read_bare(g, v, power, m)) {
+			m->least = least;
+			m->more = more;
+			return g->value[m->x].type.dt == dt && (!whole || shape_equal(&g->value[whole].type.shape, &g->value[m->x].type.shape)) &&
+			       (!(least > 0 || more > 0) || (m->p == 2 && !m->mean && m->epsilon == 0));
 		}
 		if (!n)
 			return false;
-		if (node_is(n, "Sqrt"))
+		if (power < 0 && !least && !more && (inner = at_least(g, v, &c))) {
+			least = pow(c, -power);
+			v = inner;
+			continue;
+		}
+		if (power == -1 && !least && !more && (inner = with_more(g, v, &c))) {
+			more = c;
+			v = inner;
+			continue;
+		}
+		if (node_is(n, "Cast")) {
+			if (!no_narrower(g->value[n->in[0]].type.dt, dt))
+				return false;
+		} else if (node_is(n, "Expand") && !whole)
+			whole = v;
+		else if (node_is(n, "Sqrt"))
 			power *= 0.5;
 		else if (node_is(n, "Reciprocal"))
 			power = -power;
@@ -308,6 +371,7 @@ static enum linnet_code norm_root(const struct view *w, const struct node *n, st
 	struct attr attr[4];
 	int z, root, axis, na = 0, opset = graph_main(g)->opset;
 	double c, count;
+	bool bounded;
 	value_id x, y = n->out[0], v;
 	enum dtype inner = g->value[y].type.dt, outer = inner;
 	const char *hint = *n->name ? n->name : "norm";
@@ -322,15 +386,23 @@ static enum linnet_code norm_root(const struct view *w, const struct node *n, st
 	axis = last_axes(m.axes, s->rank);
 	x = m.centred ? m.x : m.p == 2 ? uncentred(g, v, m.axes) : 0;
 	c = f.c;
-	if (!m.mean && m.epsilon == 0 && c == 1) {
+	bounded = m.least > 0 || m.more > 0;
+	if (!m.mean && m.epsilon == 0 && (c == 1 || bounded)) {
 		axis = one_axis(m.axes);
 		if (axis < 0)
 			return LINNET_OK;
 		attr[na++] = attr_int("axis", axis - s->rank);
-		if (m.p == 1)
+		if (bounded) {
+			attr[na++] = attr_float("epsilon", m.least + m.more);
+			if (m.more > 0)
+				attr[na++] = attr_string("bound", "add");
+		} else if (m.p == 1) {
 			attr[na++] = attr_int("p", 1);
+		}
 		attr[na] = (struct attr){ .name = NULL };
-		v = patch_node(p, "LpNormalization", hint, PATCH_IN(v), 1, attr);
+		v = patch_op(p, bounded ? op_newest("linnet", "L2Normalization") : op_newest(NULL, "LpNormalization"), hint, PATCH_IN(v), 1, attr);
+		if (c != 1)
+			v = patch_node(p, "Mul", "scaled", PATCH_IN(v, patch_float(p, inner, c, "scale")), 1, NULL);
 	} else {
 		if (axis < 0 || m.p == 1 || (!m.mean && count <= 0))
 			return LINNET_OK;
@@ -549,6 +621,10 @@ static const struct rule rules[] = {
 	{ .name = "norm/divided", .doc = "values divided by the root of the mean or sum of their squares become one norm without scale", .anchor = "Div",
 	  .apply = norm_root, .differs = 1e-6 },
 	{ .name = "norm/multiplied", .doc = "the same with the root's reciprocal", .anchor = "Mul", .apply = norm_root, .differs = 1e-6 },
+	{ .name = "norm/flat", .doc = "a norm of rows that were flattened, put back into their shape, is one of the rows", .anchor = "Reshape",
+	  .from = "(float[] x, float[D] w) => (y) { s = Shape (x)  f = Flatten <axis = -1> (x)\n"
+	          "n = RMSNormalization <axis = -1, epsilon: float = @e> (f, w)  y = Reshape <allowzero = 1> (n, s) }",
+	  .to = "{ y = RMSNormalization <axis = -1, epsilon: float = @e> (x, w) }", .differs = 1e-12 },
 	{ .name = "norm/scale", .doc = "a norm without scale that rows scale becomes a norm for each", .anchor = "LayerNormalization", .apply = norm_scale, .differs = 1e-12 },
 	{ .name = "norm/scale-rms", .doc = "the same for RMSNormalization", .anchor = "RMSNormalization", .apply = norm_scale, .differs = 1e-12 },
 	{ .name = "norm/scale-instance", .doc = "the same by channel", .anchor = "InstanceNormalization", .apply = norm_scale, .differs = 1e-12 },

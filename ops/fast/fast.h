@@ -23,6 +23,7 @@
 	X(cross_entropy)                                                                           \
 	X(rms_norm)                                                                                \
 	X(layer_norm)                                                                              \
+	X(l2_norm)                                                                                 \
 	X(rotary)                                                                                  \
 	X(glu)                                                                                     \
 	X(swiglu)                                                                                  \

@@ -296,6 +296,30 @@ static enum linnet_code layer_run(struct kernel_call *c) { return norm_rows(c, l
 const struct fast FAST_KERNEL(rms_norm) = { .name = "rms_norm/float", .ok = norm_ok, .run = rms_run, .inplace = true };
 const struct fast FAST_KERNEL(layer_norm) = { .name = "layer_norm/float", .ok = norm_ok, .run = layer_run, .inplace = true };
 
+/* 1 / max(|x|, epsilon), or 1 / (|x| + epsilon) */
+static void l2_row(const struct rows *r, const float *x, float *y)
+{
+	float length = sqrtf(square_sum(x, r->width, 0));
+	float f = 1 / (r->what ? length + r->epsilon : length < r->epsilon ? r->epsilon : length);
+
+	for (int64_t i = 0; i < r->width; i++)
+		y[i] = x[i] * f;
+}
+
+static enum linnet_code l2_run(struct kernel_call *c)
+{
+	const struct tensor *x = c->in[0];
+	struct rows r = { .x = x->data, .y = c->out[0]->data, .width = x->d[x->rank - 1], .row = l2_row,
+	                  .epsilon = (float)attr_get(c->op, c->attr, "epsilon")->f, .what = attr_get(c->op, c->attr, "bound")->s.p[0] == 'a' };
+
+	r.n = r.width ? x->n / r.width : 0;
+	r.out = r.width;
+	run_rows(&r, c->threads);
+	return LINNET_OK;
+}
+
+const struct fast FAST_KERNEL(l2_norm) = { .name = "l2_norm/float", .ok = softmax_ok, .run = l2_run, .inplace = true };
+
 /* ---- Reductions over the last axes ---- */
 
 enum { SUM, MEAN, MAXIMUM, OTHER };

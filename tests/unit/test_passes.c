@@ -146,11 +146,13 @@ static void what_was_written_is_recognised(void **state)
 	assert_int_equal(wrong, 0);
 }
 
-/* What is not yet: tables of cos and sin that are inputs; two norms of one value, whose sums become one when they are expanded. */
+/* What is not yet: tables of cos and sin that are inputs; two norms of one value, whose sums become one when they are expanded; axes put back
+ * behind a root. */
 static bool is_lost(const char *name)
 {
 	static const char *const lost[] = { "hf_gptneox_ts14_eager", "tests/passes/attend.txt: the scale in front of turning",
-		                            "tests/passes/norm.txt: one normalised value, two scales", "tests/passes/norm.txt: one RMS norm, two scales" };
+		                            "tests/passes/norm.txt: one normalised value, two scales", "tests/passes/norm.txt: one RMS norm, two scales",
+		                            "tests/passes/norm.txt: without axes kept" };
 
 	for (size_t i = 0; i < sizeof lost / sizeof *lost; i++)
 		if (!strcmp(lost[i], name))
