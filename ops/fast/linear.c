@@ -31,6 +31,9 @@ enum {
 	LANES = CHUNK / VWIDTH, /* vectors a chunk */
 	SPAN = 2 * VWIDTH < TILE_ROUND ? TILE_ROUND : 2 * VWIDTH, /* columns that pass through a chunk together */
 	STRIP = VWIDTH >= 16 ? 8 : 4, /* vectors of columns that pass a single token together */
+	ABREAST = 16,
+	TOGETHER = 4 * CHUNK, /* tokens that pass a state before the next one's turn */
+	NEAR = 1 << 17,       /* numbers of states that stay in the second cache beside those tokens */
 };
 
 struct linear_job {
@@ -42,7 +45,8 @@ struct linear_job {
 	int64_t ndecay, nbeta;
 	int64_t pieces, blocks, columns, slots; /* pieces a head, columns a piece; pieces are done by slots */
 	int64_t rows;                           /* tokens there is room for */
-	int64_t room;                           /* numbers of working memory a slot */
+	int64_t abreast;                        /* pieces that a slot takes through the tokens together */
+	int64_t shared, room;                   /* numbers of working memory: of the pieces abreast, of a slot with their states */
 	float *work;
 	float scale;
 	bool direct; /* the state of a piece is where it ends up */
@@ -76,7 +80,7 @@ static int64_t lay_out(struct piece *p, const struct linear_job *j, int64_t full
 		float **to;
 		int64_t n;
 	} part[] = { { &p->q, j->R * rows * row }, { &p->k, rows * row }, { &p->a, by_channel(j) ? rows * row : rows },
-		     { &p->v, (rows + 1) * full }, { &p->S, j->direct ? 0 : j->F * full }, { &p->kt, chunks * row * CHUNK },
+		     { &p->v, (rows + 1) * full }, { &p->kt, chunks * row * CHUNK },
 		     { &p->kin, j->beta && by_channel(j) ? chunks * rows * row : 0 }, { &p->kout, j->decay ? chunks * rows * row : 0 },
 		     { &p->fade, by_channel(j) ? row : 1 }, { &p->n, chunks * rows * SPAN }, { &p->o, chunks * rows * SPAN },
 		     { &p->P, j->R * chunks * rows * CHUNK }, { &p->A, chunks * rows * CHUNK } };
@@ -470,11 +474,12 @@ static void put_outputs(struct piece *p, int64_t t, int64_t n, int64_t r, int64_
 	bool direct = j->dt == DT_FLOAT && c + w <= p->w;
 	float *o = direct ? (float *)j->y + at : p->o;
 	int64_t ldo = direct ? step : w;
+	int64_t ahead = c + w < p->full ? w : j->F * p->ld0 - c; /* the columns that follow, or the next head's */
 
 	for (int64_t i = 0; i < n; i += rows) {
 		int64_t m = n - i < rows ? n - i : rows;
 
-		tile_two(m, w, j->F, q + i * p->row, p->row, p->S0 + c, p->ld0, i + m, P + i * CHUNK, CHUNK, N, ldn, j->scale, o + i * ldo, ldo);
+		tile_two(m, w, j->F, q + i * p->row, p->row, p->S0 + c, p->ld0, i + m, P + i * CHUNK, CHUNK, N, ldn, j->scale, ahead, o + i * ldo, ldo);
 	}
 	for (int64_t i = 0; i < n && !direct; i++)
 		store_floats(j->dt, j->y, at + i * step, w < p->w - c ? w : p->w - c, o + i * w);
@@ -507,48 +512,68 @@ static void chunk(struct piece *p, int64_t t, int64_t n)
 
 /* ---- A piece ---- */
 
-static void whole_piece(struct piece *p)
-{
-	const struct linear_job *j = p->j;
-	int64_t i = (p->b * j->G + p->g) * j->F * j->E + p->from;
+static int64_t state_at(const struct piece *p) { return (p->b * p->j->G + p->g) * p->j->F * p->j->E + p->from; }
 
-	p->ld = p->full;
-	if (j->direct) {
-		p->S = (float *)j->present + i;
-		p->ld = j->E;
-	}
+/* Piece i, whose state is kept at `state` where it is not where it ends up. */
+static void begin_piece(struct piece *p, const struct linear_job *j, int64_t i, float *work, float *state)
+{
+	*p = (struct piece){ .j = j, .b = i / j->blocks / j->G, .g = i / j->blocks % j->G, .from = i % j->blocks * j->columns };
+	p->w = j->E - p->from < j->columns ? j->E - p->from : j->columns;
+	p->full = up(p->w, TILE_ROUND);
+	lay_out(p, j, p->full, work);
+	p->S = j->direct ? (float *)j->present + state_at(p) : state;
+	p->ld = j->direct ? j->E : p->full;
 	p->S0 = p->S;
 	p->ld0 = p->ld;
 	if (j->direct && j->past && j->T) {
-		p->S0 = (const float *)j->past + i;
+		p->S0 = (const float *)j->past + state_at(p);
 		p->ld0 = j->E;
 	} else {
 		for (int64_t r = 0; r < j->F; r++)
-			load_rows(j->state, j->past, i + r * j->E, 0, 1, j->past ? p->w : 0, p->S + r * p->ld, p->full);
+			load_rows(j->state, j->past, state_at(p) + r * j->E, 0, 1, j->past ? p->w : 0, p->S + r * p->ld, p->full);
 	}
-	for (int64_t t = 0; t < j->T; t += CHUNK) {
-		if (j->T - t == 1)
+}
+
+static void pass_tokens(struct piece *p, int64_t t, int64_t end)
+{
+	for (; t < end; t += CHUNK) {
+		if (end - t == 1)
 			one_token(p, t);
 		else
-			chunk(p, t, j->T - t < CHUNK ? j->T - t : CHUNK);
+			chunk(p, t, end - t < CHUNK ? end - t : CHUNK);
 		p->S0 = p->S;
 		p->ld0 = p->ld;
 	}
-	for (int64_t r = 0; r < j->F && j->present && !j->direct; r++)
-		store_floats(j->state, j->present, i + r * j->E, p->w, p->S + r * p->ld);
 }
 
+static void end_piece(const struct piece *p)
+{
+	const struct linear_job *j = p->j;
+
+	for (int64_t r = 0; r < j->F && j->present && !j->direct; r++)
+		store_floats(j->state, j->present, state_at(p) + r * j->E, p->w, p->S + r * p->ld);
+}
+
+/*
+ * What tokens have lies side by side for all heads, so heads go through the tokens abreast: each page and line is asked for once and not once a
+ * head. Measured on Zen 4, 8 heads of 64, 4096 tokens: 1.2 times as fast.
+ */
 static void linear_slot(void *ctx, int64_t slot)
 {
 	const struct linear_job *j = ctx;
+	int64_t i = slot * j->pieces / j->slots, end = (slot + 1) * j->pieces / j->slots;
+	float *work = j->work + slot * j->room;
+	struct piece p[ABREAST];
 
-	for (int64_t i = slot; i < j->pieces; i += j->slots) {
-		struct piece p = { .j = j, .b = i / j->blocks / j->G, .g = i / j->blocks % j->G, .from = i % j->blocks * j->columns };
-
-		p.w = j->E - p.from < j->columns ? j->E - p.from : j->columns;
-		p.full = up(p.w, TILE_ROUND);
-		lay_out(&p, j, p.full, j->work + slot * j->room);
-		whole_piece(&p);
+	for (int64_t n; i < end; i += n) {
+		n = end - i < j->abreast ? end - i : j->abreast;
+		for (int64_t l = 0; l < n; l++)
+			begin_piece(p + l, j, i + l, work, work + j->shared + l * j->F * j->columns);
+		for (int64_t t = 0; t < j->T; t += TOGETHER)
+			for (int64_t l = 0; l < n; l++)
+				pass_tokens(p + l, t, j->T - t < TOGETHER ? j->T : t + TOGETHER);
+		for (int64_t l = 0; l < n; l++)
+			end_piece(p + l);
 	}
 }
 
@@ -598,8 +623,11 @@ static enum linnet_code linear_attention_run(struct kernel_call *c)
 	j.direct = present && j.state == DT_FLOAT && j.E % TILE_ROUND == 0;
 	j.pieces = heads * j.blocks;
 	j.rows = j.T == 1 ? 1 : j.T <= CHUNK / 2 ? CHUNK / 2 : CHUNK;
-	j.slots = threads == 1 ? 1 : j.pieces < 4 * threads ? j.pieces : 4 * threads;
-	j.room = lay_out(&p, &j, j.columns, NULL);
+	j.slots = threads == 1 ? 1 : j.pieces < 2 * threads ? j.pieces : 2 * threads;
+	most = j.F ? NEAR / (j.F * j.columns) : 1;
+	j.abreast = j.T <= TOGETHER || most < 1 ? 1 : most < ABREAST ? most : ABREAST;
+	j.shared = lay_out(&p, &j, j.columns, NULL);
+	j.room = j.shared + (j.direct ? 0 : j.abreast * j.F * j.columns);
 	TRY_NEW(j.work, c->scratch, j.slots * j.room);
 	parallel_for((int)threads, j.slots, linear_slot, &j);
 	return LINNET_OK;

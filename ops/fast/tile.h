@@ -41,12 +41,16 @@ enum { TILE_ROUND = 16, TILE_ROWS = VWIDTH >= 16 ? 8 : 4, TILE_COLUMNS = 2 * VWI
 		TILE_EACH(R, V, VSTORE(c + r * ldc + v * VWIDTH, x[r][v]))                         \
 	}                                                                                          \
 	static inline void tile_two_##R##_##V(int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t k2, const float *a2, \
-	                                      int64_t lda2, const float *b2, int64_t ldb2, float scale, float *c, int64_t ldc) \
+	                                      int64_t lda2, const float *b2, int64_t ldb2, float scale, int64_t ahead, float *c, int64_t ldc) \
 	{                                                                                          \
 		vfloat x[R][V];                                                                    \
                                                                                                    \
+		TILE_EACH(R, V, VPREFETCH(c + r * ldc + v * VWIDTH))                               \
 		TILE_EACH(R, V, x[r][v] = VSET(0))                                                 \
-		TILE_SUM(R, V, k, a[r * lda + l], b, ldb)                                          \
+		for (int64_t l = 0; l < k; l++) {                                                  \
+			TILE_EACH(1, V, VPREFETCH((uintptr_t)(b + l * ldb + (r + v) * VWIDTH) + (uintptr_t)ahead * sizeof *b)) \
+			TILE_EACH(R, V, x[r][v] = VFMA(VSET(a[r * lda + l]), VLOAD(b + l * ldb + v * VWIDTH), x[r][v])) \
+		}                                                                                  \
 		TILE_SUM(R, V, k2, a2[r * lda2 + l], b2, ldb2)                                     \
 		TILE_EACH(R, V, VSTORE(c + r * ldc + v * VWIDTH, VMUL(VSET(scale), x[r][v])))      \
 	}                                                                                          \
@@ -55,9 +59,10 @@ enum { TILE_ROUND = 16, TILE_ROWS = VWIDTH >= 16 ? 8 : 4, TILE_COLUMNS = 2 * VWI
 	{                                                                                          \
 		vfloat x[R][V];                                                                    \
                                                                                                    \
-		TILE_EACH(R, V, x[r][v] = VMUL(VSET(f[r * sf]), VLOAD(c0 + r * ldc0 + v * VWIDTH))) \
+		TILE_EACH(R, V, VPREFETCH(c + r * ldc + v * VWIDTH))                               \
+		TILE_EACH(R, V, x[r][v] = VSET(0))                                                 \
 		TILE_SUM(R, V, k, a[l * lda + r], b, ldb)                                          \
-		TILE_EACH(R, V, VSTORE(c + r * ldc + v * VWIDTH, x[r][v]))                         \
+		TILE_EACH(R, V, VSTORE(c + r * ldc + v * VWIDTH, VFMA(VSET(f[r * sf]), VLOAD(c0 + r * ldc0 + v * VWIDTH), x[r][v]))) \
 	}
 
 TILE(8, 2)
@@ -109,12 +114,12 @@ static inline void tile_more(int64_t m, int64_t n, int64_t k, const float *a, in
 #undef EACH
 }
 
-/* C [m, n] = scale (A [m, k] B [k, n] + A2 [m, k2] B2 [k2, n]) */
+/* C [m, n] = scale (A [m, k] B [k, n] + A2 [m, k2] B2 [k2, n]); asks for what lies `ahead` numbers behind B. */
 static inline void tile_two(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t k2, const float *a2,
-                            int64_t lda2, const float *b2, int64_t ldb2, float scale, float *c, int64_t ldc)
+                            int64_t lda2, const float *b2, int64_t ldb2, float scale, int64_t ahead, float *c, int64_t ldc)
 {
 #define EACH(R, V)                                                                                 \
-	tile_two_##R##_##V(k, a + i * lda, lda, b + j, ldb, k2, a2 + i * lda2, lda2, b2 + j, ldb2, scale, c + i * ldc + j, ldc)
+	tile_two_##R##_##V(k, a + i * lda, lda, b + j, ldb, k2, a2 + i * lda2, lda2, b2 + j, ldb2, scale, ahead, c + i * ldc + j, ldc)
 	TILE_ALL(EACH)
 #undef EACH
 }
