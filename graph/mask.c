@@ -35,14 +35,17 @@ static void observe(struct mask *m, const struct sample *s)
 
 	for (int64_t r = 0; per && r < t->n / cols; r++) {
 		int64_t i = s->row[r % rows], past = s->S - s->L, last = (r / rows + 1) * rows - 1;
-		bool some = false;
+		bool some = false, blind = true;
 
 		for (int64_t c = 0; c < cols; c++) {
 			int64_t j = s->col[c];
 			double x = mask_entry(t, r * cols + c);
-			bool seen = x != -INFINITY, low = j <= i, low_past = j <= i + past;
+			bool seen = x != -INFINITY, low = j <= i, low_past = j <= i + past, shut;
 
 			some = some || (seen && (low || low_past));
+			shut = !seen && (t->dt == DT_BOOL || tensor_get(t, r * cols + c) == -INFINITY);
+			m->shut = m->shut || shut;
+			blind = blind && shut;
 			m->zero = m->zero && x == 0;
 			m->plain = m->plain && (!seen || x == 0);
 			m->within = m->within && (low || !seen);
@@ -52,6 +55,7 @@ static void observe(struct mask *m, const struct sample *s)
 			m->by_key = m->by_key && (x == mask_entry(t, last * cols + c) || (!seen && !low_past));
 		}
 		m->shown = m->shown && some;
+		m->blind = m->blind || blind;
 		if (m->left < 0) /* the first row that hides its beginning tells the window */
 			m->left = first_visible(s, r, i + (m->within_past ? past : 0));
 	}

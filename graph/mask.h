@@ -17,6 +17,8 @@ struct mask {
 	bool data;        /* it depends on the data of graph inputs, not only on lengths */
 	bool zero;        /* every entry is visible with bias 0 */
 	bool shown;       /* every query sees some key up to its own */
+	bool shut;        /* some entry hides by false or -inf; large negative numbers that hide all keys alike hide none */
+	bool blind;       /* some row hides every key so */
 	bool plain;       /* visible entries have bias 0 */
 	bool within;      /* nothing beyond the causal diagonal is visible, with keys counted from the start */
 	bool within_past; /* the same when the queries are the last L of the S keys */

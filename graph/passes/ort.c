@@ -165,6 +165,14 @@ static value_id length_of(const struct view *w, const struct node *n, struct pat
 	return patch_lengths(p, n->in[Q], axis, axis + 1, "length");
 }
 
+/* Some query may, for all that is known of the mask. */
+static bool may_see_nothing(const struct view *w, const struct node *n, const struct heads *h)
+{
+	if (!given(n, MASK))
+		return false;
+	return h->m.known ? h->m.blind || (h->m.shut && h->m.data) : known(w, n->in[MASK])->dt == DT_BOOL;
+}
+
 /* The mask as onnxruntime wants it: additive, [B or 1, H or 1, L, S]. */
 static value_id bias_of(const struct view *w, const struct node *n, const struct heads *h, struct patch *p, bool *ok)
 {
@@ -175,7 +183,8 @@ static value_id bias_of(const struct view *w, const struct node *n, const struct
 	value_id v = t ? n->in[MASK] : 0;
 
 	*ok = !t || (s->rank >= 2 && s->rank <= 4 && s->d[s->rank - 1] == h->keys &&
-	             (s->d[s->rank - 2] == h->length || s->d[s->rank - 2] == 1));
+	             (s->d[s->rank - 2] == h->length || s->d[s->rank - 2] == 1) &&
+	             (s->rank == 2 || s->d[s->rank - 3] == 1 || !may_see_nothing(w, n, h))); /* heads apart: nothing could be blanked */
 	if (!t || !*ok)
 		return 0;
 	if (t->dt == DT_BOOL)
@@ -199,15 +208,30 @@ static struct attr scale_attr(const struct node *n)
 }
 
 /*
- * What is_causal adds to a mask. A mask that hides the future itself needs nothing. Another one may hide, by finite numbers, all that a query
- * would see, and onnxruntime does not compute then what ONNX says: *ok is false unless every query sees something.
+ * What is_causal adds to a mask. A mask that hides the future itself needs nothing. Beside another one onnxruntime looks at the future where both together hide all that
+ * a query would see: *ok is false unless every query sees something.
  */
-static bool still_causal(const struct node *n, const struct heads *h, bool *ok)
+static bool still_causal(const struct view *w, const struct node *n, const struct heads *h, bool *ok)
 {
-	bool within = h->m.known && (h->past ? h->m.within_past : h->m.within);
+	const struct shape *s = given(n, MASK) ? &known(w, n->in[MASK])->shape : NULL;
+	bool rows = s && s->rank > 1 && s->d[s->rank - 2] == h->length; /* else one row is every query's, and says nothing of places */
+	bool within = rows && h->m.known && (h->past ? h->m.within_past : h->m.within);
 
-	*ok = !h->causal || !given(n, MASK) || within || (h->m.known && h->m.shown);
-	return h->causal && !(given(n, MASK) && within);
+	*ok = !h->causal || !s || within || (h->m.known && (rows ? h->m.shown : h->m.zero));
+	return h->causal && !within;
+}
+
+/* Where the mask, as bias [B or 1, 1, L, S], hides every key, the result is 0, for which onnxruntime has no number: rows y [B, L, H E] with zeros there. */
+static value_id blank_unseeing(const struct view *w, const struct node *n, const struct heads *h, struct patch *p, value_id bias, value_id y)
+{
+	value_id most;
+
+	if (!may_see_nothing(w, n, h))
+		return y;
+	most = patch_node(p, "ReduceMax", "most", PATCH_IN(bias, patch_ints(p, (int64_t[]){ 3 }, 1, "axes")), 1, NULL);
+	most = patch_node(p, "Squeeze", "most", PATCH_IN(most, patch_ints(p, (int64_t[]){ 1 }, 1, "axes")), 1, NULL);
+	most = patch_node(p, "Equal", "unseeing", PATCH_IN(most, patch_float(p, DT_FLOAT, -INFINITY, "hidden")), 1, NULL);
+	return patch_node(p, "Where", "seen", PATCH_IN(most, patch_float(p, DT_FLOAT, 0, "nothing"), y), 1, NULL);
 }
 
 static void put_caches(const struct node *n, struct patch *p, value_id y)
@@ -238,7 +262,7 @@ static enum linnet_code ort_multihead(const struct view *w, const struct node *n
 	TRY(read_heads(w, n, &h, &ok, e));
 	if (!ok || node_attr(n, "softcap")->f != 0 || node_attr(n, "left_window_size")->i >= 0)
 		return LINNET_OK;
-	causal = still_causal(n, &h, &ok);
+	causal = still_causal(w, n, &h, &ok);
 	grouped = h.q != h.kv;
 	if (!ok || (causal && !h.square) || (h.past && h.value != h.width) ||
 	    (grouped && (causal || h.value != h.width || known(w, n->in[K])->shape.rank != 4 || op_find(NULL, "Attention", w->g->opset ? w->g->opset : OPSET_NEWEST))))
@@ -269,7 +293,7 @@ static enum linnet_code ort_multihead(const struct view *w, const struct node *n
 		attr[k++] = attr_int("unidirectional", 1);
 	attr[k] = scale_attr(n);
 	y = patch_op(p, microsoft("MultiHeadAttention"), n->name, in, in[7] ? 8 : in[5] ? 6 : 3, in[7] ? 3 : 1, attr);
-	put_rows(w, n, p, y, h.q, h.value);
+	put_rows(w, n, p, blank_unseeing(w, n, &h, p, in[5], y), h.q, h.value);
 	if (in[7])
 		put_caches(n, p, y);
 	for (uint32_t i = K; i <= V && grouped && h.past; i++)
@@ -295,8 +319,8 @@ static enum linnet_code ort_grouped(const struct view *w, const struct node *n, 
 	TRY(read_heads(w, n, &h, &ok, e));
 	if (!ok || h.value != h.width || h.width % 8 || (h.q == h.kv && cap == 0 && window < 0) || !h.square || (h.past && h.batch != 1 && h.length != 1))
 		return LINNET_OK;
-	causal = still_causal(n, &h, &ok);
-	if (!ok || (window >= 0 && !causal))
+	causal = still_causal(w, n, &h, &ok);
+	if (!ok || (window >= 0 && (!causal || (given(n, MASK) && !h.m.zero)))) /* what a mask shows may lie outside of the window */
 		return LINNET_OK;
 	in[10] = bias_of(w, n, &h, p, &ok);
 	if (!ok)
@@ -322,7 +346,7 @@ static enum linnet_code ort_grouped(const struct view *w, const struct node *n, 
 		attr[k++] = attr_float("softcap", cap);
 	attr[k] = scale_attr(n);
 	y = patch_op(p, microsoft("GroupQueryAttention"), n->name, in, in[10] ? 11 : 7, 3, attr);
-	put_rows(w, n, p, y, h.q, h.width);
+	put_rows(w, n, p, blank_unseeing(w, n, &h, p, in[10], y), h.q, h.width);
 	put_caches(n, p, y);
 	return LINNET_OK;
 }
