@@ -12,7 +12,7 @@
 bool again_given(const struct again_opt *o)
 {
 	return o->extract || o->fuse || o->certify || o->dim.n || o->external_data.n || o->simplify || o->expand || o->float16 || o->bfloat16 ||
-	       o->float32;
+	       o->float32 || o->keep_io;
 }
 
 static int usage(const char *what)
@@ -27,6 +27,8 @@ static int to_rewrite(const struct again_opt *o, struct rewrite_opt *r)
 {
 	if (o->float16 + o->bfloat16 + o->float32 > 1)
 		return usage("a model has one precision");
+	if (o->keep_io && !o->float16 && !o->bfloat16 && !o->float32)
+		return usage("--keep-io goes with --float16, --bfloat16 or --float32");
 	if (o->fuse && o->expand)
 		return usage("--fuse and --expand are opposites");
 	if (o->opset && (o->opset < 11 || o->opset > OPSET_NEWEST))

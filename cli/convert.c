@@ -357,7 +357,7 @@ const struct command convert_command = {
 		{ "expand", 0, OPT_FLAG, OPT(struct convert_cli, again.expand), NULL, "only primitive operators: functions of ONNX are replaced by their bodies", NULL },
 		{ "fix-dim", 0, OPT_LIST, OPT(struct convert_cli, again.dim), "NAME=N", "a symbolic length of inputs becomes a number; may be repeated", NULL },
 		{ "extract", 0, OPT_STRING, OPT(struct convert_cli, again.extract), "FROM..TO",
-		  "the part between values, names joined by commas; FROM or TO left out: the model's inputs or outputs; or a block, \"layer 2\"", NULL },
+		  "the part between values, names joined by commas; FROM or TO left out: the model's inputs or outputs; or a block as `linnet show --blocks` has it: \"layer 2\", \"encoder/layer 2/attention\"", NULL },
 		{ "float16", 0, OPT_FLAG, OPT(struct convert_cli, again.float16), NULL, "weights and values in float16 where that is safe; what is not is listed", NULL },
 		{ "bfloat16", 0, OPT_FLAG, OPT(struct convert_cli, again.bfloat16), NULL, "likewise bfloat16", NULL },
 		{ "float32", 0, OPT_FLAG, OPT(struct convert_cli, again.float32), NULL, "float16 and bfloat16 become float", NULL },

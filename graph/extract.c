@@ -1,15 +1,26 @@
 /* A part of a graph, and a graph for inputs of a given length. */
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "graph/blocks.h"
 #include "graph/pass.h"
 #include "graph/rewrite.h"
+#include "ops/base/str.h"
 
 struct names {
 	value_id *v;
 	uint32_t n;
 };
+
+/* The first value that the node of that name computes. */
+static const char *computed_by(const struct graph *g, const char *name)
+{
+	for (node_id id = 1; id < g->nnode; id++)
+		if (!g->node[id].dead && !strcmp(g->node[id].name, name) && g->node[id].nout && g->node[id].out[0])
+			return g->value[g->node[id].out[0]].name;
+	return NULL;
+}
 
 /* The values a list of names "a,b" stands for. */
 static enum linnet_code find_values(const struct graph *g, const char *list, size_t n, struct arena *s, struct names *out,
@@ -26,8 +37,12 @@ static enum linnet_code find_values(const struct graph *g, const char *list, siz
 
 		if (!name)
 			return fail_mem(e);
-		if (!map_get(&g->names, name, &id) || !id || id >= g->nvalue)
-			return fail(e, LINNET_EUSAGE, "the graph has no value \"%s\"", name);
+		if (!map_get(&g->names, name, &id) || !id || id >= g->nvalue) {
+			const char *computed = computed_by(g, name);
+
+			return computed ? fail(e, LINNET_EUSAGE, "the graph has no value \"%s\"; the node of that name computes \"%s\"", name, computed)
+			                : fail(e, LINNET_EUSAGE, "the graph has no value \"%s\"", name);
+		}
 		out->v[out->n++] = id;
 		list = comma ? comma + 1 : end;
 	}
@@ -113,33 +128,122 @@ static enum linnet_code take(struct graph *g, const struct names *from, const st
 	return graph_compact(g, s, e);
 }
 
-/* The block of that name, or the layer of that number. */
-static const struct block *find_block(const struct block *b, const char *name, int layer)
-{
-	if (layer ? b->kind == BLOCK_LAYER && b->number == layer : b->kind != BLOCK_STEP && b->name && *b->name && !strcmp(b->name, name))
-		return b;
-	for (int i = 0; i < b->nchild; i++) {
-		const struct block *found = find_block(b->child[i], name, layer);
+/* ---- Blocks by name ---- */
 
-		if (found)
-			return found;
+static const char *title_of(const struct block *b, struct arena *s)
+{
+	if (b->kind == BLOCK_LAYER)
+		return arena_fmt(s, "layer %d", b->number);
+	return b->kind == BLOCK_PART ? b->label : block_words[b->kind];
+}
+
+struct search {
+	const char *what; /* as the user has it */
+	struct arena *s;
+	const struct block *found;
+	int n;            /* blocks found */
+	struct str titles;
+	int ntitle;
+	bool failed;
+};
+
+/* The block of that name, or those whose titles are one in the other: "decoder/layer 2/attention". */
+static void find_block(struct search *f, const struct block *b, const char *path)
+{
+	const char *title = b->kind == BLOCK_STEP || b->kind == BLOCK_MODEL ? "" : title_of(b, f->s), *rest = path;
+	size_t n = title ? strlen(title) : 0;
+	bool whole = b->kind != BLOCK_STEP && b->name && *b->name && !strcmp(b->name, path);
+
+	f->failed = f->failed || !title;
+	if (n && !strncmp(path, title, n) && (!path[n] || path[n] == '/')) {
+		whole = whole || !path[n];
+		rest = path[n] ? path + n + 1 : path;
 	}
-	return NULL;
+	if (whole) {
+		f->found = f->n++ ? f->found : b;
+		return;
+	}
+	for (int i = 0; i < b->nchild; i++)
+		find_block(f, b->child[i], rest);
 }
 
-/* The name of the value that enters a block or leaves it, as the graph before the passes has it. */
-static const char *end_of(const struct graph *g, const struct block *b, bool out)
+static void list_blocks(struct search *f, const struct block *b, int depth)
 {
-	while (b && !(out ? b->out : b->in))
-		b = b->nchild ? b->child[out ? b->nchild - 1 : 0] : NULL;
-	return b && map_get(&g->names, b->g->value[out ? b->out : b->in].name, NULL) ? b->g->value[out ? b->out : b->in].name : NULL;
+	enum { MOST = 12 };
+
+	for (int i = 0; i < b->nchild && f->ntitle <= MOST; i++) {
+		const struct block *c = b->child[i];
+		const char *title = c->kind == BLOCK_STEP ? "" : title_of(c, f->s);
+
+		if (title && *title && ++f->ntitle <= MOST)
+			str_addf(&f->titles, "%s%s", f->ntitle > 1 ? ", " : "", title);
+		else if (title && *title)
+			str_add(&f->titles, ", ...");
+		if (depth > 1)
+			list_blocks(f, c, depth - 1);
+	}
 }
 
-/* FROM..TO of a block: "layer 2", or a block's name as linnet show --blocks --json has it. */
+/* Mark the nodes of g that t stands for. */
+static void mark_written(const struct graph *g, const struct trail *t, bool *marked, int *left)
+{
+	for (uint32_t i = 0; t->rule && i < t->n && --*left > 0; i++)
+		mark_written(g, t->of[i], marked, left);
+	for (node_id id = 1; !t->rule && id < g->nnode; id++) {
+		const char *name, *op;
+
+		node_written(g, &g->node[id], &name, &op);
+		marked[id] = marked[id] || (!strcmp(name, t->name) && !strcmp(op, t->op));
+	}
+}
+
+/* The value of g that v of the graph behind the passes is: of its name, or what the nodes that it was made of compute for others. *name NULL: there is not one. */
+static enum linnet_code name_written(const struct graph *g, const struct graph *behind, value_id v, struct arena *s, const char **name,
+                                     struct linnet_error *e)
+{
+	const struct node *n = value_node(behind, v);
+	struct uses u;
+	bool *marked;
+	int left = 1000, found = 0;
+
+	*name = map_get(&g->names, behind->value[v].name, NULL) ? behind->value[v].name : NULL;
+	if (*name || !n || !n->trail)
+		return LINNET_OK;
+	TRY_NEW(marked, s, g->nnode);
+	TRY(graph_uses(g, s, &u, e));
+	mark_written(g, n->trail, marked, &left);
+	for (node_id id = 1; id < g->nnode; id++)
+		for (uint32_t k = 0; marked[id] && k < g->node[id].nout; k++) {
+			value_id out = g->node[id].out[k];
+			bool beyond = false;
+
+			for (uint32_t i = u.begin[out]; out && i < u.end[out]; i++)
+				beyond = beyond || !u.use[i].node || !marked[u.use[i].node];
+			if (beyond) {
+				*name = g->value[out].name;
+				found++;
+			}
+		}
+	*name = found == 1 ? *name : NULL;
+	return LINNET_OK;
+}
+
+/* The name of the value that enters a block or leaves it, as the graph before the passes has it; "" where the graph's own inputs or outputs do; NULL: it has none. */
+static enum linnet_code end_of(const struct graph *g, const struct block *b, bool out, struct arena *s, const char **name, struct linnet_error *e)
+{
+	value_id v;
+
+	while (b->nchild && !(out ? b->out : b->in))
+		b = b->child[out ? b->nchild - 1 : 0];
+	v = out ? b->out : b->in;
+	*name = "";
+	return v ? name_written(g, b->g, v, s, name, e) : LINNET_OK;
+}
+
+/* FROM..TO of a block: "layer 2", "decoder/layer 2/attention", or a block's name as linnet show --blocks --json has it. */
 static enum linnet_code block_ends(const struct graph *g, const char *what, struct arena *s, const char **from_to, struct linnet_error *e)
 {
-	int layer = !strncmp(what, "layer ", 6) ? atoi(what + 6) : 0;
-	const struct block *b;
+	struct search f = { .what = what, .s = s };
 	struct block *all;
 	struct graph *copy;
 	const char *in, *out;
@@ -148,13 +252,22 @@ static enum linnet_code block_ends(const struct graph *g, const char *what, stru
 	copy->opset = 0;
 	TRY(pass_read_all(copy, e));
 	TRY(graph_blocks(copy, false, s, &all, e));
-	b = find_block(all, what, layer);
-	if (!b)
-		return fail(e, LINNET_EUSAGE, "\"%s\" is not of the form FROM..TO, and no block; linnet show --blocks names them", what);
-	in = end_of(g, b, false);
-	out = end_of(g, b, true);
+	find_block(&f, all, what);
+	if (!f.failed && !f.n) {
+		str_init(&f.titles, s);
+		list_blocks(&f, all, 2);
+		return fail(e, LINNET_EUSAGE, "\"%s\" is not of the form FROM..TO, and no block; there are %s", what, str_done(&f.titles) ? f.titles.p : "others");
+	}
+	if (f.n > 1)
+		return fail(e, LINNET_EUSAGE, "%d blocks are called \"%s\"; put what it is in before it, as in \"decoder/layer 2/attention\"", f.n, what);
+	if (f.failed)
+		return fail_mem(e);
+	TRY(end_of(g, f.found, false, s, &in, e));
+	TRY(end_of(g, f.found, true, s, &out, e));
 	if (!in || !out)
 		return fail(e, LINNET_EUNSUPPORTED, "what %s \"%s\" is not a value of the model as it is written", in ? "leaves" : "enters", what);
+	if (!*in && !*out)
+		return fail(e, LINNET_EUNSUPPORTED, "\"%s\" is no part that one value enters or leaves", what);
 	*from_to = arena_fmt(s, "%s..%s", in, out);
 	return *from_to ? LINNET_OK : fail_mem(e);
 }
@@ -168,6 +281,8 @@ static enum linnet_code extract(struct graph *g, const char *from_to, struct are
 		TRY(block_ends(g, from_to, s, &from_to, e));
 		dots = strstr(from_to, "..");
 	}
+	if (dots == from_to && !dots[2])
+		return fail(e, LINNET_EUSAGE, "neither inputs nor outputs are named in \"..\"");
 	TRY(find_values(g, from_to, (size_t)(dots - from_to), s, &from, e));
 	TRY(find_values(g, dots + 2, strlen(dots + 2), s, &to, e));
 	return take(g, &from, &to, s, e);
@@ -214,19 +329,52 @@ static void forget_types(struct graph *g)
 				forget_types(g->node[id].attr[i].g);
 }
 
+struct lengths {
+	struct dims *dims;
+	struct str list;
+};
+
+static dim noted(void *ctx, const char *name)
+{
+	struct lengths *l = ctx;
+	size_t n = strlen(name);
+	const char *p = l->list.n ? l->list.p : NULL;
+
+	while (p && (p = strstr(p, name)) != NULL && !((p == l->list.p || p[-1] == ' ') && (!p[n] || p[n] == ',')))
+		p++;
+	if (!p)
+		str_addf(&l->list, "%s%s", l->list.n ? ", " : "", name);
+	return dim_symbol(l->dims, name);
+}
+
+/* Apply f to the names in the lengths of the graph's inputs; set: they become what it says. */
+static void each_length(struct graph *g, dim (*f)(void *ctx, const char *name), void *ctx, bool set)
+{
+	for (uint32_t i = 0; i < g->nin; i++) {
+		struct shape *s = &g->value[g->in[i]].type.shape;
+
+		for (int k = 0; k < s->rank; k++)
+			if (dim_is_expr(s->d[k])) {
+				dim d = dim_replace(g->dims, s->d[k], f, ctx);
+
+				s->d[k] = set ? d : s->d[k];
+			}
+	}
+}
+
 enum linnet_code graph_set_dim(struct graph *g, const char *symbol, dim by, struct linnet_error *e)
 {
 	struct setting s = { .dims = g->dims, .name = symbol, .by = by };
 
-	for (uint32_t i = 0; i < g->nin; i++) {
-		struct type *t = &g->value[g->in[i]].type;
+	each_length(g, replaced, &s, true);
+	if (!s.found) {
+		struct lengths l = { .dims = g->dims };
 
-		for (int k = 0; k < t->shape.rank; k++)
-			if (dim_is_expr(t->shape.d[k]))
-				t->shape.d[k] = dim_replace(g->dims, t->shape.d[k], replaced, &s);
+		str_init(&l.list, g->arena);
+		each_length(g, noted, &l, false);
+		return l.list.n ? fail(e, LINNET_EUSAGE, "no input has a length \"%s\"; there are %s", s.name, str_done(&l.list) ? l.list.p : "others")
+		                : fail(e, LINNET_EUSAGE, "no input has a length \"%s\"; all are numbers", s.name);
 	}
-	if (!s.found)
-		return fail(e, LINNET_EUSAGE, "no input has a length \"%s\"", s.name);
 	forget_types(g);
 	return graph_infer(g, e);
 }
@@ -241,6 +389,8 @@ enum linnet_code graph_fix_dim(struct graph *g, const char *setting, struct linn
 		n = strtoll(equals + 1, &end, 10);
 	if (!end || end == equals + 1 || *end || n < 0)
 		return fail(e, LINNET_EUSAGE, "\"%s\" is not of the form NAME=LENGTH", setting);
+	if (n > INT32_MAX)
+		return fail(e, LINNET_EUSAGE, "\"%s\": lengths are at most %d", setting, INT32_MAX);
 	name = arena_strn(g->arena, setting, (size_t)(equals - setting));
 	return name ? graph_set_dim(g, name, n, e) : fail_mem(e);
 }

@@ -173,6 +173,14 @@ static bool in_order(const struct graph *g)
 	return true;
 }
 
+/* Two settings NAME=LENGTH of one name. */
+static bool same_name(const char *a, const char *b)
+{
+	const char *equals = strrchr(a, '=');
+
+	return equals && !strncmp(a, b, (size_t)(equals - a) + 1) && strrchr(b, '=') == b + (equals - a);
+}
+
 enum linnet_code rewrite(struct linnet_model *m, const struct rewrite_opt *o, struct linnet_error *e)
 {
 	bool ordered = in_order(m->graph);
@@ -187,8 +195,12 @@ enum linnet_code rewrite(struct linnet_model *m, const struct rewrite_opt *o, st
 	m->changed = !ordered || o->extract || o->ndim || (o->opset && (o->opset != own_opset(m) || !graph_fits(m->graph, m->opset, m->nopset, false)));
 	if (o->extract)
 		TRY(graph_extract(m->graph, o->extract, e));
-	for (int i = 0; i < o->ndim; i++)
+	for (int i = 0; i < o->ndim; i++) {
+		for (int k = 0; k < i; k++)
+			if (same_name(o->dim[k], o->dim[i]))
+				return fail(e, LINNET_EUSAGE, "one length is given twice, \"%s\" and \"%s\"", o->dim[k], o->dim[i]);
 		TRY(graph_fix_dim(m->graph, o->dim[i], e));
+	}
 	if (o->watch)
 		TRY(o->watch(o->ctx, NULL, m->graph, e));
 	if (o->simplify)
