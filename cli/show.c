@@ -215,6 +215,8 @@ static void recognised_json(const struct recognised *r)
 	json_decref(causal);
 	if (r->norm[NORM_L2]) /* an operation on heads or features as it were, not one of the network's normalisations */
 		json_object_set_new(all, norm_names[NORM_L2], json_integer(r->norm[NORM_L2]));
+	if (r->sinusoidal)
+		json_object_set_new(all, "sinusoidal", json_integer(r->sinusoidal));
 	json_line(all, "recognised");
 }
 
@@ -274,6 +276,8 @@ static enum linnet_code show_recognised(const struct graph *g, struct arena *a, 
 	for (int i = 0; i < NORM_KINDS; i++)
 		if (r.norm[i])
 			printf("%d %s\n", r.norm[i], norm_names[i]);
+	if (r.sinusoidal)
+		printf("%d sinusoidal positions\n", r.sinusoidal);
 	return LINNET_OK;
 }
 

@@ -1111,11 +1111,101 @@ enum linnet_code node_attention(const struct view *w, const struct node *n, stru
 	return *found ? describe(w->g, n, a, f, e) : collect_kept(w, n, a, found, f, e);
 }
 
+/* ---- Sinusoidal positions ---- */
+
+enum { MAX_LAYOUT = 6 };
+
+/* v, picked, cut, laid out or scaled, is added to a value that is not constant, or projected. */
+static bool is_position(const struct view *w, value_id v, int depth)
+{
+	static const char *const layout[] = { "Gather", "Slice", "Unsqueeze", "Squeeze", "Expand", "Cast", "Reshape", "Transpose", "Identity", NULL };
+	const struct graph *g = w->g;
+	double c;
+
+	for (uint32_t i = w->uses.begin[v]; i < w->uses.end[v]; i++) {
+		const struct use *u = &w->uses.use[i];
+		const struct node *n = u->node ? &g->node[u->node] : NULL;
+
+		if (!n || u->index >= 2)
+			continue;
+		if (node_is(n, "Add") && !value_const(g, n->in[1 - u->index]))
+			return true;
+		if (!value_const(g, v) && !u->index && is_projection(g, n))
+			return true;
+		if (depth && n->nout && ((op_among(n, layout) && !u->index) || (node_is(n, "Mul") && value_scalar(g, n->in[1 - u->index], &c))) &&
+		    is_position(w, n->out[0], depth - 1))
+			return true;
+	}
+	return false;
+}
+
+/* Each pair of columns, `apart` from one another, is the sine and cosine, in either order, of an angle that grows evenly from row to row. */
+static bool turns_evenly(const struct tensor *t, int64_t rows, int64_t width, int64_t apart, int64_t step)
+{
+	int64_t first = rows / 2 < rows - 4 ? rows / 2 : rows - 4, moving = 0;
+
+	for (int64_t i = 0; i < width / 2; i++) {
+		double at = 0, by = 0;
+
+		for (int64_t r = 0; r < 4; r++) {
+			double a = tensor_get(t, (first + r) * width + i * step), b = tensor_get(t, (first + r) * width + i * step + apart), angle = atan2(a, b);
+
+			if (!(fabs(a * a + b * b - 1) < 0.01) || (r > 1 && !(fabs(sin(at + (double)r * by) - a) < 0.01 && fabs(cos(at + (double)r * by) - b) < 0.01)))
+				return false;
+			at = r ? at : angle;
+			by = r == 1 ? angle - at : by;
+		}
+		moving += fabs(remainder(by, 2 * acos(-1))) > 1e-3;
+	}
+	return moving > 1;
+}
+
+static bool is_sine_table(const struct tensor *t)
+{
+	int64_t width = t->rank > 1 ? t->d[t->rank - 1] : 0, rows = t->rank > 1 ? t->d[t->rank - 2] : 0;
+
+	return dtype_in(t->dt, FLOATS) && rows >= 4 && width >= 4 && !(width & 1) && t->n == rows * width &&
+	       (turns_evenly(t, rows, width, width / 2, 1) || turns_evenly(t, rows, width, 1, 2));
+}
+
+/* Concat n joins the sine and the cosine of one value. */
+static bool joins_sine(const struct graph *g, const struct node *n)
+{
+	value_id of[2] = { 0 };
+	int sines = 0;
+
+	for (uint32_t i = 0; i < 2 && n->nin == 2; i++) {
+		const struct node *m = value_node(g, n->in[i]);
+
+		m = m && node_is(m, "Unsqueeze") ? value_node(g, m->in[0]) : m;
+		if (!m || !(node_is(m, "Sin") || node_is(m, "Cos")))
+			return false;
+		sines += node_is(m, "Sin");
+		of[i] = m->in[0];
+	}
+	return n->nin == 2 && of[0] == of[1] && sines == 1;
+}
+
+static int count_positions(const struct view *w)
+{
+	const struct graph *g = w->g;
+	int n = 0;
+
+	for (value_id v = 1; v < g->nvalue; v++) {
+		const struct node *by = value_from(g, v, "Concat");
+
+		if (g->value[v].kind == VALUE_CONST && g->value[v].type.value ? is_sine_table(g->value[v].type.value) : by && !by->dead && joins_sine(g, by))
+			n += is_position(w, v, MAX_LAYOUT);
+	}
+	return n;
+}
+
 static enum linnet_code collect(const struct graph *g, struct arena *a, struct recognised *out, struct linnet_error *e)
 {
 	struct view w = { .g = g, .scratch = a };
 
 	TRY(graph_uses(g, a, &w.uses, e));
+	out->sinusoidal += count_positions(&w);
 	for (node_id id = 1; id < g->nnode; id++) {
 		const struct node *n = &g->node[id];
 		struct attention_group f;

@@ -56,6 +56,7 @@ struct recognised {
 	struct causal_group *causal;
 	int nattention, nglu, nlinear, ncausal; /* groups, in the order of their first members */
 	int norm[NORM_KINDS];
+	int sinusoidal; /* values of sines and cosines of positions that are added to a stream or projected */
 };
 
 enum linnet_code graph_recognised(const struct graph *g, struct arena *a, struct recognised *out, struct linnet_error *e);
