@@ -64,6 +64,12 @@ static const struct {
 	  "last, y = Scan <num_scan_inputs = 3, scan_input_axes = [3, 2, 2], scan_output_axes = [3], body = token (float[B,2,3,4] s0, float[B,2,5,3] q0, float[B,2,3] k0, float[B,2,4] v0) => (float[B,2,3,4] s1, float[B,2,5,4] o) " ENDS " {\n"
 	  "kc = Unsqueeze (k0, end)  vr = Unsqueeze (v0, second)  kv = Mul (kc, vr)  s1 = Add (s0, kv)  o = MatMul (q0, s1) }> (s, q, k, v) }" },
 
+	{ "no LinearAttention: a convolution behind zeros", NULL,
+	  "g (float[B,3,T] x, float[3,1,4] w, float[3] b) => (float[B,3,T] y) { y = Conv <group = 3, pads = [3, 0]> (x, w, b) }" },
+	{ "no LinearAttention: a convolution behind a state, which goes on, and an activation", NULL,
+	  "g (float[B,3,T] x, float[3,1,4] w, float[B,3,3] s) => (float[B,3,T] y, float[B,3,3] t) <int64[1] last = {-3}, int64[1] end = {9223372036854775807}, int64[1] axis = {2}> {\n"
+	  "p = Concat <axis = 2> (s, x)  c = Conv <group = 3> (p, w)  g = Sigmoid (c)  y = Mul (c, g)  t = Slice (p, last, end, axis) }" },
+
 	{ "the state is read before the token", NULL,
 	  SCAN("", "", "kv = Mul (kc, vr)  s1 = Add (kv, s0)  or = MatMul (qr, s0)  o = Squeeze (or, second)", "], scan_output_axes = [1]", "3", "") "(s, q, k, v) }" },
 	{ "decay of columns", NULL,
