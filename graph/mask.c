@@ -50,6 +50,8 @@ static void observe(struct mask *m, const struct sample *s)
 			m->plain = m->plain && (!seen || x == 0);
 			m->within = m->within && (low || !seen);
 			m->within_past = m->within_past && (low_past || !seen);
+			m->told = m->told || (seen && j > 0);
+			m->told_past = m->told_past || (seen && j > past);
 			m->causal = m->causal && seen == low;
 			m->causal_past = m->causal_past && seen == low_past;
 			m->by_key = m->by_key && (x == mask_entry(t, last * cols + c) || (!seen && !low_past));
@@ -129,6 +131,8 @@ static enum linnet_code read_samples(const struct samples *all, struct arena *a,
 	}
 	m->left = window ? m->left : -1;
 	m->reach = keys ? m->reach : -1;
+	m->within = m->within && m->told; /* else drawn data may have hidden what would have told otherwise, as a length drawn as 1 */
+	m->within_past = m->within_past && m->told_past;
 	return LINNET_OK;
 }
 

@@ -22,6 +22,7 @@ struct mask {
 	bool plain;       /* visible entries have bias 0 */
 	bool within;      /* nothing beyond the causal diagonal is visible, with keys counted from the start */
 	bool within_past; /* the same when the queries are the last L of the S keys */
+	bool told, told_past; /* of those: some query sees a key that the first query does not */
 	bool causal;      /* visible exactly up to the diagonal (top left) */
 	bool causal_past; /* visible exactly up to the diagonal (bottom right) */
 	bool by_key;      /* with `within` (or without any masked entry beyond the keys'): visible entries and biases depend on the key only */

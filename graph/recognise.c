@@ -301,7 +301,7 @@ static bool is_alibi(const struct sample *s)
 /* What is visible, as seen in all samples. */
 struct visible {
 	int64_t left, right; /* the farthest keys before and after the query's own */
-	bool within, plain, hidden;
+	bool within, told, plain, hidden; /* told: some query sees a key that the first does not */
 	bool band, cut_left, cut_right; /* all of those up to left and right; and there were others */
 	bool alibi;
 };
@@ -313,12 +313,16 @@ static int64_t distance(const struct sample *s, int64_t k)
 	return s->row[k / cols % rows] + s->S - s->L - s->col[k % cols];
 }
 
+/* The key lies behind what the first query may see. */
+static bool is_later(const struct sample *s, int64_t k) { return s->col[k % s->t->d[s->t->rank - 1]] > s->S - s->L; }
+
 /* Where the data of inputs hides nothing. near: they are no matter of keys, but places, which drawn ones are not. */
 static bool tells(const struct sample *s, bool near) { return s->ones && s->t->rank >= 2 && !(s->far && near); }
 
 static void look(const struct samples *all, bool near, struct visible *m)
 {
 	double first = NAN;
+	bool drawn = false;
 
 	*m = (struct visible){ .within = true, .plain = true, .band = true, .alibi = true };
 	for (int i = 0; i < all->n; i++) {
@@ -333,10 +337,20 @@ static void look(const struct samples *all, bool near, struct visible *m)
 			first = isnan(first) ? x : first;
 			m->plain = m->plain && x == first;
 			m->within = m->within && d >= 0;
+			m->told = m->told || is_later(s, k);
 			m->left = d > m->left ? d : m->left;
 			m->right = -d > m->right ? -d : m->right;
 		}
 	}
+	m->told = m->told || near;
+	for (int i = 0; i < all->n && !m->told && all->data; i++) /* ones may be lengths: then draws tell */
+		for (int64_t k = 0; all->at[i].t->rank >= 2 && k < all->at[i].t->n; k++) {
+			bool seen = mask_entry(all->at[i].t, k) != -INFINITY;
+
+			m->within = m->within && (!seen || distance(&all->at[i], k) >= 0);
+			drawn = drawn || (seen && is_later(&all->at[i], k));
+		}
+	m->told = m->told || drawn;
 	for (int i = 0; i < all->n; i++) {
 		const struct sample *s = &all->at[i];
 
@@ -359,7 +373,7 @@ static void structure(const struct samples *all, bool given, struct attention_gr
 	struct visible m;
 
 	look(all, all->data && !given, &m);
-	f->causal = f->causal || (m.within && all->at[0].L > 1);
+	f->causal = f->causal || (m.within && m.told && all->at[0].L > 1);
 	if (!m.plain)
 		f->mask = m.alibi ? "alibi" : "relative_bias";
 	else if (m.band && m.cut_left && (m.within || (m.cut_right && m.left == m.right))) {

@@ -52,6 +52,7 @@ struct eval {
 	const char *longs[MAX_SYMBOLS], *shorts[MAX_SYMBOLS], *given[4 * MAX_SYMBOLS]; /* of v's last two axes; of those before; of graph inputs */
 	int nlong, nshort, ngiven;
 	bool all_long;      /* every symbol is long that is not short */
+	dim last;           /* v's last length */
 	struct linnet_error *e;
 };
 
@@ -232,11 +233,18 @@ static enum linnet_code keep(struct eval *ev, value_id v, const struct pick *con
 	return LINNET_OK;
 }
 
-/* A graph input's data: ones, or seeded 0 and 1 (integers, bool) or [0, 1) (floats), the same at a place whichever are picked. */
+/* Integers, one or a list of them that has none for each key: lengths rather than marks. */
+static bool are_counts(const struct eval *ev, const struct type *t)
+{
+	return dtype_in(t->dt, INTS) && (!t->shape.rank || (t->shape.rank == 1 && t->shape.d[0] != ev->last));
+}
+
+/* A graph input's data: ones, or seeded 0 and 1 (integers, bool; counts up to 5) or [0, 1) (floats), the same at a place whichever are picked. */
 static enum linnet_code draw_input(struct eval *ev, value_id v, const struct pick *const *axis, const struct tensor **out)
 {
 	const struct type *t = &ev->g->value[v].type;
 	int64_t d[MAX_RANK], some[MAX_RANK], at[MAX_RANK] = { 0 }, stride[MAX_RANK];
+	uint64_t some_of = are_counts(ev, t) ? 6 : 2;
 	struct tensor *x;
 
 	*out = NULL;
@@ -253,7 +261,7 @@ static enum linnet_code draw_input(struct eval *ev, value_id v, const struct pic
 		for (int k = 0; k < x->rank; k++)
 			from += stride[k] * (axis[k] ? axis[k]->at[at[k]] : at[k]);
 		r = (struct rng){ ((uint64_t)v * 977 + (uint64_t)ev->trial) << 24 ^ (uint64_t)from };
-		tensor_put(x, i, !ev->trial ? 1 : dtype_class(t->dt) == CLASS_FLOAT ? rng_unit(&r) : (double)rng_below(&r, 2));
+		tensor_put(x, i, !ev->trial ? 1 : dtype_class(t->dt) == CLASS_FLOAT ? rng_unit(&r) : (double)rng_below(&r, some_of));
 		next_position(x->rank, some, at);
 	}
 	*out = x;
@@ -1034,6 +1042,7 @@ static enum linnet_code begin(struct eval *ev, value_id v, struct bounds *b)
 	for (const struct graph *o = g; o; o = o->outer)
 		for (uint32_t i = 0; i < o->nin; i++)
 			add_names(g, &o->value[o->in[i]].type.shape, 0, o->value[o->in[i]].type.shape.rank, &given);
+	ev->last = s->rank > 0 ? s->d[s->rank - 1] : DIM_NONE;
 	add_names(g, s, s->rank - 2, s->rank, &longs);
 	add_names(g, s, 0, s->rank - 2, &shorts);
 	ev->ngiven = given.n;

@@ -998,6 +998,14 @@ static bool square(const struct graph *g, const value_id *in)
 	return !in[PAST_K] && q->rank == 4 && k->rank == 4 && q->d[2] == k->d[2];
 }
 
+/* The mask's one row is for several queries. */
+static bool has_one_row(const struct graph *g, const value_id *in)
+{
+	const struct shape *q = &g->value[in[Q]].type.shape, *m = &g->value[in[MASK]].type.shape;
+
+	return (m->rank < 2 || m->d[m->rank - 2] == 1) && q->rank >= 2 && q->d[q->rank - 2] != 1;
+}
+
 /* The mask turned into what it says: nothing, causality, a window; what is left stays a mask. */
 static enum linnet_code attend_mask(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
@@ -1013,6 +1021,10 @@ static enum linnet_code attend_mask(const struct view *w, const struct node *n, 
 	TRY(mask_classify(w->g, in[MASK], &m, e));
 	if (!m.known)
 		return LINNET_OK;
+	if (has_one_row(w->g, in)) { /* the same for all queries: that of the first says nothing of the others */
+		m.causal = m.causal_past = m.within = m.within_past = false;
+		m.left = m.reach = -1;
+	}
 	/* counted from the last key where the node knows of a past, from the first where it does not */
 	causal = in[PAST_K] ? m.causal_past : m.causal;
 	within = in[PAST_K] ? m.within_past : m.within && square(w->g, in);
