@@ -1,6 +1,6 @@
 """What linear forms keep of associative recall: accuracy by mechanism, state and number of pairs, before and after calibration, into docs/calibration.md.
 
-recall.py LINNET CORPUS WORK DOCS [--mechanisms elu,hedgehog] [--tokens 1000000] [--rate X] [--threads N]
+recall.py LINNET CORPUS WORK DOCS [--mechanisms elu,hedgehog] [--tokens 4000000] [--rate X] [--threads N]
 
 The model is corpus/recall's; rows are drawn here. Calibration is the mechanism's recipe on rows of 8 to 64 pairs. A mechanism that has a row of the same budget in
 DOCS/recall.json is not run again.
@@ -96,7 +96,7 @@ def main():
     for a in ("linnet", "corpus", "work", "docs"):
         p.add_argument(a)
     p.add_argument("--mechanisms", help="comma-separated; all by default")
-    p.add_argument("--tokens", type=int, default=1000000)
+    p.add_argument("--tokens", type=int, default=4000000)
     p.add_argument("--rate", type=float)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     o = p.parse_args()
