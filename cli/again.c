@@ -180,15 +180,14 @@ static void print_note(void *ctx, const char *name, const char *op, const char *
 		printf("kept: %s%s%s%s: %s\n", name, *op ? " (" : "", op, *op ? ")" : "", why);
 }
 
-/* "65536" is a threshold, anything else a name. */
+/* A size is a threshold, anything else a name. */
 static int save_options(const struct again_opt *o, struct save_opt *s)
 {
 	*s = (struct save_opt){ .external = o->external || o->external_data.n };
 	for (int i = 0; i < o->external_data.n; i++) {
-		char *end;
-		long long n = strtoll(o->external_data.v[i], &end, 10);
+		int64_t n = bytes_of(o->external_data.v[i]);
 
-		if (*end)
+		if (n < 0)
 			s->data = o->external_data.v[i];
 		else if (n > 0)
 			s->more = n;

@@ -7,20 +7,6 @@
 #include "cli/calibrate.h"
 #include "cli/page.h"
 
-int64_t bytes_of(const char *s)
-{
-	static const char units[] = "KMG";
-	char *end;
-	double x = strtod(s, &end);
-	const char *unit = *end ? strchr(units, *end) : NULL;
-
-	if (end == s || (*end && (!unit || end[1])))
-		return -1;
-	for (const char *u = units; unit && u <= unit; u++)
-		x *= 1024;
-	return x >= 0 && x < 1e18 ? (int64_t)x : -1;
-}
-
 /* ---- Lines and the table ---- */
 
 void trial_note(const struct search_result *s, const struct trial *t, int round, int rounds)

@@ -39,9 +39,6 @@ void calibrate_list(void);
 
 /* ---- Searches (auto.c) ---- */
 
-/* Bytes in s, "64K" or "1.5M"; -1: it says none. */
-int64_t bytes_of(const char *s);
-
 void trial_note(const struct search_result *s, const struct trial *t, int round, int rounds);
 void search_print(const struct search_result *s);
 

@@ -87,6 +87,9 @@ void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 const char *human_bytes(int64_t n, char *buf, size_t size);
 const char *human_seconds(double s, char *buf, size_t size);
 
+/* Bytes in s, "65536", "64K" or "1.5M"; -1: it says none. */
+int64_t bytes_of(const char *s);
+
 /* ---- Tables: columns aligned to their widest cell ---- */
 
 struct table {

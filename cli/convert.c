@@ -349,7 +349,7 @@ const struct command convert_command = {
 		{ "opset", 0, OPT_INT, OPT(struct convert_cli, opset), "N", "opset of the result, 11 to 28; of linear attention instead of the target's own", NULL },
 		{ "external", 0, OPT_FLAG, OPT(struct convert_cli, external), NULL, "weights in a file of their own", NULL },
 		{ "external-data", 0, OPT_LIST, OPT(struct convert_cli, again.external_data), "WHERE",
-		  "the same: the file's name, or how many bytes a weight has at most that stays inside; may be repeated", NULL },
+		  "the same: the file's name, or how many bytes a weight has at most that stays inside, 1000 or 64K; may be repeated", NULL },
 		{ "simplify", 0, OPT_FLAG, OPT(struct convert_cli, again.simplify), NULL,
 		  "compute constants and lengths, drop what has no effect or is there twice; never makes a model larger", NULL },
 		{ "fuse", 0, OPT_MAYBE, OPT(struct convert_cli, again.fuse), "[=WORDS]",

@@ -72,6 +72,20 @@ void note(const char *fmt, ...)
 	va_end(ap);
 }
 
+int64_t bytes_of(const char *s)
+{
+	static const char units[] = "KMG";
+	char *end;
+	double x = strtod(s, &end);
+	const char *unit = *end ? strchr(units, *end) : NULL;
+
+	if (end == s || (*end && (!unit || end[1])))
+		return -1;
+	for (const char *u = units; unit && u <= unit; u++)
+		x *= 1024;
+	return x >= 0 && x < 1e18 ? (int64_t)x : -1;
+}
+
 const char *human_bytes(int64_t n, char *buf, size_t size)
 {
 	static const char *const unit[] = { "B", "KiB", "MiB", "GiB", "TiB" };
