@@ -71,6 +71,10 @@ static json_t *block_json(const struct block *b, struct arena *a)
 		json_object_set_new(j, "attention", attention_json(b->attention));
 	if (b->glu)
 		json_object_set_new(j, "glu", glu_json(b->glu));
+	if (b->experts)
+		json_object_set_new(j, "experts", json_pack("{s:I, s:I, s:s, s:s, s:s, s:s}", "experts", (json_int_t)b->experts->experts, "top_k", (json_int_t)b->experts->top_k,
+		                                            "router", b->experts->router, "variant", b->experts->variant, "spelling", b->experts->spelling,
+		                                            "router_node", node_label(b->g, &b->g->node[b->experts->chooser])));
 	if (b->nown) {
 		list = json_array();
 		for (uint32_t i = 0; i < b->nown; i++)
@@ -97,7 +101,9 @@ static void add_tree(struct table *t, const struct block *b, int depth, struct a
 	else if (*b->label && b->kind != BLOCK_STEP)
 		text = b->label;
 	else if (b->residual)
-		text = b->post_norm ? "x + ..., normalised" : "x + ...";
+		text = arena_fmt(a, "x + ...%s%s%s", b->experts ? ", " : "", b->experts ? block_text(b, a) : "", b->post_norm ? ", normalised" : "");
+	else if (b->experts)
+		text = block_text(b, a);
 	table_add(t, "%*s%s", 2 * depth, "", title ? title : "?");
 	table_add(t, "%s", text ? text : "?");
 	table_add(t, "%s", b->out ? type_words(b->g, &b->g->value[b->out].type, a) : "");

@@ -65,12 +65,14 @@ static void print_finding(const struct finding *f)
 static void print_summary(const struct findings *f)
 {
 	if (globals.json) {
-		json_line(json_pack("{s:i, s:i, s:i, s:i}", "attention", f->recognised[0], "glu", f->recognised[1], "recurrence", f->recognised[2],
-		                    "not_recognised", f->n), "recognised");
+		json_line(json_pack("{s:i, s:i, s:i, s:i, s:i}", "attention", f->recognised[0], "glu", f->recognised[1], "recurrence", f->recognised[2],
+		                    "experts", f->mixtures, "not_recognised", f->n), "recognised");
 		return;
 	}
-	printf("%srecognised: %d attention, %d gated units, %d linear recurrences; not recognised: %d\n", f->n ? "\n" : "", f->recognised[0],
-	       f->recognised[1], f->recognised[2], f->n);
+	printf("%srecognised: %d attention, %d gated units, %d linear recurrences", f->n ? "\n" : "", f->recognised[0], f->recognised[1], f->recognised[2]);
+	if (f->mixtures)
+		printf(", %d mixtures of experts", f->mixtures);
+	printf("; not recognised: %d\n", f->n);
 }
 
 /* ---- A node ---- */

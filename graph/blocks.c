@@ -45,6 +45,7 @@ struct maker {
 	uint8_t *step;            /* of nodes, enum step */
 	const struct attention_group **attention;
 	const struct glu_group **glu;
+	struct mixtures mixed;
 	int *owner;               /* of nodes, drafts from 1; 0 */
 	bool *main;               /* nodes on a way from a block's input to its output */
 	bool *scores;             /* nodes that make scores and masks of attentions, or lengths alone: no sum of theirs is a block's */
@@ -157,6 +158,7 @@ static bool is_core(enum step s)
 
 static enum linnet_code classify(struct maker *m)
 {
+	TRY(graph_experts(&m->w, m->a, &m->mixed, m->e));
 	for (uint32_t i = 0; i < m->n; i++) {
 		node_id id = m->order[i];
 		const struct node *n = &m->g->node[id];
@@ -596,6 +598,42 @@ static enum linnet_code find_unit(struct maker *m, node_id id)
 	return LINNET_OK;
 }
 
+/* A mixture of experts outside of sums: what lies between what its router reads and its result. */
+static enum linnet_code find_mixture(struct maker *m, const struct experts *x)
+{
+	const struct node *n = &m->g->node[x->chooser];
+	node_id to = producer(m->g, x->out);
+	value_id from = through(m, n->in[value_is_weight(m->g, n->in[0]) ? 1 : 0]);
+	uint32_t count;
+	int at;
+
+	if (m->owner[x->first] || m->owner[x->chooser] || !to)
+		return LINNET_OK;
+	count = between(m, from, to);
+	at = count ? draft_add(m, BLOCK_OTHER) : 0;
+	if (count && !at)
+		return fail_mem(m->e);
+	for (uint32_t i = 0; i < count; i++) {
+		m->owner[m->list[i]] = m->owner[m->list[i]] ? m->owner[m->list[i]] : at;
+		m->main[m->list[i]] = true;
+	}
+	if (at) {
+		m->draft[at].unit = x->first;
+		m->draft[at].out = x->out;
+		m->draft[at].place = m->place[to];
+	}
+	return LINNET_OK;
+}
+
+/* The mixture of experts in a block; NULL. */
+static const struct experts *mixture_in(const struct maker *m, int at)
+{
+	for (int i = 0; i < m->mixed.n; i++)
+		if (m->owner[m->mixed.list[i].first] == at)
+			return &m->mixed.list[i];
+	return NULL;
+}
+
 /* The stream's value a block outside of sums begins with. */
 static value_id unit_input(const struct maker *m, int at)
 {
@@ -674,6 +712,8 @@ static enum block_kind kind_of(struct maker *m, int at)
 		return BLOCK_NESTED;
 	if (self || cross)
 		return d->terms > 2 && (glu || active) ? BLOCK_PARALLEL : self ? BLOCK_ATTENTION : BLOCK_CROSS;
+	if (mixture_in(m, at))
+		return BLOCK_EXPERTS;
 	if (recurrent)
 		return BLOCK_RECURRENCE;
 	if (experts || beside || (glu && routed))
@@ -1182,6 +1222,7 @@ static struct block *block_of(struct maker *m, int at, uint8_t *use)
 	b->nown = d->nown;
 	b->residual = d->sum != 0;
 	b->post_norm = d->post_norm;
+	b->experts = mixture_in(m, at);
 	if (d->sum)
 		b->name = m->g->node[d->sum].name;
 	if (at <= m->nmemory && m->memory[at])
@@ -1416,6 +1457,8 @@ static bool alike(const struct block *a, const struct block *b)
 	    a->post_norm != b->post_norm || a->parameters != b->parameters || !a->attention != !b->attention || !a->glu != !b->glu || a->g != b->g ||
 	    !a->node != !b->node)
 		return false;
+	if (!a->experts != !b->experts || (a->experts && !experts_alike(a->experts, b->experts)))
+		return false;
 	if (a->attention && !attention_alike(a->attention, b->attention))
 		return false;
 	if (a->glu && (strcmp(a->glu->variant, b->glu->variant) != 0 || a->glu->alpha != b->glu->alpha || a->glu->fused_weight != b->glu->fused_weight))
@@ -1512,6 +1555,8 @@ static enum linnet_code find_blocks(struct maker *m)
 
 	for (uint32_t i = 0; i < m->n; i++)
 		TRY(find_sum(m, m->order[i]));
+	for (int i = 0; i < m->mixed.n; i++)
+		TRY(find_mixture(m, &m->mixed.list[i]));
 	for (uint32_t i = 0; i < m->n; i++) {
 		node_id id = m->order[i];
 
@@ -1650,12 +1695,17 @@ const char *block_text(const struct block *b, struct arena *a)
 	const struct node *n = b->node ? &b->g->node[b->node] : NULL;
 	enum step step = n ? step_of(b->g, n) : STEP_NONE;
 
+	if (b->experts)
+		return experts_text(b->experts, a);
 	if (b->attention)
 		return attention_text(b->attention, a);
 	if (b->glu)
 		return arena_fmt(a, "%s%s", b->glu->variant, b->glu->fused_weight ? ", one projection" : "");
-	if (step == STEP_PROJECTION)
-		return arena_fmt(a, "%s, %s to %s", n->op->name, length_text(b->g, b->in, -1, a), length_text(b->g, b->out, -1, a));
+	if (step == STEP_PROJECTION) {
+		int at = node_is(n, "MatMul") && value_is_weight(b->g, n->in[0]) ? -2 : -1;
+
+		return arena_fmt(a, "%s, %s to %s", n->op->name, length_text(b->g, b->in, at, a), length_text(b->g, b->out, at, a));
+	}
 	if (step == STEP_CONV) {
 		const struct attr *kernel = node_attr(n, "kernel_shape");
 		const char *size = "";

@@ -10,7 +10,7 @@
 #ifndef LINNET_BLOCKS_H
 #define LINNET_BLOCKS_H
 
-#include "graph/recognise.h"
+#include "graph/experts.h"
 
 enum block_kind {
 	BLOCK_MODEL,
@@ -20,7 +20,7 @@ enum block_kind {
 	/* blocks */
 	BLOCK_ATTENTION, BLOCK_CROSS, BLOCK_GLU, BLOCK_MLP, BLOCK_MIXER, BLOCK_CONV, BLOCK_RECURRENCE,
 	BLOCK_PARALLEL,  /* attention and feed-forward side by side */
-	BLOCK_EXPERTS,   /* several gated units or MLPs side by side */
+	BLOCK_EXPERTS,   /* several gated units or MLPs side by side, or behind a router */
 	BLOCK_OTHER,     /* x + f(x) with an f that is none of these */
 	BLOCK_NESTED,    /* x + f(x) with blocks inside f */
 	/* between and around */
@@ -48,6 +48,7 @@ struct block {
 	bool post_norm;      /* the sum is normalised behind it */
 	const struct attention_group *attention; /* of a step that is one */
 	const struct glu_group *glu;
+	const struct experts *experts; /* of a block that is a mixture of them, however spelled */
 	int64_t parameters;  /* numbers in the constants its nodes use, each counted once */
 	uint32_t nnode;      /* nodes of the graph in it */
 	const node_id *own;  /* those that are in it and in none of its children but steps, in order */

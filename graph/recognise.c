@@ -73,6 +73,8 @@ static bool is_weight(const struct graph *g, value_id v, int depth)
 		return true;
 	if (!n || !depth)
 		return false;
+	if ((node_is(n, "Gather") || node_is(n, "GatherND")) && g->value[n->in[0]].type.shape.rank > 2)
+		return is_weight(g, n->in[0], depth - 1);
 	for (uint32_t i = 0; i < n->nin; i++)
 		if (!is_weight(g, n->in[i], depth - 1))
 			return false;

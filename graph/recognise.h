@@ -94,7 +94,7 @@ bool node_experts(const struct node *n, struct glu_group *f);
 /* enum norm_kind; -1: none */
 int node_norm(const struct graph *g, const struct node *n);
 
-/* A value computed from constants only, as weights that are dequantised or cast where they are used. */
+/* A value computed from constants only, as weights that are dequantised or cast where they are used, or that of chosen experts among several matrices. */
 bool value_is_weight(const struct graph *g, value_id v);
 
 #endif

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "graph/recognise.h"
+#include "graph/experts.h"
 
 const struct why_row why_rows[WHY_COUNT] = {
 	[WHY_NONE] = { "", "", "", "" },
@@ -435,7 +435,7 @@ static enum linnet_code add(struct findings *out, struct arena *a, const struct 
 	return LINNET_OK;
 }
 
-static enum linnet_code judge(struct view *w, const struct node *n, struct arena *a, struct findings *out, struct linnet_error *e)
+static enum linnet_code judge(struct view *w, const struct node *n, const struct mixtures *mixed, struct arena *a, struct findings *out, struct linnet_error *e)
 {
 	struct why why = { .n = 0 };
 	struct finding f = { .g = w->g, .at = (node_id)(n - w->g->node) };
@@ -453,7 +453,9 @@ static enum linnet_code judge(struct view *w, const struct node *n, struct arena
 	note = deepest(&(struct view){ .g = w->g, .why = &why }, WHY_WHOLE, 0);
 	if (fits)
 		return LINNET_OK;
-	if (is_softmax(n)) {
+	if (is_softmax(n) && experts_routed(w, mixed, n)) {
+		set(w, &f, WHY_SOFTMAX_ROUTER, &w->g->node[experts_routed(w, mixed, n)->first], 0);
+	} else if (is_softmax(n)) {
 		w->why = &why;
 		judge_attention(w, n, &f);
 		w->why = NULL;
@@ -471,8 +473,11 @@ static enum linnet_code judge(struct view *w, const struct node *n, struct arena
 static enum linnet_code collect(const struct graph *g, struct arena *a, struct findings *out, struct linnet_error *e)
 {
 	struct view w = { .g = g, .scratch = a };
+	struct mixtures mixed;
 
 	TRY(graph_uses(g, a, &w.uses, e));
+	TRY(graph_experts(&w, a, &mixed, e));
+	out->mixtures += mixed.n;
 	for (node_id id = 1; id < g->nnode; id++) {
 		const struct node *n = &g->node[id];
 		enum part_kind kind;
@@ -483,7 +488,7 @@ static enum linnet_code collect(const struct graph *g, struct arena *a, struct f
 		if (kind >= PART_ATTENTION && kind <= PART_RECURRENCE)
 			out->recognised[kind - PART_ATTENTION]++;
 		else
-			TRY(judge(&w, n, a, out, e));
+			TRY(judge(&w, n, &mixed, a, out, e));
 		for (uint32_t i = 0; i < n->nattr; i++)
 			if (n->attr[i].kind == ATTR_GRAPH)
 				TRY(collect(n->attr[i].g, a, out, e));

@@ -16,6 +16,9 @@
 	X(SOFTMAX_ALONE, "softmax.alone", "none",                                                                                \
 	  "no product of queries and keys lies before the softmax and no product with values behind it: a classifier, router or pooling", \
 	  "nothing: this is no attention")                                                                                       \
+	X(SOFTMAX_ROUTER, "softmax.router", "none",                                                                              \
+	  "the softmax chooses or weighs the experts of a mixture: it is their router",                                          \
+	  "nothing: this is no attention; `linnet show --blocks` tells of the experts")                                          \
 	X(SOFTMAX_NO_MAXIMUM, "softmax.no-maximum", "softmax",                                                                   \
 	  "exponentials are divided by their sum without the greatest being subtracted first, so they may overflow where Softmax does not", \
 	  "write Softmax, or subtract the maximum along the axis (ReduceMax, Sub, Exp, ReduceSum, Div)")                         \
@@ -211,6 +214,7 @@ struct findings {
 	const struct graph *written; /* as given */
 	struct finding *list;
 	int n;
+	int mixtures;                /* of experts */
 	int recognised[3];           /* nodes: attention, gated units, linear recurrences */
 };
 

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "graph/blocks.h"
+#include "graph/text.h"
 #include "ops/base/str.h"
 
 static struct linnet_model *load(const char *path)
@@ -289,6 +290,95 @@ static void big_graphs_take_linear_time(void **state)
 	assert_true(seconds[1] < 40 * (seconds[0] + 0.02)); /* eight times as many layers; quadratic were 64 */
 }
 
+/* ---- Experts ---- */
+
+/* The text with numbers for the constants in front of the nodes that have none. */
+static char *with_numbers(const char *text, struct arena *a)
+{
+	struct str s;
+	const char *header = strchr(text, '<'), *end = header ? strchr(header, '>') : NULL;
+	unsigned drawn = 1;
+
+	str_init(&s, a);
+	for (const char *p = text, *item; *p; p = item) {
+		int64_t n = 1;
+
+		if (!end || p <= header || p >= end) { /* outside: up to where the constants begin, or the rest */
+			item = !end || p > header ? p + strlen(p) : header + 1;
+			str_addf(&s, "%.*s", (int)(item - p), p);
+			continue;
+		}
+		item = p;
+		for (int depth = 0; item < end && (depth || *item != ','); item++)
+			depth += (*item == '[') - (*item == ']') + (*item == '{') - (*item == '}');
+		str_addf(&s, "%.*s", (int)(item - p), p);
+		if (!memchr(p, '=', (size_t)(item - p))) {
+			for (const char *d = memchr(p, '[', (size_t)(item - p)); d && *d != ']'; d = strpbrk(d + 1, ",]"))
+				n *= strtol(d + 1, NULL, 10);
+			str_add(&s, " = {");
+			for (int64_t i = 0; i < n; i++, drawn = drawn * 1103515245U + 12345U)
+				str_addf(&s, "%s%u", i ? ", " : "", drawn >> 16 & 7);
+			str_add(&s, "}");
+		}
+		if (item < end)
+			str_addf(&s, "%c", *item++);
+	}
+	return str_done(&s);
+}
+
+static void add_mixtures(struct str *s, const struct block *b)
+{
+	if (b->experts)
+		str_addf(s, "%s\n", experts_text(b->experts, s->a));
+	for (int i = 0; i < b->nchild; i++)
+		add_mixtures(s, b->child[i]);
+}
+
+/* tests/experts.txt, which says what it holds. */
+static void experts_are_found(void **state)
+{
+	static char text[1 << 16];
+	FILE *file = fopen("tests/experts.txt", "r");
+	struct arena *a = arena_new();
+	char *at, *next;
+	int wrong = 0, cases = 0;
+
+	(void)state;
+	assert_non_null(file);
+	assert_true(fread(text, 1, sizeof text - 1, file) < sizeof text - 1);
+	fclose(file);
+	for (at = strstr(text, "\n## "); at; at = next, cases++) {
+		struct linnet_error e = { 0 };
+		struct linnet_model *m = model_new(NULL, &e);
+		char *graph = strchr(at + 1, '\n'), *want = strstr(at + 1, "\n=>"), line[800], *full;
+		struct block *top;
+		struct str found;
+
+		next = strstr(at + 1, "\n## ");
+		if (!graph || !want || (next && want > next))
+			fail_msg("%s: no answer", at + 1);
+		*graph = *want = '\0';
+		if (next)
+			*next = '\0';
+		want += strspn(want + 1, "=> ") + 1;
+		full = arena_fmt(a, "<ir_version: 10, opset_import: [\"\": 24, \"com.microsoft\": 1]>\n%s", with_numbers(graph + 1, a));
+		if (!m || text_parse(m, full, strlen(full), &e) || graph_import(m, &e) || pass_read_all(m->graph, &e) || graph_blocks(m->graph, false, a, &top, &e))
+			fail_msg("%s: %s\n%s", at + 4, linnet_error_line(&e, line, sizeof line), full);
+		str_init(&found, a);
+		add_mixtures(&found, top);
+		str_done(&found)[strcspn(str_done(&found), "\n")] = '\0';
+		want[strcspn(want, "\n")] = '\0';
+		if (strcmp(str_done(&found), want) != 0) {
+			print_error("%s: found \"%s\"\n  expected \"%s\"\n", at + 4, str_done(&found), want);
+			wrong++;
+		}
+		model_free(m);
+	}
+	arena_free(a);
+	assert_true(cases > 10);
+	assert_int_equal(wrong, 0);
+}
+
 /* Without memory: an error, at whatever request. */
 static void memory_may_fail(void **state)
 {
@@ -321,6 +411,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(architectures_are_found),
 		cmocka_unit_test(every_unit_is_in_one_block),
+		cmocka_unit_test(experts_are_found),
 		cmocka_unit_test(language_model),
 		cmocka_unit_test(many_layers_fold),
 		cmocka_unit_test(big_graphs_take_linear_time),
