@@ -217,7 +217,11 @@ static void judge_attention(const struct view *w, const struct node *n, struct f
 	} else if (whole && whole->code == WHY_ATTENTION_SOFTMAX_AXIS) {
 		set_note(w, f, whole);
 	} else if (before) {
-		set_note(w, f, before);
+		int left = MAX_REACH;
+		const struct node *user = before->node ? &w->g->node[before->node] : NULL;
+		bool choose = before->code == WHY_ATTENTION_SCORES_USED && user && user->nout && reaches(w->g, n->in[0], user->out[0], &left);
+
+		set(w, f, choose ? WHY_ATTENTION_SCORES_CHOOSE : before->code, user, before->value);
 	} else if (code == WHY_ATTENTION_PROBABILITIES_USED) {
 		set_used(w, f, behind->value);
 	} else if (behind || whole) {

@@ -46,6 +46,9 @@
 	X(ATTENTION_SCORES_USED, "attention.scores-used", "attention",                                                           \
 	  "the scores are also used elsewhere, or are an output of the graph, so they must exist",                               \
 	  "drop the other use; scores that only serve to read lengths can be replaced by Shape of an input")                     \
+	X(ATTENTION_SCORES_CHOOSE, "attention.scores-choose", "attention",                                                       \
+	  "which scores are hidden is computed from the scores themselves, as where only the k largest stay",                    \
+	  "nothing, if keys are meant to be chosen by their scores; Attention has no such mask")                                 \
 	X(ATTENTION_SCORES_MULTIPLIED, "attention.scores-multiplied", "attention",                                               \
 	  "scores are multiplied or divided by something that differs within a head, or after terms were added",                  \
 	  "multiply queries or keys by it, before terms are added to the scores")                                              \
@@ -105,12 +108,12 @@
 	  "nothing, if gates are shared (highway networks, gated cells)")                                                        \
 	X(GLU_LIMITS, "glu.limits", "glu",                                                                                       \
 	  "gate or value are limited (Clip, Min, Max) between projection and product",                                           \
-	  "nothing; a unit with limits stays as it is written")                                                                  \
+	  "nothing: a unit with limits stays as it is written; of experts, com.microsoft's MoE and QMoE have them (swiglu_limit)")                                                                  \
 	X(GLU_GATE_NOT_PROJECTED, "glu.gate-not-projected", "glu",                                                               \
-	  "the gate does not come from a projection (MatMul, Gemm or Conv with constant weights)",                               \
+	  "the gate does not come from one projection (MatMul, Gemm or Conv with constant weights)",                               \
 	  "nothing, if the gate is made otherwise")                                                                              \
 	X(GLU_VALUE_NOT_PROJECTED, "glu.value-not-projected", "glu",                                                             \
-	  "the value does not come from a projection (MatMul, Gemm or Conv with constant weights)",                              \
+	  "the value does not come from one projection (MatMul, Gemm or Conv with constant weights)",                              \
 	  "nothing, if something other than a projection is gated (attention outputs, features, states)")                        \
 	X(GLU_SOURCES_DIFFER, "glu.sources-differ", "glu",                                                                       \
 	  "gate and value are projections of different values",                                                                  \
