@@ -2,7 +2,7 @@
 
 Every rule is one model of com.microsoft's operator, which both engines run; they take turns. Short lengths go through several layers, each
 with a state of its own in and out, so that what a run costs besides is spread over them. A time is the least, which other programs disturb least;
-a ratio is of two of them in one round, the median over the rounds.
+a ratio is of two of them in one round, the median over the rounds. With one thread it is the processor's time, so that they hold on a busy machine.
 """
 
 import math
@@ -84,6 +84,10 @@ def softmax_model(work, width):
     return model(os.path.join(work, "softmax.onnx"), [node], [(s, shape) for s in "qkv"], [("y", shape)])
 
 
+def run(worker, runs, threads):
+    return worker.ask("time", runs=runs, processor=threads == 1)
+
+
 def machine(b, threads):
     """Floating-point operations and bytes a second: the best of both engines on one product and on one sum."""
     square, long = [SQUARE, SQUARE], [COPY]
@@ -97,7 +101,7 @@ def machine(b, threads):
             with b.worker(engine) as w:
                 w.ask("load", path=path, threads=threads)
                 w.ask("feed", files=files)
-                fastest = min([fastest] + w.ask("time", runs=10)["seconds"])
+                fastest = min([fastest] + run(w, 10, threads)["seconds"])
         best.append(work / fastest)
     return best
 
@@ -114,15 +118,15 @@ def prepare(worker, path, threads, files):
     return worker.ask("settle")["resident"]
 
 
-def take_turns(b, workers, before):
+def take_turns(b, workers, before, threads):
     """Rounds of least seconds a run, and by how many bytes each process grew."""
-    first = [w.ask("time", runs=1) for w in workers]
+    first = [run(w, 1, threads) for w in workers]
     grown = [a["resident"] - x for a, x in zip(first, before)]
-    once = [min(w.ask("time", runs=1 if a["seconds"][0] > 0.1 else 3)["seconds"]) for w, a in zip(workers, first)]
+    once = [min(run(w, 1 if a["seconds"][0] > 0.1 else 3, threads)["seconds"]) for w, a in zip(workers, first)]
     turn = 0.2 if b.full else 0.06
     runs = [max(1, min(200, int(turn / max(t, 1e-6)))) for t in once]
     count = 7 if sum(once) < turn else 5 if sum(once) < 10 * turn else 3
-    return [[min(w.ask("time", runs=n)["seconds"]) for w, n in zip(workers, runs)] for _ in range(count)], grown
+    return [[min(run(w, n, threads)["seconds"]) for w, n in zip(workers, runs)] for _ in range(count)], grown
 
 
 class Cell:
@@ -143,7 +147,7 @@ def measure_rules(b, workers, width, T, threads, files, shapes, cells):
         note(f"{name}, {width} wide, {T} tokens, {threads} threads")
         path, used = rule_model(b.work, name, shapes)
         before = [prepare(w, path, threads, {s: files[s] for s in used}) for w in workers]
-        rounds, grown = take_turns(b, workers, before)
+        rounds, grown = take_turns(b, workers, before, threads)
         cells[name, width, T, threads] = Cell(name, width, T, rounds, grown, same_results(*workers, b.work))
         b.raw(f"{name}, {HEADS} heads of {width}, {T} tokens, {threads} threads", *([r[i] for r in rounds] for i in range(2)))
 
@@ -157,8 +161,8 @@ def measure_softmax(b, workers, width, T, threads, files, softmax):
             continue
         note(f"softmax, {engine}, {width} wide, {T} tokens, {threads} threads")
         prepare(w, path, threads, {s: files[s] for s in "qkv"})
-        first = w.ask("time", runs=1)["seconds"]
-        softmax[engine, width, T, threads] = min(first + (w.ask("time", runs=4)["seconds"] if first[0] < 1 else []))
+        first = run(w, 1, threads)["seconds"]
+        softmax[engine, width, T, threads] = min(first + (run(w, 4, threads)["seconds"] if first[0] < 1 else []))
 
 
 # ---- Tables ----
