@@ -3,7 +3,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 TORCH ?= python3
 
-.PHONY: all .deps demo bench bench-calibrate test install fuzz format tidy docs recognition sweep converge stream clean
+.PHONY: all .deps .dev demo bench bench-calibrate test peers install fuzz format tidy docs recognition sweep converge stream clean
 
 all: .deps
 	cmake --preset release
@@ -29,10 +29,16 @@ bench-calibrate: all
 	python3 tests/peers/run.py build/bench/venv bench/recall.py build/release/linnet corpus build/calibrate docs $(RECALL)
 	python3 bench/digits.py build/release/linnet corpus build/calibrate --docs docs
 
-test: .deps
+.dev: .deps
 	cmake --preset dev -DLINNET_WERROR=$(if $(CI),ON,OFF)
 	cmake --build --preset dev -j $(JOBS)
-	ctest --preset dev -j $(JOBS)
+
+test: .dev
+	ctest --preset dev -j $(JOBS) -LE '^long$$'
+
+# The rest: every operator and many conversions against ONNX Runtime and the reference evaluator, some minutes.
+peers: .dev
+	ctest --preset dev -L '^long$$'
 
 # A thousand steps and streams of ten million tokens, some ten minutes.
 stream: all

@@ -2,6 +2,7 @@
 #include "calibrate/calibrate.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "calibrate/graphs.h"
@@ -250,7 +251,7 @@ struct watch {
 	const struct calibration *c;
 	const struct stage *stage;
 	int index;
-	double first, last; /* seconds at the first step's end and at the latest */
+	double last, *took; /* seconds at the latest step's end; of each of the first steps, where somebody wants them */
 	int64_t total;
 };
 
@@ -259,9 +260,9 @@ static int each_step(void *ctx, const struct train_event *ev)
 	struct watch *w = ctx;
 	struct calibrate_event x = { NULL, w->stage->name, w->index, w->c->of, w->total, ev };
 
+	if (w->took)
+		w->took[ev->step - 1] = ev->seconds - w->last;
 	w->last = ev->seconds;
-	if (ev->step == 1)
-		w->first = ev->seconds;
 	if (w->c->o->report && w->total)
 		w->c->o->report(w->c->o->ctx, &x);
 	return 0;
@@ -326,11 +327,19 @@ static enum linnet_code write_steps(const struct calibration *c, int index, int6
 	return path ? npy_save(path, t, e) : fail_mem(e);
 }
 
+static int by_size(const void *x, const void *y)
+{
+	double a = *(const double *)x, b = *(const double *)y;
+
+	return (a > b) - (a < b);
+}
+
 /* How many steps the stage's share of the budget is. */
 static enum linnet_code plan_steps(struct calibration *c, const struct stage *s, struct linnet_model *m, struct train_opt t, int64_t *steps)
 {
-	enum { TRIES = 9 };
-	struct watch w = { .c = c, .stage = s };
+	enum { WARM = 4, TRIES = WARM + 21 }; /* their lower quartile: what else the machine does for a moment only adds to some */
+	double took[TRIES];
+	struct watch w = { .c = c, .stage = s, .took = took };
 	struct train_result r;
 	struct linnet_error *e = c->e;
 	struct graph *g = m->graph;
@@ -346,7 +355,8 @@ static enum linnet_code plan_steps(struct calibration *c, const struct stage *s,
 	TRY(graph_copy(g, c->stage, &m->graph, e));
 	TRY(train(m, &t, c->data, NULL, each_step, &w, &r, e));
 	m->graph = g;
-	*steps = (int64_t)(share * c->o->minutes * 60 / ((w.last - w.first) / (TRIES - 1)));
+	qsort(took + WARM, TRIES - WARM, sizeof *took, by_size);
+	*steps = (int64_t)(share * c->o->minutes * 60 / took[WARM + (TRIES - WARM) / 4]);
 	*steps = *steps < 1 ? 1 : *steps;
 	return LINNET_OK;
 }
