@@ -487,7 +487,7 @@ static void tell(void *ctx, const struct calibrate_event *ev)
 	const struct linnet_calibrate_opt *o = ctx;
 
 	if (o->progress)
-		o->progress(o->ctx, ev->stage, ev->train->step, ev->steps, ev->train->loss);
+		o->progress(o->ctx, ev->stage, ev->train->step, ev->train->steps, ev->train->loss);
 }
 
 static struct linnet_quality quality_of(const struct quality *q)

@@ -7,6 +7,7 @@ A recipe that has a row of the same budget in DOCS/calibration.json is not run a
 """
 
 import argparse
+import glob
 import json
 import os
 import subprocess
@@ -98,12 +99,15 @@ class Bench:
         if row and row.get("budget") == budget and not self.o.again:
             return
         note(f"{name}: {budget}")
+        checkpoint = os.path.join(self.o.work, f"{name}-{self.o.minutes or self.o.tokens}")
+        for path in glob.glob(checkpoint + ".*") if self.o.again else ():
+            os.remove(path)
         begin = time.time()
         args = ["--minutes", str(self.o.minutes)] if self.o.minutes else ["--tokens", str(self.o.tokens)]
         if self.o.rate:
             args += ["--rate", str(self.o.rate)]
         try:
-            card = self.convert(name, "--recipe", name, "--checkpoint", os.path.join(self.o.work, f"{name}-{self.o.minutes or self.o.tokens}"), *args)
+            card = self.convert(name, "--recipe", name, "--checkpoint", checkpoint, *args)
         except subprocess.CalledProcessError as e:
             note(f"{name}: exit status {e.returncode}; no row")
             return

@@ -92,8 +92,8 @@ static void show_step(void *ctx, const struct calibrate_event *ev)
 
 	(void)ctx;
 	snprintf(line, sizeof line, "calibrating, %s (%d of %d): loss %.4f, %s left", ev->stage, ev->index + 1, ev->of, ev->train->loss,
-	         human_seconds(ev->train->seconds / (double)ev->train->step * (double)(ev->steps - ev->train->step), left, sizeof left));
-	progress(line, ev->train->step, ev->steps);
+	         human_seconds(ev->train->seconds / (double)ev->train->step * (double)(ev->train->steps - ev->train->step), left, sizeof left));
+	progress(line, ev->train->step, ev->train->steps);
 }
 
 /* The weights that calibration finds for opt, in the arena of *m, which is the source and stays as it is. */

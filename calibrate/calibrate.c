@@ -251,19 +251,19 @@ struct watch {
 	const struct calibration *c;
 	const struct stage *stage;
 	int index;
-	double last, *took; /* seconds at the latest step's end; of each of the first steps, where somebody wants them */
-	int64_t total;
+	int64_t warm;     /* no report: only how long steps take, after that many */
+	double since, last; /* seconds at their end; at that of the latest */
 };
 
 static int each_step(void *ctx, const struct train_event *ev)
 {
 	struct watch *w = ctx;
-	struct calibrate_event x = { NULL, w->stage->name, w->index, w->c->of, w->total, ev };
+	struct calibrate_event x = { NULL, w->stage->name, w->index, w->c->of, ev };
 
-	if (w->took)
-		w->took[ev->step - 1] = ev->seconds - w->last;
 	w->last = ev->seconds;
-	if (w->c->o->report && w->total)
+	if (ev->step == w->warm)
+		w->since = ev->seconds;
+	if (w->c->o->report && !w->warm)
 		w->c->o->report(w->c->o->ctx, &x);
 	return 0;
 }
@@ -292,54 +292,12 @@ static enum linnet_code prepare(struct calibration *c, const struct stage *s, st
 	return lesson_distil(l, c->m, s->loss == LOSS_HYBRID, e);
 }
 
-/* Steps of the stages so far, beside the checkpoints: a run that goes on does not measure again how many fit its minutes. */
-static const char *plan_path(const struct calibration *c) { return arena_fmt(c->stage, "%s.steps.npy", c->o->checkpoint); }
-
-static enum linnet_code read_steps(const struct calibration *c, int index, int64_t *steps)
+/* The stage's share of the budget: steps, or seconds with a guess at their steps. */
+static enum linnet_code plan_steps(struct calibration *c, const struct stage *s, double start, struct linnet_model *m, struct train_opt *t)
 {
-	const char *path = plan_path(c);
-	struct named_tensor *list;
-	struct linnet_error none = { 0 };
-	struct bytes b;
-	int n;
-
-	*steps = 0;
-	if (!path)
-		return fail_mem(c->e);
-	if (file_load(c->stage, path, 1 << 16, &b, &none))
-		return LINNET_OK; /* there is none yet */
-	if (data_load(path, DT_INT64, NULL, c->stage, &list, &n, c->e))
-		return c->e->code;
-	if (n == 1 && list[0].t->n == MAX_STAGES)
-		*steps = tensor_get_int(list[0].t, index);
-	return LINNET_OK;
-}
-
-static enum linnet_code write_steps(const struct calibration *c, int index, int64_t steps)
-{
-	const char *path = plan_path(c);
-	struct linnet_error *e = c->e;
-	struct tensor *t;
-
-	TRY(tensor_new(c->stage, DT_INT64, 1, (int64_t[]){ MAX_STAGES }, &t, e));
-	for (int i = 0; i < MAX_STAGES; i++)
-		tensor_put_int(t, i, i < index ? c->out->stage[i].steps : i == index ? steps : 0);
-	return path ? npy_save(path, t, e) : fail_mem(e);
-}
-
-static int by_size(const void *x, const void *y)
-{
-	double a = *(const double *)x, b = *(const double *)y;
-
-	return (a > b) - (a < b);
-}
-
-/* How many steps the stage's share of the budget is. */
-static enum linnet_code plan_steps(struct calibration *c, const struct stage *s, struct linnet_model *m, struct train_opt t, int64_t *steps)
-{
-	enum { WARM = 4, TRIES = WARM + 21 }; /* their lower quartile: what else the machine does for a moment only adds to some */
-	double took[TRIES];
-	struct watch w = { .c = c, .stage = s, .took = took };
+	enum { WARM = 3, TRIES = WARM + 5 };
+	struct watch w = { .c = c, .stage = s, .warm = WARM };
+	struct train_opt tries = *t;
 	struct train_result r;
 	struct linnet_error *e = c->e;
 	struct graph *g = m->graph;
@@ -347,17 +305,16 @@ static enum linnet_code plan_steps(struct calibration *c, const struct stage *s,
 	double share = s->share / (1 - c->idle);
 
 	if (!(c->o->minutes > 0)) {
-		*steps = (int64_t)ceil(share * (double)(c->o->tokens ? c->o->tokens : CALIBRATE_TOKENS) / (double)each);
+		t->steps = (int64_t)ceil(share * (double)(c->o->tokens ? c->o->tokens : CALIBRATE_TOKENS) / (double)each);
 		return LINNET_OK;
 	}
-	t.steps = TRIES;
-	t.checkpoint = NULL;
+	tries.steps = TRIES;
+	tries.checkpoint = NULL;
 	TRY(graph_copy(g, c->stage, &m->graph, e));
-	TRY(train(m, &t, c->data, NULL, each_step, &w, &r, e));
+	TRY(train(m, &tries, c->data, NULL, each_step, &w, &r, e));
 	m->graph = g;
-	qsort(took + WARM, TRIES - WARM, sizeof *took, by_size);
-	*steps = (int64_t)(share * c->o->minutes * 60 / took[WARM + (TRIES - WARM) / 4]);
-	*steps = *steps < 1 ? 1 : *steps;
+	t->seconds = fmax(share * c->o->minutes * 60 - (seconds_now() - start), 1e-3);
+	t->steps = (int64_t)(t->seconds * (TRIES - WARM) / (w.last - w.since)) + 1;
 	return LINNET_OK;
 }
 
@@ -403,7 +360,7 @@ static enum linnet_code run_fit(struct calibration *c, struct stage_result *out)
 	return LINNET_OK;
 }
 
-static enum linnet_code run_steps(struct calibration *c, const struct stage *s, int index, struct stage_result *out)
+static enum linnet_code run_steps(struct calibration *c, const struct stage *s, int index, double start, struct stage_result *out)
 {
 	struct linnet_error *e = c->e;
 	struct watch w = { .c = c, .stage = s, .index = index };
@@ -422,18 +379,13 @@ static enum linnet_code run_steps(struct calibration *c, const struct stage *s, 
 	}
 	t.weight = train_names.v;
 	t.nweight = train_names.n;
-	if (c->o->checkpoint)
-		TRY(read_steps(c, index, &t.steps));
-	if (!t.steps)
-		TRY(plan_steps(c, s, &l.model, t, &t.steps));
+	TRY(plan_steps(c, s, start, &l.model, &t));
 	t.warmup = t.steps / 20 < 50 ? t.steps / 20 : 50;
 	if (c->o->checkpoint) {
-		TRY(write_steps(c, index, t.steps));
 		t.checkpoint = arena_fmt(c->stage, "%s.%d-%s.npz", c->o->checkpoint, index, s->name);
 		if (!t.checkpoint)
 			return fail_mem(e);
 	}
-	w.total = t.steps;
 	TRY(train(&l.model, &t, c->data, NULL, each_step, &w, &r, e));
 	TRY(keep_named(c, &l, &l.fresh));
 	if (s->weights == WEIGHTS_ALL)
@@ -453,7 +405,7 @@ static enum linnet_code run_stage(struct calibration *c, const struct stage *s, 
 	bool last = index + 1 == c->of;
 
 	*out = (struct stage_result){ .name = s->name, .quality = unknown };
-	TRY(s->loss == LOSS_FIT ? run_fit(c, out) : run_steps(c, s, index, out));
+	TRY(s->loss == LOSS_FIT ? run_fit(c, out) : run_steps(c, s, index, start, out));
 	if (!out->parameters) /* a mechanism without parameters */
 		return c->o->measured == MEASURE_LOSS && last ? measure_student(c, &c->o->convert, true, &out->quality) : LINNET_OK;
 	out->seconds = seconds_now() - start;

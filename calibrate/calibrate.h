@@ -73,7 +73,6 @@ struct calibrate_event {
 	const char *trial; /* of a search; else NULL */
 	const char *stage;
 	int index, of;     /* which stage, of how many */
-	int64_t steps;     /* it has */
 	const struct train_event *train;
 };
 

@@ -62,18 +62,18 @@ static void show_event(void *ctx, const struct calibrate_event *ev)
 	span = t->seconds - w->seconds;
 	if (globals.json) {
 		json_line(json_pack("{s:s*, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "trial", ev->trial, "stage", ev->stage, "step", (json_int_t)t->step, "steps",
-		                    (json_int_t)ev->steps, "tokens", (json_int_t)t->tokens, "loss", t->loss, "rate", t->rate, "norm", t->norm,
+		                    (json_int_t)t->steps, "tokens", (json_int_t)t->tokens, "loss", t->loss, "rate", t->rate, "norm", t->norm,
 		                    "seconds", t->seconds), "step");
 		return;
 	}
 	snprintf(line, sizeof line, "%.60s%s%s (%d of %d): loss %.4f, %.0f tokens a second, %s left", ev->trial ? ev->trial : "", ev->trial ? ": " : "", ev->stage, ev->index + 1, ev->of, t->loss,
 	         (double)t->tokens / t->seconds,
-	         human_seconds(t->seconds / (double)t->step * (double)(ev->steps - t->step), time, sizeof time));
-	progress(line, t->step, ev->steps);
-	if (globals.quiet || (t->step != ev->steps && span < 15))
+	         human_seconds(t->seconds / (double)t->step * (double)(t->steps - t->step), time, sizeof time));
+	progress(line, t->step, t->steps);
+	if (globals.quiet || (t->step != t->steps && span < 15))
 		return;
 	progress_end();
-	fprintf(stderr, "%s%s%s  step %lld of %lld  loss %.4f  %.0f tokens a second\n", ev->trial ? ev->trial : "", ev->trial ? ": " : "", ev->stage, (long long)t->step, (long long)ev->steps, t->loss,
+	fprintf(stderr, "%s%s%s  step %lld of %lld  loss %.4f  %.0f tokens a second\n", ev->trial ? ev->trial : "", ev->trial ? ": " : "", ev->stage, (long long)t->step, (long long)t->steps, t->loss,
 	        (double)(t->tokens - w->tokens) / (span > 0 ? span : 1));
 	w->seconds = t->seconds;
 	w->tokens = t->tokens;

@@ -12,7 +12,7 @@
 struct train_cli {
 	struct opt_list data, held_out, weights, no_decay, rates;
 	const char *loss, *output, *optimizer, *schedule, *checkpoint, *log, *curve, *shard;
-	double explode, rate_end, beta1, beta2, epsilon, momentum, decay, clip, average;
+	double explode, rate_end, beta1, beta2, epsilon, momentum, decay, clip, average, minutes;
 	int64_t steps, warmup, batch, accumulate, length, evaluate, keep, patience, seed, threads, stop_at, memory;
 	bool external, mpi, mixed;
 };
@@ -68,7 +68,7 @@ static int show_event(void *ctx, const struct train_event *ev)
 {
 	struct watch *w = ctx;
 	double span = ev->seconds - w->seconds;
-	int64_t left = w->o->steps - ev->step;
+	int64_t left = ev->steps - ev->step;
 	struct linnet_error e = { 0 };
 	char time[40], line[160];
 
@@ -82,7 +82,7 @@ static int show_event(void *ctx, const struct train_event *ev)
 	}
 	snprintf(line, sizeof line, "loss %.4f, %.0f a second, %s left", ev->loss, (double)(ev->tokens - w->first) / ev->seconds,
 	         human_seconds(ev->seconds / (double)(ev->step - w->from) * (double)left, time, sizeof time));
-	progress(line, ev->step, w->o->steps);
+	progress(line, ev->step, ev->steps);
 	if (globals.quiet || (!ev->evaluated && left && span < 10))
 		return 0;
 	progress_end();
@@ -142,14 +142,14 @@ static bool fill_options(const struct train_cli *o, struct train_opt *t)
 	*t = (struct train_opt){ .loss = o->loss, .weight = o->weights.n ? o->weights.v : usual, .nweight = o->weights.n ? o->weights.n : 2,
 	                         .no_decay = o->no_decay.v, .nno_decay = o->no_decay.n, .rate = 1e-3, .rate_end = o->rate_end,
 	                         .beta1 = o->beta1, .beta2 = o->beta2, .epsilon = o->epsilon, .momentum = o->momentum, .decay = o->decay,
-	                         .clip = o->clip, .average = o->average, .steps = o->steps, .warmup = o->warmup, .batch = o->batch,
+	                         .clip = o->clip, .average = o->average, .steps = o->steps, .seconds = 60 * o->minutes, .warmup = o->warmup, .batch = o->batch,
 	                         .accumulate = o->accumulate, .length = o->length, .evaluate = o->evaluate, .keep = o->keep,
 	                         .patience = o->patience, .explode = o->explode, .stop_at = o->stop_at,
 	                         .memory = o->memory << 20, .seed = (uint64_t)o->seed, .threads = (int)o->threads,
 	                         .mixed = o->mixed, .checkpoint = o->checkpoint };
 	t->optimizer = !strcmp(o->optimizer, "adam") ? OPTIMIZER_ADAM : !strcmp(o->optimizer, "sgd") ? OPTIMIZER_SGD : OPTIMIZER_ADAMW;
 	t->schedule = !strcmp(o->schedule, "linear") ? SCHEDULE_LINEAR : !strcmp(o->schedule, "constant") ? SCHEDULE_CONSTANT : SCHEDULE_COSINE;
-	return o->steps > 0 && o->batch > 0 && o->batch < 1 << 20 && o->accumulate > 0 && o->length > 0 && o->length < 1 << 24 && o->warmup >= 0 &&
+	return o->steps > 0 && o->minutes >= 0 && o->batch > 0 && o->batch < 1 << 20 && o->accumulate > 0 && o->length > 0 && o->length < 1 << 24 && o->warmup >= 0 &&
 	       o->memory >= 0 && o->memory < 1 << 30 && o->evaluate >= 0 && o->keep >= 0 && o->patience >= 0 && o->threads >= 0 && o->threads < 4096 && o->rate_end >= 0 &&
 	       o->explode >= 0 && o->average >= 0 && o->average < 1 && o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->clip >= 0;
 }
@@ -279,6 +279,7 @@ const struct command train_command = {
 		{ "rate-end", 0, OPT_REAL, OPT(struct train_cli, rate_end), "X", "share of it that is left at the end, 0.1 by default", NULL },
 		{ "warmup", 0, OPT_INT, OPT(struct train_cli, warmup), "N", "steps until the peak", NULL },
 		{ "steps", 0, OPT_INT, OPT(struct train_cli, steps), "N", "steps in all, 1000 by default", NULL },
+		{ "minutes", 0, OPT_REAL, OPT(struct train_cli, minutes), "X", "instead of steps: as many as fit, set anew on the way by the time they take", NULL },
 		{ "batch", 0, OPT_INT, OPT(struct train_cli, batch), "N", "samples a batch, 8 by default", NULL },
 		{ "accumulate", 0, OPT_INT, OPT(struct train_cli, accumulate), "N", "batches a step, 1 by default", NULL },
 		{ "length", 0, OPT_INT, OPT(struct train_cli, length), "N", "tokens a window, 256 by default", NULL },

@@ -36,7 +36,7 @@ struct machine {
 
 struct training {
 	struct arena *a;
-	const struct train_opt *o;
+	struct train_opt *o;         /* its own */
 	struct linnet_error *e;
 	const char *loss, *tokens, *labels;
 	int64_t vocabulary;          /* -1: not known */
@@ -50,6 +50,7 @@ struct training {
 	int64_t large;               /* steps on end with too large a loss */
 	int64_t saved;               /* the step of the checkpoint; -1: none */
 	double best, mean, lowest, start; /* held-out loss; mean of the last losses, the lowest it was, the first loss; NaN: none yet */
+	double began, spent;         /* this run; seconds of those before it */
 	int rank, size;              /* of the processes */
 	bool keeps;                  /* kept[] holds something */
 };
@@ -495,8 +496,8 @@ static enum linnet_code list_state(struct training *t, struct arena *a, struct s
 	*s = (struct state){ 0 };
 	TRY_NEW(s->item, a, 5 * (size_t)t->nweight + 3);
 	TRY(tensor_new(a, DT_INT64, 1, (int64_t[]){ FACTS }, &s->facts, e));
-	TRY(tensor_new(a, DT_INT64, 1, (int64_t[]){ 4 }, &s->counts, e));
-	TRY(tensor_new(a, DT_DOUBLE, 1, (int64_t[]){ 4 }, &s->levels, e));
+	TRY(tensor_new(a, DT_INT64, 1, (int64_t[]){ 5 }, &s->counts, e));
+	TRY(tensor_new(a, DT_DOUBLE, 1, (int64_t[]){ 5 }, &s->levels, e));
 	TRY(add_state(s, "facts", s->facts, e));
 	TRY(add_state(s, "counts", s->counts, e));
 	TRY(add_state(s, "levels", s->levels, e));
@@ -511,6 +512,8 @@ static enum linnet_code list_state(struct training *t, struct arena *a, struct s
 	return LINNET_OK;
 }
 
+static double spent(const struct training *t) { return t->spent + seconds_now() - t->began; }
+
 static enum linnet_code write_checkpoint(struct training *t, const struct train_data *d, struct arena *a)
 {
 	struct linnet_error *e = t->e;
@@ -519,8 +522,8 @@ static enum linnet_code write_checkpoint(struct training *t, const struct train_
 
 	TRY(list_state(t, a, &s));
 	facts_of(t, d, s.facts->data);
-	memcpy(s.counts->data, (int64_t[]){ t->step, t->bad, t->large, t->keeps }, s.counts->bytes);
-	memcpy(s.levels->data, (double[]){ t->best, t->mean, t->lowest, t->start }, s.levels->bytes);
+	memcpy(s.counts->data, (int64_t[]){ t->step, t->bad, t->large, t->keeps, t->o->steps }, s.counts->bytes);
+	memcpy(s.levels->data, (double[]){ t->best, t->mean, t->lowest, t->start, spent(t) }, s.levels->bytes);
 	TRY_NEW(list, a, s.n);
 	for (int i = 0; i < s.n; i++)
 		list[i] = (struct named_tensor){ s.item[i].name, s.item[i].t };
@@ -582,6 +585,8 @@ static enum linnet_code read_checkpoint(struct training *t, const struct train_d
 	t->mean = tensor_get(s.levels, 1);
 	t->lowest = tensor_get(s.levels, 2);
 	t->start = tensor_get(s.levels, 3);
+	t->spent = tensor_get(s.levels, 4);
+	t->o->steps = t->o->seconds > 0 ? tensor_get_int(s.counts, 4) : t->o->steps;
 	return LINNET_OK;
 }
 
@@ -781,13 +786,27 @@ static void judged(struct training *t, double held_out)
 		memcpy(t->kept[i]->data, t->average[i] ? t->average[i]->data : t->weight[i].t->data, t->kept[i]->bytes);
 }
 
+/* As many steps more as fit what is left of the seconds, by the time of those before. */
+static enum linnet_code fit_seconds(struct training *t)
+{
+	double taken = spent(t), left;
+
+	TRY(sum_doubles(t, &taken, 1));
+	taken /= t->size;
+	left = (t->o->seconds - taken) / taken * (double)t->step;
+	t->o->steps = t->step + (left > 1 ? (int64_t)left : 1);
+	return LINNET_OK;
+}
+
 static enum linnet_code run(struct training *t, struct train_data *data, struct train_data *held,
                             int (*report)(void *, const struct train_event *), void *ctx, struct train_result *r)
 {
+	enum { SPAN = 16 };
 	struct train_event ev = { .held_out = NAN };
-	double start = seconds_now();
+	int64_t look = t->step + 1;
 	bool go = true;
 
+	t->began = seconds_now();
 	r->held_out = NAN;
 	r->stopped = t->o->patience && t->bad >= t->o->patience;
 	while (go && t->step < t->o->steps && !r->stopped) {
@@ -795,6 +814,10 @@ static enum linnet_code run(struct training *t, struct train_data *data, struct 
 
 		TRY(one_step(t, data, &ev));
 		last = t->step == t->o->steps;
+		if (t->o->seconds > 0 && t->step >= look && !last) {
+			TRY(fit_seconds(t));
+			look = t->step + (t->o->steps + SPAN - 1) / SPAN;
+		}
 		ev.evaluated = held && (last || (t->o->evaluate && t->step % t->o->evaluate == 0));
 		if (ev.evaluated) {
 			TRY(evaluate(t, held, &ev.held_out));
@@ -811,7 +834,8 @@ static enum linnet_code run(struct training *t, struct train_data *data, struct 
 					return diverged(t, t->weight[i].name, ((const float *)t->weight[i].t->data)[k], "");
 		if (t->o->checkpoint && (last || r->stopped))
 			TRY(agree(t, save_checkpoint(t, data)));
-		ev.seconds = seconds_now() - start;
+		ev.seconds = seconds_now() - t->began;
+		ev.steps = t->o->steps;
 		r->loss = ev.loss;
 		go = !(report && report(ctx, &ev)) && t->step != t->o->stop_at;
 	}
@@ -840,7 +864,8 @@ static enum linnet_code give_back(struct training *t, struct linnet_model *m)
 enum linnet_code train(struct linnet_model *m, const struct train_opt *opt, struct train_data *data, struct train_data *held_out,
                        int (*report)(void *ctx, const struct train_event *), void *ctx, struct train_result *out, struct linnet_error *e)
 {
-	struct training t = { .a = arena_new(), .o = opt, .e = e, .vocabulary = -1, .best = NAN, .mean = NAN, .lowest = NAN,
+	struct train_opt o = *opt;
+	struct training t = { .a = arena_new(), .o = &o, .e = e, .vocabulary = -1, .best = NAN, .mean = NAN, .lowest = NAN,
 	                      .start = NAN, .saved = -1, .rank = opt->reduce ? opt->reduce->rank : 0, .size = opt->reduce ? opt->reduce->size : 1 };
 	enum linnet_code code = t.a ? make_graphs(&t, m->graph, data) : fail_mem(e);
 

@@ -60,6 +60,7 @@ struct train_opt {
 	double clip;               /* largest norm of all gradients; 0: any */
 	double average;            /* of an exponential moving average of the weights, which is what is kept; 0: none */
 	int64_t steps, warmup, batch, accumulate, length; /* length: tokens a window */
+	double seconds;            /* that the run may take: `steps` is then a first guess, set anew at each sixteenth of them by the time they took; 0: any */
 	int64_t evaluate, keep;    /* every so many steps; 0: at the end only, never */
 	int64_t patience;          /* stop after so many evaluations without a new best, whose weights are then what is kept; 0: never */
 	double explode;            /* stop when the loss is so many times its lowest mean for EXPLODED steps on end; 0: never */
@@ -76,6 +77,7 @@ struct train_opt {
 /* One step, or one evaluation, that is done. */
 struct train_event {
 	int64_t step, tokens;     /* so far; tokens are samples where there is no stream */
+	int64_t steps;            /* in all, as far as is known */
 	double loss, rate, norm;  /* of the step's batch; of all gradients before clipping */
 	bool evaluated;
 	double held_out, best;    /* mean loss; NaN: none yet */

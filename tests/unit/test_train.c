@@ -253,6 +253,43 @@ static void runs_end_in_the_same_bits(void **state)
 	model_free(whole);
 }
 
+/* The number of steps follows the seconds, whatever was guessed, and a run that goes on keeps what it had found. */
+static void seconds_bound_the_steps(void **state)
+{
+	static const struct { double seconds; int64_t guess, stop, steps, again; } cases[] = {
+		{ 1e-9, 500, 0, 2, 2 }, /* the first step's time is all there is to go by */
+		{ 1e9, 2, 7, 7, 8 }, /* goes on from the checkpoint of step 6 */
+		{ 0, 3, 0, 3, 3 },
+	};
+	struct linnet_error e = { 0 };
+	struct train_result r;
+
+	(void)state;
+	write_tokens("tokens.bin", 400, 0);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct linnet_model *m = model_of(counter);
+		struct train_opt o = options();
+		char checkpoint[200];
+
+		snprintf(checkpoint, sizeof checkpoint, "%s", path("seconds.npz"));
+		unlink(checkpoint);
+		o.checkpoint = checkpoint;
+		o.keep = 1;
+		o.seconds = cases[i].seconds;
+		o.steps = cases[i].guess;
+		o.stop_at = cases[i].stop;
+		assert_false(run(m, &o, "tokens.bin", NULL, &r, &e));
+		assert_int_equal(r.step, cases[i].steps);
+		assert_true(o.steps == cases[i].guess); /* the caller's */
+		o.stop_at = 0;
+		o.seconds = cases[i].seconds > 0 ? 1e-9 : 0; /* which the steps before took already */
+		o.steps = cases[i].steps;
+		assert_false(run(m, &o, "tokens.bin", NULL, &r, &e));
+		assert_int_equal(r.step, cases[i].again);
+		model_free(m);
+	}
+}
+
 /* What is computed again for less memory is the same. */
 static void less_memory_gives_the_same_bits(void **state)
 {
@@ -666,7 +703,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_line_is_found), cmocka_unit_test(weights_have_rates_of_their_own),
 		cmocka_unit_test(a_stream_is_learned), cmocka_unit_test(runs_end_in_the_same_bits),
-		cmocka_unit_test(less_memory_gives_the_same_bits), cmocka_unit_test(steps_are_the_formulas),
+		cmocka_unit_test(less_memory_gives_the_same_bits), cmocka_unit_test(seconds_bound_the_steps), cmocka_unit_test(steps_are_the_formulas),
 		 cmocka_unit_test(rates_follow_their_schedule),
 		cmocka_unit_test(samples_come_once_an_epoch), cmocka_unit_test(folders_are_one_series), cmocka_unit_test(shards_share_the_samples),
 		cmocka_unit_test(a_killed_run_ends_in_the_same_bits), cmocka_unit_test(the_best_weights_are_kept),
