@@ -110,6 +110,8 @@ struct rope {
 bool rope_find(const struct graph *g, value_id v, struct rope *r);
 /* The constant of v (VALUE_CONST, or known to inference), else NULL. */
 const struct tensor *value_const(const struct graph *g, value_id v);
+/* Attention n again with other inputs [6], up to past_value, and for the attributes named in `change` other values. (passes/attend.c) */
+void attention_again(struct patch *p, const struct node *n, const value_id *in, const struct attr *change);
 /* The node's first output is its first input. (passes/tidy.c) */
 bool node_copies(const struct view *w, const struct node *n);
 /* Numbers above 0, by the operator that makes them. (passes/recur.c) */

@@ -248,6 +248,8 @@ static enum linnet_code write_linear_attention(struct shape_call *c, const char 
 		TRY(packed(c, IN_DECAY, hkv, &batch, &steps, &ndecay));
 	if (dt == DT_UNDEFINED || state == DT_UNDEFINED)
 		return fail(c->e, LINNET_EUNSUPPORTED, "element types must be known to write it in other operators");
+	if (call_has(c, IN_PAST) && c->in[IN_PAST]->shape.rank == 4)
+		TRY(length_join(c, "batch lengths", batch, c->in[IN_PAST]->shape.d[0], &batch));
 	body_begin(&b, c);
 	body_length(&b, "batch", batch, "query", 0);
 	if (h >= hkv) {
@@ -679,6 +681,7 @@ static enum linnet_code shape_causal_conv(struct shape_call *c)
 		TRY(rank_check(c, CONV_PAST, state.rank, state.rank));
 		for (int i = 0; i < c->in[CONV_PAST]->shape.rank; i++)
 			TRY(length_join(c, "lengths of the state, expected and found,", state.d[i], c->in[CONV_PAST]->shape.d[i], &state.d[i]));
+		batch = state.d[l.window != 0];
 	}
 	c->out[0].shape = causal_shape(l.last, batch, length, channels, x);
 	if (c->nout > 1)

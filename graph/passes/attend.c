@@ -832,8 +832,7 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 
 /* ---- Attention already found: its scale, its heads, its mask, its cache ---- */
 
-/* The node again with other inputs and, for the named attributes in `change`, other values. */
-static void attention_again(struct patch *p, const struct node *n, const value_id *in, const struct attr *change)
+void attention_again(struct patch *p, const struct node *n, const value_id *in, const struct attr *change)
 {
 	const struct graph *g = p->g;
 	struct attr attr[16];
