@@ -222,16 +222,30 @@ static enum linnet_code certify_written(struct linnet_model *m, struct certifica
 	return certify_watch(c, &step, (*written)->graph, e);
 }
 
+/* A model of no opset's operators is said in one that has them; expanded, it needs none. */
+static int opset_for(const struct linnet_model *m, const struct rewrite_opt *r)
+{
+	int own = own_opset(m), least = graph_least_opset(m->graph, own);
+
+	return r->opset || r->expand || least == own ? r->opset : least;
+}
+
+/* More bytes for which one node less is no larger file: names and places of a node. */
+enum { NODE_BYTES = 128 };
+
 /* Rewrite and export; m keeps the result, *written the graph of what is written, which the certificate may refer to. */
 static enum linnet_code convert(struct linnet_model *m, struct rewrite_opt *r, struct certificate *c, struct linnet_model **written,
                                 struct linnet_error *e)
 {
 	struct watcher w = { c };
 	const struct linnet_model as_read = *m;
-	bool only_simpler = (r->simplify || r->fuse == FUSE_ONNX) && !r->expand && !r->extract && !r->ndim && !r->to && !r->opset;
+	bool only_simpler;
+	uint32_t nodes = m->graph->nnode;
 	uint64_t before = 0, after = 0;
 
 	*written = NULL;
+	r->opset = opset_for(m, r);
+	only_simpler = (r->simplify || r->fuse == FUSE_ONNX) && !r->expand && !r->extract && !r->ndim && !r->to && !r->opset;
 	r->ctx = &w;
 	r->watch = c ? watch : NULL;
 	TRY(rewrite(m, r, e));
@@ -241,6 +255,8 @@ static enum linnet_code convert(struct linnet_model *m, struct rewrite_opt *r, s
 		TRY(graph_export(m, r->opset, e));
 	if (only_simpler)
 		TRY(proto_size(m, &after, e));
+	if (r->fuse && m->graph->nnode < nodes)
+		before += NODE_BYTES * (uint64_t)(nodes - m->graph->nnode);
 	if (after > before) { /* neither simplifying nor fusing makes a model larger */
 		m->proto = as_read.proto;
 		m->opset = as_read.opset;

@@ -190,6 +190,9 @@ enum linnet_code graph_lowest(const struct graph *g, const struct opset *opset, 
 /* Only primitive operators: functions of ONNX and operators of com.microsoft that have a body are replaced by it, in subgraphs too. */
 enum linnet_code graph_primitive(struct graph *g, uint32_t *count, struct linnet_error *e);
 
+/* The opset, or a later one that has what onnxruntime writes into earlier ones: LayerNormalization. */
+int graph_least_opset(const struct graph *g, int opset);
+
 /* Whether graph_lower() would leave the graph as it is. */
 bool graph_fits(const struct graph *g, const struct opset *opset, uint32_t nopset, bool own);
 

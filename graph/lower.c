@@ -825,3 +825,21 @@ bool graph_fits(const struct graph *g, const struct opset *opset, uint32_t nopse
 
 	return fits(&l, g);
 }
+
+int graph_least_opset(const struct graph *g, int opset)
+{
+	int least = opset;
+
+	for (node_id i = 1; i < g->nnode; i++) {
+		const struct node *n = &g->node[i];
+
+		if (n->dead)
+			continue;
+		for (uint32_t j = 0; j < n->nattr; j++)
+			if (n->attr[j].kind == ATTR_GRAPH)
+				least = graph_least_opset(n->attr[j].g, least);
+		if (of_runtime(n->op, opset) && n->op->since > least)
+			least = n->op->since;
+	}
+	return least;
+}

@@ -149,7 +149,7 @@ static enum linnet_code change_precision(const struct rewriting *r, struct linne
 	return report(r, dtype_name(r->o->to), 1, true, e);
 }
 
-static int own_opset(const struct linnet_model *m)
+int own_opset(const struct linnet_model *m)
 {
 	for (uint32_t i = 0; i < m->nopset; i++)
 		if (!*m->opset[i].domain)

@@ -76,6 +76,9 @@ struct rewrite_opt {
 	void *ctx; /* of note and watch */
 };
 
+/* Of ai.onnx. */
+int own_opset(const struct linnet_model *m);
+
 /*
  * m->changed afterwards: whether there is anything new to export. Carry the options out: extract, fix dims, simplify, fuse or expand, precision. The model is not exported: graph_export() with the same opset does that.
  */

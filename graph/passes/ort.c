@@ -165,23 +165,13 @@ static value_id length_of(const struct view *w, const struct node *n, struct pat
 	return patch_lengths(p, n->in[Q], axis, axis + 1, "length");
 }
 
-/* All that are attended to, new ones and those of the past, int64 [1]. */
-static value_id keys_of(const struct view *w, const struct node *n, struct patch *p, const char *hint)
+/* The mask v, of one row for all queries, as it is for each: onnxruntime does not broadcast it. */
+static value_id repeat_mask(const struct view *w, const struct node *n, struct patch *p, value_id v, const char *hint)
 {
-	int64_t axis = known(w, n->in[K])->shape.rank - 2;
-	value_id v = patch_lengths(p, n->in[K], axis, axis + 1, "length");
-
-	return given(n, PAST_K) ? patch_node(p, "Add", hint, PATCH_IN(v, patch_lengths(p, n->in[PAST_K], 2, 3, "past")), 1, NULL) : v;
-}
-
-/* The mask v [..., 1 or L, 1 or S] or [1 or S], as it is for each query (and each key): onnxruntime broadcasts neither. */
-static value_id repeat_mask(const struct view *w, const struct node *n, struct patch *p, value_id v, bool queries, bool keys, const char *hint)
-{
-	static const int64_t one[] = { 1 };
 	struct attr axis[] = { attr_int("axis", 0), { .name = NULL } };
-	value_id rows = queries ? length_of(w, n, p) : patch_ints(p, one, 1, "one"), columns = keys ? keys_of(w, n, p, "keys") : patch_ints(p, one, 1, "one");
+	value_id shape = patch_node(p, "Concat", "shape", PATCH_IN(length_of(w, n, p), patch_ints(p, (int64_t[]){ 1 }, 1, "one")), 1, axis);
 
-	return patch_node(p, "Expand", hint, PATCH_IN(v, patch_node(p, "Concat", "shape", PATCH_IN(rows, columns), 1, axis)), 1, NULL);
+	return patch_node(p, "Expand", hint, PATCH_IN(v, shape), 1, NULL);
 }
 
 /* Some query may, for all that is known of the mask. */
@@ -210,27 +200,22 @@ static value_id bias_of(const struct view *w, const struct node *n, const struct
 	if (s->rank < 4)
 		v = patch_node(p, "Unsqueeze", "bias", PATCH_IN(v, patch_ints(p, lead, 4 - s->rank, "axes")), 1, NULL);
 	if (s->d[s->rank - 2] != h->length)
-		v = repeat_mask(w, n, p, v, true, false, "bias");
+		v = repeat_mask(w, n, p, v, "bias");
 	return v;
 }
 
-/* ONNX's Attention takes a mask of one row for all queries (one column for all keys). onnxruntime's wants it repeated. */
-static enum linnet_code mask_in_full(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+/* ONNX's Attention takes a mask of one row for all queries; onnxruntime's wants as many as there are queries. */
+static enum linnet_code mask_of_rows(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
-	const struct shape *q = &known(w, n->in[Q])->shape, *k = &known(w, n->in[K])->shape, *m = given(n, MASK) ? &known(w, n->in[MASK])->shape : NULL;
+	const struct shape *q = &known(w, n->in[Q])->shape, *m = given(n, MASK) ? &known(w, n->in[MASK])->shape : NULL;
 	value_id in[6] = { 0 };
-	bool queries, keys;
 
 	(void)e;
-	if (!m || m->rank < 1 || q->rank < 3 || k->rank < 3)
-		return LINNET_OK;
-	queries = m->rank == 1 || (m->d[m->rank - 2] == 1 && q->d[q->rank - 2] != 1);
-	keys = m->d[m->rank - 1] == 1 && (k->d[k->rank - 2] != 1 || given(n, PAST_K));
-	if (!queries && !keys)
+	if (!m || m->rank < 1 || q->rank < 3 || (m->rank > 1 && (m->d[m->rank - 2] != 1 || q->d[q->rank - 2] == 1)))
 		return LINNET_OK;
 	for (uint32_t i = 0; i < 6 && i < n->nin; i++)
 		in[i] = n->in[i];
-	in[MASK] = repeat_mask(w, n, p, n->in[MASK], queries, keys, "mask");
+	in[MASK] = repeat_mask(w, n, p, n->in[MASK], "mask");
 	attention_again(p, n, in, (struct attr[]){ { .name = NULL } });
 	return LINNET_OK;
 }
@@ -364,7 +349,10 @@ static enum linnet_code ort_grouped(const struct view *w, const struct node *n, 
 		in[i] = rows_of(w, p, n->in[i]);
 	in[3] = h.past ? n->in[PAST_K] : 0;
 	in[4] = h.past ? n->in[PAST_V] : 0;
-	total = patch_node(p, "Cast", "total", PATCH_IN(keys_of(w, n, p, "total")), 1, to);
+	total = length_of(w, n, p);
+	if (h.past)
+		total = patch_node(p, "Add", "total", PATCH_IN(total, patch_lengths(p, n->in[PAST_K], 2, 3, "past")), 1, NULL);
+	total = patch_node(p, "Cast", "total", PATCH_IN(total), 1, to);
 	last = patch_node(p, "Sub", "last", PATCH_IN(total, patch_node(p, "Cast", "one", PATCH_IN(patch_int(p, 1, "one")), 1, to)), 1, NULL);
 	in[5] = patch_node(p, "Expand", "lengths", PATCH_IN(last, patch_lengths(p, n->in[Q], 0, 1, "batch")), 1, NULL);
 	in[6] = patch_node(p, "Squeeze", "total", PATCH_IN(total, patch_ints(p, (int64_t[]){ 0 }, 1, "axes")), 1, NULL);
@@ -465,7 +453,7 @@ static const struct rule fuse_rules[] = {
 	{ .name = "fuse/swiglu", .doc = "Swish(a) b becomes SwiGLU", .anchor = "Mul",
 	  .from = "(float[] gate, float[] up) => (y) { s = Swish <alpha: float = @alpha> (gate)  y = Mul (s, up) }",
 	  .to = "{ y = SwiGLU <alpha: float = @alpha> (gate, up) }", .guard = same_shape, .differs = 1e-5 },
-	{ .name = "fuse/mask", .doc = "Attention's mask of one row (or column) is repeated for each query (key), as onnxruntime wants it", .anchor = "Attention", .apply = mask_in_full,
+	{ .name = "fuse/mask", .doc = "Attention's mask of one row is repeated for each query, as onnxruntime wants it", .anchor = "Attention", .apply = mask_of_rows,
 	  .differs = 1e-12 },
 	{ .name = "fuse/recurrence", .doc = "com.microsoft's LinearAttention and CausalConvWithState become ONNX's where they say no more", .apply = fuse_recurrence, .differs = 1e-5 },
 };
@@ -473,7 +461,7 @@ static const struct rule fuse_rules[] = {
 static const struct rule ort_rules[] = {
 	{ .name = "ort/grouped", .doc = "Attention with fewer heads of keys, a soft cap or a window becomes GroupQueryAttention", .anchor = "Attention", .apply = ort_grouped, .differs = 1e-5 },
 	{ .name = "ort/multihead", .doc = "Attention, masked or cached too, becomes MultiHeadAttention", .anchor = "Attention", .apply = ort_multihead, .differs = 1e-5 },
-	{ .name = "ort/mask", .doc = "Attention that stays ONNX's has its mask repeated for each query and key", .anchor = "Attention", .apply = mask_in_full, .differs = 1e-12 },
+	{ .name = "ort/mask", .doc = "Attention that stays ONNX's has its mask of one row repeated for each query", .anchor = "Attention", .apply = mask_of_rows, .differs = 1e-12 },
 	{ .name = "ort/recurrence", .doc = "LinearAttention and CausalConvWithState become those of com.microsoft", .apply = ort_recurrence, .differs = 1e-5 },
 	{ .name = "ort/rotary", .doc = "RotaryEmbedding by positions becomes that of com.microsoft", .anchor = "RotaryEmbedding", .apply = ort_rotary, .differs = 1e-5 },
 	{ .name = "ort/skip-layer", .doc = "LayerNormalization of a sum becomes SkipLayerNormalization", .anchor = "LayerNormalization",

@@ -334,7 +334,8 @@ def page(path):
     print("var_llama_dynq_int8 10, var_vit_qdq_int8 4). pkg_basic_pitch_nmp takes the logarithm of a spectrum: samples of 0.3 in float16 leave 6e-6 in bands of 3e-4,")
     print("which the logarithm makes 1.8 of 8.6.\n")
     print("Twelve models are not valid to begin with: onnxruntime has SimplifiedLayerNormalization, and LayerNormalization before opset 17, in the standard domain, where")
-    print("the official checker does not know them. A model that has them and keeps its opset keeps them; expanded, or at an opset that is asked for, it is valid.\n")
+    print("the official checker does not know them. A model that has the latter is said in opset 17, expanded or at an opset that is asked for. Four have the former: they keep")
+    print("it with their opset, for onnxruntime has a kernel for it; expanded, or at an opset that is asked for, they are valid.\n")
     print("| way | said | valid | onnxruntime agrees | of | reference agrees | same bytes when repeated | no larger | peer |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     bad = []

@@ -149,42 +149,63 @@ def gradients():
 # ---- Files come back as they were ----
 
 
+def masks_in_full():
+    """Attention that --fuse writes runs in onnxruntime, whatever axes its mask has in tests/passes/fuse.txt."""
+    n = 0
+    for title, graph, becomes in passes_cases("fuse.txt"):
+        if "Expand (m," not in becomes:
+            continue
+        same_in_onnxruntime(title, graph, "--fuse", "24", {"B": 2, "T": 3, "P": 2, "S": 5})
+        n += 1
+    check(n > 3, f"{n} masks in full")
+
+
 def microsoft_words():
     """What --fuse=ort writes of each case of tests/passes/ort.txt runs in onnxruntime and gives what the official evaluator makes of the case."""
-    with open(os.path.join(CORPUS, "..", "tests", "passes", "ort.txt")) as f:
-        cases = f.read().split("\n## ")[1:]
-    lengths = {"B": 2, "T": 3, "P": 2, "S": 3}  # onnxruntime rotates no more positions at a time than its tables have
-    written, rng = set(), np.random.default_rng(3)
-    for n, case in enumerate(cases):
-        title, _, rest = case.partition("\n")
-        graph, _, becomes = rest.partition("\n=>")
-        if becomes.startswith(" unchanged"):
-            continue
+    written = set()
+    for title, graph, becomes in passes_cases("ort.txt"):
         words = [w.split(" ")[0] for w in becomes.split("com.microsoft.")[1:]]
         opset = "28" if any(w in ("LinearAttention", "CausalConvWithState") for w in words) else "26"
-        source = os.path.join(WORK, "ort_case.onnxtxt")
-        with open(source, "w") as f:
-            f.write(f'<ir_version: 10, opset_import: ["": {opset}, "com.microsoft": 1]>\n' + graph)
-        ort = convert(source, "ort_case_fused", "--fuse=ort", "--opset", opset)
-        model = onnx.load(ort)
+        # onnxruntime rotates no more positions at a time than its tables have
+        model = same_in_onnxruntime(title, graph, "--fuse=ort", opset, {"B": 2, "T": 3, "P": 2, "S": 3})
         found = [x.op_type for x in model.graph.node if x.domain == "com.microsoft"]
         check(found == words, f"--fuse=ort of {title}: {found}, not {words}")
-        plain = convert(source, "ort_case", "--opset", opset)
-        feeds = {}
-        for v in onnx.load(plain).graph.input:
-            shape = [d.dim_value or lengths[d.dim_param] for d in v.type.tensor_type.shape.dim]
-            kind = v.type.tensor_type.elem_type
-            if kind == onnx.TensorProto.FLOAT:
-                feeds[v.name] = rng.standard_normal(shape, np.float32)
-            else:
-                feeds[v.name] = rng.integers(0, 2, shape).astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
-                feeds[v.name][..., 0] = 1
-        expected = Reference(plain).run(feeds)
-        result = Ort(ort).run(feeds)
-        for name, value in expected.items():
-            agree(f"--fuse=ort of {title}, {name}", result[name], value)
         written.update(words)
     print(f"onnxruntime runs {len(written)} operators that --fuse=ort writes: {', '.join(sorted(written))}")
+
+
+def passes_cases(name):
+    """Title, graph and what becomes of it, of the cases of a file in tests/passes in which something does."""
+    with open(os.path.join(CORPUS, "..", "tests", "passes", name)) as f:
+        for case in f.read().split("\n## ")[1:]:
+            title, _, rest = case.partition("\n")
+            graph, _, becomes = rest.partition("\n=>")
+            if not becomes.startswith(" unchanged"):
+                yield title, graph, becomes
+
+
+def same_in_onnxruntime(title, graph, way, opset, lengths):
+    """The model that is made of the graph; onnxruntime computes with it what the official evaluator computes without."""
+    rng = np.random.default_rng(3)
+    source = os.path.join(WORK, "case.onnxtxt")
+    with open(source, "w") as f:
+        f.write(f'<ir_version: 10, opset_import: ["": {opset}, "com.microsoft": 1]>\n' + graph)
+    fused = convert(source, "case_fused", way, "--opset", opset)
+    plain = convert(source, "case", "--opset", opset)
+    feeds = {}
+    for v in onnx.load(plain).graph.input:
+        shape = [d.dim_value or lengths[d.dim_param] for d in v.type.tensor_type.shape.dim]
+        kind = v.type.tensor_type.elem_type
+        if kind == onnx.TensorProto.FLOAT:
+            feeds[v.name] = rng.standard_normal(shape, np.float32)
+        else:
+            feeds[v.name] = rng.integers(0, 2, shape).astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
+            feeds[v.name][..., 0] = 1
+    expected = Reference(plain).run(feeds)
+    result = Ort(fused).run(feeds)
+    for name, value in expected.items():
+        agree(f"{way} of {title}, {name}", result[name], value)
+    return onnx.load(fused)
 
 
 def saved_files_are_equal():
@@ -236,7 +257,7 @@ def printed_texts_are_read():
 
 
 os.makedirs(WORK, exist_ok=True)
-for f in (saved_files_are_equal, printed_texts_are_read, microsoft_words, language_model, gradients):
+for f in (saved_files_are_equal, printed_texts_are_read, masks_in_full, microsoft_words, language_model, gradients):
     start = time.time()
     f()
     print(f"{f.__name__}: {time.time() - start:.1f} s", flush=True)
