@@ -352,13 +352,25 @@ static enum linnet_code explore(struct reading *x, bool *found, struct linnet_er
 
 /* ---- Where it begins ---- */
 
+/* A cut that leaves nothing out: of an axis of length 1, as the only chunk is one of. */
+static bool takes_all(const struct reading *x, const struct node *n)
+{
+	const struct shape *in = shape_at(x, n->in[0]), *out = shape_at(x, n->out[0]);
+	int64_t axis = node_is(n, "Gather") ? node_attr(n, "axis")->i : 0;
+
+	axis += axis < 0 ? in->rank : 0;
+	if (!node_is(n, "Gather"))
+		return shape_equal(in, out);
+	return axis >= 0 && axis < in->rank && in->d[axis] == 1 && shape_count(x->g->dims, in, 0, in->rank) == shape_count(x->g->dims, out, 0, out->rank);
+}
+
 /* The one value that a value of the part is made of, by layout, a sign, an exponential or constants; 0: there is not one. */
 static value_id made_of(const struct reading *x, value_id v)
 {
 	const struct node *n = value_node(x->g, v);
 	value_id from = 0;
 
-	if (kind_of(x, v) != REGION_TOKEN || !n || named(n, cuts) || node_is(n, "Concat") || node_is(n, "ReduceSum"))
+	if (kind_of(x, v) != REGION_TOKEN || !n || (named(n, cuts) && !takes_all(x, n)) || node_is(n, "Concat") || node_is(n, "ReduceSum"))
 		return 0;
 	for (uint32_t i = 0; i < n->nin; i++) {
 		if (kind_of(x, n->in[i]) == REGION_FIXED || (i == 1 && node_is(n, "CastLike")))

@@ -52,6 +52,7 @@ struct search {
 	int64_t first;            /* the length of the first trial */
 	const node_id *node;
 	uint32_t nnode;
+	double size;              /* of the numbers drawn */
 	struct arena *trial;      /* reset before each */
 	double *spent, most;      /* operations of trials since something was last recognised; that many are enough */
 	struct rng rng;
@@ -106,7 +107,7 @@ static enum linnet_code draw_plain(struct search *x, int64_t length, bool *can, 
 		for (int64_t k = 0; t && k < t->n; k++) {
 			double u = unit(x);
 
-			tensor_put(t, k, x->m[i].below ? -fabs(u) : x->m[i].above ? 0.1 + 0.9 * fabs(u) : u);
+			tensor_put(t, k, x->m[i].above ? 0.1 + 0.9 * fabs(u) : x->size * (x->m[i].below ? -fabs(u) : u));
 		}
 		x->m[i].t = t;
 		if (t)
@@ -1179,6 +1180,15 @@ static enum linnet_code try_axis(struct search *x, const struct tensor *o, struc
 	return LINNET_OK;
 }
 
+/* Keys of many numbers of size 1 make a delta rule grow without bound, and what one number changes is lost beside that. */
+static bool runs_wild(const struct tensor *o)
+{
+	for (int64_t i = 0; i < o->n; i++)
+		if (!(fabs(tensor_get(o, i)) < 1e6))
+			return true;
+	return false;
+}
+
 /* At least two that enter have the axis, and o. */
 static bool worth_a_trial(const struct search *x)
 {
@@ -1226,9 +1236,15 @@ static enum linnet_code try_tokens(struct search *x, value_id v, dim tokens, con
 
 		arena_reset(x->trial);
 		x->first = symbol ? lengths[i] : tokens;
+		x->size = 1;
 		TRY(draw_plain(x, x->first, &can, e));
 		if (can)
 			TRY(compute(x, x->first, &probe, &o, e));
+		if (o && runs_wild(o)) {
+			x->size = 0.25;
+			TRY(draw_plain(x, x->first, &can, e));
+			TRY(compute(x, x->first, &probe, &o, e));
+		}
 		if (!symbol)
 			break;
 	}
