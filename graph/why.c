@@ -404,7 +404,7 @@ static bool is_softmax(const struct node *n)
 /* Let the rules look at n again. fits: one of them applies, so there is nothing to explain. */
 static enum linnet_code ask(const struct view *w, const struct node *n, bool *fits, struct linnet_error *e)
 {
-	static const char *const asked[] = { "activate", "scores", "attend", "glu", "recur", NULL };
+	static const char *const asked[] = { "activate", "scores", "attend", "glu", "recur", "causal", NULL };
 
 	*fits = false;
 	for (const char *const *s = asked; *s; s++) {

@@ -156,7 +156,10 @@
 	  "fix these lengths (linnet convert --fix-dim)")                                                                        \
 	X(LOOP_LINEAR, "loop.linear", "recurrence",                                                                               \
 	  "the recurrence is linear, but none that is recognised by what it computes",                                           \
-	  "write the recurrence as LinearAttention or CausalConvWithState, if a runtime shall run it at once")
+	  "write the recurrence as LinearAttention or CausalConvWithState, if a runtime shall run it at once")                    \
+	X(CONV_DILATED, "conv.dilated", "recurrence",                                                                             \
+	  "a causal convolution of each channel has a dilation, which CausalConvWithState has not",                               \
+	  "spread the weights with zeros, if the longer filter is worth one operator with a state")
 
 enum why_code {
 	WHY_NONE,

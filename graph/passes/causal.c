@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "graph/pass.h"
+#include "graph/why.h"
 
 static const struct type *typed(const struct graph *g, value_id v) { return &g->value[v].type; }
 
@@ -53,14 +54,14 @@ static bool read_conv(const struct view *w, const struct node *n, struct causal_
 	struct text mode = node_attr(n, "auto_pad")->s;
 	const struct node *from = value_node(g, n->in[0]), *cut;
 	bool padded = pads->kind == ATTR_INTS && pads->n == 2;
-	int64_t before = padded ? pads->ints[0] : 0, after = padded ? pads->ints[1] : 0, extra;
+	int64_t before = padded ? pads->ints[0] : 0, after = padded ? pads->ints[1] : 0, dilation = dilations->n ? dilations->ints[0] : 1, extra;
 
 	if (x->rank != 3 || k->rank != 3 || !dim_is_int(k->d[0]) || k->d[1] != 1 || !dim_is_int(k->d[2]) || k->d[2] < 2 || node_attr(n, "group")->i != k->d[0] ||
 	    x->d[1] != k->d[0] || (strides->n && (strides->n != 1 || strides->ints[0] != 1)) ||
-	    (dilations->n && (dilations->n != 1 || dilations->ints[0] != 1)) || mode.n != 6 || memcmp(mode.p, "NOTSET", 6) != 0 ||
+	    dilations->n > 1 || mode.n != 6 || memcmp(mode.p, "NOTSET", 6) != 0 ||
 	    !dtype_in(typed(g, n->in[0])->dt, SET(FLOAT) | SET(FLOAT16) | SET(BFLOAT16)))
 		return false;
-	*c = (struct causal_conv){ .x = n->in[0], .y = n->out[0], .history = k->d[2] - 1 };
+	*c = (struct causal_conv){ .x = n->in[0], .y = n->out[0], .history = (k->d[2] - 1) * dilation };
 	if (from && node_is(from, "Pad") && pads_front(g, from, c->history)) {
 		c->padded = n->in[0];
 		c->x = from->in[0];
@@ -74,12 +75,12 @@ static bool read_conv(const struct view *w, const struct node *n, struct causal_
 	if (extra < 0 || after < 0)
 		return false;
 	if (!extra && !after)
-		return true;
+		return dilation == 1 || why_not(w, WHY_CONV_DILATED, n, n->out[0], 1);
 	cut = value_user(w, n->out[0], NULL);
 	if (!cut || !slices(g, cut, extra, typed(g, c->x)->shape.d[2]))
 		return false;
 	c->y = cut->out[0];
-	return true;
+	return dilation == 1 || why_not(w, WHY_CONV_DILATED, n, n->out[0], 1);
 }
 
 /* The end of what was filtered becomes the state to go on from. */
