@@ -62,7 +62,7 @@ static bool seen(const struct origin *o, value_id v)
 	return false;
 }
 
-static const char *const projections[] = { "MatMul", "Gemm", "Conv", "MatMulNBits", "FusedMatMul", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv",
+static const char *const projections[] = { "MatMul", "Gemm", "Conv", "Einsum", "MatMulNBits", "FusedMatMul", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv",
 	                                   "Linear", "FusedConv", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QGemm", "FusedGemm", "GemmFloat8", "Attention", NULL };
 
 static bool is_weight(const struct graph *g, value_id v, int depth)
@@ -147,6 +147,8 @@ static bool same_source(const struct graph *g, value_id q, value_id k, struct ar
 /* c^2 + s^2 is 1 everywhere: tables of cosines and sines. */
 static bool are_circle(const struct tensor *c, const struct tensor *s)
 {
+	bool turning = false; /* ones and zeros are the scale and bias of a norm */
+
 	if (c->n != s->n || c->n < 2 || dtype_class(c->dt) != CLASS_FLOAT || dtype_class(s->dt) != CLASS_FLOAT)
 		return false;
 	for (int64_t i = 0; i < c->n && i < 4096; i++) {
@@ -154,8 +156,9 @@ static bool are_circle(const struct tensor *c, const struct tensor *s)
 
 		if (!(fabs(x * x + y * y - 1) < 1e-2))
 			return false;
+		turning = turning || (x != 0 && fabs(x) != 1);
 	}
-	return true;
+	return turning;
 }
 
 /* The halves of each row are cosines and sines of the same angles. */
@@ -495,7 +498,7 @@ static int64_t merged_heads(const struct graph *g, value_id q, int64_t width)
 			const struct shape *x = &g->value[n->in[0]].type.shape, *y = &g->value[q].type.shape;
 
 			last = length(g, n->in[0], -1);
-			heads = last == width && x->rank == 4 && y->rank == 3 ? length(g, n->in[0], 1) : width > 0 && last > width && y->rank == 3 ? last / width : 1;
+			heads = last == width && x->rank == 4 && y->rank == 3 ? (y->d[0] != x->d[0] ? length(g, n->in[0], 1) : 1) : width > 0 && last > width && y->rank == 3 ? last / width : 1;
 			return heads > 1 ? heads : 1;
 		}
 		if (!node_is(n, "Unsqueeze") && !node_is(n, "Transpose") && !node_is(n, "Mul") && !node_is(n, "Identity") && !node_is(n, "Cast") && !node_is(n, "Div"))

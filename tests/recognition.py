@@ -18,6 +18,8 @@ FAMILIES = {
     "tf": "idioms of Keras and tf2onnx", "neg": "nothing to find", "": "whole blocks, functions, control flow"}
 EXPORTERS = (("onnxruntime", "then ONNX Runtime's tools"), ("onnxsim", "then onnxsim"), ("onnxscript", "then onnxscript"), ("onnx.version_converter", "then the version converter"))
 
+OTHERS = "tf2onnx of Keras", "Keras's export", "tf2onnx of TensorFlow", "jax2onnx", "onnxscript functions"  # of tests/peers/dialects.py
+
 
 def family(name):
     head = name.split("_")[0].rstrip("0123456789")
@@ -26,6 +28,8 @@ def family(name):
 
 def exporter(text):
     first, *rest = text.split(";")
+    if first in OTHERS:
+        return first
     base = ("TorchScript exporter" if "TorchScript" in first else "dynamo exporter" if "dynamo" in first else
             "tf2onnx" if "tf2onnx" in first else "onnx.helper" if "onnx.helper" in first else "other PyTorch")
     for word, then in EXPORTERS:

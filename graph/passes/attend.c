@@ -962,6 +962,32 @@ static value_id before_repeat(const struct graph *g, value_id v)
 	return unsqueeze->in[0];
 }
 
+/* The same where the heads stand behind the length when they are repeated, and are turned in front of it then. */
+static value_id before_turned_repeat(const struct graph *g, struct patch *p, value_id v, const char *hint)
+{
+	const struct node *turn = value_from(g, v, "Transpose"), *reshape = turn ? value_from(g, turn->in[0], "Reshape") : NULL, *expand;
+	static const int64_t swapped[] = { 0, 2, 1, 3 };
+	const struct attr *perm;
+	const struct shape *s, *t, *y;
+	value_id one;
+
+	if (!reshape)
+		return 0;
+	perm = node_attr(turn, "perm");
+	expand = value_node(g, reshape->in[0]);
+	if (perm->kind != ATTR_INTS || perm->n != 4 || memcmp(perm->ints, swapped, sizeof swapped) != 0 || !expand || !(node_is(expand, "Expand") || node_is(expand, "Tile")))
+		return 0;
+	s = &g->value[expand->in[0]].type.shape;
+	t = &g->value[expand->out[0]].type.shape;
+	y = &g->value[reshape->out[0]].type.shape;
+	/* [B, S, Hkv, 1, D] to [B, S, Hkv, G, D] to [B, S, Hkv G, D] */
+	if (s->rank != 5 || t->rank != 5 || y->rank != 4 || s->d[3] != 1 || t->d[0] != s->d[0] || t->d[1] != s->d[1] || t->d[2] != s->d[2] || t->d[4] != s->d[4] ||
+	    y->d[0] != s->d[0] || y->d[1] != s->d[1] || y->d[3] != s->d[4])
+		return 0;
+	one = patch_node(p, "Squeeze", hint, PATCH_IN(expand->in[0], patch_ints(p, (int64_t[]){ 3 }, 1, "axis")), 1, NULL);
+	return patch_node(p, "Transpose", hint, PATCH_IN(one), 1, (struct attr[]){ attr_ints("perm", swapped, 4), { .name = NULL } });
+}
+
 /* Keys or values with zeros behind them, for a sink. */
 static bool is_padded(const struct graph *g, value_id v)
 {
@@ -981,6 +1007,16 @@ static enum linnet_code attend_group(const struct view *w, const struct node *n,
 	sink = is_padded(w->g, in[K]) && is_padded(w->g, in[V]);
 	k = before_repeat(w->g, sink ? value_node(w->g, in[K])->in[0] : in[K]);
 	v = before_repeat(w->g, sink ? value_node(w->g, in[V])->in[0] : in[V]);
+	if (!k && !v && !sink && !in[PAST_K]) {
+		k = before_turned_repeat(w->g, p, in[K], "k");
+		v = before_turned_repeat(w->g, p, in[V], "v");
+		if (!k || !v)
+			return LINNET_OK;
+		in[K] = k;
+		in[V] = v;
+		attention_again(p, n, in, none);
+		return LINNET_OK;
+	}
 	if (!k || !v || in[PAST_K] || w->g->value[k].type.shape.d[1] != w->g->value[v].type.shape.d[1])
 		return LINNET_OK;
 	in[K] = sink ? pad_end(p, k, 4, 2, "k") : k;

@@ -30,8 +30,21 @@ static bool is_weight(const struct graph *g, value_id v)
 	return value_const(g, v) != NULL;
 }
 
+/* An Einsum of two operands that sums over an axis of both. */
+static bool sums_over(struct text equation)
+{
+	const char *end = equation.p + equation.n, *comma = memchr(equation.p, ',', equation.n), *arrow = memchr(equation.p, '-', equation.n);
+
+	if (!comma || !arrow || comma > arrow)
+		return false;
+	for (const char *s = equation.p; s < comma; s++)
+		if (*s != ' ' && *s != '.' && memchr(comma, *s, (size_t)(arrow - comma)) && !memchr(arrow, *s, (size_t)(end - arrow)))
+			return true;
+	return false;
+}
+
 /*
- * What v is a projection of: x when v comes from MatMul or Gemm of x and a constant (or Conv), through bias, layout and halving; else 0.
+ * What v is a projection of: x when v comes from MatMul, Gemm or Einsum of x and a constant (or Conv), through bias, layout and halving; else 0.
  * *projection: that node, or the one where it is none; NULL at an input or constant.
  */
 static value_id projected(const struct graph *g, value_id v, const struct node **projection)
@@ -60,7 +73,7 @@ static value_id projected(const struct graph *g, value_id v, const struct node *
 			v = n->in[0];
 			continue;
 		}
-		if (node_is(n, "MatMul"))
+		if (node_is(n, "MatMul") || (node_is(n, "Einsum") && n->nin == 2 && sums_over(node_attr(n, "equation")->s)))
 			return is_weight(g, n->in[1]) ? n->in[0] : is_weight(g, n->in[0]) ? n->in[1] : 0;
 		if (node_is(n, "Gemm") || node_is(n, "Conv"))
 			return is_weight(g, n->in[1]) ? n->in[0] : 0;

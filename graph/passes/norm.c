@@ -45,6 +45,12 @@ static bool reduced(const struct graph *g, value_id v, const char *op, value_id 
 	unsigned bits = 0;
 	int count = 0, rank;
 
+	if (n && node_is(n, "GlobalAveragePool") && !strcmp(op, "ReduceMean")) { /* over what is behind the second axis */
+		rank = g->value[v].type.shape.rank;
+		*axes = rank > 2 ? ((1U << rank) - 1) & ~3U : 0;
+		*x = n->in[0];
+		return *axes;
+	}
 	if (n && node_is(n, "Unsqueeze")) {
 		if (!value_ints(g, n->in[1], back, MAX_RANK, &count))
 			return false;
@@ -597,6 +603,42 @@ static enum linnet_code norm_groups(const struct view *w, const struct node *n, 
 	return LINNET_OK;
 }
 
+/* v is -m, m being a mean of x: m; else 0. */
+static value_id opposed_mean(const struct graph *g, value_id v, value_id x)
+{
+	const struct node *neg = value_from(g, v, "Neg");
+	value_id of;
+	unsigned axes;
+
+	return neg && reduced(g, neg->in[0], "ReduceMean", &of, &axes) && of == x ? neg->in[0] : 0;
+}
+
+/* x s + (b + (-mean(x)) s), with b or without, becomes (x - mean(x)) s + b. */
+static enum linnet_code norm_opposed(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+
+	(void)e;
+	for (int i = 0; i < 2; i++) {
+		const struct node *k = value_from(g, n->in[i], "Mul"), *add = value_from(g, n->in[1 - i], "Add");
+
+		for (int j = 0; k && j < (add ? 2 : 1); j++) {
+			value_id l = add ? add->in[j] : n->in[1 - i], v, m;
+			const struct node *shift = value_from(g, l, "Mul");
+
+			for (int t = 0; shift && t < 4; t++) {
+				if (k->in[1 - (t & 1)] != shift->in[1 - (t >> 1)] || !(m = opposed_mean(g, shift->in[t >> 1], k->in[t & 1])))
+					continue;
+				v = patch_node(p, "Sub", "centred", PATCH_IN(k->in[t & 1], m), 1, NULL);
+				v = patch_node(p, "Mul", "scaled", PATCH_IN(v, k->in[1 - (t & 1)]), 1, NULL);
+				patch_replace(p, n->out[0], add ? patch_node(p, "Add", n->name, PATCH_IN(v, add->in[1 - j]), 1, NULL) : v);
+				return LINNET_OK;
+			}
+		}
+	}
+	return LINNET_OK;
+}
+
 /* What the sum is divided by is the length summed over. */
 static bool is_mean(const struct match *m)
 {
@@ -618,6 +660,7 @@ static const struct rule rules[] = {
 	  .from = "(float[] x, float[] s, float[] b) => (y, m) <int64[1] axes = {@axis}>\n"
 	          "{ m = ReduceMean (x, axes)  k = Mul (x, s)  l = Mul (m, s)  d = Sub (b, l)  y = Add (k, d) }",
 	  .to = "<int64[1] axes = {@axis}> { m = ReduceMean (x, axes)  z = Sub (x, m)  k = Mul (z, s)  y = Add (k, b) }", .differs = 1e-12 },
+	{ .name = "norm/opposed", .doc = "x s + (-mean(x)) s + b becomes (x - mean(x)) s + b", .anchor = "Add", .apply = norm_opposed, .differs = 1e-12 },
 	{ .name = "norm/divided", .doc = "values divided by the root of the mean or sum of their squares become one norm without scale", .anchor = "Div",
 	  .apply = norm_root, .differs = 1e-6 },
 	{ .name = "norm/multiplied", .doc = "the same with the root's reciprocal", .anchor = "Mul", .apply = norm_root, .differs = 1e-6 },

@@ -451,6 +451,206 @@ static enum linnet_code scores_blend(const struct view *w, const struct node *n,
 	return LINNET_OK;
 }
 
+/* v is 1 where a condition holds and 0 elsewhere: its condition as bool; 0 when it is not known to be. */
+static enum linnet_code condition_of(const struct view *w, struct patch *p, value_id v, value_id *c, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *cast = value_from(g, v, "Cast");
+	bool binary;
+
+	*c = 0;
+	if (cast && g->value[cast->in[0]].type.dt == DT_BOOL) {
+		*c = cast->in[0];
+		return LINNET_OK;
+	}
+	if (!value_const(g, v))
+		return LINNET_OK;
+	TRY(is_binary(w, v, &binary, e));
+	if (binary)
+		*c = patch_node(p, "Cast", "visible", PATCH_IN(v), 1, (struct attr[]){ attr_int("to", DT_BOOL), { .name = NULL } });
+	return LINNET_OK;
+}
+
+/* b is 1 where a is 0, and 0 where it is 1: the casts of a condition and its opposite, or constants. */
+static bool are_opposite(const struct graph *g, value_id a, value_id b)
+{
+	const struct node *is = value_from(g, a, "Cast"), *isnt = value_from(g, b, "Cast"), *not = isnt ? value_from(g, isnt->in[0], "Not") : NULL;
+	const struct tensor *x = value_const(g, a), *y = value_const(g, b);
+
+	if (is && not && not->in[0] == is->in[0])
+		return true;
+	if (!x || !y || !shape_equal(&g->value[a].type.shape, &g->value[b].type.shape))
+		return false;
+	for (int64_t i = 0; i < x->n; i++)
+		if (tensor_get(x, i) + tensor_get(y, i) != 1)
+			return false;
+	return x->n > 0;
+}
+
+/* a where c, b elsewhere, as a sum of products with c and not c: how tf2onnx writes a choice for opsets whose Where it does not use. */
+static enum linnet_code scores_select(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *x[2] = { value_from(g, n->in[0], "Mul"), value_from(g, n->in[1], "Mul") };
+
+	if (!x[0] || !x[1])
+		return LINNET_OK;
+	for (int i = 0; i < 8; i++) {
+		const struct node *kept = x[i & 1], *rest = x[1 - (i & 1)];
+		int at = i >> 1 & 1, other = i >> 2;
+		value_id c;
+
+		if (!are_opposite(g, kept->in[at], rest->in[other]))
+			continue;
+		TRY(condition_of(w, p, kept->in[at], &c, e));
+		if (!c)
+			continue;
+		patch_replace(p, n->out[0], patch_node(p, "Where", *n->name ? n->name : "chosen", PATCH_IN(c, kept->in[1 - at], rest->in[1 - other]), 1, NULL));
+		return LINNET_OK;
+	}
+	return LINNET_OK;
+}
+
+/* Scores less a number where they are hidden: Where(c, s, s - k) is s + Where(c, 0, -k). */
+static enum linnet_code scores_lowered(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	double k;
+
+	(void)e;
+	for (int i = 1; i <= 2; i++) {
+		const struct node *low = value_node(g, n->in[i]);
+		value_id s = n->in[3 - i], zero, hidden, t;
+		enum dtype dt = g->value[s].type.dt;
+
+		if (!low || !(node_is(low, "Sub") || node_is(low, "Add")) || low->in[0] != s || !value_scalar(g, low->in[1], &k) || !dtype_in(dt, FLOATS))
+			continue;
+		zero = patch_float(p, dt, 0, "shown");
+		hidden = patch_float(p, dt, node_is(low, "Sub") ? -k : k, "hidden");
+		t = patch_node(p, "Where", "mask", PATCH_IN(n->in[0], i == 2 ? zero : hidden, i == 2 ? hidden : zero), 1, NULL);
+		patch_replace(p, n->out[0], patch_node(p, "Add", *n->name ? n->name : "masked", PATCH_IN(s, t), 1, NULL));
+		return LINNET_OK;
+	}
+	return LINNET_OK;
+}
+
+/*
+ * Probabilities of which some are taken away by a mask, over the sum of those that are left: a softmax with the others hidden. Rows of which none is
+ * left are zeros: w / sum(w) as Where(sum(w) > 0, w / Where(sum(w) > 0, sum(w), 1), 0).
+ */
+static enum linnet_code scores_renormalised(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *left = value_from(g, n->in[0], "Mul"), *guard = value_from(g, n->in[1], "Where"), *sum, *some, *softmax, *outer;
+	int rank = g->value[n->out[0]].type.shape.rank, count;
+	int64_t axis, along;
+	uint32_t index;
+	value_id s, q, nan, c;
+	double k;
+
+	outer = value_user(w, n->out[0], &index);
+	if (!left || !guard || !outer || !node_is(outer, "Where") || index != 1 || outer->in[0] != guard->in[0] || !value_scalar(g, outer->in[2], &k) || k != 0 ||
+	    !value_scalar(g, guard->in[2], &k) || k != 1)
+		return LINNET_OK;
+	sum = value_from(g, guard->in[1], "ReduceSum");
+	some = value_from(g, guard->in[0], "Greater");
+	if (!sum || !some || some->in[0] != sum->out[0] || !value_scalar(g, some->in[1], &k) || k != 0 || sum->in[0] != left->out[0] || !node_attr(sum, "keepdims")->i ||
+	    sum->nin < 2 || !value_ints(g, sum->in[1], &axis, 1, &count) || count != 1)
+		return LINNET_OK;
+	for (int i = 0; i < 2; i++) {
+		softmax = value_from(g, left->in[i], "Softmax");
+		if (!softmax || !shape_equal(&g->value[softmax->out[0]].type.shape, &g->value[left->out[0]].type.shape))
+			continue;
+		along = node_attr(softmax, "axis")->i;
+		if (rank < 2 || (axis < 0 ? axis + rank : axis) != rank - 1 || (along < 0 ? along + rank : along) != rank - 1)
+			continue;
+		TRY(condition_of(w, p, left->in[1 - i], &c, e));
+		if (!c)
+			continue;
+		s = patch_node(p, "Where", "masked", PATCH_IN(c, softmax->in[0], patch_float(p, g->value[n->out[0]].type.dt, -INFINITY, "hidden")), 1, NULL);
+		q = patch_node(p, "Softmax", *softmax->name ? softmax->name : "softmax", PATCH_IN(s), 1, (struct attr[]){ attr_int("axis", -1), { .name = NULL } });
+		nan = patch_node(p, "IsNaN", "none", PATCH_IN(q), 1, NULL);
+		patch_replace(p, outer->out[0], patch_node(p, "Where", "guarded", PATCH_IN(nan, outer->in[2], q), 1, NULL));
+		return LINNET_OK;
+	}
+	return LINNET_OK;
+}
+
+/* ---- Lengths ---- */
+
+/* v is scores or probabilities: made by a softmax, or by a product of two values that are computed, through what keeps elements apart. */
+static bool is_scores(const struct graph *g, value_id v)
+{
+	static const char *const through[] = { "Unsqueeze", "Squeeze", "Transpose", "Reshape", "Cast", "Div", "Sub", "Tanh", "Identity", NULL };
+
+	for (int steps = 0; steps < 12; steps++) {
+		const struct node *n = value_node(g, v);
+		const char *const *t = through;
+
+		if (!n || n->op->domain)
+			return false;
+		if (node_is(n, "Softmax") || node_is(n, "Exp"))
+			return true;
+		if (node_is(n, "MatMul") || node_is(n, "Einsum"))
+			return n->nin == 2 && !value_const(g, n->in[0]) && !value_const(g, n->in[1]);
+		while (*t && !node_is(n, *t))
+			t++;
+		if (*t)
+			v = n->in[0];
+		else if (node_is(n, "Where"))
+			v = n->in[value_const(g, n->in[1]) ? 2 : 1];
+		else if (node_is(n, "Mul") || node_is(n, "Add"))
+			v = n->in[shape_equal(&g->value[n->in[0]].type.shape, &g->value[n->out[0]].type.shape) ? 0 : 1];
+		else
+			return false;
+	}
+	return false;
+}
+
+/* int64 [1]: length d, as a number or a multiple of one of the graph's inputs' lengths; 0 when it is neither. */
+static value_id said_length(struct patch *p, dim d)
+{
+	const struct graph *g = p->g;
+	dim times;
+
+	if (dim_is_int(d))
+		return patch_ints(p, &d, 1, "length");
+	for (uint32_t i = 0; i < g->nin; i++) {
+		const struct type *t = &g->value[g->in[i]].type;
+
+		for (int k = 0; t->kind == KIND_TENSOR && k < t->shape.rank; k++) {
+			value_id v;
+
+			if (!dim_is_expr(t->shape.d[k]))
+				continue;
+			times = dim_div(g->dims, d, t->shape.d[k]);
+			if (times == DIM_NONE || !dim_is_int(times) || times < 1 || dim_mul(g->dims, t->shape.d[k], times) != d)
+				continue;
+			v = patch_lengths(p, g->in[i], k, k + 1, "length");
+			return times == 1 ? v : patch_node(p, "Mul", "length", PATCH_IN(v, patch_ints(p, &times, 1, "times")), 1, NULL);
+		}
+	}
+	return 0;
+}
+
+/* Lengths read off scores or probabilities, which would keep them alive, are read off the graph's inputs. */
+static enum linnet_code scores_lengths(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct type *t = &g->value[n->out[0]].type;
+	value_id part[MAX_RANK];
+	int count = t->shape.rank == 1 && dim_is_int(t->shape.d[0]) ? (int)t->shape.d[0] : 0;
+
+	(void)e;
+	if (g->outer || !count || count > MAX_RANK || !t->sym || t->value || !is_scores(g, n->in[0]))
+		return LINNET_OK;
+	for (int i = 0; i < count; i++)
+		if (!(part[i] = said_length(p, t->sym[i])))
+			return LINNET_OK;
+	patch_replace(p, n->out[0], patch_node(p, "Concat", *n->name ? n->name : "lengths", part, (uint32_t)count, 1, (struct attr[]){ attr_int("axis", 0), { .name = NULL } }));
+	return LINNET_OK;
+}
+
 /* ---- Layouts ---- */
 
 /* x [..., a, b] merged to [-1, a, b], its last axes swapped, and split again: one Transpose. */
@@ -579,6 +779,10 @@ static const struct rule rules[] = {
 	  .to = "{ y = Softmax <axis = @axis> (x) }", .differs = 1e-12 },
 	{ .name = "scores/rows", .doc = "Softmax between Reshapes that keep its axis and cancel leaves them out", .anchor = "Softmax", .apply = scores_rows, .differs = 1e-12 },
 	{ .name = "scores/blend", .doc = "s m - c (1 - m) with m of zeros and ones becomes Where", .anchor = "Sub", .apply = scores_blend, .differs = 1e-12 },
+	{ .name = "scores/select", .doc = "a sum of products with a condition and its opposite becomes Where", .anchor = "Add", .apply = scores_select, .differs = 1e-12 },
+	{ .name = "scores/lowered", .doc = "scores less a number where they are hidden become a term that is added", .anchor = "Where", .apply = scores_lowered, .differs = 1e-12 },
+	{ .name = "scores/renormalised", .doc = "probabilities that a mask leaves, over their sum, become a masked Softmax", .anchor = "Div", .apply = scores_renormalised, .differs = 1e-12 },
+	{ .name = "scores/lengths", .doc = "lengths of scores are read off the graph's inputs", .anchor = "Shape", .apply = scores_lengths },
 	{ .name = "scores/turn", .doc = "scores turned in front of a softmax are turned behind it", .anchor = "Softmax", .apply = scores_turn, .differs = 1e-12 },
 	{ .name = "scores/lead", .doc = "leading axes turned between softmax and product are turned behind the product", .anchor = "MatMul", .apply = scores_lead, .differs = 1e-12 },
 	{ .name = "scores/swap", .doc = "the last two axes swapped between Reshapes of the others become one Transpose", .anchor = "Reshape", .apply = scores_swap },

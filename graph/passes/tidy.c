@@ -96,22 +96,122 @@ static enum linnet_code tidy_transpose(const struct view *w, const struct node *
 	return LINNET_OK;
 }
 
-/* Reshape of a Reshape (or of another view): only the last shape matters, unless it copies lengths by 0. */
+/* Which axes of the longer shape, of that rank, Unsqueeze makes or Squeeze drops. */
+static bool unit_axes(const struct graph *g, const struct node *n, int rank, bool *unit)
+{
+	int64_t axes[MAX_RANK];
+	int count;
+
+	if (rank < 0 || rank > MAX_RANK || n->nin < 2 || !n->in[1] || !value_ints(g, n->in[1], axes, MAX_RANK, &count))
+		return false;
+	memset(unit, 0, MAX_RANK * sizeof *unit);
+	for (int i = 0; i < count; i++) {
+		int64_t a = axes[i] < 0 ? axes[i] + rank : axes[i];
+
+		if (a < 0 || a >= rank)
+			return false;
+		unit[a] = true;
+	}
+	return true;
+}
+
+/* Axes of length 1 are made behind a Transpose: what it turns is then the axes that have a length, and often nothing. */
+static enum linnet_code tidy_turned_unit(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *before = value_from(g, n->in[0], "Unsqueeze");
+	int rank = g->value[n->in[0]].type.shape.rank, kept = 0, made = 0;
+	int64_t perm[MAX_RANK], turn[MAX_RANK] = { 0 }, axes[MAX_RANK], place[MAX_RANK];
+	struct attr attr[] = { attr_ints("perm", turn, 0), { .name = NULL } };
+	bool unit[MAX_RANK];
+	value_id v;
+
+	(void)e;
+	if (!before || !perm_of(n, rank, perm) || !unit_axes(g, before, rank, unit))
+		return LINNET_OK;
+	for (int i = 0, k = 0; i < rank; i++)
+		place[i] = unit[i] ? -1 : k++;
+	for (int i = 0; i < rank; i++)
+		if (unit[perm[i]])
+			axes[made++] = i;
+		else
+			turn[kept++] = place[perm[i]];
+	attr[0].n = (size_t)kept;
+	v = before->in[0];
+	for (int i = 0; i < kept; i++)
+		if (turn[i] != i) {
+			v = patch_node(p, "Transpose", n->name, PATCH_IN(before->in[0]), 1, attr);
+			break;
+		}
+	patch_replace(p, n->out[0], patch_node(p, "Unsqueeze", before->name, PATCH_IN(v, patch_ints(p, axes, made, "axes")), 1, NULL));
+	return LINNET_OK;
+}
+
+/* All lengths that shape v asks for are known, as numbers or by name, and none copies that of the input. */
+static bool copies_no_length(const struct graph *g, value_id v, int rank)
+{
+	const struct type *t = &g->value[v].type;
+	int64_t to[MAX_RANK];
+	int n;
+
+	if (rank < 0 || t->shape.rank != 1)
+		return false;
+	if (value_ints(g, v, to, MAX_RANK, &n)) {
+		for (int i = 0; i < n; i++)
+			if (to[i] == 0)
+				return false;
+		return true;
+	}
+	for (int i = 0; i < rank; i++)
+		if (!t->sym || t->sym[i] == 0 || t->sym[i] == DIM_NONE)
+			return false;
+	return true;
+}
+
+/*
+ * Reshape of a Reshape (or of another view): only the last shape matters, unless it copies lengths by 0. Shapes of lengths that are known by name
+ * only leave Reshapes as they are, since what lies between tells heads.
+ */
 static enum linnet_code tidy_reshape(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	const struct node *before = value_node(w->g, n->in[0]);
-	int64_t to[MAX_RANK];
 	struct attr attr[] = { attr_int("allowzero", node_attr(n, "allowzero")->i), { .name = NULL } };
-	int rank;
+	bool unit = before && (node_is(before, "Squeeze") || node_is(before, "Unsqueeze"));
+	int64_t to[MAX_RANK];
+	int count;
 
 	(void)e;
-	if (!before || !(node_is(before, "Reshape") || node_is(before, "Squeeze") || node_is(before, "Unsqueeze") || node_is(before, "Flatten")) ||
-	    !value_ints(w->g, n->in[1], to, MAX_RANK, &rank))
+	if (!before || !(unit || node_is(before, "Reshape") || node_is(before, "Flatten")) || (!unit && !value_ints(w->g, n->in[1], to, MAX_RANK, &count)) ||
+	    !copies_no_length(w->g, n->in[1], w->g->value[n->out[0]].type.shape.rank))
 		return LINNET_OK;
-	for (int i = 0; i < rank; i++)
-		if (to[i] == 0)
-			return LINNET_OK;
 	patch_replace(p, n->out[0], patch_node(p, "Reshape", n->name, PATCH_IN(before->in[0], n->in[1]), 1, attr));
+	return LINNET_OK;
+}
+
+/* A Squeeze of a Reshape that nothing else uses is a Reshape without those lengths. */
+static enum linnet_code tidy_reshaped_unit(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *before = value_from(g, n->in[0], "Reshape");
+	int rank = g->value[n->in[0]].type.shape.rank, kept = 0, count;
+	int64_t to[MAX_RANK], keep[MAX_RANK];
+	bool unit[MAX_RANK], known;
+	value_id lengths;
+
+	(void)e;
+	if (!before || value_uses(w, n->in[0]) != 1 || !unit_axes(g, n, rank, unit) || !copies_no_length(g, before->in[1], rank))
+		return LINNET_OK;
+	known = value_ints(g, before->in[1], to, MAX_RANK, &count);
+	for (int i = 0; i < rank; i++) {
+		if (unit[i] && known && to[i] != 1)
+			return LINNET_OK;
+		if (!unit[i])
+			keep[kept++] = known ? to[i] : i;
+	}
+	lengths = patch_ints(p, keep, kept, known ? "shape" : "axes");
+	if (!known)
+		lengths = patch_node(p, "Gather", "shape", PATCH_IN(before->in[1], lengths), 1, (struct attr[]){ attr_int("axis", 0), { .name = NULL } });
+	patch_replace(p, n->out[0], patch_node(p, "Reshape", before->name, PATCH_IN(before->in[0], lengths), 1, NULL));
 	return LINNET_OK;
 }
 
@@ -127,6 +227,18 @@ static enum linnet_code tidy_where(const struct view *w, const struct node *n, s
 	taken = n->in[c != 0 ? 1 : 2];
 	if (shape_equal(&w->g->value[taken].type.shape, &w->g->value[n->out[0]].type.shape) && !value_is_output(w, n->out[0]))
 		patch_replace(p, n->out[0], taken);
+	return LINNET_OK;
+}
+
+/* CastLike of a value of known type is Cast, or nothing. */
+static enum linnet_code tidy_cast_like(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	enum dtype from = w->g->value[n->in[0]].type.dt, to = w->g->value[n->in[1]].type.dt;
+
+	(void)e;
+	if (!dtype_in(from, FLOATS | INTS) || !dtype_in(to, FLOATS | INTS) || value_is_output(w, n->out[0]))
+		return LINNET_OK;
+	patch_replace(p, n->out[0], from == to ? n->in[0] : patch_node(p, "Cast", n->name, PATCH_IN(n->in[0]), 1, (struct attr[]){ attr_int("to", to), { .name = NULL } }));
 	return LINNET_OK;
 }
 
@@ -270,7 +382,10 @@ static const struct rule rules[] = {
 	{ .name = "tidy/length", .doc = "lengths of the graph's inputs are read off the inputs", .apply = tidy_length },
 	{ .name = "tidy/identity", .doc = "nodes that change nothing are dropped", .apply = tidy_identity },
 	{ .name = "tidy/transpose", .doc = "transposes in a row become one or none", .anchor = "Transpose", .apply = tidy_transpose },
+	{ .name = "tidy/turned-unit", .doc = "axes of length 1 are made behind a transpose", .anchor = "Transpose", .apply = tidy_turned_unit },
 	{ .name = "tidy/reshape", .doc = "reshapes in a row become one", .anchor = "Reshape", .apply = tidy_reshape },
+	{ .name = "tidy/reshaped-unit", .doc = "a reshape is without the axes of length 1 that are dropped behind it", .anchor = "Squeeze", .apply = tidy_reshaped_unit },
+	{ .name = "tidy/cast-like", .doc = "a cast to the type of another value is one to that type", .anchor = "CastLike", .apply = tidy_cast_like },
 	{ .name = "tidy/squeeze", .doc = "a squeeze that undoes an unsqueeze is dropped", .anchor = "Squeeze", .apply = tidy_squeeze },
 	{ .name = "tidy/scan", .doc = "a scan over a single slice is its body", .anchor = "Scan", .apply = tidy_scan },
 	{ .name = "tidy/where", .doc = "a choice that is known is made", .anchor = "Where", .apply = tidy_where },
