@@ -93,6 +93,7 @@ struct reading {
 	struct region *r;
 	value_id *seen;
 	uint32_t nseen;
+	unsigned how;
 	bool foreign; /* something no recurrence has: a limit on other than an exponent, the exponential of a product */
 };
 
@@ -196,6 +197,20 @@ static enum region_kind product(const struct reading *x, const struct node *n, e
 	return is_tokens(x, u->d[u->rank - 2]) || b == REGION_MIXED ? REGION_MIXED : REGION_SOURCE;
 }
 
+/* Whether the first axis that is as long as there are tokens is one of the output as well. */
+static bool keeps_first(const struct reading *x, const struct node *n)
+{
+	const struct shape *in = shape_at(x, n->in[0]), *out = shape_at(x, n->out[0]);
+	int first = 0;
+
+	while (first < in->rank && !is_tokens(x, in->d[first]))
+		first++;
+	for (int i = 0; i < out->rank && first < in->rank; i++)
+		if (out->d[i] == in->d[first] && shape_count(x->g->dims, in, 0, first) == shape_count(x->g->dims, out, 0, i))
+			return true;
+	return false;
+}
+
 /* What a node of the vocabulary makes of what it reads; sets r->ordered. */
 static enum region_kind judge(struct reading *x, const struct node *n)
 {
@@ -266,6 +281,10 @@ static enum region_kind judge(struct reading *x, const struct node *n)
 			return REGION_SOURCE;
 		x->r->ordered = x->r->ordered || part;
 		return part || most == REGION_MIXED ? REGION_MIXED : REGION_TOKEN;
+	}
+	if (x->how & REGION_ROWS && most != REGION_MIXED && node_is(n, "Reshape") && token_axes(x, out) < tokens && keeps_first(x, n)) {
+		x->r->how |= REGION_ROWS;
+		return REGION_TOKEN;
 	}
 	if (node_is(n, "Reshape") || node_is(n, "Flatten"))
 		return most == REGION_MIXED || (tokens && token_axes(x, out) < tokens) ? REGION_MIXED : REGION_TOKEN;
@@ -427,7 +446,7 @@ static bool push(struct front *f, value_id v)
 }
 
 /* Two that are made of one value become it; a product with another of them is taken apart. */
-static bool merge(const struct reading *x, struct front *f, bool split)
+static bool merge(const struct reading *x, struct front *f)
 {
 	for (int i = 0; i < f->n; i++) {
 		value_id root = f->v[i];
@@ -442,7 +461,7 @@ static bool merge(const struct reading *x, struct front *f, bool split)
 			f->v[j] = f->v[--f->n];
 			return true;
 		}
-		if (!split)
+		if (!(x->how & REGION_SPLIT))
 			continue;
 		while (made_of(x, root))
 			root = made_of(x, root);
@@ -453,16 +472,16 @@ static bool merge(const struct reading *x, struct front *f, bool split)
 			if (j == i || (!meeting(x, n->in[0], f->v[j]) && !meeting(x, n->in[1], f->v[j])))
 				continue;
 			f->v[i] = f->v[--f->n];
-			x->r->split = true;
+			x->r->how |= REGION_SPLIT;
 			return push(f, n->in[0]) && push(f, n->in[1]);
 		}
 	}
 	return false;
 }
 
-enum linnet_code region_read(struct terrain *t, value_id o, dim tokens, bool split, struct region *r, bool *found, struct linnet_error *e)
+enum linnet_code region_read(struct terrain *t, value_id o, dim tokens, unsigned how, struct region *r, bool *found, struct linnet_error *e)
 {
-	struct reading x = { .t = t, .g = t->g, .r = r };
+	struct reading x = { .t = t, .g = t->g, .r = r, .how = how };
 	struct front front = { .n = 0 };
 	enum linnet_code code;
 	bool room = true;
@@ -485,7 +504,7 @@ enum linnet_code region_read(struct terrain *t, value_id o, dim tokens, bool spl
 				room = push(&front, n->in[k]);
 		}
 	}
-	for (int step = 0; !code && *found && room && step < 64 && merge(&x, &front, split); step++) {
+	for (int step = 0; !code && *found && room && step < 64 && merge(&x, &front); step++) {
 	}
 	for (int i = 0; i < front.n; i++)
 		add_member(r, front.v[i]);

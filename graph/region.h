@@ -34,7 +34,7 @@ struct region {
 	uint32_t nnode;
 	value_id *mixed;          /* values that mix */
 	uint32_t nmixed;
-	bool split;               /* a product was taken apart to find them */
+	unsigned how;             /* what of REGION_SPLIT and REGION_ROWS made a difference */
 	bool ordered;             /* something in it tells tokens apart by their places */
 };
 
@@ -43,11 +43,12 @@ bool region_makes_polynomial(const struct node *n);
 
 enum linnet_code terrain_survey(const struct graph *g, struct arena *a, struct terrain *t, struct linnet_error *e);
 
-/*
- * The part that makes o; *found: there is one, of a size worth looking at. split: a product with something that enters elsewhere too is part of it,
- * as keys times beta are in the delta rule.
- */
-enum linnet_code region_read(struct terrain *t, value_id o, dim tokens, bool split, struct region *r, bool *found, struct linnet_error *e);
+/* How to read a part. REGION_SPLIT: a product with something that enters elsewhere too is part of it, as keys times beta are in the delta rule.
+ * REGION_ROWS: where two axes are as long as there are tokens, a Reshape that keeps the first one cuts features of tokens into heads. */
+enum { REGION_SPLIT = 1, REGION_ROWS = 2, REGION_WAYS = 4 };
+
+/* The part that makes o; *found: there is one, of a size worth looking at. */
+enum linnet_code region_read(struct terrain *t, value_id o, dim tokens, unsigned how, struct region *r, bool *found, struct linnet_error *e);
 
 /* Whether d is the number of tokens, or that in whole chunks. */
 bool region_counts(const struct graph *g, dim tokens, dim d);

@@ -1215,7 +1215,7 @@ static bool worth_a_trial(const struct search *x)
 	return with >= 2;
 }
 
-static enum linnet_code try_tokens(struct search *x, value_id v, dim tokens, const char *symbol, bool split, struct patch *p, bool *done, struct linnet_error *e)
+static enum linnet_code try_tokens(struct search *x, value_id v, dim tokens, const char *symbol, unsigned how, struct patch *p, bool *done, struct linnet_error *e)
 {
 	static const int64_t lengths[] = { 6, 64, 16, 128, 32 };
 	const struct tensor *o = NULL;
@@ -1224,11 +1224,11 @@ static enum linnet_code try_tokens(struct search *x, value_id v, dim tokens, con
 
 	*done = false;
 	x->symbol = symbol;
-	TRY(region_read(x->t, v, tokens, split, &x->r, &found, e));
+	TRY(region_read(x->t, v, tokens, how, &x->r, &found, e));
 	x->n = found ? x->r.nmember : 0;
 	for (int i = 0; i < x->n; i++)
 		x->m[i] = (struct member){ .v = x->r.member[i], .below = never_above(x->g, x->r.member[i], 12), .above = value_positive(x->g, x->r.member[i]) };
-	if (!found || split != x->r.split || !worth_a_trial(x))
+	if (!found || how != x->r.how || !worth_a_trial(x))
 		return LINNET_OK;
 	TRY(region_nodes(x->t, &v, 1, x->r.member, x->n, (node_id **)(uintptr_t)&x->node, &x->nnode, e));
 	for (size_t i = 0; i < sizeof lengths / sizeof *lengths && !o; i++) {
@@ -1278,7 +1278,7 @@ static void note_symbol(void *ctx, const char *name)
 		s->name[s->n++] = name;
 }
 
-static enum linnet_code try_value(struct search *x, value_id o, bool split, struct patch *p, bool *done, struct linnet_error *e)
+static enum linnet_code try_value(struct search *x, value_id o, unsigned how, struct patch *p, bool *done, struct linnet_error *e)
 {
 	const struct graph *g = x->g;
 	const struct shape *s = &g->value[o].type.shape;
@@ -1290,7 +1290,7 @@ static enum linnet_code try_value(struct search *x, value_id o, bool split, stru
 			dim_symbols(g->dims, s->d[i], note_symbol, &symbols);
 	for (int i = symbols.n - 1; i >= 0 && !*done; i--) {
 		arena_reset(x->t->a);
-		TRY(try_tokens(x, o, dim_symbol(g->dims, symbols.name[i]), symbols.name[i], split, p, done, e));
+		TRY(try_tokens(x, o, dim_symbol(g->dims, symbols.name[i]), symbols.name[i], how, p, done, e));
 	}
 	for (int i = 0; i < s->rank && !*done && symbols.n < 2; i++) { /* batch and tokens are symbols where two are */
 		bool before = !dim_is_int(s->d[i]) || s->d[i] < 2;
@@ -1299,7 +1299,7 @@ static enum linnet_code try_value(struct search *x, value_id o, bool split, stru
 			before = before || s->d[k] == s->d[i];
 		arena_reset(x->t->a);
 		if (!before)
-			TRY(try_tokens(x, o, s->d[i], NULL, split, p, done, e));
+			TRY(try_tokens(x, o, s->d[i], NULL, how, p, done, e));
 	}
 	return LINNET_OK;
 }
@@ -1333,8 +1333,8 @@ static enum linnet_code run_on(struct graph *g, struct arena *s, struct arena *p
 			p.uses = &w.uses;
 			x.rng.state = 1;
 			done = false;
-			for (int split = 0; split < 2 && !done; split++)
-				TRY(try_value(&x, o, split, &p, &done, e));
+			for (unsigned how = 0; how < REGION_WAYS && !done; how++)
+				TRY(try_value(&x, o, how, &p, &done, e));
 			if (p.code)
 				return p.code;
 			if (!done || !patch_fits(&p, main))
