@@ -98,6 +98,8 @@ static bool is_blind(const struct graph *g, const struct node *n)
 
 static bool read_where(const struct view *w, const struct node *n, double mul, struct scores *s)
 {
+	bool hides = false;
+
 	if (!s->blind && !s->turned && is_blind(w->g, n)) {
 		s->blind = n->in[0];
 		return read_scores(w, n->in[2], mul, s);
@@ -105,15 +107,14 @@ static bool read_where(const struct view *w, const struct node *n, double mul, s
 	for (int i = 1; i <= 2; i++) {
 		struct term t = { .value = n->in[0], .condition = true, .hides = i == 1 };
 
-		if (!value_scalar(w->g, n->in[i], &t.fill) || !(t.fill <= MASK_HIDDEN)) {
-			why_not(w, WHY_ATTENTION_MASK_FILL, n, n->out[0], s->steps);
+		if (!value_scalar(w->g, n->in[i], &t.fill) || !(t.fill <= MASK_HIDDEN))
 			continue;
-		}
+		hides = true;
 		t.fill *= mul;
 		if (read_sum(w, n->in[3 - i], t, mul, s))
 			return true;
 	}
-	return false;
+	return hides ? false : why_not(w, WHY_ATTENTION_MASK_FILL, n, n->out[0], s->steps);
 }
 
 /* What an operator on the way that cannot be read is. */

@@ -181,6 +181,11 @@ static enum linnet_code tidy_reshape(const struct view *w, const struct node *n,
 	int count;
 
 	(void)e;
+	if (before && node_is(before, "Reshape") && !value_is_output(w, n->out[0]) &&
+	    shape_equal(&w->g->value[before->in[0]].type.shape, &w->g->value[n->out[0]].type.shape)) {
+		patch_replace(p, n->out[0], before->in[0]); /* back to what it was */
+		return LINNET_OK;
+	}
 	if (!before || !(unit || node_is(before, "Reshape") || node_is(before, "Flatten")) || (!unit && !value_ints(w->g, n->in[1], to, MAX_RANK, &count)) ||
 	    !copies_no_length(w->g, n->in[1], w->g->value[n->out[0]].type.shape.rank))
 		return LINNET_OK;
