@@ -188,7 +188,7 @@ static enum linnet_code digest_node(struct canon *c, const struct node *n, struc
 			TRY(add_attr(c, n, &n->attr[i], &capture, &text, e));
 	TRY(seal(&text, d, e));
 	for (uint32_t i = 0; i < n->nout; i++) {
-		value_id v = n->out[i];
+		value_id v = n->out[i], same;
 
 		if (!v)
 			continue;
@@ -199,8 +199,9 @@ static enum linnet_code digest_node(struct canon *c, const struct node *n, struc
 			TRY(digest_tensor(c->known[v], c->s, c->of[v], e));
 			continue;
 		}
-		if (!i && node_copies(&c->w, n)) {
-			memcpy(c->of[v], c->of[n->in[0]], sizeof *c->of);
+		same = i ? 0 : node_copies(&c->w, n);
+		if (same) {
+			memcpy(c->of[v], c->of[same], sizeof *c->of);
 			continue;
 		}
 		if (!add_lengths(c, &g->value[v].type, &text))

@@ -112,8 +112,8 @@ bool rope_find(const struct graph *g, value_id v, struct rope *r);
 const struct tensor *value_const(const struct graph *g, value_id v);
 /* Attention n again with other inputs [6], up to past_value, and for the attributes named in `change` other values. (passes/attend.c) */
 void attention_again(struct patch *p, const struct node *n, const value_id *in, const struct attr *change);
-/* The node's first output is its first input. (passes/tidy.c) */
-bool node_copies(const struct view *w, const struct node *n);
+/* The input that the node's first output is a copy of, else 0. (passes/tidy.c) */
+value_id node_copies(const struct view *w, const struct node *n);
 /* Numbers above 0, by the operator that makes them. (passes/recur.c) */
 bool value_positive(const struct graph *g, value_id v);
 /* v is constant with one element, or all its elements equal: that number. */

@@ -1,55 +1,69 @@
 /*
  * Saying the same more plainly, so that patterns stay few: no identities, no steps that cancel. Needs types. Every rule gives the
- * same bits.
+ * same bits, but that x + 0 makes -0 positive.
  */
 #include <string.h>
 
 #include "graph/pass.h"
 
-bool node_copies(const struct view *w, const struct node *n)
+/* The input that a node whose output is of the same type gives on, by what its constants say. */
+static value_id passed_on(const struct graph *g, const struct node *n)
+{
+	static const char *const views[] = { "Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten", "Split", "Tile", NULL };
+	bool sum = node_is(n, "Add"), product = node_is(n, "Mul");
+	double c;
+
+	for (int i = 0; views[i]; i++)
+		if (node_is(n, views[i]))
+			return n->in[0];
+	if (node_is(n, "Slice")) /* equal lengths: whole unless it steps backwards */
+		return n->nin < 5 || !n->in[4] || (value_scalar(g, n->in[4], &c) && c == 1) ? n->in[0] : 0;
+	if (node_is(n, "Pad"))
+		return n->nin > 1 && value_scalar(g, n->in[1], &c) && c == 0 ? n->in[0] : 0;
+	for (uint32_t i = sum || product ? 0 : 1; n->nin == 2 && i < 2; i++)
+		if ((sum || product || node_is(n, "Sub") || node_is(n, "Div") || node_is(n, "Pow")) && value_scalar(g, n->in[i], &c) &&
+		    c == (sum || node_is(n, "Sub") ? 0 : 1))
+			return n->in[1 - i];
+	return 0;
+}
+
+value_id node_copies(const struct view *w, const struct node *n)
 {
 	const struct graph *g = w->g;
 	const struct type *in, *out;
+	value_id v;
 	double c;
 
 	if (!n->known || n->op->domain || !n->nout || !n->out[0] || !n->nin || !n->in[0])
-		return false;
+		return 0;
 	in = &g->value[n->in[0]].type;
 	out = &g->value[n->out[0]].type;
 	if (node_is(n, "Identity"))
-		return true;
+		return n->in[0];
 	if (node_is(n, "Dropout")) {
 		bool training = n->nin > 2 && n->in[2] && !(value_scalar(g, n->in[2], &c) && c == 0);
 
-		return !training && (n->nout < 2 || !n->out[1] || !value_uses(w, n->out[1]));
+		return !training && (n->nout < 2 || !n->out[1] || !value_uses(w, n->out[1])) ? n->in[0] : 0;
 	}
 	if (node_is(n, "Cast"))
-		return in->dt == out->dt && in->dt != DT_UNDEFINED;
-	if (node_is(n, "Concat"))
-		return n->nin == 1;
-	if (in->dt != out->dt || !shape_equal(&in->shape, &out->shape))
-		return false;
-	if (node_is(n, "Reshape") || node_is(n, "Expand") || node_is(n, "Squeeze") || node_is(n, "Unsqueeze") || node_is(n, "Flatten"))
-		return true;
-	if (node_is(n, "Slice") && n->nin > 4 && n->in[4]) /* equal lengths: whole unless it steps backwards */
-		return value_scalar(g, n->in[4], &c) && c == 1;
-	if (node_is(n, "Slice"))
-		return true;
-	if (node_is(n, "Add") || node_is(n, "Sub"))
-		return value_scalar(g, n->in[1], &c) && c == 0 && dtype_class(in->dt) != CLASS_FLOAT;
-	if (node_is(n, "Mul") || node_is(n, "Div"))
-		return value_scalar(g, n->in[1], &c) && c == 1;
-	return false;
+		return in->dt == out->dt && in->dt != DT_UNDEFINED ? n->in[0] : 0;
+	if (node_is(n, "Concat") || node_is(n, "Sum") || node_is(n, "Mean") || node_is(n, "Max") || node_is(n, "Min"))
+		return n->nin == 1 ? n->in[0] : 0;
+	v = passed_on(g, n);
+	in = &g->value[v].type;
+	return v && in->dt == out->dt && shape_equal(&in->shape, &out->shape) ? v : 0;
 }
 
 static enum linnet_code tidy_identity(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
+	value_id v = node_copies(w, n);
+
 	(void)e;
-	if (!node_copies(w, n))
+	if (!v)
 		return LINNET_OK;
-	if (value_is_output(w, n->out[0]) && (w->g->value[n->in[0]].kind != VALUE_NODE || value_is_output(w, n->in[0])))
+	if (value_is_output(w, n->out[0]) && (w->g->value[v].kind != VALUE_NODE || value_is_output(w, v)))
 		return LINNET_OK; /* what gives an output its name stays */
-	patch_replace(p, n->out[0], n->in[0]);
+	patch_replace(p, n->out[0], v);
 	return LINNET_OK;
 }
 
