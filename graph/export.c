@@ -249,7 +249,7 @@ static bool attr_wanted(const struct export *x, const struct op *op, const struc
 	for (uint32_t i = 0; v->given && row->since && i < x->nopset; i++)
 		if (!strcmp(x->opset[i].domain, domain) && x->opset[i].version < row->since)
 			return false;
-	return v->given;
+	return v->given || row->flags & SAID;
 }
 
 static enum linnet_code attrs_write(struct export *x, const struct frame *f, const struct node *n, Onnx__NodeProto *p,

@@ -886,7 +886,7 @@ static enum linnet_code look_later(struct import *im, struct graph *g, node_id n
 }
 
 /* The attribute's value as a constant, in the element type of `like` where that is another float type. */
-static enum linnet_code attr_const(struct import *im, struct graph *g, const struct attr *v, const char *hint, value_id like,
+static enum linnet_code attr_const(struct import *im, struct graph *g, const struct attr *v, const char *hint, int rank, value_id like,
                                    value_id *out, struct linnet_error *e)
 {
 	int64_t n = (int64_t)v->n;
@@ -894,7 +894,7 @@ static enum linnet_code attr_const(struct import *im, struct graph *g, const str
 	node_id id;
 
 	if (v->kind == ATTR_INT) {
-		TRY(tensor_new(g->arena, DT_INT64, 1, (int64_t[]){ 1 }, &t, e));
+		TRY(tensor_new(g->arena, DT_INT64, rank, (int64_t[]){ 1 }, &t, e));
 		tensor_put_int(t, 0, v->i);
 	} else if (v->kind == ATTR_FLOAT) {
 		TRY(tensor_new(g->arena, DT_FLOAT, 0, NULL, &t, e));
@@ -971,7 +971,7 @@ static enum linnet_code modernize(struct import *im, struct scope *s, const stru
 		const struct op_io *io = at && at != IGNORED ? op_in(op, at) : NULL;
 		const char *hint;
 
-		if (v->kind == ATTR_NONE || at == IGNORED || (!v->given && io && io->flags & OPTIONAL))
+		if (v->kind == ATTR_NONE || at == IGNORED || (!v->given && io && (io->flags & (OPTIONAL | SCALAR)) == OPTIONAL))
 			continue;
 		if (!at) {
 			if (v->given || (same >= 0 && !same_default(&old->attr[i], &op->attr[same])))
@@ -981,7 +981,7 @@ static enum linnet_code modernize(struct import *im, struct scope *s, const stru
 		hint = arena_fmt(s->g->arena, *c->name ? "%s/%s" : "%s%s", c->name, v->name);
 		if (!hint || !io)
 			return hint ? fail(e, LINNET_EINTERNAL, "attribute \"%s\" has no input to become", v->name) : fail_mem(e);
-		TRY(attr_const(im, s->g, v, hint, v->kind == ATTR_FLOAT && io->type == op->in[0].type ? c->in[0] : 0, &in[at], e));
+		TRY(attr_const(im, s->g, v, hint, io->flags & SCALAR ? 0 : 1, v->kind == ATTR_FLOAT && io->type == op->in[0].type ? c->in[0] : 0, &in[at], e));
 		if ((uint32_t)at >= nin)
 			nin = (uint32_t)at + 1;
 	}

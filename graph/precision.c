@@ -421,8 +421,8 @@ static enum linnet_code retype_nodes(struct retype *r, struct linnet_error *e)
 		out[i] = g->value[g->out[i]].type.dt;
 	for (value_id v = 1; v < g->nvalue; v++)
 		r->dt[v] = g->value[v].type.dt;
-	for (value_id v = 1; v < g->nvalue; v++) /* what the file said of types does not hold any more */
-		if (g->value[v].kind == VALUE_NODE && changes(r, g->value[v].type.dt))
+	for (value_id v = 1; v < g->nvalue; v++) /* what the file said of types does not hold any more, but for the lengths of outputs */
+		if (g->value[v].kind == VALUE_NODE && changes(r, g->value[v].type.dt) && !(g->value[v].type.kind == KIND_TENSOR && graph_is_output(g, v)))
 			g->value[v].origin = NULL;
 	keep_accurate(r, order, n, &u);
 	TRY(do_constants(r, &u, e));

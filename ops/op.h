@@ -60,6 +60,8 @@ enum {
 	HETERO = 8,   /* variadic whose members may differ in type */
 	BY_NAME = 16, /* STRING attribute whose range is `oneof` */
 	FOR_GRAD = 32, /* optional output that the gradient needs: added where it is left out */
+	SCALAR = 64,  /* input: of rank 0, where an older form's attribute becomes it */
+	SAID = 128,   /* INT attribute that is written with its default too, for programs that take another */
 };
 
 enum { IGNORED = UINT8_MAX }; /* op_attr.input */

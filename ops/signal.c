@@ -404,7 +404,7 @@ static const struct op rows[] = {
 		.name = "DFT", .since = 20,
 		.doc = "The discrete Fourier transform along one axis. The last axis holds real numbers or pairs of real and imaginary "
 		       "part; a one-sided spectrum is the half that determines a real signal's.",
-		.in = IN({ "input", T1, FLOW_LINEAR }, { "dft_length", T2, FLOW_NONE, OPTIONAL }, { "axis", T3, FLOW_NONE, OPTIONAL }),
+		.in = IN({ "input", T1, FLOW_LINEAR }, { "dft_length", T2, FLOW_NONE, OPTIONAL }, { "axis", T3, FLOW_NONE, OPTIONAL | SCALAR }),
 		.out = OUT({ "output", T1 }),
 		.attr = ATTRS({ .name = "inverse", .kind = ATTR_INT, .lo = 0, .hi = 1 },
 		              { .name = "onesided", .kind = ATTR_INT, .lo = 0, .hi = 1 }),
@@ -428,7 +428,7 @@ static const struct op rows[] = {
 		.in = IN({ "signal", T1, FLOW_LINEAR }, { "frame_step", T2 }, { "window", T1, FLOW_LINEAR, OPTIONAL },
 		         { "frame_length", T2, FLOW_NONE, OPTIONAL }),
 		.out = OUT({ "output", T1 }),
-		.attr = ATTRS({ .name = "onesided", .kind = ATTR_INT, .i = 1, .lo = 0, .hi = 1 }),
+		.attr = ATTRS({ .name = "onesided", .kind = ATTR_INT, .flags = SAID, .i = 1, .lo = 0, .hi = 1 }), /* onnx.shape_inference takes 0 */
 		.types = { [T1] = FLOATS, [T2] = INDICES },
 		.agree = AGREE_ROUND, .flags = OP_VALUES,
 		.shape = stft_shape, .kernel = stft, .write_body = body_stft,
