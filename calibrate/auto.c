@@ -4,8 +4,8 @@
  *	probe     every recipe that fits the model, not trained; what is over the limit of state falls away, SIX of the others go on
  *	round 1   they share a sixth of the budget: the first stage of their recipes
  *	children  of the best one, with its weights, not trained: its most sensitive layers look through a wider window, or stay softmax
- *	round 2   THREE of all share a third of the budget: their whole recipes
- *	the end   one gets the rest: what its recipe has behind the transfer
+ *	round 2   FOUR of all share a third of the budget: their whole recipes
+ *	the end   one gets the rest, by what its loss is expected to come to: what its recipe has behind the transfer
  *
  * Who goes on: half by loss, then those that no other beats in both state and loss. Softmax is left in only when there is a limit, of state or
  * loss, that says how much of it. Source: Jamieson and Talwalkar, Non-stochastic Best Arm Identification, 2016, section 2.
@@ -19,7 +19,7 @@
 #include "ops/base/clock.h"
 #include "ops/base/str.h"
 
-enum { SIX = 6, THREE = 3, MOST = 64, WIDE = 64, NARROW = 16, LAYERS = 64, ROUNDS = 3 };
+enum { SIX = 6, FOUR = 4, MOST = 64, WIDE = 64, NARROW = 16, LAYERS = 64, ROUNDS = 3 };
 
 struct search {
 	const struct linnet_model *m;
@@ -166,11 +166,13 @@ static enum linnet_code try_out(struct search *s, struct trial *t, const struct 
 {
 	struct calibrate_result r;
 
+	t->earlier = t->loss;
+	t->earlier_tokens = t->tokens;
 	TRY(run_trial(s, t, stage, tokens, minutes, round, MEASURE_LOSS, &r));
 	if (t->reason)
 		return LINNET_OK;
 	t->quality = r.nstage ? r.stage[r.nstage - 1].quality : r.before;
-	t->loss = loss_of(s, &t->quality);
+	t->expected = t->loss = loss_of(s, &t->quality);
 	if (isnan(t->loss))
 		t->reason = "its loss is no number";
 	if (stage)
@@ -305,9 +307,29 @@ static int select_best(struct search *s, struct trial **list, int most)
 	return n < most ? n : most;
 }
 
+/*
+ * What losses come to with the rest of the budget, if they go on to fall as a power of the tokens as they did between rounds: what is ahead after a few
+ * tokens, as adapters of a good start are, is often not after many.
+ */
+static void expect(struct search *s)
+{
+	double left = s->o->calibrate.minutes * 60 - (seconds_now() - s->start), base = isnan(s->out->softmax.nll) ? 0 : s->out->softmax.nll;
+	int64_t all = s->o->calibrate.tokens ? s->o->calibrate.tokens : CALIBRATE_TOKENS;
+
+	for (int i = 0; i < s->out->ntrial; i++) {
+		struct trial *t = &s->out->trial[i];
+		double was = t->earlier + base, is = t->loss + base, tokens = (double)t->tokens, more;
+
+		if (!alive(t) || t->rounds < 2 || !(was > is && is > 0) || t->earlier_tokens <= 0 || t->tokens <= t->earlier_tokens)
+			continue;
+		more = s->o->calibrate.minutes > 0 ? left * tokens / t->seconds : (double)(all - s->tokens);
+		t->expected = is * pow(1 + fmax(more, 0) / tokens, -log(was / is) / log(tokens / (double)t->earlier_tokens)) - base;
+	}
+}
+
 static bool good_enough(const struct search *s, const struct trial *t)
 {
-	return (isnan(s->out->softmax.nll) ? t->loss : exp(t->loss) - 1) <= s->o->most_loss;
+	return (isnan(s->out->softmax.nll) ? t->expected : exp(t->expected) - 1) <= s->o->most_loss;
 }
 
 /* Trained before untrained; with a limit of loss, those within before those beyond, and of those within the smaller state; else the smaller loss. */
@@ -319,7 +341,7 @@ static bool preferred(const struct search *s, const struct trial *x, const struc
 		return x->rounds > 0;
 	if (limit && good != good_enough(s, y))
 		return good;
-	return good && x->state_bytes != y->state_bytes ? x->state_bytes < y->state_bytes : x->loss < y->loss;
+	return good && x->state_bytes != y->state_bytes ? x->state_bytes < y->state_bytes : x->expected < y->expected;
 }
 
 static struct trial *choose(struct search *s)
@@ -476,7 +498,8 @@ enum linnet_code calibrate_search(const struct linnet_model *m, const struct sea
 	best = choose(&s);
 	if (best)
 		TRY(children(&s, best));
-	TRY(play(&s, THREE, 1.0 / 3, 2));
+	TRY(play(&s, FOUR, 1.0 / 3, 2));
+	expect(&s);
 	best = choose(&s);
 	if (!best)
 		return fail(e, LINNET_EVALUE, "every trial failed, the last so: %s", out->trial[0].reason);

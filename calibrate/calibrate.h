@@ -164,6 +164,9 @@ struct trial {
 	struct recipe recipe;
 	struct convert_opt convert;
 	double loss;                 /* nats a token above the softmax model's, held out; no language model: the distance from its outputs */
+	double expected;             /* that with the rest of the budget, as far as is known */
+	double earlier;              /* that after the round before; of as many tokens */
+	int64_t earlier_tokens;
 	struct quality quality;      /* that it came of, briefly measured; speed: of the front, in the end */
 	int64_t state_bytes;         /* of one sequence; a layer that stays softmax counts with the keys and values of CACHED tokens */
 	int64_t tokens;              /* trained on so far */
