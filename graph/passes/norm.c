@@ -37,33 +37,56 @@ static unsigned axes_of(const struct graph *g, const struct node *n)
 	return bits;
 }
 
-/* v is op(x) over axes that stay as lengths of 1, or are put back behind it. */
+/* v without what only puts in and takes out axes of length 1. */
+static value_id shaped(const struct graph *g, value_id v)
+{
+	for (const struct node *n; (n = value_node(g, v)); v = n->in[0]) {
+		const struct shape *in = n->nin && n->in[0] ? &g->value[n->in[0]].type.shape : NULL, *out = &g->value[v].type.shape;
+		int i = 0, k = 0;
+
+		if (!(node_is(n, "Reshape") || node_is(n, "Unsqueeze") || node_is(n, "Squeeze") || node_is(n, "Flatten") || node_is(n, "Expand")))
+			return v;
+		for (;; i++, k++) {
+			while (i < in->rank && in->d[i] == 1)
+				i++;
+			while (k < out->rank && out->d[k] == 1)
+				k++;
+			if (i >= in->rank || k >= out->rank || in->d[i] != out->d[k])
+				break;
+		}
+		if (in->rank < 0 || out->rank < 0 || i < in->rank || k < out->rank)
+			return v;
+	}
+	return v;
+}
+
+/* v is op(x) over axes, wherever they went. */
 static bool reduced(const struct graph *g, value_id v, const char *op, value_id *x, unsigned *axes)
 {
-	const struct node *n = value_node(g, v);
-	int64_t back[MAX_RANK];
-	unsigned bits = 0;
-	int count = 0, rank;
+	const struct node *n = value_node(g, shaped(g, v));
+	int rank;
 
+	*axes = 0;
 	if (n && node_is(n, "GlobalAveragePool") && !strcmp(op, "ReduceMean")) { /* over what is behind the second axis */
-		rank = g->value[v].type.shape.rank;
+		rank = g->value[n->out[0]].type.shape.rank;
 		*axes = rank > 2 ? ((1U << rank) - 1) & ~3U : 0;
-		*x = n->in[0];
-		return *axes;
+	} else if (n && node_is(n, op)) {
+		*axes = axes_of(g, n);
 	}
-	if (n && node_is(n, "Unsqueeze")) {
-		if (!value_ints(g, n->in[1], back, MAX_RANK, &count))
+	*x = *axes ? n->in[0] : 0;
+	return *axes != 0;
+}
+
+/* Broadcast over x, v is what belongs to the rest of these axes. */
+static bool beside(const struct graph *g, value_id v, value_id x, unsigned axes)
+{
+	const struct shape *s = &g->value[v].type.shape, *t = &g->value[x].type.shape;
+	int lead = t->rank - s->rank;
+
+	for (int i = 0; i < t->rank && lead >= 0; i++)
+		if ((i < lead ? 1 : s->d[i - lead]) != (axes & 1U << i ? 1 : t->d[i]))
 			return false;
-		rank = g->value[v].type.shape.rank;
-		for (int i = 0; rank > 0 && i < count; i++)
-			bits |= 1U << (back[i] < 0 ? back[i] + rank : back[i]);
-		n = value_node(g, n->in[0]);
-	}
-	if (!n || !node_is(n, op) || (node_attr(n, "keepdims")->i != 0) == (bits != 0))
-		return false;
-	*axes = axes_of(g, n);
-	*x = n->in[0];
-	return *axes && (!bits || bits == *axes);
+	return s->rank >= 0 && lead >= 0;
 }
 
 /* How many elements the axes of v have; 0: not known. */
@@ -96,7 +119,7 @@ static value_id uncentred(const struct graph *g, value_id v, unsigned axes)
 	unsigned over;
 	value_id x;
 
-	return sub && reduced(g, sub->in[1], "ReduceMean", &x, &over) && x == sub->in[0] && over == axes ? x : 0;
+	return sub && reduced(g, sub->in[1], "ReduceMean", &x, &over) && x == sub->in[0] && over == axes && beside(g, sub->in[1], x, axes) ? x : 0;
 }
 
 /* The sum over some axes of |x|^p. */
@@ -117,7 +140,8 @@ static bool is_difference(const struct graph *g, value_id v, struct moment *m)
 	value_id squares, mean, x;
 	unsigned axes;
 
-	if (!sub || !reduced(g, sub->in[0], "ReduceMean", &squares, &m->axes))
+	if (!sub || !reduced(g, sub->in[0], "ReduceMean", &squares, &m->axes) ||
+	    !shape_equal(&g->value[sub->in[0]].type.shape, &g->value[sub->in[1]].type.shape))
 		return false;
 	m->x = square_root_of(g, squares);
 	mean = square_root_of(g, sub->in[1]);
@@ -170,7 +194,7 @@ static bool read_moment(const struct graph *g, value_id v, struct moment *m)
 			v = n->in[1 - i];
 			break;
 		}
-	v = unbounded(g, v);
+	v = shaped(g, unbounded(g, shaped(g, v)));
 	if (read_sum(g, v, m) || is_difference(g, v, m))
 		return true;
 	n = value_node(g, v);
@@ -239,15 +263,18 @@ static bool read_root(const struct graph *g, value_id v, double power, struct mo
 {
 	double c, least = 0, more = 0;
 	enum dtype dt = g->value[v].type.dt;
-	value_id inner, whole = 0;
+	value_id inner, whole = 0, edge = v;
 
 	for (int steps = 0; steps < 8; steps++) {
-		const struct node *n = value_node(g, v);
+		const struct node *n;
+
+		v = shaped(g, v);
+		n = value_node(g, v);
 
 		if (read_bare(g, v, power, m)) {
 			m->least = least;
 			m->more = more;
-			return g->value[m->x].type.dt == dt && (!whole || shape_equal(&g->value[whole].type.shape, &g->value[m->x].type.shape)) &&
+			return g->value[m->x].type.dt == dt && beside(g, edge, m->x, m->axes) && (!whole || shape_equal(&g->value[whole].type.shape, &g->value[m->x].type.shape)) &&
 			       (!(least > 0 || more > 0) || (m->p == 2 && !m->mean && m->epsilon == 0));
 		}
 		if (!n)
@@ -265,9 +292,10 @@ static bool read_root(const struct graph *g, value_id v, double power, struct mo
 		if (node_is(n, "Cast")) {
 			if (!no_narrower(g->value[n->in[0]].type.dt, dt))
 				return false;
-		} else if (node_is(n, "Expand") && !whole)
-			whole = v;
-		else if (node_is(n, "Sqrt"))
+		} else if (node_is(n, "Expand") && !whole) {
+			whole = edge;
+			edge = n->in[0];
+		} else if (node_is(n, "Sqrt"))
 			power *= 0.5;
 		else if (node_is(n, "Reciprocal"))
 			power = -power;
@@ -610,7 +638,7 @@ static value_id opposed_mean(const struct graph *g, value_id v, value_id x)
 	value_id of;
 	unsigned axes;
 
-	return neg && reduced(g, neg->in[0], "ReduceMean", &of, &axes) && of == x ? neg->in[0] : 0;
+	return neg && reduced(g, neg->in[0], "ReduceMean", &of, &axes) && of == x && beside(g, neg->in[0], x, axes) ? neg->in[0] : 0;
 }
 
 /* x s + (b + (-mean(x)) s), with b or without, becomes (x - mean(x)) s + b. */
@@ -640,22 +668,32 @@ static enum linnet_code norm_opposed(const struct view *w, const struct node *n,
 }
 
 /* What the sum is divided by is the length summed over. */
-static bool is_mean(const struct match *m)
+static enum linnet_code norm_sum(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
-	const struct shape *x = &match_type(m, "x")->shape;
-	int axis = (int)match_param(m, "axis");
+	const struct graph *g = w->g;
+	bool times = node_is(n, "Mul");
+	double c, count;
 
-	return axis >= 0 && axis < x->rank && dim_is_int(x->d[axis]) && x->d[axis] > 0 && (double)x->d[axis] == match_param(m, "length");
+	(void)e;
+	for (int i = times ? 0 : 1; i < 2; i++) {
+		const struct node *sum = value_from(g, n->in[1 - i], "ReduceSum");
+		struct attr attr[2] = { { .name = NULL } };
+
+		if (!sum || !value_scalar(g, n->in[i], &c) || !shape_equal(&g->value[n->out[0]].type.shape, &g->value[sum->out[0]].type.shape))
+			continue;
+		count = count_of(g, sum->in[0], axes_of(g, sum));
+		if (count <= 0 || !near(times ? 1 / c : c, count))
+			continue;
+		attr[0] = *node_attr(sum, "keepdims");
+		patch_replace(p, n->out[0], patch_node(p, "ReduceMean", n->name, PATCH_IN(sum->in[0], sum->nin > 1 ? sum->in[1] : 0), 1, attr));
+		return LINNET_OK;
+	}
+	return LINNET_OK;
 }
 
 static const struct rule rules[] = {
-	{ .name = "norm/sum", .doc = "a sum over its length becomes ReduceMean", .anchor = "Div",
-	  .from = "(float[] x) => (y) <int64[1] axes = {@axis}, float n = {@length}> { s = ReduceSum (x, axes)  y = Div (s, n) }",
-	  .to = "<int64[1] axes = {@axis}> { y = ReduceMean (x, axes) }", .guard = is_mean, .differs = 1e-14 },
-	{ .name = "norm/sum-flat", .doc = "the same without the axis", .anchor = "Div",
-	  .from = "(float[] x) => (y) <int64[1] axes = {@axis}, float n = {@length}>\n"
-	          "{ s = ReduceSum <keepdims = 0> (x, axes)  y = Div (s, n) }",
-	  .to = "<int64[1] axes = {@axis}> { y = ReduceMean <keepdims = 0> (x, axes) }", .guard = is_mean, .differs = 1e-14 },
+	{ .name = "norm/sum", .doc = "a sum divided by how many it is of becomes ReduceMean", .anchor = "Div", .apply = norm_sum, .differs = 1e-14 },
+	{ .name = "norm/sum-times", .doc = "the same with the reciprocal", .anchor = "Mul", .apply = norm_sum, .differs = 1e-6 },
 	{ .name = "norm/shift", .doc = "x s + (b - mean(x) s) becomes (x - mean(x)) s + b", .anchor = "Add",
 	  .from = "(float[] x, float[] s, float[] b) => (y, m) <int64[1] axes = {@axis}>\n"
 	          "{ m = ReduceMean (x, axes)  k = Mul (x, s)  l = Mul (m, s)  d = Sub (b, l)  y = Add (k, d) }",
