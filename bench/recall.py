@@ -88,7 +88,7 @@ FORMS = {  # the row's name: mechanism, options
 }
 
 
-PLAIN = {n: 20 for n in ("elu", "relu", "relu2", "exp", "favor", "transnormer")}  # factors of rates: only the model's own weights can learn what these maps need
+PLAIN = {n: 20 for n in ("elu", "relu", "relu2", "exp", "favor", "cosformer", "transnormer")}  # factors of rates: only the model's own weights can learn what these maps need
 
 
 def main():

@@ -56,11 +56,15 @@ static bool is_weight(const struct graph *g, const struct uses *u, const struct 
 /* The digits and the dot that parameters' names begin with, and not those that recipes leave alone. */
 static bool is_parameter(const struct graph *before, const struct value *v)
 {
+	static const char *const alone[] = { ".fade", ".slope", ".pool", ".q_angle", ".k_angle" };
 	const char *p = v->name;
 
 	while (isdigit((unsigned char)*p))
 		p++;
-	return p > v->name && *p == '.' && strcmp(p, ".fade") && strcmp(p, ".slope") && strcmp(p, ".pool") && !map_get(&before->names, v->name, NULL);
+	for (size_t i = 0; i < sizeof alone / sizeof *alone; i++)
+		if (!strcmp(p, alone[i]))
+			return false;
+	return p > v->name && *p == '.' && !map_get(&before->names, v->name, NULL);
 }
 
 static enum linnet_code list_weights(struct lesson *l, const struct graph *before, struct linnet_error *e)
