@@ -9,13 +9,15 @@
 /* The input that a node whose output is of the same type gives on, by what its constants say. */
 static value_id passed_on(const struct graph *g, const struct node *n)
 {
-	static const char *const views[] = { "Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten", "Split", "Tile", NULL };
+	static const char *const views[] = { "Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten", "Tile", NULL };
 	bool sum = node_is(n, "Add"), product = node_is(n, "Mul");
 	double c;
 
 	for (int i = 0; views[i]; i++)
 		if (node_is(n, views[i]))
 			return n->in[0];
+	if (node_is(n, "Split"))
+		return n->nout == 1 ? n->in[0] : 0;
 	if (node_is(n, "Slice")) /* equal lengths: whole unless it steps backwards */
 		return n->nin < 5 || !n->in[4] || (value_scalar(g, n->in[4], &c) && c == 1) ? n->in[0] : 0;
 	if (node_is(n, "Pad"))
