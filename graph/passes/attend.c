@@ -963,14 +963,14 @@ static value_id before_repeat(const struct graph *g, value_id v)
 	return unsqueeze->in[0];
 }
 
-/* The same where the heads stand behind the length when they are repeated, and are turned in front of it then. */
-static value_id before_turned_repeat(const struct graph *g, struct patch *p, value_id v, const char *hint)
+static const int64_t swapped[] = { 0, 2, 1, 3 };
+
+/* [B, S, Hkv, 1, D] where the heads stand behind the length when they are repeated, and are turned in front of it then; else 0. */
+static value_id before_turned_repeat(const struct graph *g, value_id v)
 {
 	const struct node *turn = value_from(g, v, "Transpose"), *reshape = turn ? value_from(g, turn->in[0], "Reshape") : NULL, *expand;
-	static const int64_t swapped[] = { 0, 2, 1, 3 };
 	const struct attr *perm;
 	const struct shape *s, *t, *y;
-	value_id one;
 
 	if (!reshape)
 		return 0;
@@ -985,8 +985,13 @@ static value_id before_turned_repeat(const struct graph *g, struct patch *p, val
 	if (s->rank != 5 || t->rank != 5 || y->rank != 4 || s->d[3] != 1 || t->d[0] != s->d[0] || t->d[1] != s->d[1] || t->d[2] != s->d[2] || t->d[4] != s->d[4] ||
 	    y->d[0] != s->d[0] || y->d[1] != s->d[1] || y->d[3] != s->d[4])
 		return 0;
-	one = patch_node(p, "Squeeze", hint, PATCH_IN(expand->in[0], patch_ints(p, (int64_t[]){ 3 }, 1, "axis")), 1, NULL);
-	return patch_node(p, "Transpose", hint, PATCH_IN(one), 1, (struct attr[]){ attr_ints("perm", swapped, 4), { .name = NULL } });
+	return expand->in[0];
+}
+
+static value_id turned(struct patch *p, value_id v, const char *hint)
+{
+	v = patch_node(p, "Squeeze", hint, PATCH_IN(v, patch_ints(p, (int64_t[]){ 3 }, 1, "axis")), 1, NULL);
+	return patch_node(p, "Transpose", hint, PATCH_IN(v), 1, (struct attr[]){ attr_ints("perm", swapped, 4), { .name = NULL } });
 }
 
 /* Keys or values with zeros behind them, for a sink. */
@@ -1009,12 +1014,12 @@ static enum linnet_code attend_group(const struct view *w, const struct node *n,
 	k = before_repeat(w->g, sink ? value_node(w->g, in[K])->in[0] : in[K]);
 	v = before_repeat(w->g, sink ? value_node(w->g, in[V])->in[0] : in[V]);
 	if (!k && !v && !sink && !in[PAST_K]) {
-		k = before_turned_repeat(w->g, p, in[K], "k");
-		v = before_turned_repeat(w->g, p, in[V], "v");
-		if (!k || !v)
+		k = before_turned_repeat(w->g, in[K]);
+		v = before_turned_repeat(w->g, in[V]);
+		if (!k || !v || w->g->value[k].type.shape.d[2] != w->g->value[v].type.shape.d[2])
 			return LINNET_OK;
-		in[K] = k;
-		in[V] = v;
+		in[K] = turned(p, k, "k");
+		in[V] = turned(p, v, "v");
 		attention_again(p, n, in, none);
 		return LINNET_OK;
 	}
