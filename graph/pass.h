@@ -118,6 +118,8 @@ value_id node_copies(const struct view *w, const struct node *n);
 bool value_positive(const struct graph *g, value_id v);
 /* v is constant with one element, or all its elements equal: that number. */
 bool value_scalar(const struct graph *g, value_id v, double *x);
+/* The same of what is filled with a number by the time it runs. (passes/scores.c) */
+bool value_filled(const struct graph *g, value_id v, double *x);
 /* v is a constant list of integers. */
 bool value_ints(const struct graph *g, value_id v, int64_t *out, int max, int *n);
 

@@ -19,9 +19,6 @@
 	X(SOFTMAX_ROUTER, "softmax.router", "none",                                                                              \
 	  "the softmax chooses or weighs the experts of a mixture: it is their router",                                          \
 	  "nothing: this is no attention; `linnet show --blocks` tells of the experts")                                          \
-	X(SOFTMAX_NO_MAXIMUM, "softmax.no-maximum", "softmax",                                                                   \
-	  "exponentials are divided by their sum without the greatest being subtracted first, so they may overflow where Softmax does not", \
-	  "write Softmax, or subtract the maximum along the axis (ReduceMax, Sub, Exp, ReduceSum, Div)")                         \
 	X(SOFTMAX_SUM_ELSEWHERE, "softmax.sum-elsewhere", "softmax",                                                             \
 	  "exponentials are divided by a sum that is not theirs along one axis kept with length 1",                              \
 	  "sum the same exponentials over one axis with keepdims=1")                                                             \
@@ -74,8 +71,8 @@
 	  "more terms are added to the scores, or more operators lie on the way, than are read",                                 \
 	  "add masks and biases together first")                                                                                 \
 	X(ATTENTION_SCALE, "attention.scale", "attention",                                                                       \
-	  "the factor of q k^T is not a positive finite number",                                                                 \
-	  "put the sign into a weight")                                                                                          \
+	  "the factor of q k^T is 0 or not finite",                                                                              \
+	  "nothing: the weights are the same for all keys")                                                                                          \
 	X(ATTENTION_PROBABILITIES_USED, "attention.probabilities-used", "attention",                                             \
 	  "the probabilities are also used elsewhere, or are an output of the graph, so they must exist",                        \
 	  "drop the other use or output (export without attention weights)")                                                     \

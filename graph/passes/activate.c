@@ -198,6 +198,7 @@ static enum linnet_code activate_limit(const struct view *w, const struct node *
 	return LINNET_OK;
 }
 
+static bool is_twice(const struct match *m) { return match_param(m, "a") == 2 * match_param(m, "c"); }
 static bool is_slope(const struct match *m) { return match_param(m, "slope") > 0 && match_param(m, "slope") <= 1; }
 
 #define UNARY(title, what, first, text, with, ...)                                                 \
@@ -211,6 +212,9 @@ static const struct rule rules[] = {
 	      "Sigmoid", .differs = 1e-12),
 	UNARY("sigmoid-reciprocal", "the same by Reciprocal", "Reciprocal", "<float one = {1}> { n = Neg (x)  e = Exp (n)  s = Add (e, one)  y = Reciprocal (s) }",
 	      "Sigmoid", .differs = 1e-12),
+	{ .name = "activate/tanh", .doc = "2 sigmoid(x) - 1 becomes Tanh of x / 2", .anchor = "Sub",
+	  .from = "(float[] x) => (y) <float a = {@a}, float c = {@c}> { s = Sigmoid (x)  m = Mul (s, a)  y = Sub (m, c) }",
+	  .to = "<float half = {0.5}, float c = {@c}> { h = Mul (x, half)  t = Tanh (h)  y = Mul (t, c) }", .guard = is_twice, .differs = 1e-12 },
 	UNARY("swish", "x / (1 + exp(-x)) becomes Swish", "Div", "<float one = {1}> { n = Neg (x)  e = Exp (n)  s = Add (e, one)  y = Div (x, s) }", "Swish", .differs = 1e-12),
 	UNARY("relu", "the larger of x and 0 becomes Relu", "Max", "<float zero = {0}> { y = Max (x, zero) }", "Relu"),
 	UNARY("relu-clip", "x kept from 0 on becomes Relu", "Clip", "<float zero = {0}> { y = Clip (x, zero) }", "Relu"),

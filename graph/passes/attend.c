@@ -40,6 +40,7 @@ struct scores {
 	int level;         /* Reshapes met so far */
 	value_id at[3];    /* from 1 on: the scores in front of each */
 	bool turned;       /* the product is k q^T: terms are [..., S, L] */
+	double floor;      /* scores are kept from this number, as low as what hides, on */
 	value_id blind;    /* which rows have -inf only, and are scored 0 before the softmax and weighted 0 behind it; 0: not said */
 	int steps;
 	const struct node *reader; /* through which they were reached */
@@ -107,10 +108,10 @@ static bool read_where(const struct view *w, const struct node *n, double mul, s
 	for (int i = 1; i <= 2; i++) {
 		struct term t = { .value = n->in[0], .condition = true, .hides = i == 1 };
 
-		if (!value_scalar(w->g, n->in[i], &t.fill) || !(t.fill <= MASK_HIDDEN))
+		if (!value_filled(w->g, n->in[i], &t.fill) || !((mul < 0 ? -t.fill : t.fill) <= MASK_HIDDEN))
 			continue;
 		hides = true;
-		t.fill *= mul;
+		t.fill = fmax(t.fill * mul, s->floor);
 		if (read_sum(w, n->in[3 - i], t, mul, s))
 			return true;
 	}
@@ -212,6 +213,13 @@ static bool read_scores(const struct view *w, value_id v, double mul, struct sco
 				return read_scores(w, n->in[1 - i], mul * c, s);
 	if (node_is(n, "Div") && value_scalar(g, n->in[1], &c) && c != 0)
 		return read_scores(w, n->in[0], mul / c, s);
+	if (node_is(n, "Neg"))
+		return read_scores(w, n->in[0], -mul, s);
+	for (int i = 0; n->nin == 2 && i < (node_is(n, "Max") ? 2 : node_is(n, "Clip") ? 1 : 0); i++)
+		if (mul > 0 && value_scalar(g, n->in[1 - i], &c) && c <= MASK_HIDDEN) {
+			s->floor = fmax(s->floor, c * mul);
+			return read_scores(w, n->in[i], mul, s);
+		}
 	if (node_is(n, "Add"))
 		return read_sum(w, n->in[0], (struct term){ .value = n->in[1], .times = mul }, mul, s) ||
 		       read_sum(w, n->in[1], (struct term){ .value = n->in[0], .times = mul }, mul, s);
@@ -745,7 +753,7 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	value_id x = n->in[0], first, y, mask, in[4];
 	struct side side[3] = { { .from = 0 } };
 	const struct shape *shape = &g->value[x].type.shape, *ys;
-	struct scores s = { .softcap = 0 };
+	struct scores s = { .floor = -INFINITY };
 	struct weighted o = { 0 };
 	int64_t axis = node_attr(n, "axis")->i;
 	enum dtype dt;
@@ -771,7 +779,7 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 		why_not(w, WHY_ATTENTION_TYPES, value_node(g, g->value[s.kt].type.dt != dt ? s.kt : o.v), o.v, 0);
 		return LINNET_OK;
 	}
-	if (!(s.scale > 0) || !isfinite(s.scale)) {
+	if (s.scale == 0 || !isfinite(s.scale)) {
 		why_not(w, WHY_ATTENTION_SCALE, value_node(g, s.product), s.product, 0);
 		return LINNET_OK;
 	}
@@ -786,6 +794,8 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	if (!grouped && shape->rank == g->value[s.product].type.shape.rank && ys->rank == shape->rank && !leads_fit(w, side, shape))
 		return LINNET_OK;
 	first = s.factor ? patch_node(p, s.factor->op->name, "scaled", PATCH_IN(s.q, s.by), 1, NULL) : s.q;
+	if (s.scale < 0) /* some runtimes take a scale above 0 only */
+		first = patch_node(p, "Neg", "negated", PATCH_IN(first), 1, NULL);
 	side[K].v = s.turned ? first : transpose_last(p, s.kt, g->value[s.kt].type.shape.rank, "k");
 	side[Q].v = s.turned ? transpose_last(p, s.kt, g->value[s.kt].type.shape.rank, "q") : first;
 	side[V].v = o.transposed ? transpose_last(p, o.v, g->value[o.v].type.shape.rank, "v") : o.v;
@@ -810,7 +820,7 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	mask = make_mask(p, &s, x, dt);
 	for (int i = K; i <= V && s.sink; i++) /* a key and a value of zeros: its score is what the mask adds */
 		in[i] = pad_end(p, in[i], 4, 2, names[i]);
-	attr[na++] = attr_float("scale", s.scale);
+	attr[na++] = attr_float("scale", fabs(s.scale));
 	if (s.softcap > 0)
 		attr[na++] = attr_float("softcap", s.softcap);
 	if (g->value[x].type.dt != dt)

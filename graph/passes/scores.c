@@ -10,7 +10,7 @@
 
 /* ---- Einsum ---- */
 
-enum { LABELS = 26 * 2 };
+enum { LABELS = 26 * 2, MAX_STEPS_UP = 8 };
 
 /* Labels of one term of an equation, the axes of an ellipsis called 0, 1, ...; false with a label twice or too many. */
 static bool read_labels(const char **s, const char *end, int ellipsis, char *out, int *n)
@@ -60,8 +60,18 @@ static bool batch_leads(const struct contraction *c, const char *term)
 	return true;
 }
 
-/* A batched product of matrices: at least one batch axis, axes of each operand alone, of one of them several, and one contracted. */
-static bool read_contraction(struct text equation, int ellipsis, struct contraction *c)
+/* v is probabilities, perhaps masked and turned: its last axis is contracted with values, and the one before it has the rows. */
+static bool is_weights(const struct graph *g, value_id v)
+{
+	const struct node *n = value_node(g, v);
+
+	for (int i = 0; i < 6 && n && (node_is(n, "Cast") || node_is(n, "Transpose") || node_is(n, "Identity") || node_is(n, "Where")); i++)
+		n = value_node(g, n->in[node_is(n, "Where") ? 2 : 0]);
+	return n && node_is(n, "Softmax");
+}
+
+/* A batched product of matrices, whose operands may be weights: at least one batch axis, axes of each operand alone, of one of them several, and one contracted. */
+static bool read_contraction(struct text equation, int ellipsis, const bool *weights, struct contraction *c)
 {
 	const char *s = equation.p, *end = s + equation.n;
 	char alone[2][MAX_RANK], beside = 0;
@@ -95,6 +105,11 @@ static bool read_contraction(struct text equation, int ellipsis, struct contract
 		char x = alone[c->first][i];
 		int of = c->nin[c->first];
 
+		if (weights[c->first]) {
+			if (of > 1 && c->in[c->first][of - 2] == x)
+				beside = x;
+			continue;
+		}
 		if (c->out[c->nout - 1] == c->column && c->out[c->nout - 2] == x && batch_leads(c, c->out))
 			beside = x;
 		else if (!beside && of > 1 && c->in[c->first][of - 2] == x && batch_leads(c, c->in[c->first]))
@@ -161,10 +176,13 @@ static enum linnet_code scores_einsum(const struct view *w, const struct node *n
 	struct contraction c;
 	char left[MAX_RANK], right[MAX_RANK], result[MAX_RANK];
 	value_id a, b, y;
+	bool weights[2];
 	int r;
 
 	(void)e;
-	if (n->nin != 2 || !read_contraction(node_attr(n, "equation")->s, ellipsis_rank(g, n), &c) || !dtype_in(g->value[n->in[0]].type.dt, FLOATS))
+	for (int k = 0; k < 2; k++)
+		weights[k] = n->nin == 2 && is_weights(g, n->in[k]);
+	if (n->nin != 2 || !read_contraction(node_attr(n, "equation")->s, ellipsis_rank(g, n), weights, &c) || !dtype_in(g->value[n->in[0]].type.dt, FLOATS))
 		return LINNET_OK;
 	r = c.nbatch + c.nextra + 2;
 	for (int k = 0; k < 2; k++) {
@@ -241,102 +259,274 @@ static bool reduces_one(const struct graph *g, const struct node *n, int64_t *ax
 	return true;
 }
 
-/* x when v is exp(x - max(x)), the greatest along that axis. */
-static value_id exponents(const struct graph *g, value_id v, int64_t axis)
+/* Every element is 0 or 1, as seen in all samples. */
+static enum linnet_code is_binary(const struct view *w, value_id v, bool *yes, struct linnet_error *e)
 {
-	const struct node *ex = value_from(g, v, "Exp"), *sub = ex ? value_from(g, ex->in[0], "Sub") : NULL,
-	                  *max = sub ? value_from(g, sub->in[1], "ReduceMax") : NULL;
-	int64_t along;
+	const struct node *n = value_node(w->g, v);
+	struct samples *s;
+	struct arena *a;
+	enum linnet_code code;
 
-	return max && max->in[0] == sub->in[0] && reduces_one(g, max, &along) && along == axis ? sub->in[0] : 0;
+	*yes = n && node_is(n, "Cast") && w->g->value[n->in[0]].type.dt == DT_BOOL;
+	if (*yes)
+		return LINNET_OK;
+	a = arena_new();
+	s = a ? NEW(a, 1, struct samples) : NULL;
+	code = s ? samples_take(w->g, v, false, true, a, s, e) : fail_mem(e);
+	*yes = !code && s->n && !s->unsure;
+	for (int i = 0; *yes && i < s->n; i++)
+		for (int64_t k = 0; *yes && k < s->at[i].t->n; k++)
+			*yes = tensor_get(s->at[i].t, k) == 0 || tensor_get(s->at[i].t, k) == 1;
+	if (a)
+		arena_free(a);
+	return code;
 }
 
-/* x when e are exponents of x, and s their sum over one axis, *axis. n: the division. */
-static value_id summed(const struct view *w, const struct node *n, const struct node *s, int64_t *axis)
+/* The number that all of v's elements are, of constants and of what is filled. */
+bool value_filled(const struct graph *g, value_id v, double *x)
 {
-	const struct node *ex = value_from(w->g, s->in[0], "Exp");
-	value_id x;
+	const struct node *n = value_node(g, v);
+	const struct attr *a;
 
-	if (!ex)
-		return 0;
-	if (!reduces_one(w->g, s, axis)) {
-		why_not(w, WHY_SOFTMAX_SUM_ELSEWHERE, s, n->out[0], 0);
-		return 0;
+	if (value_scalar(g, v, x))
+		return true;
+	if (n && (node_is(n, "Expand") || node_is(n, "Tile") || node_is(n, "Reshape") || node_is(n, "Identity")))
+		return value_filled(g, n->in[0], x);
+	if (n && node_is(n, "Cast") && dtype_in(g->value[v].type.dt, FLOATS))
+		return value_filled(g, n->in[0], x);
+	if (!n || !node_is(n, "ConstantOfShape"))
+		return false;
+	a = node_attr(n, "value");
+	*x = a->given && a->t ? tensor_get(a->t, 0) : 0;
+	return true;
+}
+
+static bool is_row_constant(const struct graph *g, value_id c, value_id x, int64_t axis)
+{
+	const struct shape *a = &g->value[c].type.shape, *b = &g->value[x].type.shape;
+	int64_t at = axis - (b->rank - a->rank);
+
+	return a->rank >= 0 && a->rank <= b->rank && (at < 0 || a->d[at] == 1);
+}
+
+/* Weights e of a row before they are divided by their sum: exp(logits - shift), or probabilities, and of those some by a mask. */
+struct weights {
+	value_id logits, shift; /* shift: the same for all of a row, or 0 */
+	value_id mask;          /* entries are 0 where this is false, or, with `hides`, where it is true; 0: none */
+	bool hides, numbers;    /* the mask is of zeros and ones */
+	bool again;             /* made of probabilities */
+};
+
+static bool read_weights(const struct view *w, value_id v, int64_t axis, struct weights *e)
+{
+	const struct graph *g = w->g;
+	const struct node *n = value_node(g, v), *sub;
+	double zero;
+
+	if (!n)
+		return false;
+	if (node_is(n, "Exp")) {
+		sub = value_from(g, n->in[0], "Sub");
+		e->logits = n->in[0];
+		if (sub && is_row_constant(g, sub->in[1], sub->in[0], axis) && shape_equal(&g->value[sub->in[0]].type.shape, &g->value[n->in[0]].type.shape)) {
+			e->logits = sub->in[0];
+			e->shift = sub->in[1];
+		}
+		return true;
 	}
-	x = exponents(w->g, s->in[0], *axis);
-	if (!x)
-		why_not(w, WHY_SOFTMAX_NO_MAXIMUM, ex, n->out[0], 1);
-	return x;
+	if (node_is(n, "Softmax")) {
+		int64_t along = node_attr(n, "axis")->i, rank = g->value[v].type.shape.rank;
+
+		e->logits = n->in[0];
+		e->again = true;
+		return (along < 0 ? along + rank : along) == axis && e->mask;
+	}
+	if (e->mask)
+		return false;
+	if (node_is(n, "Where"))
+		for (int i = 1; i <= 2; i++)
+			if (value_filled(g, n->in[i], &zero) && zero == 0) {
+				e->mask = n->in[0];
+				e->hides = i == 1;
+				return shape_equal(&g->value[n->in[3 - i]].type.shape, &g->value[v].type.shape) && read_weights(w, n->in[3 - i], axis, e);
+			}
+	for (int i = 0; node_is(n, "Mul") && i < 2; i++) {
+		const struct node *of = value_node(g, n->in[i]);
+
+		if (!of || !(node_is(of, "Exp") || node_is(of, "Softmax")) || !shape_equal(&g->value[n->in[i]].type.shape, &g->value[v].type.shape))
+			continue;
+		e->mask = n->in[1 - i];
+		e->numbers = true;
+		return read_weights(w, n->in[i], axis, e);
+	}
+	return false;
 }
 
-/* Exponents over more than their sum. */
-static void note_plus(const struct view *w, const struct node *n)
+/* v is the sum of something over one axis, which stays: that; by a product with ones too. */
+static value_id read_sum(const struct graph *g, value_id v, int64_t *axis)
 {
-	const struct node *ex = value_from(w->g, n->in[0], "Exp"), *plus = value_from(w->g, n->in[1], "Add");
+	const struct node *n = value_node(g, v);
+	const struct shape *ones;
+	double one;
 
-	for (int i = 0; ex && plus && i < 2; i++)
-		if (value_from(w->g, plus->in[i], "ReduceSum") && value_from(w->g, plus->in[i], "ReduceSum")->in[0] == n->in[0])
-			why_not(w, WHY_SOFTMAX_PLUS, plus, n->out[0], 2);
+	if (n && node_is(n, "ReduceSum"))
+		return reduces_one(g, n, axis) ? n->in[0] : 0;
+	if (!n || !node_is(n, "MatMul") || !value_filled(g, n->in[1], &one) || one != 1)
+		return 0;
+	ones = &g->value[n->in[1]].type.shape;
+	*axis = g->value[n->in[0]].type.shape.rank - 1;
+	return ones->rank >= 2 && ones->d[ones->rank - 1] == 1 && g->value[v].type.shape.rank == *axis + 1 ? n->in[0] : 0;
 }
 
-/* e / sum(e) with e = exp(x - max(x)); also with the division behind the product with values: (e v) / sum(e). */
+/* What weights are divided by: their sum, and perhaps one more, a number or an exponential. */
+struct total {
+	value_id of;
+	int64_t axis;
+	value_id more; /* or 0 */
+};
+
+static bool read_total(const struct graph *g, value_id v, struct total *t)
+{
+	const struct node *n = value_node(g, v);
+
+	*t = (struct total){ .of = 0 };
+	t->of = read_sum(g, v, &t->axis);
+	for (int i = 0; !t->of && n && node_is(n, "Add") && i < 2; i++)
+		if ((t->of = read_sum(g, n->in[i], &t->axis)) != 0)
+			t->more = n->in[1 - i];
+	return t->of != 0;
+}
+
+/* A sum that is at least 1, as that of exp(x - max x) is, kept from some number up to 1 on. */
+static value_id unlimited(const struct graph *g, value_id v)
+{
+	const struct node *n = value_node(g, v);
+	struct total t;
+	const struct node *ex, *sub, *most;
+	int64_t axis;
+	double c;
+
+	for (int i = 0; n && (node_is(n, "Max") || node_is(n, "Clip")) && i < (node_is(n, "Max") ? 2 : 1); i++) {
+		if (n->nin != 2 || !value_scalar(g, n->in[1 - i], &c) || !(c <= 1) || !read_total(g, n->in[i], &t))
+			continue;
+		ex = value_from(g, t.of, "Exp");
+		sub = ex ? value_from(g, ex->in[0], "Sub") : NULL;
+		most = sub ? value_from(g, sub->in[1], "ReduceMax") : NULL;
+		if (most && most->in[0] == sub->in[0] && reduces_one(g, most, &axis) && axis == t.axis)
+			return n->in[i];
+	}
+	return v;
+}
+
+/* The logit that stands for what is more in the sum, 0: zero; *shifted: it goes with logits that are shifted. false: none does. */
+static bool read_more(const struct graph *g, const struct weights *e, value_id more, value_id *logit, bool *shifted)
+{
+	const struct node *ex = value_from(g, more, "Exp"), *n = ex ? value_node(g, ex->in[0]) : NULL;
+	double c;
+
+	*logit = 0;
+	*shifted = true;
+	if (value_scalar(g, more, &c))
+		return c == 1;
+	if (!ex)
+		return false;
+	*logit = ex->in[0];
+	if (n && e->shift && ((node_is(n, "Neg") && n->in[0] == e->shift) || (node_is(n, "Sub") && n->in[1] == e->shift))) {
+		*shifted = false;
+		*logit = node_is(n, "Neg") || (value_scalar(g, n->in[0], &c) && c == 0) ? 0 : n->in[0];
+	}
+	return true;
+}
+
+static value_id softmax_of(struct patch *p, value_id x, int64_t axis)
+{
+	return patch_node(p, "Softmax", "softmax", PATCH_IN(x), 1, (struct attr[]){ attr_int("axis", axis), { .name = NULL } });
+}
+
+/* Softmax with one more logit in each row, whose probability is dropped. */
+static value_id sink_softmax(struct patch *p, value_id x, value_id like, value_id logit)
+{
+	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
+	int rank = p->g->value[like].type.shape.rank;
+	int64_t pads[2 * MAX_RANK] = { 0 };
+	value_id v;
+
+	pads[2 * rank - 1] = 1;
+	if (logit) {
+		v = patch_node(p, "Concat", "shape", PATCH_IN(patch_lengths(p, like, 0, rank - 1, "shape"), patch_ints(p, (int64_t[]){ 1 }, 1, "one")), 1, axis0);
+		v = patch_node(p, "Expand", "sink", PATCH_IN(logit, v), 1, NULL);
+		v = patch_node(p, "Concat", "scores", PATCH_IN(x, v), 1, (struct attr[]){ attr_int("axis", -1), { .name = NULL } });
+	} else {
+		v = patch_node(p, "Pad", "scores", PATCH_IN(x, patch_ints(p, pads, 2 * rank, "pads")), 1, NULL);
+	}
+	v = softmax_of(p, v, -1);
+	return patch_node(p, "Slice", "probabilities",
+	                  PATCH_IN(v, patch_ints(p, (int64_t[]){ 0 }, 1, "start"), patch_ints(p, (int64_t[]){ -1 }, 1, "end"),
+	                           patch_ints(p, (int64_t[]){ -1 }, 1, "axis")), 1, NULL);
+}
+
+/* What num / den is for the row's softmax; also with the division behind the product with values: (e v) / sum(e). */
+static enum linnet_code shares(const struct view *w, const struct node *n, value_id num, value_id den, struct patch *p, struct linnet_error *err)
+{
+	const struct graph *g = w->g;
+	const struct node *product = NULL, *user;
+	struct weights e = { .logits = 0 };
+	struct total t;
+	value_id x, logit = 0;
+	bool shifted = false, binary = true;
+	int rank;
+
+	den = unlimited(g, den);
+	if (!read_total(g, den, &t)) {
+		const struct node *sum = value_from(g, den, "ReduceSum");
+
+		if (sum && value_from(g, sum->in[0], "Exp"))
+			why_not(w, WHY_SOFTMAX_SUM_ELSEWHERE, sum, n->out[0], 0);
+		return LINNET_OK;
+	}
+	if (!read_weights(w, t.of, t.axis, &e))
+		return LINNET_OK;
+	rank = g->value[e.logits].type.shape.rank;
+	if (t.more && (t.axis != rank - 1 || rank < 2 || g->value[t.more].type.shape.rank > rank || !is_row_constant(g, t.more, e.logits, t.axis) ||
+	               !read_more(g, &e, t.more, &logit, &shifted) || (e.again && t.more))) {
+		why_not(w, WHY_SOFTMAX_PLUS, value_node(g, den), n->out[0], 2);
+		return LINNET_OK;
+	}
+	if (num != t.of) {
+		product = value_from(g, num, "MatMul");
+		if (!product || product->in[0] != t.of || t.axis != rank - 1 || value_uses(w, num) != 1 || value_uses(w, t.of) != 2 ||
+		    g->value[num].type.shape.rank != t.axis + 1) {
+			why_not(w, WHY_SOFTMAX_SUM_ELSEWHERE, value_node(g, den), n->out[0], 2);
+			return LINNET_OK;
+		}
+	}
+	user = value_user(w, n->out[0], NULL);
+	if (e.again && !product && (!user || !node_is(user, "MatMul"))) /* the shares of experts are theirs to read */
+		return LINNET_OK;
+	if (e.numbers)
+		TRY(is_binary(w, e.mask, &binary, err));
+	if (!binary)
+		return LINNET_OK;
+	x = shifted && e.shift ? value_node(g, t.of)->in[0] : e.logits;
+	if (e.mask && shifted && e.shift)
+		return LINNET_OK;
+	if (e.mask) {
+		value_id low = patch_float(p, g->value[x].type.dt, -INFINITY, "hidden"), m = e.mask;
+
+		if (e.numbers)
+			m = patch_node(p, "Cast", "visible", PATCH_IN(m), 1, (struct attr[]){ attr_int("to", DT_BOOL), { .name = NULL } });
+		x = patch_node(p, "Where", "masked", PATCH_IN(m, e.hides ? low : x, e.hides ? x : low), 1, NULL);
+	}
+	x = t.more ? sink_softmax(p, x, e.logits, logit) : softmax_of(p, x, t.axis);
+	if (product)
+		x = patch_node(p, "MatMul", *product->name ? product->name : "product", PATCH_IN(x, product->in[1]), 1, NULL);
+	patch_replace(p, n->out[0], x);
+	return LINNET_OK;
+}
+
 static enum linnet_code scores_softmax(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
-	const struct graph *g = w->g;
-	const struct node *sum = value_from(g, n->in[1], "ReduceSum"), *product;
-	int64_t axis;
-	value_id x, y;
-	struct attr attr[2];
-
-	(void)e;
-	if (!sum)
-		note_plus(w, n);
-	if (!sum || !(x = summed(w, n, sum, &axis)))
-		return LINNET_OK;
-	attr[0] = attr_int("axis", axis);
-	attr[1] = (struct attr){ .name = NULL };
-	if (n->in[0] == sum->in[0]) {
-		patch_replace(p, n->out[0], patch_node(p, "Softmax", "softmax", PATCH_IN(x), 1, attr));
-		return LINNET_OK;
-	}
-	product = value_from(g, n->in[0], "MatMul");
-	if (!product || product->in[0] != sum->in[0] || axis != g->value[x].type.shape.rank - 1 || value_uses(w, n->in[0]) != 1 ||
-	    value_uses(w, sum->in[0]) != 2 || g->value[n->in[0]].type.shape.rank != axis + 1) {
-		why_not(w, WHY_SOFTMAX_SUM_ELSEWHERE, sum, n->out[0], 2);
-		return LINNET_OK;
-	}
-	y = patch_node(p, "Softmax", "softmax", PATCH_IN(x), 1, attr);
-	patch_replace(p, n->out[0], patch_node(p, "MatMul", *product->name ? product->name : "product", PATCH_IN(y, product->in[1]), 1, NULL));
-	return LINNET_OK;
-}
-
-/* exp x / (1 + sum(exp x)) over the last axis is softmax with one more logit, of zero, whose probability is dropped. */
-static enum linnet_code scores_plus(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
-{
-	const struct graph *g = w->g;
-	const struct node *ex = value_from(g, n->in[0], "Exp"), *plus = value_from(g, n->in[1], "Add");
-	int rank = ex ? g->value[ex->in[0]].type.shape.rank : -1;
-
-	(void)e;
-	for (int i = 0; rank >= 2 && plus && i < 2; i++) {
-		const struct node *sum = value_from(g, plus->in[i], "ReduceSum");
-		int64_t axis, pads[2 * MAX_RANK] = { 0 };
-		double one;
-		value_id v;
-
-		if (!sum || sum->in[0] != n->in[0] || !reduces_one(g, sum, &axis) || axis != rank - 1 || !value_scalar(g, plus->in[1 - i], &one) || one != 1 ||
-		    g->value[plus->in[1 - i]].type.shape.rank > rank)
-			continue;
-		pads[2 * rank - 1] = 1;
-		v = patch_node(p, "Pad", "scores", PATCH_IN(ex->in[0], patch_ints(p, pads, 2 * rank, "pads")), 1, NULL);
-		v = patch_node(p, "Softmax", "softmax", PATCH_IN(v), 1, (struct attr[]){ attr_int("axis", -1), { .name = NULL } });
-		v = patch_node(p, "Slice", "probabilities",
-		               PATCH_IN(v, patch_ints(p, (int64_t[]){ 0 }, 1, "start"), patch_ints(p, (int64_t[]){ -1 }, 1, "end"),
-		                        patch_ints(p, (int64_t[]){ -1 }, 1, "axis")), 1, NULL);
-		patch_replace(p, n->out[0], v);
-		return LINNET_OK;
-	}
-	return LINNET_OK;
+	return shares(w, n, n->in[0], n->in[1], p, e);
 }
 
 /* The bias of com.microsoft.BiasSoftmax is broadcast as Add does it: lengths of 1 behind its own (inner), or before them. */
@@ -360,20 +550,217 @@ static bool adds_outer(const struct match *m) { return adds_plainly(m, false); }
 /* e times the reciprocal of its sum. */
 static enum linnet_code scores_reciprocal(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
+	for (int i = 0; i < 2; i++) {
+		const struct node *r = value_node(w->g, n->in[i]);
+		double one;
+
+		if (r && node_is(r, "Reciprocal"))
+			TRY(shares(w, n, n->in[1 - i], r->in[0], p, e));
+		else if (r && node_is(r, "Div") && value_scalar(w->g, r->in[0], &one) && one == 1)
+			TRY(shares(w, n, n->in[1 - i], r->in[1], p, e));
+		if (!patch_empty(p))
+			break;
+	}
+	return LINNET_OK;
+}
+
+/* v is the logarithm of the sum of exponentials of x along the last axis. */
+static bool is_log_sum(const struct graph *g, value_id v, value_id x)
+{
+	const struct node *n = value_node(g, v), *log, *ex;
+	int64_t axis, last = g->value[x].type.shape.rank - 1;
+	value_id of;
+
+	if (!n)
+		return false;
+	if (node_is(n, "ReduceLogSumExp"))
+		return n->in[0] == x && reduces_one(g, n, &axis) && axis == last;
+	for (int i = 0; i < 2; i++) {
+		const struct node *sub;
+
+		log = node_is(n, "Log") ? n : node_is(n, "Add") ? value_from(g, n->in[i], "Log") : NULL;
+		of = log ? read_sum(g, log->in[0], &axis) : 0;
+		ex = of ? value_from(g, of, "Exp") : NULL;
+		if (!ex || axis != last)
+			continue;
+		if (log == n)
+			return ex->in[0] == x;
+		sub = value_from(g, ex->in[0], "Sub");
+		if (sub && sub->in[0] == x && sub->in[1] == n->in[1 - i])
+			return true;
+	}
+	return false;
+}
+
+/* Probabilities, or what is made of values by them, times sigmoid(logsumexp - l): l is one more logit. */
+static enum linnet_code scores_gate(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
 	const struct graph *g = w->g;
 
 	(void)e;
 	for (int i = 0; i < 2; i++) {
-		const struct node *r = value_from(g, n->in[i], "Reciprocal"), *sum = r ? value_from(g, r->in[0], "ReduceSum") : NULL;
-		int64_t axis;
-		value_id x;
+		const struct node *gate = value_from(g, n->in[i], "Sigmoid"), *sub = gate ? value_from(g, gate->in[0], "Sub") : NULL,
+		                  *product = value_from(g, n->in[1 - i], "MatMul"), *softmax = value_from(g, product ? product->in[0] : n->in[1 - i], "Softmax");
+		value_id x = softmax ? softmax->in[0] : 0, v;
+		int rank = g->value[x].type.shape.rank;
+		int64_t axis = softmax ? node_attr(softmax, "axis")->i : 0;
 
-		if (!sum || sum->in[0] != n->in[1 - i] || !(x = summed(w, n, sum, &axis)))
+		if (!sub || !softmax || rank < 2 || (axis != -1 && axis != rank - 1) || !is_log_sum(g, sub->in[0], x) || value_uses(w, n->in[1 - i]) != 1 ||
+		    value_uses(w, softmax->out[0]) != 1 || g->value[sub->in[1]].type.shape.rank > rank || !is_row_constant(g, sub->in[1], x, rank - 1))
 			continue;
-		patch_replace(p, n->out[0],
-		              patch_node(p, "Softmax", "softmax", PATCH_IN(x), 1, (struct attr[]){ attr_int("axis", axis), { .name = NULL } }));
+		v = sink_softmax(p, x, x, sub->in[1]);
+		if (product)
+			v = patch_node(p, "MatMul", *product->name ? product->name : "product", PATCH_IN(v, product->in[1]), 1, NULL);
+		patch_replace(p, n->out[0], v);
 		return LINNET_OK;
 	}
+	return LINNET_OK;
+}
+
+/* The only user of v but those that read its lengths. */
+static const struct node *reader_of(const struct view *w, value_id v)
+{
+	const struct node *only = NULL;
+
+	for (uint32_t i = w->uses.begin[v]; i < w->uses.end[v]; i++) {
+		const struct node *n = w->uses.use[i].node ? &w->g->node[w->uses.use[i].node] : NULL;
+
+		if (n && node_is(n, "Shape"))
+			continue;
+		if (!n || only)
+			return NULL;
+		only = n;
+	}
+	return only;
+}
+
+/* v becomes the input of a Softmax by operations on each element, or beside a logit more. */
+static bool is_score(const struct view *w, value_id v)
+{
+	for (int i = 0; i < MAX_STEPS_UP; i++) {
+		const struct node *n = reader_of(w, v);
+
+		if (!n || node_is(n, "Softmax"))
+			return n != NULL;
+		if (!(node_is(n, "Mul") || node_is(n, "Div") || node_is(n, "Add") || node_is(n, "Sub") || node_is(n, "Where") || node_is(n, "Cast") ||
+		      node_is(n, "Concat") || node_is(n, "Neg") || node_is(n, "Tanh") || node_is(n, "Max") || node_is(n, "Clip")))
+			return false;
+		v = n->out[0];
+	}
+	return false;
+}
+
+/* The Shape of scores, which would keep them alive: of queries and keys. */
+static enum linnet_code scores_shape(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
+	const struct graph *g = w->g;
+	const struct shape *s = &g->value[n->in[0]].type.shape, *a, *b;
+	const struct node *m = value_node(g, n->in[0]);
+	int64_t start = node_attr(n, "start")->i, end = node_attr(n, "end")->given ? node_attr(n, "end")->i : s->rank;
+	value_id lead;
+
+	(void)e;
+	for (int i = 0; i < MAX_STEPS_UP && m && !node_is(m, "MatMul"); i++) {
+		uint32_t k;
+
+		if (!(node_is(m, "Mul") || node_is(m, "Div") || node_is(m, "Add") || node_is(m, "Sub") || node_is(m, "Where")))
+			return LINNET_OK;
+		for (k = node_is(m, "Where"); k < m->nin && !(value_node(g, m->in[k]) && shape_equal(&g->value[m->in[k]].type.shape, s)); k++)
+			;
+		m = k < m->nin ? value_node(g, m->in[k]) : NULL;
+	}
+	if (s->rank < 3 || !m || !node_is(m, "MatMul") || !is_score(w, n->in[0]))
+		return LINNET_OK;
+	start += start < 0 ? s->rank : 0;
+	end = end < 0 ? end + s->rank : end > s->rank ? s->rank : end;
+	a = &g->value[m->in[0]].type.shape;
+	b = &g->value[m->in[1]].type.shape;
+	if (a->rank != s->rank || b->rank != s->rank || start < 0 || start >= end || value_const(g, m->in[1]))
+		return LINNET_OK;
+	for (int i = 0; i < s->rank - 1; i++)
+		if (a->d[i] != s->d[i])
+			return LINNET_OK;
+	if (start == s->rank - 1) {
+		patch_replace(p, n->out[0], patch_lengths(p, m->in[1], start, INT64_MAX, "shape"));
+		return LINNET_OK;
+	}
+	lead = patch_lengths(p, m->in[0], start, end < s->rank ? end : s->rank - 1, "shape");
+	if (end == s->rank)
+		lead = patch_node(p, "Concat", "shape", PATCH_IN(lead, patch_lengths(p, m->in[1], s->rank - 1, INT64_MAX, "keys")), 1, axis0);
+	patch_replace(p, n->out[0], lead);
+	return LINNET_OK;
+}
+
+/* Of a Concat's two inputs along the last axis the first is one logit wide. */
+static bool leads_with_one(const struct graph *g, const struct node *n)
+{
+	const struct shape *a, *b;
+	int64_t axis = node_attr(n, "axis")->i;
+
+	if (n->nin != 2)
+		return false;
+	a = &g->value[n->in[0]].type.shape;
+	b = &g->value[n->in[1]].type.shape;
+	return a->rank >= 2 && (axis == -1 || axis == a->rank - 1) && a->d[a->rank - 1] == 1 && b->d[a->rank - 1] != 1;
+}
+
+/* A logit in front of the scores whose probability is cut off: it goes behind them. */
+static enum linnet_code scores_front(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *softmax = value_from(g, n->in[0], "Softmax"), *joined = softmax ? value_from(g, softmax->in[0], "Concat") : NULL;
+	int rank = g->value[n->in[0]].type.shape.rank, count;
+	int64_t start, axis, along, step = 1;
+	const struct shape *x, *y = &g->value[n->out[0]].type.shape;
+	value_id v;
+
+	(void)e;
+	if (!joined || !leads_with_one(g, joined) || value_uses(w, n->in[0]) != 1 || value_uses(w, softmax->in[0]) != 1 || n->nin < 4 || !n->in[3])
+		return LINNET_OK;
+	along = node_attr(softmax, "axis")->i;
+	x = &g->value[joined->in[1]].type.shape;
+	if ((along != -1 && along != rank - 1) || !value_ints(g, n->in[1], &start, 1, &count) || count != 1 || start != 1 ||
+	    !value_ints(g, n->in[3], &axis, 1, &count) || count != 1 || (axis != -1 && axis != rank - 1) ||
+	    (n->nin > 4 && n->in[4] && (!value_ints(g, n->in[4], &step, 1, &count) || step != 1)) || x->rank != y->rank || x->d[rank - 1] != y->d[rank - 1])
+		return LINNET_OK;
+	v = patch_node(p, "Concat", "scores", PATCH_IN(joined->in[1], joined->in[0]), 1, (struct attr[]){ attr_int("axis", -1), { .name = NULL } });
+	v = softmax_of(p, v, -1);
+	v = patch_node(p, "Slice", "probabilities",
+	               PATCH_IN(v, patch_ints(p, (int64_t[]){ 0 }, 1, "start"), patch_ints(p, (int64_t[]){ -1 }, 1, "end"),
+	                        patch_ints(p, (int64_t[]){ -1 }, 1, "axis")), 1, NULL);
+	patch_replace(p, n->out[0], v);
+	return LINNET_OK;
+}
+
+/* v is true for infinite elements of x alone. */
+static bool finds_infinite(const struct graph *g, value_id v, value_id x)
+{
+	const struct node *n = value_node(g, v);
+
+	if (n && node_is(n, "And"))
+		return finds_infinite(g, n->in[0], x) || finds_infinite(g, n->in[1], x);
+	return n && node_is(n, "IsInf") && n->in[0] == x;
+}
+
+/* v is probabilities, and numbers where they are not: no element is infinite. */
+static bool is_probability(const struct graph *g, value_id v)
+{
+	const struct node *n = value_node(g, v);
+	double c;
+
+	if (n && node_is(n, "Where") && value_scalar(g, n->in[1], &c) && isfinite(c))
+		return is_probability(g, n->in[2]);
+	return n && node_is(n, "Softmax");
+}
+
+/* What replaces infinite numbers replaces none among probabilities (nan_to_num). */
+static enum linnet_code scores_finite(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	(void)e;
+	if (finds_infinite(w->g, n->in[0], n->in[2]) && is_probability(w->g, n->in[2]) &&
+	    shape_equal(&w->g->value[n->in[2]].type.shape, &w->g->value[n->out[0]].type.shape))
+		patch_replace(p, n->out[0], n->in[2]);
 	return LINNET_OK;
 }
 
@@ -398,54 +785,51 @@ static enum linnet_code scores_rows(const struct view *w, const struct node *n, 
 
 /* ---- Masks by products ---- */
 
-/* Every element is 0 or 1, as seen in all samples. */
-static enum linnet_code is_binary(const struct view *w, value_id v, bool *yes, struct linnet_error *e)
+/* h = c (1 - m), or the constants are such: c. */
+static bool fills_rest(const struct graph *g, value_id h, value_id m, double *c)
 {
-	const struct node *n = value_node(w->g, v);
-	struct samples *s;
-	struct arena *a;
-	enum linnet_code code;
+	const struct node *n = value_from(g, h, "Mul"), *rest;
+	const struct tensor *x = value_const(g, h), *mask = value_const(g, m);
+	double one;
 
-	*yes = n && node_is(n, "Cast") && w->g->value[n->in[0]].type.dt == DT_BOOL;
-	if (*yes)
-		return LINNET_OK;
-	a = arena_new();
-	s = a ? NEW(a, 1, struct samples) : NULL;
-	code = s ? samples_take(w->g, v, false, true, a, s, e) : fail_mem(e);
-	*yes = !code && s->n && !s->unsure;
-	for (int i = 0; *yes && i < s->n; i++)
-		for (int64_t k = 0; *yes && k < s->at[i].t->n; k++)
-			*yes = tensor_get(s->at[i].t, k) == 0 || tensor_get(s->at[i].t, k) == 1;
-	if (a)
-		arena_free(a);
-	return code;
+	for (int i = 0; n && i < 2; i++) {
+		rest = value_from(g, n->in[i], "Sub");
+		if (rest && rest->in[1] == m && value_scalar(g, rest->in[0], &one) && one == 1 && value_scalar(g, n->in[1 - i], c))
+			return true;
+	}
+	if (!x || !mask || x->n != mask->n || !shape_equal(&g->value[h].type.shape, &g->value[m].type.shape))
+		return false;
+	*c = 0;
+	for (int64_t i = 0; i < x->n; i++) {
+		double v = tensor_get(x, i);
+
+		if (tensor_get(mask, i) != 0 ? v != 0 : *c != 0 && v != *c)
+			return false;
+		*c = v != 0 ? v : *c;
+	}
+	return true;
 }
 
-/* s m - c (1 - m), with m of zeros and ones and c hiding: s where m, else -c (GPT). */
+/* s m + c (1 - m), with m of zeros and ones and c hiding: s where m, else c (GPT); or less -c times that. */
 static enum linnet_code scores_blend(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	const struct graph *g = w->g;
-	const struct node *kept = value_from(g, n->in[0], "Mul"), *hidden = value_from(g, n->in[1], "Mul"), *rest;
-	struct attr to[] = { attr_int("to", DT_BOOL), { .name = NULL } };
-	double c, one;
+	double c, sign = node_is(n, "Sub") ? -1 : 1;
 
-	if (!kept || !hidden)
-		return LINNET_OK;
-	for (int i = 0; i < 4; i++) {
-		value_id m = kept->in[i & 1], s = kept->in[1 - (i & 1)], test;
+	for (int i = 0; i < (node_is(n, "Sub") ? 2 : 4); i++) {
+		const struct node *kept = value_from(g, n->in[i >> 1], "Mul");
+		value_id m = kept ? kept->in[i & 1] : 0, s = kept ? kept->in[1 - (i & 1)] : 0, test;
 		bool binary;
 
-		rest = value_from(g, hidden->in[i >> 1], "Sub");
-		if (!rest || rest->in[1] != m || !value_scalar(g, rest->in[0], &one) || one != 1 ||
-		    !value_scalar(g, hidden->in[1 - (i >> 1)], &c) || !(-c <= MASK_HIDDEN))
+		if (!kept || !fills_rest(g, n->in[1 - (i >> 1)], m, &c) || !(sign * c <= MASK_HIDDEN))
 			continue;
 		TRY(is_binary(w, m, &binary, e));
 		if (!binary)
 			continue;
-		test = patch_node(p, "Cast", "visible", PATCH_IN(m), 1, to);
+		test = patch_node(p, "Cast", "visible", PATCH_IN(m), 1, (struct attr[]){ attr_int("to", DT_BOOL), { .name = NULL } });
 		patch_replace(p, n->out[0],
 		              patch_node(p, "Where", *n->name ? n->name : "masked",
-		                         PATCH_IN(test, s, patch_float(p, g->value[s].type.dt, -c, "hidden")), 1, NULL));
+		                         PATCH_IN(test, s, patch_float(p, g->value[s].type.dt, sign * c, "hidden")), 1, NULL));
 		return LINNET_OK;
 	}
 	return LINNET_OK;
@@ -648,6 +1032,59 @@ static enum linnet_code scores_lengths(const struct view *w, const struct node *
 		if (!(part[i] = said_length(p, t->sym[i])))
 			return LINNET_OK;
 	patch_replace(p, n->out[0], patch_node(p, "Concat", *n->name ? n->name : "lengths", part, (uint32_t)count, 1, (struct attr[]){ attr_int("axis", 0), { .name = NULL } }));
+/* ---- Factors of rows and columns ---- */
+
+/* v differs along that axis of the last two alone: 1 the columns, 2 the rows. */
+static bool is_along(const struct graph *g, value_id v, int axis)
+{
+	const struct shape *s = &g->value[v].type.shape;
+
+	return s->rank >= 2 && s->d[s->rank - (3 - axis)] == 1 && s->d[s->rank - axis] != 1;
+}
+
+/*
+ * Scores divided by the product of a column and a row are divided by each (cosine attention: by the lengths of queries and keys); a factor of
+ * each row goes to the queries, a divisor of each column to the keys.
+ */
+static enum linnet_code scores_factor(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	bool div = node_is(n, "Div");
+
+	(void)e;
+	if (!is_score(w, n->out[0]))
+		return LINNET_OK;
+	for (int i = 0; i < (div ? 1 : 2); i++) {
+		const struct node *m = value_node(g, n->in[i]), *by = value_node(g, n->in[1 - i]);
+		value_id f = n->in[1 - i], a, b;
+		double c;
+
+		if (!m || value_uses(w, n->in[i]) != 1 || g->value[f].type.shape.rank > g->value[n->in[i]].type.shape.rank)
+			continue;
+		for (int k = 0; div && by && (node_is(by, "Mul") || node_is(by, "MatMul")) && k < 2; k++) {
+			a = by->in[k];
+			b = by->in[1 - k];
+			if (!is_along(g, a, 2) || !is_along(g, b, 1) || (k && node_is(by, "MatMul")))
+				continue;
+			a = patch_node(p, "Div", "divided", PATCH_IN(n->in[0], a), 1, NULL);
+			patch_replace(p, n->out[0], patch_node(p, "Div", *n->name ? n->name : "divided", PATCH_IN(a, b), 1, NULL));
+			return LINNET_OK;
+		}
+		if ((is_along(g, f, 2) || (div && is_along(g, f, 1))) && (node_is(m, "Mul") || node_is(m, "Div")) && value_scalar(g, m->in[1], &c)) {
+			a = patch_node(p, n->op->name, "scores", PATCH_IN(m->in[0], f), 1, NULL);
+			patch_replace(p, n->out[0], patch_node(p, m->op->name, *m->name ? m->name : "scaled", PATCH_IN(a, m->in[1]), 1, NULL));
+			return LINNET_OK;
+		}
+		for (int k = 0; node_is(m, "MatMul") && k < 2; k++) {
+			value_id in[2] = { m->in[0], m->in[1] };
+
+			if (!is_along(g, f, k ? 1 : 2) || (k && !div) || g->value[f].type.shape.rank > g->value[in[k]].type.shape.rank)
+				continue;
+			in[k] = patch_node(p, n->op->name, k ? "keys" : "queries", PATCH_IN(in[k], f), 1, NULL);
+			patch_replace(p, n->out[0], patch_node(p, "MatMul", *m->name ? m->name : "product", in, 2, 1, NULL));
+			return LINNET_OK;
+		}
+	}
 	return LINNET_OK;
 }
 
@@ -757,19 +1194,20 @@ static enum linnet_code scores_lead(const struct view *w, const struct node *n, 
 static const struct rule rules[] = {
 	{ .name = "scores/einsum", .doc = "Einsum of two operands with batch axes that is a product of matrices becomes MatMul", .anchor = "Einsum", .apply = scores_einsum, .differs = 1e-12 },
 	{ .name = "scores/fused", .doc = "com.microsoft.FusedMatMul becomes Transpose, MatMul and Mul", .apply = scores_fused, .differs = 1e-12 },
-	{ .name = "scores/softmax", .doc = "exp(x - max x) over its sum, before or behind the product with values, becomes Softmax", .anchor = "Div", .apply = scores_softmax, .differs = 1e-12 },
+	{ .name = "scores/softmax", .doc = "exp x over its sum, before or behind the product with values, becomes Softmax; masked by a product, and with one more logit in the sum, too", .anchor = "Div", .apply = scores_softmax, .differs = 1e-12 },
 	{ .name = "scores/bias", .doc = "com.microsoft.BiasSoftmax over the last axis becomes Add and Softmax", .anchor = "BiasSoftmax",
 	  .from = "(float[] x, float[] b) => (y) { y = com.microsoft.BiasSoftmax <axis = @axis, is_inner_broadcast = 1> (x, b) }",
 	  .to = "{ s = Add (x, b)  y = Softmax <axis = -1> (s) }", .guard = adds_inner, .differs = 1e-12 },
 	{ .name = "scores/bias-outer", .doc = "the same with a bias for all batches", .anchor = "BiasSoftmax",
 	  .from = "(float[] x, float[] b) => (y) { y = com.microsoft.BiasSoftmax <axis = @axis, is_inner_broadcast = 0> (x, b) }",
 	  .to = "{ s = Add (x, b)  y = Softmax <axis = -1> (s) }", .guard = adds_outer, .differs = 1e-12 },
-	{ .name = "scores/plus", .doc = "exp x over one more than its sum becomes Softmax with a logit of zero more", .anchor = "Div", .apply = scores_plus, .differs = 1e-12 },
 	{ .name = "scores/shift", .doc = "the maximum is not subtracted in front of Softmax, which does so itself", .anchor = "Softmax",
 	  .from = "(float[] x) => (y) <int64[1] axes = {@axis}>\n"
 	          "{ m = ReduceMax (x, axes)  d = Sub (x, m)  y = Softmax <axis = @axis> (d) }",
 	  .to = "{ y = Softmax <axis = @axis> (x) }", .differs = 1e-12 },
-	{ .name = "scores/reciprocal", .doc = "exp(x - max x) times the reciprocal of its sum becomes Softmax", .anchor = "Mul", .apply = scores_reciprocal, .differs = 1e-12 },
+	{ .name = "scores/reciprocal", .doc = "exp x times the reciprocal of its sum becomes Softmax", .anchor = "Mul", .apply = scores_reciprocal, .differs = 1e-12 },
+	{ .name = "scores/front", .doc = "a logit in front of the scores, cut off behind Softmax, goes behind them", .anchor = "Slice", .apply = scores_front, .differs = 1e-12 },
+	{ .name = "scores/finite", .doc = "infinite numbers are not looked for among probabilities", .anchor = "Where", .apply = scores_finite },
 	{ .name = "scores/exp", .doc = "the exponential of LogSoftmax becomes Softmax", .anchor = "Exp",
 	  .from = "(float[] x) => (y) { l = LogSoftmax <axis = @axis> (x)  y = Exp (l) }",
 	  .to = "{ y = Softmax <axis = @axis> (x) }", .differs = 1e-12 },
@@ -783,6 +1221,11 @@ static const struct rule rules[] = {
 	{ .name = "scores/lowered", .doc = "scores less a number where they are hidden become a term that is added", .anchor = "Where", .apply = scores_lowered, .differs = 1e-12 },
 	{ .name = "scores/renormalised", .doc = "probabilities that a mask leaves, over their sum, become a masked Softmax", .anchor = "Div", .apply = scores_renormalised, .differs = 1e-12 },
 	{ .name = "scores/lengths", .doc = "lengths of scores are read off the graph's inputs", .anchor = "Shape", .apply = scores_lengths },
+	{ .name = "scores/blend-add", .doc = "the same with c below 0 added", .anchor = "Add", .apply = scores_blend, .differs = 1e-12 },
+	{ .name = "scores/gate", .doc = "Softmax times sigmoid(logsumexp - l) becomes Softmax with one more logit, l", .anchor = "Mul", .apply = scores_gate, .differs = 1e-12 },
+	{ .name = "scores/divided", .doc = "scores divided by lengths of rows and of columns: queries and keys are", .anchor = "Div", .apply = scores_factor, .differs = 1e-12 },
+	{ .name = "scores/multiplied", .doc = "scores times a factor of each row: queries are", .anchor = "Mul", .apply = scores_factor, .differs = 1e-12 },
+	{ .name = "scores/shape", .doc = "lengths of scores are read off queries and keys", .anchor = "Shape", .apply = scores_shape },
 	{ .name = "scores/turn", .doc = "scores turned in front of a softmax are turned behind it", .anchor = "Softmax", .apply = scores_turn, .differs = 1e-12 },
 	{ .name = "scores/lead", .doc = "leading axes turned between softmax and product are turned behind the product", .anchor = "MatMul", .apply = scores_lead, .differs = 1e-12 },
 	{ .name = "scores/swap", .doc = "the last two axes swapped between Reshapes of the others become one Transpose", .anchor = "Reshape", .apply = scores_swap },
