@@ -1032,6 +1032,9 @@ static enum linnet_code scores_lengths(const struct view *w, const struct node *
 		if (!(part[i] = said_length(p, t->sym[i])))
 			return LINNET_OK;
 	patch_replace(p, n->out[0], patch_node(p, "Concat", *n->name ? n->name : "lengths", part, (uint32_t)count, 1, (struct attr[]){ attr_int("axis", 0), { .name = NULL } }));
+	return LINNET_OK;
+}
+
 /* ---- Factors of rows and columns ---- */
 
 /* v differs along that axis of the last two alone: 1 the columns, 2 the rows. */
