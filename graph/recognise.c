@@ -222,6 +222,15 @@ static bool is_normed(const struct graph *g, const struct origin *o)
 	return false;
 }
 
+/* n is given nothing but v. */
+static bool repeats_only(const struct node *n, value_id v)
+{
+	for (uint32_t i = 0; i < n->nin; i++)
+		if (n->in[i] != v)
+			return false;
+	return true;
+}
+
 /* A graph input, appended to or written into, among what k is made of. */
 static bool is_cached(const struct graph *g, const struct origin *o)
 {
@@ -232,7 +241,7 @@ static bool is_cached(const struct graph *g, const struct origin *o)
 
 		for (uint32_t k = 0; n && op_among(n, writing) && k < n->nin; k++)
 			if (n->in[k] && g->value[n->in[k]].kind == VALUE_INPUT && dtype_in(g->value[n->in[k]].type.dt, FLOATS) &&
-			    g->value[n->in[k]].type.shape.rank >= 3)
+			    g->value[n->in[k]].type.shape.rank >= 3 && !repeats_only(n, n->in[k]))
 				return true;
 	}
 	return false;
@@ -508,6 +517,45 @@ static int64_t merged_heads(const struct graph *g, value_id q, int64_t width)
 	return 1;
 }
 
+/* Different heads among those of v [B, H, S, D]; H where it cannot be told. */
+static enum linnet_code different_heads(const struct graph *g, value_id v, int64_t heads, struct arena *a, int64_t *different, struct linnet_error *e)
+{
+	const struct tensor *t;
+	int64_t per;
+
+	*different = heads;
+	if (heads < 2 || g->value[v].type.shape.rank != 4 || !dtype_in(g->value[v].type.dt, FLOATS))
+		return LINNET_OK;
+	TRY(sample_layout(g, v, a, &t, e));
+	if (!t || t->rank != 4 || t->d[1] != heads || !t->n)
+		return LINNET_OK;
+	per = t->d[2] * t->d[3];
+	for (int64_t h = 1; h < heads; h++)
+		for (int64_t o = 0; o < h; o++) {
+			int64_t i = 0;
+
+			while (i < per && tensor_get(t, h * per + i) == tensor_get(t, o * per + i))
+				i++;
+			if (i == per) {
+				--*different;
+				break;
+			}
+		}
+	return LINNET_OK;
+}
+
+/* Key heads before they were repeated: keys and values repeated alike, each as often as the others. */
+static enum linnet_code before_repeats(const struct graph *g, value_id k, value_id v, struct arena *a, struct attention_group *f, struct linnet_error *e)
+{
+	int64_t keys, values;
+
+	TRY(different_heads(g, k, f->kv_heads, a, &keys, e));
+	TRY(different_heads(g, v, f->kv_heads, a, &values, e));
+	if (keys == values && f->kv_heads > 0 && f->kv_heads % keys == 0)
+		f->kv_heads = keys;
+	return LINNET_OK;
+}
+
 /* The sizes of ai.onnx Attention, 4-D or with heads packed. */
 static void standard_sizes(const struct graph *g, const struct node *n, struct attention_group *f)
 {
@@ -587,6 +635,8 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 		contrib_sizes(g, n, f);
 	else
 		standard_sizes(g, n, f);
+	if (!contrib && g->value[q].type.shape.rank == 4)
+		TRY(before_repeats(g, k, n->in[2], a, f, e));
 	trace(g, q, false, &from[0]);
 	trace(g, k ? k : q, false, &from[1]);
 	if (k && !same_source(g, q, k, a, &same))

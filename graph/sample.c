@@ -46,6 +46,7 @@ struct eval {
 	int64_t length;     /* of long symbols; 0: small ones */
 	int64_t work, nodes;
 	bool draw, drew, costly;
+	bool layout;        /* what is not laid out or changed number by number is drawn too */
 	const char *symbol[MAX_SYMBOLS]; /* met so far */
 	int nsymbol;
 	const char *sum, *of[2];         /* symbol `sum` is the sum of those two; NULL: none is */
@@ -700,6 +701,20 @@ static enum linnet_code eval_spot(struct eval *ev, const struct node *n, const s
 	return LINNET_OK;
 }
 
+/* v is computed by more than moving numbers and changing each by itself: for its layout it is as good as data. */
+static bool is_source(const struct eval *ev, value_id v)
+{
+	static const char *const moves[] = { "Transpose", "Gather", "Concat", "Expand", "Tile", "Slice", "Split", "RotaryEmbedding", NULL };
+	const struct node *n = value_node(ev->g, v);
+
+	if (!n || !ev->layout || !dtype_in(ev->g->value[v].type.dt, FLOATS) || (n->op->flags & (OP_EACH | OP_VIEW)))
+		return false;
+	for (const char *const *m = moves; *m; m++)
+		if (node_is(n, *m))
+			return false;
+	return true;
+}
+
 static enum linnet_code eval_at(struct eval *ev, value_id v, const struct pick *const *axis, const struct tensor **out)
 {
 	const struct value *val = &ev->g->value[v];
@@ -713,7 +728,7 @@ static enum linnet_code eval_at(struct eval *ev, value_id v, const struct pick *
 		}
 	if (val->type.value) {
 		TRY(gather(ev, val->type.value, axis, out));
-	} else if (val->kind == VALUE_INPUT) {
+	} else if (val->kind == VALUE_INPUT || is_source(ev, v)) {
 		TRY(draw_input(ev, v, axis, out));
 	} else if (val->kind == VALUE_NODE && val->producer && !some) {
 		TRY(eval_node(ev, &ev->g->node[val->producer]));
@@ -1112,4 +1127,12 @@ enum linnet_code samples_take(const struct graph *g, value_id v, bool draw, bool
 			trials = 1;
 	}
 	return far && (ev.nlong || ev.all_long) ? take_long(&ev, v, b, out) : LINNET_OK;
+}
+
+enum linnet_code sample_layout(const struct graph *g, value_id v, struct arena *a, const struct tensor **out, struct linnet_error *e)
+{
+	struct eval ev = { .g = g, .a = a, .draw = true, .layout = true, .trial = 1, .e = e };
+
+	TRY_NEW(ev.done, a, g->nvalue);
+	return eval_whole(&ev, v, out);
 }

@@ -33,6 +33,12 @@ struct samples {
  */
 enum linnet_code samples_take(const struct graph *g, value_id v, bool draw, bool far, struct arena *a, struct samples *out, struct linnet_error *e);
 
+/*
+ * v at small lengths from random numbers in place of whatever more than moves numbers or changes each by itself, so that equal parts of v are the same
+ * part laid out several times. NULL: it cannot be computed.
+ */
+enum linnet_code sample_layout(const struct graph *g, value_id v, struct arena *a, const struct tensor **out, struct linnet_error *e);
+
 /* Whether place j of an axis follows place j - 1 in the sample too. */
 static inline bool places_join(const int64_t *place, int64_t j) { return place[j] == place[j - 1] + 1; }
 

@@ -233,6 +233,44 @@ static void experts_are_units(void **state)
 	}
 }
 
+/* Key heads are those before they were repeated, whatever lays them out and in whatever order; heads in another order are as many. */
+static void repeated_key_heads_are_told(void **state)
+{
+#define REPEATED(nodes) \
+	"<ir_version: 10, opset_import: [\"\": 23]>\n" \
+	"g (float[B,4,T,8] q, float[B,2,S,8] k, float[B,2,S,8] v, float[B,4,S,8] u) => (float[B,4,T,8] y) {\n" \
+	"c = Constant <value_float = 0.5> ()  " nodes \
+	"  kt = Transpose <perm = [0, 1, 3, 2]> (K)  s = MatMul (q, kt)  sc = Mul (s, c)  p = Softmax <axis = -1> (sc)  y = MatMul (p, V) }"
+	static const struct {
+		const char *text, *want;
+	} all[] = {
+		{ REPEATED("i = Constant <value_ints = [0, 0, 1, 1]> ()  K = Gather <axis = 1> (k, i)  V = Gather <axis = 1> (v, i)"), "1 cross 4/2 x 8 scale 0.5" },
+		{ REPEATED("i = Constant <value_ints = [0, 1, 0, 1]> ()  K = Gather <axis = 1> (k, i)  V = Gather <axis = 1> (v, i)"), "1 cross 4/2 x 8 scale 0.5" },
+		{ REPEATED("i = Constant <value_ints = [0, 0, 0, 0]> ()  K = Gather <axis = 1> (k, i)  V = Gather <axis = 1> (v, i)"), "1 cross 4/1 x 8 scale 0.5" },
+		{ REPEATED("i = Constant <value_ints = [2, 3, 0, 1]> ()  K = Gather <axis = 1> (u, i)  V = Gather <axis = 1> (u, i)"), "1 cross 4/4 x 8 scale 0.5" },
+		{ REPEATED("K = Concat <axis = 1> (k, k)  V = Concat <axis = 1> (v, v)"), "1 cross 4/2 x 8 scale 0.5" },
+		{ REPEATED("w = Neg (k)  m = Neg (v)  K0 = Concat <axis = 1> (w, m)  K = Neg (K0)  V0 = Concat <axis = 1> (m, w)  V = Neg (V0)"), "1 cross 4/4 x 8 scale 0.5" },
+		{ REPEATED("i = Constant <value_ints = [1, 2, 1, 1]> ()  K = Tile (k, i)  V = Tile (v, i)"), "1 cross 4/2 x 8 scale 0.5" },
+		{ REPEATED("i = Constant <value_ints = [1]> ()  j = Constant <value_ints = [0, 4, -1, 8]> ()  ka = Unsqueeze (k, i)  va = Unsqueeze (v, i)  "
+		           "kb = Concat <axis = 1> (ka, ka)  vb = Concat <axis = 1> (va, va)  K = Reshape (kb, j)  V = Reshape (vb, j)"),
+		  "1 cross 4/2 x 8 scale 0.5" },
+		{ REPEATED("K = Concat <axis = 1> (k, k)  V = Neg (u)"), "1 cross 4/4 x 8 scale 0.5" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		struct linnet_error e = { 0 };
+		struct linnet_model *m = model_new(NULL, &e);
+		char found[1000], line[800];
+
+		if (!m || text_parse(m, all[i].text, strlen(all[i].text), &e) || graph_import(m, &e))
+			fail_msg("%s: %s", all[i].text, linnet_error_line(&e, line, sizeof line));
+		read_again(m, all[i].text, false, found, sizeof found);
+		assert_string_equal(found, all[i].want);
+		model_free(m);
+	}
+}
+
 struct runs {
 	struct case_opt opt;
 	int passed, other;
@@ -434,6 +472,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_was_written_is_recognised),
 		cmocka_unit_test(what_was_expanded_is_recognised),
 		cmocka_unit_test(experts_are_units),
+		cmocka_unit_test(repeated_key_heads_are_told),
 		cmocka_unit_test(models_compute_the_same),
 		cmocka_unit_test(texts_become),
 		cmocka_unit_test(texts_expanded),
