@@ -151,8 +151,10 @@ static enum linnet_code read_heads(const struct view *w, const struct node *n, s
 	} else if (!unused(w, n, 1)) {
 		return LINNET_OK;
 	}
-	if (given(n, MASK))
+	if (given(n, MASK)) {
 		TRY(mask_classify(w->g, n->in[MASK], &h->m, e));
+		h->m.known = h->m.known && (!h->m.data || h->m.shut || known(w, n->in[MASK])->dt != DT_BOOL); /* other data may hide what these do not */
+	}
 	*ok = true;
 	return LINNET_OK;
 }
