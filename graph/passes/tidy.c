@@ -6,11 +6,21 @@
 
 #include "graph/pass.h"
 
+/* Operand i is a 0 that is added or taken away, or a 1 that multiplies, divides or is the exponent. Numbers for each of a row may be parameters that start so. */
+static bool is_neutral(const struct graph *g, const struct node *n, uint32_t i)
+{
+	bool sum = node_is(n, "Add") || node_is(n, "Sub"), product = node_is(n, "Mul") || node_is(n, "Div");
+	bool one = g->value[n->in[i]].type.shape.rank == 0 || dtype_class(g->value[n->in[i]].type.dt) != CLASS_FLOAT;
+	double c;
+
+	return (sum || product || node_is(n, "Pow")) && (one || (product && i)) && (i || node_is(n, "Add") || node_is(n, "Mul")) &&
+	       value_scalar(g, n->in[i], &c) && c == (sum ? 0 : 1);
+}
+
 /* The input that a node whose output is of the same type gives on, by what its constants say. */
 static value_id passed_on(const struct graph *g, const struct node *n)
 {
 	static const char *const views[] = { "Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten", "Tile", NULL };
-	bool sum = node_is(n, "Add"), product = node_is(n, "Mul");
 	double c;
 
 	for (int i = 0; views[i]; i++)
@@ -22,9 +32,8 @@ static value_id passed_on(const struct graph *g, const struct node *n)
 		return n->nin < 5 || !n->in[4] || (value_scalar(g, n->in[4], &c) && c == 1) ? n->in[0] : 0;
 	if (node_is(n, "Pad"))
 		return n->nin > 1 && value_scalar(g, n->in[1], &c) && c == 0 ? n->in[0] : 0;
-	for (uint32_t i = sum || product ? 0 : 1; n->nin == 2 && i < 2; i++)
-		if ((sum || product || node_is(n, "Sub") || node_is(n, "Div") || node_is(n, "Pow")) && value_scalar(g, n->in[i], &c) &&
-		    c == (sum || node_is(n, "Sub") ? 0 : 1))
+	for (uint32_t i = 0; n->nin == 2 && i < 2; i++)
+		if (is_neutral(g, n, i))
 			return n->in[1 - i];
 	return 0;
 }
