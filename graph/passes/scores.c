@@ -1035,6 +1035,67 @@ static enum linnet_code scores_lengths(const struct view *w, const struct node *
 	return LINNET_OK;
 }
 
+/* v without Not and Cast; *odd: whether Nots were odd in number. */
+static value_id denied(const struct graph *g, value_id v, bool *odd)
+{
+	const struct node *n;
+
+	for (*odd = false; (n = value_node(g, v)) && (node_is(n, "Not") || node_is(n, "Cast")); v = n->in[0])
+		*odd ^= node_is(n, "Not");
+	return v;
+}
+
+/* v says of each row of s whether all of it is -inf (*hidden), or whether it is not, however Not, Cast, the greatest and the least say it. */
+static bool tells_hidden_rows(const struct graph *g, value_id v, value_id s, bool *hidden)
+{
+	bool outer, inner, any;
+	const struct node *reduce = value_node(g, denied(g, v, &outer)), *test;
+	int64_t axis;
+	double c;
+
+	if (!reduce || !(node_is(reduce, "ReduceMax") || node_is(reduce, "ReduceMin")) || !reduces_one(g, reduce, &axis) ||
+	    axis != g->value[s].type.shape.rank - 1)
+		return false;
+	any = node_is(reduce, "ReduceMax");
+	*hidden = outer == any;
+	test = value_node(g, denied(g, reduce->in[0], &inner));
+	if (!test || inner != any || test->in[0] != s)
+		return false;
+	if (node_is(test, "IsInf"))
+		return !node_attr(test, "detect_positive")->i;
+	return node_is(test, "Equal") && value_scalar(g, test->in[1], &c) && c == -INFINITY;
+}
+
+static bool along_last(const struct graph *g, const struct node *softmax)
+{
+	int rank = softmax ? g->value[softmax->in[0]].type.shape.rank : 0;
+	int64_t axis = softmax ? node_attr(softmax, "axis")->i : 0;
+
+	return rank >= 2 && (axis == -1 || axis == rank - 1);
+}
+
+/* 0 for rows of scores that are all -inf, else softmax: 0 where softmax is no number (PyTorch's _safe_softmax). */
+static enum linnet_code scores_guard(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+
+	(void)e;
+	for (int i = 1; i <= 2; i++) {
+		const struct node *softmax = value_from(g, n->in[i], "Softmax");
+		double zero;
+		bool hidden;
+		value_id test;
+
+		if (!along_last(g, softmax) || !value_scalar(g, n->in[3 - i], &zero) || zero != 0 || !shape_equal(&g->value[n->out[0]].type.shape, &g->value[n->in[i]].type.shape) ||
+		    !tells_hidden_rows(g, n->in[0], softmax->in[0], &hidden) || hidden != (i == 2))
+			continue;
+		test = patch_node(p, "IsNaN", "hidden", PATCH_IN(softmax->out[0]), 1, NULL);
+		patch_replace(p, n->out[0], patch_node(p, "Where", *n->name ? n->name : "probabilities", PATCH_IN(test, n->in[3 - i], softmax->out[0]), 1, NULL));
+		return LINNET_OK;
+	}
+	return LINNET_OK;
+}
+
 /* ---- Factors of rows and columns ---- */
 
 /* v differs along that axis of the last two alone: 1 the columns, 2 the rows. */
@@ -1219,6 +1280,7 @@ static const struct rule rules[] = {
 	          "{ l = ReduceLogSumExp (x, axes)  d = Sub (x, l)  y = Exp (d) }",
 	  .to = "{ y = Softmax <axis = @axis> (x) }", .differs = 1e-12 },
 	{ .name = "scores/rows", .doc = "Softmax between Reshapes that keep its axis and cancel leaves them out", .anchor = "Softmax", .apply = scores_rows, .differs = 1e-12 },
+	{ .name = "scores/guard", .doc = "0 for rows that are all -inf, else softmax, is 0 where softmax is no number", .anchor = "Where", .apply = scores_guard },
 	{ .name = "scores/blend", .doc = "s m - c (1 - m) with m of zeros and ones becomes Where", .anchor = "Sub", .apply = scores_blend, .differs = 1e-12 },
 	{ .name = "scores/select", .doc = "a sum of products with a condition and its opposite becomes Where", .anchor = "Add", .apply = scores_select, .differs = 1e-12 },
 	{ .name = "scores/lowered", .doc = "scores less a number where they are hidden become a term that is added", .anchor = "Where", .apply = scores_lowered, .differs = 1e-12 },
