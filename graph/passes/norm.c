@@ -41,7 +41,7 @@ static unsigned axes_of(const struct graph *g, const struct node *n)
 static value_id shaped(const struct graph *g, value_id v)
 {
 	for (const struct node *n; (n = value_node(g, v)); v = n->in[0]) {
-		const struct shape *in = n->nin && n->in[0] ? &g->value[n->in[0]].type.shape : NULL, *out = &g->value[v].type.shape;
+		const struct shape *in = &g->value[n->in[0]].type.shape, *out = &g->value[v].type.shape;
 		int i = 0, k = 0;
 
 		if (!(node_is(n, "Reshape") || node_is(n, "Unsqueeze") || node_is(n, "Squeeze") || node_is(n, "Flatten") || node_is(n, "Expand")))
@@ -270,7 +270,6 @@ static bool read_root(const struct graph *g, value_id v, double power, struct mo
 
 		v = shaped(g, v);
 		n = value_node(g, v);
-
 		if (read_bare(g, v, power, m)) {
 			m->least = least;
 			m->more = more;
@@ -667,7 +666,7 @@ static enum linnet_code norm_opposed(const struct view *w, const struct node *n,
 	return LINNET_OK;
 }
 
-/* What the sum is divided by is the length summed over. */
+/* A sum divided by how many it is of, or times the reciprocal as float has it. */
 static enum linnet_code norm_sum(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	const struct graph *g = w->g;
@@ -682,7 +681,7 @@ static enum linnet_code norm_sum(const struct view *w, const struct node *n, str
 		if (!sum || !value_scalar(g, n->in[i], &c) || !shape_equal(&g->value[n->out[0]].type.shape, &g->value[sum->out[0]].type.shape))
 			continue;
 		count = count_of(g, sum->in[0], axes_of(g, sum));
-		if (count <= 0 || !near(times ? 1 / c : c, count))
+		if (count <= 0 || (times ? (float)c != (float)(1 / count) : c != count))
 			continue;
 		attr[0] = *node_attr(sum, "keepdims");
 		patch_replace(p, n->out[0], patch_node(p, "ReduceMean", n->name, PATCH_IN(sum->in[0], sum->nin > 1 ? sum->in[1] : 0), 1, attr));
