@@ -10,7 +10,7 @@
 
 /* ---- Einsum ---- */
 
-enum { LABELS = 26 * 2, MAX_STEPS_UP = 8 };
+enum { LABELS = 26 * 2 };
 
 /* Labels of one term of an equation, the axes of an ellipsis called 0, 1, ...; false with a label twice or too many. */
 static bool read_labels(const char **s, const char *end, int ellipsis, char *out, int *n)
@@ -259,6 +259,15 @@ static bool reduces_one(const struct graph *g, const struct node *n, int64_t *ax
 	return true;
 }
 
+/* A softmax over the last of several axes; NULL is none. */
+static bool along_last(const struct graph *g, const struct node *softmax)
+{
+	int rank = softmax ? g->value[softmax->in[0]].type.shape.rank : 0;
+	int64_t axis = softmax ? node_attr(softmax, "axis")->i : 0;
+
+	return rank >= 2 && (axis == -1 || axis == rank - 1);
+}
+
 /* Every element is 0 or 1, as seen in all samples. */
 static enum linnet_code is_binary(const struct view *w, value_id v, bool *yes, struct linnet_error *e)
 {
@@ -443,6 +452,20 @@ static value_id softmax_of(struct patch *p, value_id x, int64_t axis)
 	return patch_node(p, "Softmax", "softmax", PATCH_IN(x), 1, (struct attr[]){ attr_int("axis", axis), { .name = NULL } });
 }
 
+/* Softmax over the last axis, whose last probability is dropped. */
+static value_id cut_softmax(struct patch *p, value_id x)
+{
+	return patch_node(p, "Slice", "probabilities",
+	                  PATCH_IN(softmax_of(p, x, -1), patch_ints(p, (int64_t[]){ 0 }, 1, "start"), patch_ints(p, (int64_t[]){ -1 }, 1, "end"),
+	                           patch_ints(p, (int64_t[]){ -1 }, 1, "axis")), 1, NULL);
+}
+
+/* A mask of zeros and ones as bool. */
+static value_id visible(struct patch *p, value_id m)
+{
+	return patch_node(p, "Cast", "visible", PATCH_IN(m), 1, (struct attr[]){ attr_int("to", DT_BOOL), { .name = NULL } });
+}
+
 /* Softmax with one more logit in each row, whose probability is dropped. */
 static value_id sink_softmax(struct patch *p, value_id x, value_id like, value_id logit)
 {
@@ -459,10 +482,7 @@ static value_id sink_softmax(struct patch *p, value_id x, value_id like, value_i
 	} else {
 		v = patch_node(p, "Pad", "scores", PATCH_IN(x, patch_ints(p, pads, 2 * rank, "pads")), 1, NULL);
 	}
-	v = softmax_of(p, v, -1);
-	return patch_node(p, "Slice", "probabilities",
-	                  PATCH_IN(v, patch_ints(p, (int64_t[]){ 0 }, 1, "start"), patch_ints(p, (int64_t[]){ -1 }, 1, "end"),
-	                           patch_ints(p, (int64_t[]){ -1 }, 1, "axis")), 1, NULL);
+	return cut_softmax(p, v);
 }
 
 /* What num / den is for the row's softmax; also with the division behind the product with values: (e v) / sum(e). */
@@ -488,7 +508,7 @@ static enum linnet_code shares(const struct view *w, const struct node *n, value
 		return LINNET_OK;
 	rank = g->value[e.logits].type.shape.rank;
 	if (t.more && (t.axis != rank - 1 || rank < 2 || g->value[t.more].type.shape.rank > rank || !is_row_constant(g, t.more, e.logits, t.axis) ||
-	               !read_more(g, &e, t.more, &logit, &shifted) || (e.again && t.more))) {
+	               !read_more(g, &e, t.more, &logit, &shifted) || e.again)) {
 		why_not(w, WHY_SOFTMAX_PLUS, value_node(g, den), n->out[0], 2);
 		return LINNET_OK;
 	}
@@ -507,14 +527,15 @@ static enum linnet_code shares(const struct view *w, const struct node *n, value
 		TRY(is_binary(w, e.mask, &binary, err));
 	if (!binary)
 		return LINNET_OK;
-	x = shifted && e.shift ? value_node(g, t.of)->in[0] : e.logits;
-	if (e.mask && shifted && e.shift)
+	shifted = shifted && e.shift;
+	if (e.mask && shifted)
 		return LINNET_OK;
+	x = shifted ? value_node(g, t.of)->in[0] : e.logits;
 	if (e.mask) {
 		value_id low = patch_float(p, g->value[x].type.dt, -INFINITY, "hidden"), m = e.mask;
 
 		if (e.numbers)
-			m = patch_node(p, "Cast", "visible", PATCH_IN(m), 1, (struct attr[]){ attr_int("to", DT_BOOL), { .name = NULL } });
+			m = visible(p, m);
 		x = patch_node(p, "Where", "masked", PATCH_IN(m, e.hides ? low : x, e.hides ? x : low), 1, NULL);
 	}
 	x = t.more ? sink_softmax(p, x, e.logits, logit) : softmax_of(p, x, t.axis);
@@ -603,9 +624,8 @@ static enum linnet_code scores_gate(const struct view *w, const struct node *n, 
 		                  *product = value_from(g, n->in[1 - i], "MatMul"), *softmax = value_from(g, product ? product->in[0] : n->in[1 - i], "Softmax");
 		value_id x = softmax ? softmax->in[0] : 0, v;
 		int rank = g->value[x].type.shape.rank;
-		int64_t axis = softmax ? node_attr(softmax, "axis")->i : 0;
 
-		if (!sub || !softmax || rank < 2 || (axis != -1 && axis != rank - 1) || !is_log_sum(g, sub->in[0], x) || value_uses(w, n->in[1 - i]) != 1 ||
+		if (!sub || !along_last(g, softmax) || !is_log_sum(g, sub->in[0], x) || value_uses(w, n->in[1 - i]) != 1 ||
 		    value_uses(w, softmax->out[0]) != 1 || g->value[sub->in[1]].type.shape.rank > rank || !is_row_constant(g, sub->in[1], x, rank - 1))
 			continue;
 		v = sink_softmax(p, x, x, sub->in[1]);
@@ -616,6 +636,8 @@ static enum linnet_code scores_gate(const struct view *w, const struct node *n, 
 	}
 	return LINNET_OK;
 }
+
+enum { MAX_STEPS_UP = 8 };
 
 /* The only user of v but those that read its lengths. */
 static const struct node *reader_of(const struct view *w, value_id v)
@@ -711,25 +733,20 @@ static enum linnet_code scores_front(const struct view *w, const struct node *n,
 	const struct graph *g = w->g;
 	const struct node *softmax = value_from(g, n->in[0], "Softmax"), *joined = softmax ? value_from(g, softmax->in[0], "Concat") : NULL;
 	int rank = g->value[n->in[0]].type.shape.rank, count;
-	int64_t start, axis, along, step = 1;
+	int64_t start, axis, step = 1;
 	const struct shape *x, *y = &g->value[n->out[0]].type.shape;
 	value_id v;
 
 	(void)e;
-	if (!joined || !leads_with_one(g, joined) || value_uses(w, n->in[0]) != 1 || value_uses(w, softmax->in[0]) != 1 || n->nin < 4 || !n->in[3])
+	if (!joined || !along_last(g, softmax) || !leads_with_one(g, joined) || value_uses(w, n->in[0]) != 1 || value_uses(w, softmax->in[0]) != 1 || n->nin < 4 || !n->in[3])
 		return LINNET_OK;
-	along = node_attr(softmax, "axis")->i;
 	x = &g->value[joined->in[1]].type.shape;
-	if ((along != -1 && along != rank - 1) || !value_ints(g, n->in[1], &start, 1, &count) || count != 1 || start != 1 ||
+	if (!value_ints(g, n->in[1], &start, 1, &count) || count != 1 || start != 1 ||
 	    !value_ints(g, n->in[3], &axis, 1, &count) || count != 1 || (axis != -1 && axis != rank - 1) ||
 	    (n->nin > 4 && n->in[4] && (!value_ints(g, n->in[4], &step, 1, &count) || step != 1)) || x->rank != y->rank || x->d[rank - 1] != y->d[rank - 1])
 		return LINNET_OK;
 	v = patch_node(p, "Concat", "scores", PATCH_IN(joined->in[1], joined->in[0]), 1, (struct attr[]){ attr_int("axis", -1), { .name = NULL } });
-	v = softmax_of(p, v, -1);
-	v = patch_node(p, "Slice", "probabilities",
-	               PATCH_IN(v, patch_ints(p, (int64_t[]){ 0 }, 1, "start"), patch_ints(p, (int64_t[]){ -1 }, 1, "end"),
-	                        patch_ints(p, (int64_t[]){ -1 }, 1, "axis")), 1, NULL);
-	patch_replace(p, n->out[0], v);
+	patch_replace(p, n->out[0], cut_softmax(p, v));
 	return LINNET_OK;
 }
 
@@ -818,7 +835,7 @@ static enum linnet_code scores_blend(const struct view *w, const struct node *n,
 
 	for (int i = 0; i < (node_is(n, "Sub") ? 2 : 4); i++) {
 		const struct node *kept = value_from(g, n->in[i >> 1], "Mul");
-		value_id m = kept ? kept->in[i & 1] : 0, s = kept ? kept->in[1 - (i & 1)] : 0, test;
+		value_id m = kept ? kept->in[i & 1] : 0, s = kept ? kept->in[1 - (i & 1)] : 0;
 		bool binary;
 
 		if (!kept || !fills_rest(g, n->in[1 - (i >> 1)], m, &c) || !(sign * c <= MASK_HIDDEN))
@@ -826,10 +843,10 @@ static enum linnet_code scores_blend(const struct view *w, const struct node *n,
 		TRY(is_binary(w, m, &binary, e));
 		if (!binary)
 			continue;
-		test = patch_node(p, "Cast", "visible", PATCH_IN(m), 1, (struct attr[]){ attr_int("to", DT_BOOL), { .name = NULL } });
+		m = visible(p, m);
 		patch_replace(p, n->out[0],
 		              patch_node(p, "Where", *n->name ? n->name : "masked",
-		                         PATCH_IN(test, s, patch_float(p, g->value[s].type.dt, sign * c, "hidden")), 1, NULL));
+		                         PATCH_IN(m, s, patch_float(p, g->value[s].type.dt, sign * c, "hidden")), 1, NULL));
 		return LINNET_OK;
 	}
 	return LINNET_OK;
@@ -851,7 +868,7 @@ static enum linnet_code condition_of(const struct view *w, struct patch *p, valu
 		return LINNET_OK;
 	TRY(is_binary(w, v, &binary, e));
 	if (binary)
-		*c = patch_node(p, "Cast", "visible", PATCH_IN(v), 1, (struct attr[]){ attr_int("to", DT_BOOL), { .name = NULL } });
+		*c = visible(p, v);
 	return LINNET_OK;
 }
 
@@ -926,8 +943,7 @@ static enum linnet_code scores_renormalised(const struct view *w, const struct n
 {
 	const struct graph *g = w->g;
 	const struct node *left = value_from(g, n->in[0], "Mul"), *guard = value_from(g, n->in[1], "Where"), *sum, *some, *softmax, *outer;
-	int rank = g->value[n->out[0]].type.shape.rank, count;
-	int64_t axis, along;
+	int64_t axis;
 	uint32_t index;
 	value_id s, q, nan, c;
 	double k;
@@ -938,15 +954,12 @@ static enum linnet_code scores_renormalised(const struct view *w, const struct n
 		return LINNET_OK;
 	sum = value_from(g, guard->in[1], "ReduceSum");
 	some = value_from(g, guard->in[0], "Greater");
-	if (!sum || !some || some->in[0] != sum->out[0] || !value_scalar(g, some->in[1], &k) || k != 0 || sum->in[0] != left->out[0] || !node_attr(sum, "keepdims")->i ||
-	    sum->nin < 2 || !value_ints(g, sum->in[1], &axis, 1, &count) || count != 1)
+	if (!sum || !some || some->in[0] != sum->out[0] || !value_scalar(g, some->in[1], &k) || k != 0 || sum->in[0] != left->out[0] ||
+	    !reduces_one(g, sum, &axis) || axis != g->value[left->out[0]].type.shape.rank - 1)
 		return LINNET_OK;
 	for (int i = 0; i < 2; i++) {
 		softmax = value_from(g, left->in[i], "Softmax");
-		if (!softmax || !shape_equal(&g->value[softmax->out[0]].type.shape, &g->value[left->out[0]].type.shape))
-			continue;
-		along = node_attr(softmax, "axis")->i;
-		if (rank < 2 || (axis < 0 ? axis + rank : axis) != rank - 1 || (along < 0 ? along + rank : along) != rank - 1)
+		if (!along_last(g, softmax) || !shape_equal(&g->value[softmax->out[0]].type.shape, &g->value[left->out[0]].type.shape))
 			continue;
 		TRY(condition_of(w, p, left->in[1 - i], &c, e));
 		if (!c)
@@ -1064,14 +1077,6 @@ static bool tells_hidden_rows(const struct graph *g, value_id v, value_id s, boo
 	if (node_is(test, "IsInf"))
 		return !node_attr(test, "detect_positive")->i;
 	return node_is(test, "Equal") && value_scalar(g, test->in[1], &c) && c == -INFINITY;
-}
-
-static bool along_last(const struct graph *g, const struct node *softmax)
-{
-	int rank = softmax ? g->value[softmax->in[0]].type.shape.rank : 0;
-	int64_t axis = softmax ? node_attr(softmax, "axis")->i : 0;
-
-	return rank >= 2 && (axis == -1 || axis == rank - 1);
 }
 
 /* 0 for rows of scores that are all -inf, else softmax: 0 where softmax is no number (PyTorch's _safe_softmax). */
