@@ -403,6 +403,7 @@ static enum linnet_code retype_nodes(struct retype *r, struct linnet_error *e)
 {
 	struct graph *g = r->g;
 	enum dtype *out;
+	const void **said;
 	node_id *order;
 	uint32_t n;
 	struct uses u;
@@ -415,15 +416,21 @@ static enum linnet_code retype_nodes(struct retype *r, struct linnet_error *e)
 	TRY_NEW(r->by, r->s, g->nvalue);
 	TRY_NEW(r->keep, r->s, g->nnode);
 	TRY_NEW(out, r->s, g->nout);
+	TRY_NEW(said, r->s, g->nout);
 	TRY(graph_order(g, r->s, &order, &n, e));
 	TRY(graph_uses(g, r->s, &u, e));
 	for (uint32_t i = 0; i < g->nout; i++)
 		out[i] = g->value[g->out[i]].type.dt;
 	for (value_id v = 1; v < g->nvalue; v++)
 		r->dt[v] = g->value[v].type.dt;
-	for (value_id v = 1; v < g->nvalue; v++) /* what the file said of types does not hold any more, but for the lengths of outputs */
-		if (g->value[v].kind == VALUE_NODE && changes(r, g->value[v].type.dt) && !(g->value[v].type.kind == KIND_TENSOR && graph_is_output(g, v)))
+	for (uint32_t i = 0; i < g->nout; i++)
+		said[i] = g->value[g->out[i]].origin;
+	for (value_id v = 1; v < g->nvalue; v++) /* what the file said of types does not hold any more */
+		if (g->value[v].kind == VALUE_NODE && changes(r, g->value[v].type.dt))
 			g->value[v].origin = NULL;
+	for (uint32_t i = 0; i < g->nout; i++) /* but for the lengths of outputs */
+		if (g->value[g->out[i]].type.kind == KIND_TENSOR)
+			g->value[g->out[i]].origin = said[i];
 	keep_accurate(r, order, n, &u);
 	TRY(do_constants(r, &u, e));
 	TRY(do_inputs(r, e));
