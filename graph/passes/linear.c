@@ -1236,14 +1236,11 @@ static enum linnet_code try_tokens(struct search *x, value_id v, dim tokens, con
 
 		arena_reset(x->trial);
 		x->first = symbol ? lengths[i] : tokens;
-		x->size = 1;
-		TRY(draw_plain(x, x->first, &can, e));
-		if (can)
-			TRY(compute(x, x->first, &probe, &o, e));
-		if (o && runs_wild(o)) {
-			x->size = 0.25;
+		for (int k = 0; k < 2 && (!k || (o && runs_wild(o))); k++) {
+			x->size = k ? 0.25 : 1;
 			TRY(draw_plain(x, x->first, &can, e));
-			TRY(compute(x, x->first, &probe, &o, e));
+			if (can)
+				TRY(compute(x, x->first, &probe, &o, e));
 		}
 		if (!symbol)
 			break;
