@@ -146,7 +146,7 @@ def gradients():
             agree(f"gradient of {name}, {value}", got[value], np.load(os.path.join(folder, value + ".npy")))
 
 
-# ---- Files come back as they were ----
+# ---- Words of fused models ----
 
 
 def masks_in_full():
@@ -206,6 +206,9 @@ def same_in_onnxruntime(title, graph, way, opset, lengths):
     for name, value in expected.items():
         agree(f"{way} of {title}, {name}", result[name], value)
     return onnx.load(fused)
+
+
+# ---- Files come back as they were ----
 
 
 def saved_files_are_equal():

@@ -198,6 +198,20 @@ static void what_was_expanded_is_recognised(void **state)
 	assert_int_equal(wrong, 0);
 }
 
+/* What is recognised in a model in its text form. */
+static void check_text(const char *text, const char *want)
+{
+	struct linnet_error e = { 0 };
+	struct linnet_model *m = model_new(NULL, &e);
+	char found[1000], line[800];
+
+	if (!m || text_parse(m, text, strlen(text), &e) || graph_import(m, &e))
+		fail_msg("%s: %s", text, linnet_error_line(&e, line, sizeof line));
+	read_again(m, text, false, found, sizeof found);
+	assert_string_equal(found, want);
+	model_free(m);
+}
+
 /* Operators that hold the experts of a mixture: gated ones are one gated unit a node. Expected: by the operators' documentation. */
 static void experts_are_units(void **state)
 {
@@ -220,17 +234,8 @@ static void experts_are_units(void **state)
 	};
 
 	(void)state;
-	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-		struct linnet_error e = { 0 };
-		struct linnet_model *m = model_new(NULL, &e);
-		char found[1000], line[800];
-
-		if (!m || text_parse(m, all[i].text, strlen(all[i].text), &e) || graph_import(m, &e))
-			fail_msg("%s: %s", all[i].text, linnet_error_line(&e, line, sizeof line));
-		read_again(m, all[i].text, false, found, sizeof found);
-		assert_string_equal(found, all[i].want);
-		model_free(m);
-	}
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		check_text(all[i].text, all[i].want);
 }
 
 /* Key heads are those before they were repeated, whatever lays them out and in whatever order; heads in another order are as many. */
@@ -258,17 +263,8 @@ static void repeated_key_heads_are_told(void **state)
 	};
 
 	(void)state;
-	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-		struct linnet_error e = { 0 };
-		struct linnet_model *m = model_new(NULL, &e);
-		char found[1000], line[800];
-
-		if (!m || text_parse(m, all[i].text, strlen(all[i].text), &e) || graph_import(m, &e))
-			fail_msg("%s: %s", all[i].text, linnet_error_line(&e, line, sizeof line));
-		read_again(m, all[i].text, false, found, sizeof found);
-		assert_string_equal(found, all[i].want);
-		model_free(m);
-	}
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		check_text(all[i].text, all[i].want);
 }
 
 struct runs {
