@@ -229,6 +229,7 @@ static enum linnet_code measure_layers(struct calibration *c, bool after, struct
 		if (l.report.item[i].converted)
 			out->error[n++].layer = i;
 	out->nerror = n;
+	out->nattention = l.report.nitem;
 	t.batch = together(c);
 	TRY(train_means(&l.model, &t, c->held ? c->held : c->data, l.error, (int)n, BATCHES, mean, e));
 	for (uint32_t i = 0; i < n; i++)

@@ -130,7 +130,8 @@ struct calibrate_result {
 	struct stage_result stage[MAX_STAGES];
 	int nstage;
 	struct layer_error *error;
-	uint32_t nerror;
+	uint32_t nerror;             /* attentions that were converted */
+	uint32_t nattention;         /* all; the others stay softmax */
 	struct quality teacher, before, window; /* the softmax model; the converted one before calibration; softmax over the window alone, where
 	                                         * the conversion has one */
 	bool language;               /* perplexities are known */

@@ -85,6 +85,8 @@ json_t *calibrate_card(const struct recipe *recipe, const struct calibrate_resul
 		json_array_append_new(errors, json_pack("{s:i, s:o, s:o}", "attention", (int)r->error[i].layer, "before", number(r->error[i].before),
 		                                        "after", number(r->error[i].after)));
 	json_object_set_new(j, "attention_error", errors);
+	if (r->nattention)
+		json_object_set_new(j, "softmax_share", json_real((double)(r->nattention - r->nerror) / r->nattention));
 	if (search)
 		json_object_set_new(j, "search", search_card(search));
 	return j;

@@ -227,6 +227,7 @@ void calibrate_print(const struct calibrated *x)
 		add_number(&t, "%.4f", r->error[i].after);
 	}
 	table_print(&t, stdout, true);
+	printf("softmax stays in %u of %u attentions\n", r->nattention - r->nerror, r->nattention);
 }
 
 void calibrate_list(void)
