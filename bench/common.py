@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 
 import numpy as np
 
@@ -12,6 +13,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROUNDS = 5
 ROUND_SECONDS = 0.4
 PATIENCE = 60.0  # seconds that one run may take
+REST = 0.05      # seconds: threads of an engine that has run look for more work before they sleep, in the other's way
 GIB = 1 << 30
 
 
@@ -28,6 +30,8 @@ class Worker:
         self.process.wait()
 
     def ask(self, do, **what):
+        if do == "time":
+            time.sleep(REST)
         print(json.dumps({"do": do, **what}), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:

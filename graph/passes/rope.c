@@ -497,7 +497,7 @@ static bool sort_terms(struct lane *l, int j)
 
 static bool is_rotary(const struct view *w, struct lane *y, int n, bool interleaved, struct rotary *r)
 {
-	int cos[WIDEST / 2], sin[WIDEST / 2];
+	int cos[WIDEST / 2] = { 0 }, sin[WIDEST / 2] = { 0 };
 	struct tracing t = { .w = w };
 	struct lane *of_cos, *of_sin;
 

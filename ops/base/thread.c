@@ -14,11 +14,12 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <time.h>
 
 enum {
 	WORKERS_MAX = 255,
-	LOOKS = 100,  /* at the counter before yielding */
-	YIELDS = 150, /* before sleeping: some 50 microseconds, about what waking a sleeper costs */
+	LOOKS = 100,     /* at the counter before yielding */
+	AWAKE = 1000000, /* nanoseconds without a job before sleeping: kernels of a model follow each other within, and waking takes some 100,000 */
 };
 
 static struct {
@@ -44,18 +45,23 @@ static void take_pieces(void)
 		pool.f(pool.ctx, i);
 }
 
+static int64_t nanoseconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 /* The number of a job later than `seen`. */
 static unsigned wait_for_job(unsigned seen)
 {
 	unsigned now = seen;
 
-	for (int i = 0; i < LOOKS + YIELDS; i++) {
-		now = atomic_load(&pool.opened);
-		if (now != seen)
-			return now;
-		if (i >= LOOKS)
-			sched_yield();
-	}
+	for (int64_t end = nanoseconds() + AWAKE; nanoseconds() < end; sched_yield())
+		for (int i = 0; i < LOOKS; i++)
+			if ((now = atomic_load(&pool.opened)) != seen)
+				return now;
 	pthread_mutex_lock(&pool.lock);
 	atomic_fetch_add(&pool.sleepers, 1);
 	while ((now = atomic_load(&pool.opened)) == seen)

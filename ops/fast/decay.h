@@ -2,20 +2,19 @@
 #ifndef LINNET_FAST_DECAY_H
 #define LINNET_FAST_DECAY_H
 
-#include "ops/op.h"
+#include <stdbool.h>
+#include <stdint.h>
 
-/* Whether they let something grow by more than e^44 in so many tokens: floats may overflow then where double does not. Also when one is NaN. */
-static inline bool decays_grow(const struct tensor *decay, int64_t tokens)
+/* So large a decay lets something grow by e^44 in so many tokens: floats may overflow with larger ones where double does not. */
+static inline float decay_most(int64_t tokens) { return tokens ? 44 / (float)tokens : 0; }
+
+/* Whether one of n decays is larger than `most` or NaN. */
+static inline bool decays_grow(const float *decay, int64_t n, float most)
 {
-	float most = tokens ? 44 / (float)tokens : 0;
 	bool grow = false;
 
-	if (decay && decay->dt == DT_FLOAT)
-		for (int64_t i = 0; i < decay->n; i++)
-			grow |= !(((const float *)decay->data)[i] <= most);
-	else
-		for (int64_t i = 0; decay && i < decay->n && !grow; i++)
-			grow = !(tensor_get(decay, i) <= (double)most);
+	for (int64_t i = 0; i < n; i++)
+		grow |= !(decay[i] <= most);
 	return grow;
 }
 

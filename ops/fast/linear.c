@@ -15,6 +15,7 @@
  * Value columns do not depend on each other. They are cut where there are fewer heads than threads, which changes no bits.
  */
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "ops/base/thread.h"
@@ -48,8 +49,9 @@ struct linear_job {
 	int64_t abreast;                        /* pieces that a slot takes through the tokens together */
 	int64_t shared, room;                   /* numbers of working memory: of the pieces abreast, of a slot with their states */
 	float *work;
-	float scale;
-	bool direct; /* the state of a piece is where it ends up */
+	float scale, most; /* decays above let the past grow */
+	bool direct;       /* the state of a piece is where it ends up */
+	atomic_bool grows;
 };
 
 /* A piece of a head: its columns, its state, and working memory. */
@@ -65,6 +67,7 @@ struct piece {
 	float *v, *n, *o;               /* [rows, full], [rows, SPAN], [rows, SPAN] */
 	float *P, *A;                   /* [R, rows, CHUNK], [rows, CHUNK] */
 	float e[CHUNK], beta[CHUNK];    /* e: of decays by head */
+	bool grows;
 };
 
 static int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -136,6 +139,7 @@ static void load_tokens(struct piece *p, int64_t t, int64_t n)
 		load_rows(j->dt, j->beta, token(p, t, j->nbeta, p->g % j->nbeta, 1), j->nbeta, n, 1, p->beta, 1);
 	if (j->decay) {
 		load_rows(j->dt, j->decay, token(p, t, j->G, p->g, j->ndecay), j->G * j->ndecay, n, j->ndecay, p->a, each);
+		p->grows |= decays_grow(p->a, n * each, j->most);
 		v_exp(p->a, p->a, n * each);
 	}
 }
@@ -464,13 +468,12 @@ static bool all_finite(int64_t n, int64_t w, const float *x, int64_t ldx)
 	return all == 0;
 }
 
-/* Outputs of tokens from t on and reader r, of the w columns from c on, whose corrected values are N. */
-static void put_outputs(struct piece *p, int64_t t, int64_t n, int64_t r, int64_t c, int64_t w, const float *N, int64_t ldn)
+/* Outputs of tokens from t on and reader r, of the w columns from c on, whose corrected values are N; so many rows together. */
+static void put_outputs(struct piece *p, int64_t t, int64_t n, int64_t r, int64_t c, int64_t w, const float *N, int64_t ldn, int64_t rows)
 {
 	const struct linear_job *j = p->j;
 	const float *q = p->q + r * j->rows * p->row, *P = p->P + r * j->rows * CHUNK;
 	int64_t at = token(p, t, j->readers, p->g * j->R + r, j->E) + p->from + c, step = j->readers * j->E;
-	int64_t rows = all_finite(n, w, N, ldn) ? TILE_ROWS : 1; /* else zeros of P would meet what is not finite; the bits are the same */
 	bool direct = j->dt == DT_FLOAT && c + w <= p->w;
 	float *o = direct ? (float *)j->y + at : p->o;
 	int64_t ldo = direct ? step : w;
@@ -501,11 +504,13 @@ static void chunk(struct piece *p, int64_t t, int64_t n)
 	for (int64_t c = 0; c < p->full; c += SPAN) {
 		int64_t w = p->full - c < SPAN ? p->full - c : SPAN, ldn = j->beta ? w : p->full;
 		const float *N = j->beta ? p->n : p->v + c;
+		int64_t rows;
 
 		if (j->beta)
 			correct(p, n, c, w);
+		rows = all_finite(n, w, N, ldn) ? TILE_ROWS : 1; /* else zeros of P would meet what is not finite; the bits are the same */
 		for (int64_t r = 0; r < j->R; r++)
-			put_outputs(p, t, n, r, c, w, N, ldn);
+			put_outputs(p, t, n, r, c, w, N, ldn, rows);
 		tile_add(j->F, w, n, j->decay ? p->kout : p->k, p->row, N, ldn, j->decay ? p->fade : &one, by_channel(j), p->S0 + c, p->ld0, p->S + c, p->ld);
 	}
 }
@@ -560,7 +565,7 @@ static void end_piece(const struct piece *p)
  */
 static void linear_slot(void *ctx, int64_t slot)
 {
-	const struct linear_job *j = ctx;
+	struct linear_job *j = ctx;
 	int64_t i = slot * j->pieces / j->slots, end = (slot + 1) * j->pieces / j->slots;
 	float *work = j->work + slot * j->room;
 	struct piece p[ABREAST];
@@ -572,8 +577,11 @@ static void linear_slot(void *ctx, int64_t slot)
 		for (int64_t t = 0; t < j->T; t += TOGETHER)
 			for (int64_t l = 0; l < n; l++)
 				pass_tokens(p + l, t, j->T - t < TOGETHER ? j->T : t + TOGETHER);
-		for (int64_t l = 0; l < n; l++)
+		for (int64_t l = 0; l < n; l++) {
 			end_piece(p + l);
+			if (p[l].grows)
+				atomic_store(&j->grows, true);
+		}
 	}
 }
 
@@ -599,13 +607,11 @@ static enum linnet_code linear_attention_run(struct kernel_call *c)
 	                        .y = c->out[0]->data, .present = present ? present->data : NULL, .dt = q->dt,
 	                        .state = present ? present->dt : past ? past->dt : q->dt, .T = q->d[1],
 	                        .H = attr_get(c->op, c->attr, "q_num_heads")->i, .G = attr_get(c->op, c->attr, "kv_num_heads")->i,
-	                        .scale = (float)attr_get(c->op, c->attr, "scale")->f };
+	                        .scale = (float)attr_get(c->op, c->attr, "scale")->f, .most = decay_most(q->d[1]) };
 	int64_t heads = q->d[0] * j.G, most, threads = c->threads < 1 ? 1 : c->threads;
 	struct linnet_error *e = c->e;
 	struct piece p;
 
-	if (decays_grow(decay, j.T))
-		return c->op->kernel(c);
 	j.readers = j.H > j.G ? j.H : j.G;
 	j.R = j.readers / j.G;
 	j.F = k->d[2] / j.G;
@@ -630,7 +636,7 @@ static enum linnet_code linear_attention_run(struct kernel_call *c)
 	j.room = j.shared + (j.direct ? 0 : j.abreast * j.F * j.columns);
 	TRY_NEW(j.work, c->scratch, j.slots * j.room);
 	parallel_for((int)threads, j.slots, linear_slot, &j);
-	return LINNET_OK;
+	return j.grows ? c->op->kernel(c) : LINNET_OK;
 }
 
 const struct fast FAST_KERNEL(linear_attention) = { .name = "linear_attention", .ok = linear_attention_ok, .run = linear_attention_run };

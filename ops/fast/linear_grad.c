@@ -596,7 +596,7 @@ static enum linnet_code linear_grad_run(struct kernel_call *c)
 	struct head h = { 0 };
 	int64_t heads = q->d[0] * j.G;
 
-	if (decays_grow(input(c, IN_DECAY), j.T))
+	if (j.decay && decays_grow(j.decay, c->in[IN_DECAY]->n, decay_most(j.T)))
 		return c->op->kernel(c);
 	j.R = j.H / j.G;
 	j.F = c->in[IN_KEY]->d[2] / j.G;
