@@ -249,13 +249,36 @@ static bool is_cached(const struct graph *g, const struct origin *o)
 
 /* ---- Masks ---- */
 
+enum { MAX_WHOLE = 3, MAX_CONTENT = 12 };
+
 /* The graph inputs whose data v depends on: of the widest rank, floats and booleans told apart. */
 struct sources {
 	bool each_pair, each_key; /* inputs [..., L, S]; inputs with a number for each key */
 	bool boolean, real, each_head; /* of the former */
 	dim batch, rows, keys;    /* of the scores */
 	int64_t heads;
+	value_id whole[MAX_WHOLE]; /* integer inputs with a number for each key or each query: they may be positions */
+	int nwhole;
+	value_id position[MAX_WHOLE];  /* those that are, which tell nothing of keys */
+	int nposition;
+	const struct origin *q, *k;    /* what queries and keys are made of; NULL: not looked at */
+	value_id content[MAX_CONTENT]; /* of that: what terms are computed from, as products with relative positions are */
+	int ncontent;
 };
+
+static bool is_position_input(const struct sources *s, value_id v)
+{
+	for (int i = 0; i < s->nposition; i++)
+		if (s->position[i] == v)
+			return true;
+	return false;
+}
+
+/* v is what tokens say, in queries or keys, or in front of their projections. */
+static bool is_content(const struct graph *g, const struct sources *s, value_id v)
+{
+	return s->q && dtype_in(g->value[v].type.dt, FLOATS) && g->value[v].type.shape.rank >= 3 && (seen(s->q, v) || seen(s->k, v)) && !is_weight(g, v, 6);
+}
 
 static void mask_sources(const struct graph *g, value_id v, struct origin *o, struct sources *s)
 {
@@ -265,6 +288,10 @@ static void mask_sources(const struct graph *g, value_id v, struct origin *o, st
 	if (!v || o->n == MAX_SEEN || seen(o, v))
 		return;
 	o->seen[o->n++] = v;
+	if (s->ncontent < MAX_CONTENT && is_content(g, s, v)) {
+		s->content[s->ncontent++] = v;
+		return;
+	}
 	if (g->value[v].kind == VALUE_INPUT) {
 		const dim *d = t->shape.d;
 		int r = t->shape.rank;
@@ -272,7 +299,11 @@ static void mask_sources(const struct graph *g, value_id v, struct origin *o, st
 
 		for (int i = 0; i < r; i++)
 			single = single && d[i] == 1;
-		if (r > 2 || (r == 2 && (d[0] == d[1] || (d[0] == s->rows && d[0] != s->batch)))) {
+		if (s->nwhole < MAX_WHOLE && dtype_in(t->dt, INTS) && (r == 1 || r == 2) && !single && (d[r - 1] == s->rows || d[r - 1] == s->keys))
+			s->whole[s->nwhole++] = v;
+		if (is_position_input(s, v))
+			;
+		else if (r > 2 || (r == 2 && (d[0] == d[1] || (d[0] == s->rows && d[0] != s->batch)))) {
 			s->each_pair = true;
 			s->boolean = t->dt == DT_BOOL;
 			s->real = dtype_in(t->dt, FLOATS);
@@ -333,7 +364,8 @@ static bool is_later(const struct sample *s, int64_t k) { return s->col[k % s->t
 /* Where the data of inputs hides nothing. near: they are no matter of keys, but places, which drawn ones are not. */
 static bool tells(const struct sample *s, bool near) { return s->ones && s->t->rank >= 2 && !(s->far && near); }
 
-static void look(const struct samples *all, bool near, struct visible *m)
+/* heads: what is the same for all entries of a head, which the softmax does not see, is no bias. */
+static void look(const struct samples *all, bool near, bool heads, struct visible *m)
 {
 	double first = NAN;
 	bool drawn = false;
@@ -341,6 +373,7 @@ static void look(const struct samples *all, bool near, struct visible *m)
 	*m = (struct visible){ .within = true, .plain = true, .band = true, .alibi = true };
 	for (int i = 0; i < all->n; i++) {
 		const struct sample *s = &all->at[i];
+		int64_t matrix = s->t->rank < 2 ? 1 : s->t->d[s->t->rank - 2] * s->t->d[s->t->rank - 1], at = 0;
 
 		for (int64_t k = 0; tells(s, near) && k < s->t->n; k++) {
 			double x = mask_entry(s->t, k);
@@ -348,7 +381,8 @@ static void look(const struct samples *all, bool near, struct visible *m)
 
 			if (x == -INFINITY)
 				continue;
-			first = isnan(first) ? x : first;
+			first = isnan(first) || (heads && k / matrix != at) ? x : first;
+			at = k / matrix;
 			m->plain = m->plain && x == first;
 			m->within = m->within && d >= 0;
 			m->told = m->told || is_later(s, k);
@@ -381,12 +415,44 @@ static void look(const struct samples *all, bool near, struct visible *m)
 	}
 }
 
-/* What a mask says without regard to padding. given: it depends on inputs. */
-static void structure(const struct samples *all, bool given, struct attention_group *f)
+/* Biases are a matter of how far a key lies from the query. */
+static bool by_distance(const struct sample *s)
+{
+	int64_t rows = s->t->d[s->t->rank - 2], cols = s->t->d[s->t->rank - 1];
+	bool differs = false;
+
+	for (int64_t k = 0; k < s->t->n; k++) {
+		double x = mask_entry(s->t, k), y;
+
+		if (k / cols % rows == 0)
+			continue;
+		differs = differs || x != mask_entry(s->t, k - cols);
+		y = k % cols ? mask_entry(s->t, k - cols - 1) : x;
+		if (x != y && !(fabs(x - y) <= 1e-6 * fabs(x)))
+			return false;
+	}
+	return differs;
+}
+
+/* As samples of a mask show where inputs are places, it compares those: what is visible, or what is added, is a matter of their distance. */
+static bool compares_places(const struct samples *all)
 {
 	struct visible m;
 
-	look(all, all->data && !given, &m);
+	if (!all->n || all->at[0].t->rank < 2)
+		return false;
+	look(all, false, false, &m);
+	if (m.within ? m.told && m.left > 0 : m.band && m.left > 0 && m.right > 0 && m.cut_left && m.cut_right)
+		return true;
+	return !m.plain && by_distance(&all->at[0]);
+}
+
+/* What a mask says without regard to padding. given: it depends on inputs; heads: as in look. */
+static void structure(const struct samples *all, bool given, bool heads, struct attention_group *f)
+{
+	struct visible m;
+
+	look(all, all->data && !given, heads, &m);
 	f->causal = f->causal || (m.within && m.told && all->at[0].L > 1);
 	if (!m.plain)
 		f->mask = m.alibi ? "alibi" : "relative_bias";
@@ -441,20 +507,58 @@ static enum linnet_code inverse(struct sample *s, struct arena *a, struct linnet
 	return LINNET_OK;
 }
 
+static struct given given_of(const struct sources *s)
+{
+	return (struct given){ .position = s->position, .nposition = s->nposition, .content = s->content, .ncontent = s->ncontent };
+}
+
+/* Which of s->whole are positions: with places as their data the mask compares those, and with ones it does not. *all becomes what the former says. */
+static enum linnet_code find_positions(const struct graph *g, value_id mask, struct samples *all, struct sources *s, struct arena *a, struct linnet_error *e)
+{
+	for (unsigned set = compares_places(all) ? 0 : 1; set && set < 1u << s->nwhole; set++) {
+		struct given given;
+		struct samples *some;
+
+		TRY_NEW(some, a, 1);
+		s->nposition = 0;
+		for (int i = 0; i < s->nwhole; i++)
+			if (set >> i & 1)
+				s->position[s->nposition++] = s->whole[i];
+		given = given_of(s);
+		TRY(samples_given(g, mask, &given, false, a, some, e));
+		if (compares_places(some))
+			return samples_given(g, mask, &given, true, a, all, e);
+	}
+	s->nposition = 0;
+	return LINNET_OK;
+}
+
 /* inverted: a boolean mask says what is hidden. sink: its last column is one. */
-static enum linnet_code describe_mask(const struct graph *g, value_id q, value_id mask, bool inverted, bool sink, struct attention_group *f, struct arena *a,
+static enum linnet_code describe_mask(const struct graph *g, value_id q, value_id k, value_id mask, bool inverted, bool sink, struct attention_group *f, struct arena *a,
                                       struct linnet_error *e)
 {
 	const struct shape *queries = &g->value[q].type.shape, *width = &g->value[mask].type.shape;
 	struct sources s = { .batch = queries->rank > 2 ? queries->d[0] : DIM_NONE, .rows = queries->rank > 2 ? queries->d[queries->rank == 3 ? 1 : 2] : DIM_NONE,
 		             .keys = width->rank > 0 ? width->d[width->rank - 1] : DIM_NONE, .heads = f->heads };
-	struct origin *o = NEW(a, 1, struct origin);
+	struct origin *o = NEW(a, 3, struct origin);
 	struct samples *all = NEW(a, 1, struct samples);
+	struct given given;
 
 	if (!o || !all)
 		return fail_mem(e);
+	trace(g, q, true, &o[1]);
+	trace(g, k, true, &o[2]);
+	s.q = &o[1];
+	s.k = &o[2];
 	mask_sources(g, mask, o, &s);
-	TRY(samples_take(g, mask, true, true, a, all, e));
+	given = given_of(&s);
+	TRY(samples_given(g, mask, &given, true, a, all, e));
+	TRY(find_positions(g, mask, all, &s, a, e));
+	if (s.nposition) {
+		s.each_key = s.each_pair = false;
+		o->n = s.ncontent = s.nwhole = 0;
+		mask_sources(g, mask, o, &s);
+	}
 	for (int i = 0; i < all->n; i++) {
 		const struct tensor *t = all->at[i].t;
 
@@ -464,10 +568,10 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
 			TRY(without_sink(&all->at[i], a, &f->sink, e));
 	}
 	if (all->n && all->at[0].t->rank >= 2)
-		structure(all, s.each_key || s.each_pair, f);
+		structure(all, s.each_key || s.each_pair || s.nposition, s.ncontent > 0, f);
 	if (s.each_pair && s.real && !s.each_head && !strcmp(f->mask, "relative_bias"))
 		f->mask = "additive";
-	if (s.each_pair && !strcmp(f->mask, "none"))
+	if ((s.each_pair || s.ncontent) && !strcmp(f->mask, "none"))
 		f->mask = s.each_head ? "relative_bias" : s.boolean ? "boolean" : "additive";
 	if (s.each_key) {
 		if (strcmp(f->mask, "none"))
@@ -656,7 +760,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	f->sink = input_named(n, "head_sink") || node_attr(n, "smooth_softmax")->i > 0;
 	mask = input_named(n, contrib ? "attention_bias" : "attn_mask");
 	if (mask)
-		TRY(describe_mask(g, q, mask, false, !contrib && has_sink(g, k), f, a, e));
+		TRY(describe_mask(g, q, k ? k : q, mask, false, !contrib && has_sink(g, k), f, a, e));
 	if (window < 0 && contrib && is_ms(n, "GroupQueryAttention") && local > 0)
 		window = local - 1;
 	if (node_attr(n, "left_window_size")->given ? window >= 0 : contrib && window > 0) {
@@ -858,7 +962,7 @@ static enum linnet_code describe_kept(const struct around *r, struct arena *a, s
 	f->qk_norm = is_normed(g, &from[0]);
 	f->kv_cache = is_cached(g, &from[1]);
 	for (int i = 0; i < r->nterm; i++)
-		TRY(describe_mask(g, r->q, r->term[i], r->condition[i] && r->hides[i], false, f, a, e));
+		TRY(describe_mask(g, r->q, r->kt, r->term[i], r->condition[i] && r->hides[i], false, f, a, e));
 	f->kind = kind_of(f, !same && !f->kv_cache, s->rank >= 4);
 	return LINNET_OK;
 }

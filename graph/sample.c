@@ -54,6 +54,8 @@ struct eval {
 	int nlong, nshort, ngiven;
 	bool all_long;      /* every symbol is long that is not short */
 	dim last;           /* v's last length */
+	struct given known;  
+	int64_t first;      /* place of v's first row among its columns */
 	struct linnet_error *e;
 };
 
@@ -240,12 +242,22 @@ static bool are_counts(const struct eval *ev, const struct type *t)
 	return dtype_in(t->dt, INTS) && (!t->shape.rank || (t->shape.rank == 1 && t->shape.d[0] != ev->last));
 }
 
-/* A graph input's data: ones, or seeded 0 and 1 (integers, bool; counts up to 5) or [0, 1) (floats), the same at a place whichever are picked. */
+static bool is_among(const value_id *list, int n, value_id v)
+{
+	for (int i = 0; i < n; i++)
+		if (list[i] == v)
+			return true;
+	return false;
+}
+
+/* A graph input's data: places, ones, or seeded 0 and 1 (integers, bool; counts up to 5) or [0, 1) (floats), the same at a place whichever are picked. */
 static enum linnet_code draw_input(struct eval *ev, value_id v, const struct pick *const *axis, const struct tensor **out)
 {
 	const struct type *t = &ev->g->value[v].type;
 	int64_t d[MAX_RANK], some[MAX_RANK], at[MAX_RANK] = { 0 }, stride[MAX_RANK];
 	uint64_t some_of = are_counts(ev, t) ? 6 : 2;
+	bool positions = is_among(ev->known.position, ev->known.nposition, v);
+	bool ones = !ev->trial || ev->known.nposition || is_among(ev->known.content, ev->known.ncontent, v);
 	struct tensor *x;
 
 	*out = NULL;
@@ -262,7 +274,10 @@ static enum linnet_code draw_input(struct eval *ev, value_id v, const struct pic
 		for (int k = 0; k < x->rank; k++)
 			from += stride[k] * (axis[k] ? axis[k]->at[at[k]] : at[k]);
 		r = (struct rng){ ((uint64_t)v * 977 + (uint64_t)ev->trial) << 24 ^ (uint64_t)from };
-		tensor_put(x, i, !ev->trial ? 1 : dtype_class(t->dt) == CLASS_FLOAT ? rng_unit(&r) : (double)rng_below(&r, some_of));
+		if (positions)
+			tensor_put_int(x, i, from % d[x->rank - 1] + (t->shape.d[x->rank - 1] == ev->last ? 0 : ev->first));
+		else
+			tensor_put(x, i, ones ? 1 : dtype_class(t->dt) == CLASS_FLOAT ? rng_unit(&r) : (double)rng_below(&r, some_of));
 		next_position(x->rank, some, at);
 	}
 	*out = x;
@@ -728,7 +743,7 @@ static enum linnet_code eval_at(struct eval *ev, value_id v, const struct pick *
 		}
 	if (val->type.value) {
 		TRY(gather(ev, val->type.value, axis, out));
-	} else if (val->kind == VALUE_INPUT || is_source(ev, v)) {
+	} else if (val->kind == VALUE_INPUT || is_source(ev, v) || is_among(ev->known.content, ev->known.ncontent, v)) {
 		TRY(draw_input(ev, v, axis, out));
 	} else if (val->kind == VALUE_NODE && val->producer && !some) {
 		TRY(eval_node(ev, &ev->g->node[val->producer]));
@@ -994,13 +1009,14 @@ static enum linnet_code take(struct eval *ev, value_id v, const struct bounds *b
 	int64_t d[MAX_RANK];
 	bool head = false;
 
-	*out = (struct sample){ .ones = !trial };
+	*out = (struct sample){ .ones = !trial || ev->known.nposition };
 	ev->trial = trial;
 	ev->length = length;
 	ev->nodes = ev->work = 0;
 	ev->costly = false;
 	ev->picks = NULL;
 	TRY_NEW(ev->done, ev->a, g->nvalue);
+	ev->first = rank >= 2 && concrete(ev, &g->value[v].type.shape, d) && d[rank - 1] > d[rank - 2] ? d[rank - 1] - d[rank - 2] : 0;
 	if (rank >= 2 && lengths(ev, v, d)) {
 		TRY(choose(ev, b, d[rank - 2], d[rank - 1], &row, &col));
 		axis[rank - 2] = row;
@@ -1069,6 +1085,9 @@ static enum linnet_code begin(struct eval *ev, value_id v, struct bounds *b)
 	return find_bounds(g, v, ev->a, b, ev->e);
 }
 
+/* The last query's place is none of a key: no run has such lengths. */
+static bool lacks_keys(const struct eval *ev, const struct sample *s) { return ev->known.nposition && s->L > s->S; }
+
 /* One more sample for these lengths; *must: it could not be had for the time it takes. */
 static enum linnet_code add_long(struct eval *ev, value_id v, const struct bounds *b, int64_t length, struct samples *out, bool *short_of)
 {
@@ -1080,7 +1099,7 @@ static enum linnet_code add_long(struct eval *ev, value_id v, const struct bound
 	}
 	TRY(take(ev, v, b, 0, length, &s));
 	*short_of = *short_of || (!s.t && ev->costly);
-	if (s.t) /* other failures: no run has such lengths */
+	if (s.t && !lacks_keys(ev, &s)) /* other failures: no run has such lengths */
 		out->at[out->n++] = s;
 	return LINNET_OK;
 }
@@ -1102,31 +1121,42 @@ static enum linnet_code take_long(struct eval *ev, value_id v, const struct boun
 	return LINNET_OK;
 }
 
-enum linnet_code samples_take(const struct graph *g, value_id v, bool draw, bool far, struct arena *a, struct samples *out, struct linnet_error *e)
+static enum linnet_code take_all(struct eval *ev, value_id v, bool far, struct samples *out)
 {
-	struct eval ev = { .g = g, .a = a, .draw = draw, .e = e };
+	struct linnet_error *e = ev->e;
 	struct bounds *b;
 	int trials = TRIALS;
 
 	memset(out, 0, sizeof *out);
-	TRY_NEW(b, a, 1);
-	TRY(begin(&ev, v, b));
+	TRY_NEW(b, ev->a, 1);
+	TRY(begin(ev, v, b));
 	for (int trial = 0; trial < trials; trial++) {
 		struct sample *s = &out->at[out->n];
 
-		TRY(take(&ev, v, b, trial, 0, s));
-		if (!s->t && draw && !trial && !ev.costly)
-			TRY(take_sums(&ev, v, b, s));
-		out->data = ev.drew;
+		TRY(take(ev, v, b, trial, 0, s));
+		if (!s->t && ev->draw && !trial && !ev->costly)
+			TRY(take_sums(ev, v, b, s));
+		out->data = ev->drew;
 		if (!s->t) {
 			out->n = 0;
 			return LINNET_OK;
 		}
-		out->n++;
-		if (!ev.drew && !ev.nsymbol) /* nothing will change */
+		out->n += !lacks_keys(ev, s);
+		if (!ev->drew && !ev->nsymbol) /* nothing will change */
 			trials = 1;
 	}
-	return far && (ev.nlong || ev.all_long) ? take_long(&ev, v, b, out) : LINNET_OK;
+	return far && (ev->nlong || ev->all_long) ? take_long(ev, v, b, out) : LINNET_OK;
+}
+
+enum linnet_code samples_take(const struct graph *g, value_id v, bool draw, bool far, struct arena *a, struct samples *out, struct linnet_error *e)
+{
+	return take_all(&(struct eval){ .g = g, .a = a, .draw = draw, .e = e }, v, far, out);
+}
+
+enum linnet_code samples_given(const struct graph *g, value_id v, const struct given *given, bool far, struct arena *a, struct samples *out,
+                               struct linnet_error *e)
+{
+	return take_all(&(struct eval){ .g = g, .a = a, .draw = true, .known = *given, .e = e }, v, far, out);
 }
 
 enum linnet_code sample_layout(const struct graph *g, value_id v, struct arena *a, const struct tensor **out, struct linnet_error *e)

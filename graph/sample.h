@@ -33,6 +33,18 @@ struct samples {
  */
 enum linnet_code samples_take(const struct graph *g, value_id v, bool draw, bool far, struct arena *a, struct samples *out, struct linnet_error *e);
 
+/* What is taken as known of values that v is computed from. */
+struct given {
+	const value_id *position; /* integer inputs: the data is the places 0, 1, ... of the last axis, and ones that of all others */
+	int nposition;
+	const value_id *content;  /* their data is ones, whatever they are computed from */
+	int ncontent;
+};
+
+/* The same with that. Where the axis of positions is as long as v has rows, and v has more columns, the rows are the last ones. */
+enum linnet_code samples_given(const struct graph *g, value_id v, const struct given *given, bool far, struct arena *a, struct samples *out,
+                               struct linnet_error *e);
+
 /*
  * v at small lengths from random numbers in place of whatever more than moves numbers or changes each by itself, so that equal parts of v are the same
  * part laid out several times. NULL: it cannot be computed.

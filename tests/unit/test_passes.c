@@ -267,6 +267,69 @@ static void repeated_key_heads_are_told(void **state)
 		check_text(all[i].text, all[i].want);
 }
 
+/* Positions that are inputs decide what is visible as computed ones do; marks of keys and numbers of segments are padding. */
+static void positions_are_told(void **state)
+{
+#define PLACED(nodes) \
+	"<ir_version: 10, opset_import: [\"\": 23]>\n" \
+	"g (float[B,4,T,8] q, float[B,4,S,8] k, float[B,4,S,8] v, float[B,4,T,8] k2, float[B,4,T,8] v2, int64[B,T] at, int64[B,S] of, int64[B,S] mark, " \
+	"int32[B,T] segment) => (float[B,4,T,8] y) <int64[1] one = {1}, int64[1] two = {2}, int64 zero = {0}, int64 three = {3}, float c = {0.5}, float low = {-inf}> {\n" \
+	"row = Unsqueeze (of, one)  column = Unsqueeze (at, two)  own = Unsqueeze (at, one)  seen = Cast <to = 9> (mark)  some = Unsqueeze (seen, one)  " nodes \
+	"  s = MatMul (q, kt)  sc = Mul (s, c)  z = Where (m4, sc, low)  p = Softmax <axis = -1> (z)  y = MatMul (p, V) }"
+#define OVER_KEYS "  m4 = Unsqueeze (m, one)  V = Identity (v)  kt = Transpose <perm = [0, 1, 3, 2]> (k)"
+#define OVER_SELF "  m4 = Unsqueeze (m, one)  V = Identity (v2)  kt = Transpose <perm = [0, 1, 3, 2]> (k2)"
+	static const struct {
+		const char *text, *want;
+	} all[] = {
+		{ PLACED("m = LessOrEqual (row, column)" OVER_KEYS), "1 cross 4/4 x 8 causal scale 0.5" },
+		{ PLACED("m = LessOrEqual (own, column)" OVER_SELF), "1 cross 4/4 x 8 causal scale 0.5" },
+		{ PLACED("before = Less (column, own)  m = Not (before)" OVER_SELF), "1 cross 4/4 x 8 causal scale 0.5" },
+		{ PLACED("low2 = LessOrEqual (row, column)  m = And (low2, some)" OVER_KEYS), "1 cross 4/4 x 8 causal padding scale 0.5" },
+		{ PLACED("d = Sub (column, own)  a = GreaterOrEqual (d, zero)  b = Less (d, three)  m = And (a, b)" OVER_SELF), "1 cross 4/4 x 8 causal sliding_window 3 scale 0.5" },
+		{ PLACED("d = Sub (column, own)  e = Abs (d)  m = Less (e, three)" OVER_SELF), "1 cross 4/4 x 8 sliding_window 2 scale 0.5" },
+		{ PLACED("n = Shape <start = 2, end = 3> (k)  n0 = Squeeze (n)  step = Squeeze (one)  all = Range (zero, n0, step)  m = LessOrEqual (all, column)" OVER_KEYS),
+		  "1 cross 4/4 x 8 causal scale 0.5" },
+		{ PLACED("m = GreaterOrEqual (own, column)" OVER_SELF), "1 cross 4/4 x 8 padding scale 0.5" },
+		{ PLACED("a = Unsqueeze (segment, one)  b = Unsqueeze (segment, two)  m = Equal (a, b)" OVER_SELF), "1 cross 4/4 x 8 padding scale 0.5" },
+		{ PLACED("m = Identity (some)" OVER_KEYS), "1 cross 4/4 x 8 padding scale 0.5" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		check_text(all[i].text, all[i].want);
+}
+
+/* Terms that queries or keys have with places are relative biases, whatever inputs content comes from; those that they have with content are not. */
+static void relative_terms_are_told(void **state)
+{
+#define TERM(nodes) \
+	"<ir_version: 10, opset_import: [\"\": 23]>\n" \
+	"g (float[B,T,8] x) => (float[B,2,T,4] y) <float[8,8] wq = {1, 2, 0, 1, 3, 0, 1, 1, 0, 1, 2, 1, 0, 1, 1, 2, 2, 0, 1, 0, 1, 1, 2, 0, 1, 0, 1, 2, 0, 2, 1, 1, " \
+	"0, 2, 1, 1, 1, 0, 0, 2, 1, 1, 0, 0, 2, 1, 1, 0, 2, 1, 0, 1, 0, 1, 2, 1, 1, 0, 2, 0, 1, 2, 0, 1}, " \
+	"float[7,4] table = {1, 0, 2, 1, 0, 1, 1, 2, 2, 1, 0, 0, 1, 1, 1, 0, 0, 2, 0, 1, 1, 0, 0, 2, 3, 1, 0, 1}, float[2,1,4] u = {1, 2, 3, 4, 5, 6, 7, 8}, int64[4] split = {0, 0, 2, 4}, " \
+	"int64 zero = {0}, int64 one = {1}, int64 three = {3}, int64 six = {6}, int64[1] first = {0}, int64[1] second = {1}, float c = {0.5}> {\n" \
+	"qp = MatMul (x, wq)  wk = Neg (wq)  kp = MatMul (x, wk)  q4 = Reshape (qp, split)  k4 = Reshape (kp, split)  q = Transpose <perm = [0, 2, 1, 3]> (q4)  " \
+	"k = Transpose <perm = [0, 2, 1, 3]> (k4)  kt = Transpose <perm = [0, 2, 3, 1]> (k4)  n = Shape <start = 1, end = 2> (x)  n0 = Squeeze (n)  t = Range (zero, n0, one)  " \
+	"row = Unsqueeze (t, first)  column = Unsqueeze (t, second)  d = Sub (row, column)  far = Add (d, three)  low = Max (far, zero)  at = Min (low, six)  " nodes \
+	"  s = MatMul (q, kt)  z = Add (s, r)  sc = Mul (z, c)  p = Softmax <axis = -1> (sc)  y = MatMul (p, k) }"
+	static const struct {
+		const char *text, *want;
+	} all[] = {
+		{ TERM("a = Gather (table, at)  r = Einsum <equation = \"bhtd,tsd->bhts\"> (q, a)"), "1 mha 2/2 x 4 relative_bias scale 0.5" },
+		{ TERM("tt = Transpose (table)  a = MatMul (q, tt)  lead = Shape <start = 0, end = 2> (a)  wide = Concat <axis = 0> (lead, n, n)  i = Expand (at, wide)  "
+		       "r = GatherElements <axis = -1> (a, i)"), "1 mha 2/2 x 4 relative_bias scale 0.5" },
+		{ TERM("tt = Transpose (table)  a = MatMul (k, tt)  lead = Shape <start = 0, end = 2> (a)  wide = Concat <axis = 0> (lead, n, n)  i = Expand (at, wide)  "
+		       "b = GatherElements <axis = -1> (a, i)  r = Transpose <perm = [0, 1, 3, 2]> (b)"), "1 mha 2/2 x 4 relative_bias scale 0.5" },
+		{ TERM("w = Add (q, u)  a = Gather (table, at)  r = Einsum <equation = \"bhtd,tsd->bhts\"> (w, a)"), "1 mha 2/2 x 4 relative_bias scale 0.5" },
+		{ TERM("xt = Transpose <perm = [0, 2, 1]> (x)  a = MatMul (x, xt)  r = Unsqueeze (a, second)"), "1 mha 2/2 x 4 additive scale 0.5" },
+		{ TERM("b = Transpose <perm = [0, 1, 3, 2]> (q)  r = MatMul (k, b)"), "1 mha 2/2 x 4 additive scale 0.5" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		check_text(all[i].text, all[i].want);
+}
+
 struct runs {
 	struct case_opt opt;
 	int passed, other;
@@ -467,7 +530,8 @@ int main(int argc, char **argv)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_written_is_recognised),
 		cmocka_unit_test(what_was_expanded_is_recognised),
-		cmocka_unit_test(experts_are_units),
+		cmocka_unit_test(experts_are_units),      cmocka_unit_test(positions_are_told),
+		cmocka_unit_test(relative_terms_are_told),
 		cmocka_unit_test(repeated_key_heads_are_told),
 		cmocka_unit_test(models_compute_the_same),
 		cmocka_unit_test(texts_become),
