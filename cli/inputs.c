@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "graph/rewrite.h"
 #include "runtime/data.h"
 
 static int wrong(const char *what, const char *name, const char *why)
@@ -92,9 +93,10 @@ int read_inputs(const struct graph *g, const struct opt_list *input, const char 
 	return status;
 }
 
-int read_dims(const struct opt_list *dims, struct arena *a, struct gen_opt *gen)
+int read_dims(const struct graph *g, const char *path, const struct opt_list *dims, struct arena *a, struct gen_opt *gen)
 {
 	struct dim_given *list = NEW(a, (size_t)dims->n, struct dim_given);
+	struct linnet_error e = { 0 };
 
 	for (int i = 0; i < dims->n; i++) {
 		const char *eq = strrchr(dims->v[i], '=');
@@ -107,6 +109,10 @@ int read_dims(const struct opt_list *dims, struct arena *a, struct gen_opt *gen)
 			list[i] = (struct dim_given){ arena_strn(a, dims->v[i], (size_t)(eq - dims->v[i])), n };
 		if (!list || !list[i].name)
 			return EXIT_RESOURCES;
+		if (graph_has_dim(g, list[i].name, &e)) {
+			err_file(&e, e.code, path);
+			return report_error(&e);
+		}
 	}
 	gen->dim = list;
 	gen->ndim = dims->n;

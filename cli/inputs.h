@@ -12,8 +12,8 @@
 int read_inputs(const struct graph *g, const struct opt_list *input, const char *folder, struct arena *a,
                 const struct tensor **in);
 
-/* --dim NAME=N, a list in the arena. */
-int read_dims(const struct opt_list *dims, struct arena *a, struct gen_opt *gen);
+/* --dim NAME=N, of lengths that the graph's inputs have; a list in the arena. Returns an exit status; what is wrong has been printed. */
+int read_dims(const struct graph *g, const char *path, const struct opt_list *dims, struct arena *a, struct gen_opt *gen);
 
 /* --kernels */
 enum kernels kernels_named(const char *name);

@@ -41,6 +41,7 @@ struct run {
 	double *seconds;
 	int64_t nseconds;
 	struct profile profile;
+	struct gen_opt gen;
 };
 
 /* ---- Profile ---- */
@@ -342,12 +343,9 @@ static enum linnet_code prepare(struct run *r, struct linnet_error *e)
 static enum linnet_code run_all(struct run *r, struct linnet_error *e)
 {
 	struct rng rng = { .state = (uint64_t)r->opt->seed };
-	struct gen_opt gen = { 0 };
 	int64_t steps = r->opt->states ? r->opt->states : 1;
 
-	if (read_dims(&r->opt->dim, r->arena, &gen))
-		return LINNET_EUSAGE;
-	TRY(gen_inputs(r->model->graph, &gen, &rng, r->arena, r->in, e));
+	TRY(gen_inputs(r->model->graph, &r->gen, &rng, r->arena, r->in, e));
 	for (int64_t i = 0; i < r->opt->repeat; i++) {
 		if (r->session)
 			session_reset(r->session);
@@ -370,13 +368,13 @@ static int run_model(struct run *r)
 	if (!r->in)
 		return EXIT_RESOURCES;
 	status = read_inputs(r->model->graph, &r->opt->input, r->opt->data, r->arena, r->in);
+	if (!status)
+		status = read_dims(r->model->graph, r->path, &r->opt->dim, r->arena, &r->gen);
 	if (status)
 		return status;
 	code = prepare(r, &e);
 	if (!code)
 		code = run_all(r, &e);
-	if (code && !e.code)
-		return EXIT_USAGE;
 	if (code) {
 		err_file(&e, code, r->path);
 		return report_error(&e);

@@ -141,7 +141,7 @@ static int compare_models(const struct validate_cli *o, struct linnet_model *a, 
 		return EXIT_RESOURCES;
 	status = read_inputs(a->graph, &o->input, o->data, arena, given);
 	if (!status)
-		status = read_dims(&o->dim, arena, &opt.gen);
+		status = read_dims(a->graph, path, &o->dim, arena, &opt.gen);
 	if (status)
 		return status;
 	if (pair_compare(&sa, &sb, &opt, arena, &r, &e)) {

@@ -348,7 +348,7 @@ static dim noted(void *ctx, const char *name)
 }
 
 /* Apply f to the names in the lengths of the graph's inputs; set: they become what it says. */
-static void each_length(struct graph *g, dim (*f)(void *ctx, const char *name), void *ctx, bool set)
+static void each_length(const struct graph *g, dim (*f)(void *ctx, const char *name), void *ctx, bool set)
 {
 	for (uint32_t i = 0; i < g->nin; i++) {
 		struct shape *s = &g->value[g->in[i]].type.shape;
@@ -362,19 +362,26 @@ static void each_length(struct graph *g, dim (*f)(void *ctx, const char *name), 
 	}
 }
 
+enum linnet_code graph_has_dim(const struct graph *g, const char *symbol, struct linnet_error *e)
+{
+	struct setting s = { .dims = g->dims, .name = symbol };
+	struct lengths l = { .dims = g->dims };
+
+	each_length(g, replaced, &s, false);
+	if (s.found)
+		return LINNET_OK;
+	str_init(&l.list, g->arena);
+	each_length(g, noted, &l, false);
+	return l.list.n ? fail(e, LINNET_EUSAGE, "no input has a length \"%s\"; there are %s", symbol, str_done(&l.list) ? l.list.p : "others")
+	                : fail(e, LINNET_EUSAGE, "no input has a length \"%s\"; all are numbers", symbol);
+}
+
 enum linnet_code graph_set_dim(struct graph *g, const char *symbol, dim by, struct linnet_error *e)
 {
 	struct setting s = { .dims = g->dims, .name = symbol, .by = by };
 
+	TRY(graph_has_dim(g, symbol, e));
 	each_length(g, replaced, &s, true);
-	if (!s.found) {
-		struct lengths l = { .dims = g->dims };
-
-		str_init(&l.list, g->arena);
-		each_length(g, noted, &l, false);
-		return l.list.n ? fail(e, LINNET_EUSAGE, "no input has a length \"%s\"; there are %s", s.name, str_done(&l.list) ? l.list.p : "others")
-		                : fail(e, LINNET_EUSAGE, "no input has a length \"%s\"; all are numbers", s.name);
-	}
 	forget_types(g);
 	return graph_infer(g, e);
 }

@@ -19,7 +19,9 @@ enum linnet_code graph_extract(struct graph *g, const char *from_to, struct linn
 
 /* "batch=1": that symbol in the lengths of inputs becomes the number; types are found anew. LINNET_EUSAGE: no input has the symbol. */
 enum linnet_code graph_fix_dim(struct graph *g, const char *setting, struct linnet_error *e);
-/* The same by the symbol's name, and the length may be an expression. */
+/* LINNET_EUSAGE: the lengths of inputs have no such symbol; names those that they have. */
+enum linnet_code graph_has_dim(const struct graph *g, const char *symbol, struct linnet_error *e);
+/* As graph_fix_dim() by the symbol's name, and the length may be an expression. */
 enum linnet_code graph_set_dim(struct graph *g, const char *symbol, dim by, struct linnet_error *e);
 
 /* ---- precision.c ---- */
