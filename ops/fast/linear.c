@@ -298,18 +298,30 @@ static void fade_by_head(struct piece *p, int64_t n)
 	}
 }
 
+/* Bits of a lane that stays, and of one that becomes 0, whatever is in it; and a 1 amid zeros. */
+static const union {
+	uint32_t bits[2 * CHUNK];
+	float lane[2 * CHUNK];
+} stay = { .bits = { ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u, ~0u } };
+static const float unit[2 * CHUNK] = { [CHUNK] = 1 };
+
 /* x[i, l] *= D[i, l] f[i] where l < i + more, else 0. */
 static void weigh(const struct piece *p, int64_t n, const float *f, int64_t more, float *x)
 {
-	float D[CHUNK] = { 0 };
+	for (int64_t v = 0; v < CHUNK; v += VWIDTH) {
+		vfloat D = VSET(0);
 
-	for (int64_t i = 0; i < n; i++, x += CHUNK) {
-		float a = p->j->decay ? p->a[i] : 1, b = f ? f[i] : 1;
+		for (int64_t i = 0; i < n; i++) {
+			vfloat y = VLOAD(x + i * CHUNK + v);
 
-		for (int64_t l = 0; l < CHUNK; l++)
-			D[l] = l == i ? 1 : D[l] * a;
-		for (int64_t l = 0; l < CHUNK; l++)
-			x[l] = l < i + more ? x[l] * D[l] * b : 0;
+			if (p->j->decay) {
+				D = VFMA(D, VSET(p->a[i]), VLOAD(unit + CHUNK - i + v));
+				y = VMUL(y, D);
+			}
+			if (f)
+				y = VMUL(y, VSET(f[i]));
+			VSTORE(x + i * CHUNK + v, VAND(y, VLOAD(stay.lane + CHUNK - i - more + v)));
+		}
 	}
 }
 
@@ -353,9 +365,7 @@ static void pairs_by_channel(struct piece *p, int64_t n)
 {
 	const struct linear_job *j = p->j;
 	int64_t row = p->row;
-	float unit[2 * CHUNK] = { 0 };
 
-	unit[CHUNK] = 1;
 	memset(p->kt, 0, (size_t)(row * CHUNK) * sizeof *p->kt);
 	for (int64_t i = 0; i < n; i++) {
 		const float *a = p->a + i * row, *k = p->k + i * row, *q = p->q + i * row;
@@ -453,7 +463,8 @@ static void correct(struct piece *p, int64_t n, int64_t c, int64_t w)
 static bool all_finite(int64_t n, int64_t w, const float *x, int64_t ldx)
 {
 	vfloat sum[2] = { VSET(0), VSET(0) };
-	float lane[VWIDTH], all = 0;
+	float lane[VWIDTH];
+	uint32_t bits[VWIDTH], any = 0;
 
 	for (int64_t c = 0; c < w; c += TILE_ROUND)
 		for (int64_t i = 0; i + 2 <= n; i += 2)
@@ -463,9 +474,10 @@ static bool all_finite(int64_t n, int64_t w, const float *x, int64_t ldx)
 	for (int64_t c = 0; c < w && n % 2; c += VWIDTH)
 		sum[0] = VFMA(VSET(0), VLOAD(x + (n - 1) * ldx + c), sum[0]);
 	VSTORE(lane, VADD(sum[0], sum[1]));
+	memcpy(bits, lane, sizeof bits);
 	for (int u = 0; u < VWIDTH; u++)
-		all += lane[u];
-	return all == 0;
+		any |= bits[u] << 1; /* a sum is a zero of either sign or no number */
+	return !any;
 }
 
 /* Outputs of tokens from t on and reader r, of the w columns from c on, whose corrected values are N; so many rows together. */

@@ -21,6 +21,7 @@ enum { VWIDTH = 16 };
 #define VADD(a, b) _mm512_add_ps(a, b)
 #define VMUL(a, b) _mm512_mul_ps(a, b)
 #define VFMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define VAND(a, b) _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_castps_si512(b)))
 #define VFUN(name) Sleef_##name##f16_u10avx512f
 #elif defined(__AVX2__)
 #include <immintrin.h>
@@ -33,6 +34,7 @@ enum { VWIDTH = 8 };
 #define VADD(a, b) _mm256_add_ps(a, b)
 #define VMUL(a, b) _mm256_mul_ps(a, b)
 #define VFMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define VAND(a, b) _mm256_and_ps(a, b)
 #define VFUN(name) Sleef_##name##f8_u10avx2
 #elif defined(__SSE4_1__)
 #include <emmintrin.h>
@@ -45,6 +47,7 @@ enum { VWIDTH = 4 };
 #define VADD(a, b) _mm_add_ps(a, b)
 #define VMUL(a, b) _mm_mul_ps(a, b)
 #define VFMA(a, b, c) _mm_add_ps(_mm_mul_ps(a, b), c)
+#define VAND(a, b) _mm_and_ps(a, b)
 #define VFUN(name) Sleef_##name##f4_u10sse4
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -57,6 +60,7 @@ enum { VWIDTH = 4 };
 #define VADD(a, b) vaddq_f32(a, b)
 #define VMUL(a, b) vmulq_f32(a, b)
 #define VFMA(a, b, c) vfmaq_f32(c, a, b)
+#define VAND(a, b) vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a), vreinterpretq_u32_f32(b)))
 #define VFUN(name) Sleef_##name##f4_u10advsimd
 #else
 typedef float vfloat;
@@ -67,7 +71,19 @@ enum { VWIDTH = 1 };
 #define VADD(a, b) ((a) + (b))
 #define VMUL(a, b) ((a) * (b))
 #define VFMA(a, b, c) ((a) * (b) + (c))
+#define VAND(a, b) vand(a, b)
 #define VFUN(name) name##f
+
+static inline float vand(float a, float b)
+{
+	uint32_t x, y;
+
+	memcpy(&x, &a, sizeof x);
+	memcpy(&y, &b, sizeof y);
+	x &= y;
+	memcpy(&a, &x, sizeof a);
+	return a;
+}
 #endif
 
 /* Ask for the line of the cache that p is in. */
