@@ -119,6 +119,26 @@ static double work(const struct graph *g)
 	return n;
 }
 
+/*
+ * Strided convolutions in front of the attention need longer sequences: all->tokens is doubled until the form runs, and twice more for several tokens behind them.
+ * Whether it does; else the length is as it was.
+ */
+static bool lengthen(const struct graph *g, struct agreement *all, struct arena *s)
+{
+	struct linnet_error told = { 0 };
+	double most = fmin(AGREE_MOST, AGREE_WORK / work(g) / 2), nmse;
+	int64_t first = all->tokens;
+	bool runs = false;
+
+	for (int more = 3; more && 2 * (double)all->tokens <= most; more -= runs) {
+		all->tokens *= 2;
+		runs = runs || !apart(g, g, all, s, &nmse, &told);
+	}
+	if (!runs)
+		all->tokens = first;
+	return runs;
+}
+
 static enum linnet_code compare(const struct linnet_model *m, const struct convert_opt *opt, uint32_t converted, struct arena *s, struct agreement *out,
                                 struct arena *keep, struct linnet_error *e)
 {
@@ -145,6 +165,8 @@ static enum linnet_code compare(const struct linnet_model *m, const struct conve
 			continue;
 		*p = (struct agreement_pair){ .target = t, .narrow = base.narrow || other[n].narrow };
 		code = apart(base.g[0], other[n].g[0], out, s, &narrow[n], &told);
+		if (code && code != LINNET_EMEM && !n && lengthen(base.g[0], out, s))
+			code = apart(base.g[0], other[n].g[0], out, s, &narrow[n], &told);
 		p->nmse = narrow[n];
 		if (!code && !p->narrow)
 			code = apart(base.g[1], other[n].g[1], out, s, &p->nmse, &told);

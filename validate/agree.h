@@ -8,6 +8,7 @@
 enum {
 	AGREE_TOKENS = 12, /* of the drawn sequence */
 	AGREE_LEAST = 3,
+	AGREE_MOST = 4096, /* where the model does not run on fewer */
 	AGREE_CHUNK = 5,   /* of the forms compared */
 	AGREE_WINDOW = 3,  /* in place of one that would see all tokens */
 	AGREE_SLACK = 16   /* root mean square errors may be as many units of rounding, times the condition number */

@@ -37,11 +37,14 @@ SLACK, ENGINES = 64, 1e-3
 # Why a check is not kept: the check, models and mechanisms as regular expressions, who is right and how it was found out.
 WHY = (
     ("certificate", ".*dynq.*", ".*", "The source: DynamicQuantizeLinear takes one scale of all tokens that it is given, so that pieces of a sequence are rounded differently. In one piece the targets agree."),
-    ("onnxruntime|reference", "hf_mixtral_dy18_eager", "polynomial", "Rounding: a query is almost orthogonal to the only key that it sees, and the weight by which is divided, 1e-5 where 40 is usual, is a "
+    ("onnxruntime|reference", "hf_mixtral_dy18_eager", "square|polynomial", "Rounding: a query is almost orthogonal to the only key that it sees, and the weight by which is divided, 1e-5 where 40 is usual, is a "
      "difference of large products; 2 % apart between two targets in ONNX Runtime alone."),
     ("linnet", "attn_decoder_with_cross_cache_ts14", "square|polynomial", "Rounding: as a product of features a squared score cancels where query and key are almost orthogonal, "
      "which the portable and quadratic forms, squaring the score itself, do not see; ONNX Runtime's runs of the portable and the ort target are as far apart, 3e-5."),
-    ("reference", "var_vit_fp16", "relu2.*", "The evaluator computes in float16 and warns that products and their sum overflow; ONNX Runtime, which computes it in float, agrees on the portable target."),
+    ("certificate", "ms_genai_gqa_.*", "mamba2|square|polynomial", "Rounding: com.microsoft's operators have no kernel in double, so that these are compared in float, where their condition is not measured; "
+     "two and a half units too many at most."),
+    ("linnet", "hf_phi3_ts13_eager", "retnet.*", "Rounding: 2.1e-5 where the measured condition allows 1.9e-5."),
+    ("reference", "var_vit_fp16", "relu2.*|transnormer", "The evaluator computes in float16 and warns that products and their sum overflow; ONNX Runtime, which computes it in float, agrees on the portable target."),
 )
 # For linnet's short runs: memory once taken from the system is kept, which saves a quarter of a conversion's processor time.
 KEEPS = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TOP_PAD_": str(1 << 25)}
@@ -214,7 +217,7 @@ def one(linnet, source, mechanism, target, base, tmp):
     first = not base
     status, objects, said = tool(linnet, "convert", "--json", source.path, "-o", out, "--target", target, *options(mechanism), *([] if first else ["--no-card"]))
     if status not in (0, 1):
-        return {"refused": said} if status == 3 else {"broken": f"status {status}: {said}"}
+        return {"refused": said} if status in (3, 4) else {"broken": f"status {status}: {said}"}
     items = [o for o in objects if o["kind"] == "attention"]
     stay = sorted({o["reason"] for o in items if o["reason"]})
     if not any(o["converted"] for o in items):
@@ -320,10 +323,10 @@ def wrong(t):
     return [f"{c}: {t[c]}" for c in CHECKS if t.get(c, "agrees") not in ("agrees", "valid") and not t[c].startswith("no: ")]
 
 
-def reason(what, models, mechanisms):
-    """Of WHY, what holds for all of them."""
+def reason(what, model, mechanism):
+    """Of WHY."""
     check = what.split(":")[0]
-    fits = (why for c, m, x, why in WHY if re.fullmatch(c, check) and all(re.fullmatch(m, n) for n in models) and all(re.fullmatch(x, n) for n in mechanisms))
+    fits = (why for c, m, x, why in WHY if re.fullmatch(c, check) and re.fullmatch(m, model) and re.fullmatch(x, mechanism))
     return next(fits, "")
 
 
@@ -366,13 +369,14 @@ def page(rows, models, mechanisms):
     for r in last.values():
         for t in TARGETS:
             for what in wrong(r["targets"][t]):
-                for s, x in zip(bad[re.sub(r"[\d.]+e-\d+", "...", what).replace("|", "\\|")[:200]], (r["model"], r["mechanism"], t)):
+                key = re.sub(r"\d[\d.]*(e-\d+)?", "...", what).replace("|", "\\|")[:200], reason(what, r["model"], r["mechanism"])
+                for s, x in zip(bad[key], (r["model"], r["mechanism"], t)):
                     s.add(x)
     lines += ["", "Exceptions:" if bad else "No exceptions.", ""]
     if bad:
         lines += ["| what | models | mechanisms | targets | why |", "| --- | --- | --- | --- | --- |"]
-        for what, sets in sorted(bad.items()):
-            lines.append(f"| {what} | " + " | ".join(", ".join(sorted(s)[:6]) + (f" and {len(s) - 6} more" if len(s) > 6 else "") for s in sets) + f" | {reason(what, *sets[:2])} |")
+        for (what, why), sets in sorted(bad.items()):
+            lines.append(f"| {what} | " + " | ".join(", ".join(sorted(s)[:6]) + (f" and {len(s) - 6} more" if len(s) > 6 else "") for s in sets) + f" | {why} |")
     return "\n".join(lines), bad
 
 
