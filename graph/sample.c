@@ -250,6 +250,22 @@ static bool is_among(const value_id *list, int n, value_id v)
 	return false;
 }
 
+static bool affordable(struct eval *ev, int64_t elements)
+{
+	ev->work += elements;
+	ev->costly = ev->costly || elements > max_eval || ev->work > max_work;
+	return !ev->costly;
+}
+
+static int64_t count_of(int rank, const int64_t *d)
+{
+	int64_t n = 1;
+
+	for (int i = 0; i < rank; i++)
+		n = d[i] && n > max_eval / d[i] ? max_eval + 1 : n * d[i];
+	return n;
+}
+
 /* A graph input's data: places, ones, or seeded 0 and 1 (integers, bool; counts up to 5) or [0, 1) (floats), the same at a place whichever are picked. */
 static enum linnet_code draw_input(struct eval *ev, value_id v, const struct pick *const *axis, const struct tensor **out)
 {
@@ -265,6 +281,8 @@ static enum linnet_code draw_input(struct eval *ev, value_id v, const struct pic
 		return LINNET_OK;
 	ev->drew = true;
 	picked_lengths(axis, t->shape.rank, d, some);
+	if (!affordable(ev, count_of(t->shape.rank, some)))
+		return LINNET_OK;
 	strides(t->shape.rank, d, stride);
 	TRY(tensor_new(ev->a, t->dt, t->shape.rank, some, &x, ev->e));
 	for (int64_t i = 0; i < x->n; i++) {
@@ -302,22 +320,6 @@ static enum linnet_code header(struct eval *ev, value_id v, const struct tensor 
 	if (!tensor_size(x->dt, x->rank, x->d, 0, &x->n, &x->bytes, NULL))
 		*out = x;
 	return LINNET_OK;
-}
-
-static bool affordable(struct eval *ev, int64_t elements)
-{
-	ev->work += elements;
-	ev->costly = ev->costly || elements > max_eval || ev->work > max_work;
-	return !ev->costly;
-}
-
-static int64_t count_of(int rank, const int64_t *d)
-{
-	int64_t n = 1;
-
-	for (int i = 0; i < rank; i++)
-		n = d[i] && n > max_eval / d[i] ? max_eval + 1 : n * d[i];
-	return n;
 }
 
 /* How many products an element of n's output may take. */
