@@ -1260,6 +1260,68 @@ static enum linnet_code scores_lead(const struct view *w, const struct node *n, 
 	return LINNET_OK;
 }
 
+/* ---- Terms that scores meet with their axes taken apart ---- */
+
+enum { MAX_TERMS = 4 };
+
+/* What makes b, which broadcasts to s, that large: its lengths of 1 as numbers, ones elsewhere; 0 where one of them is no number. */
+static value_id full_shape(struct patch *p, const struct shape *b, const struct shape *s)
+{
+	int64_t d[MAX_RANK];
+
+	for (int i = 0; i < s->rank; i++) {
+		int at = i - (s->rank - b->rank);
+
+		d[i] = at >= 0 && b->d[at] == s->d[i] ? 1 : s->d[i];
+		if (!dim_is_int(d[i]))
+			return 0;
+	}
+	return patch_ints(p, d, s->rank, "full");
+}
+
+/* Reshape(Reshape(x, apart) + b ...), of the lengths of x again: the terms take x's axes instead, each of them made as large as the scores before. */
+static enum linnet_code scores_apart(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct shape *whole = &g->value[n->out[0]].type.shape, *apart = &g->value[n->in[0]].type.shape;
+	const struct attr *as_is = node_attr(n, "allowzero");
+	value_id term[MAX_TERMS], y = n->in[0];
+	int count = 0;
+
+	(void)e;
+	if (whole->rank < 3 || apart->rank <= whole->rank)
+		return LINNET_OK;
+	for (;;) {
+		const struct node *m = value_node(g, y);
+		int of = m && node_is(m, "Add") && (value_from(g, m->in[1], "Reshape") || value_from(g, m->in[1], "Add")) &&
+		         shape_equal(&g->value[m->in[1]].type.shape, apart) && !shape_equal(&g->value[m->in[0]].type.shape, apart);
+
+		if (!m || value_uses(w, y) != 1)
+			return LINNET_OK;
+		if (node_is(m, "Reshape")) {
+			y = m->in[0];
+			break;
+		}
+		if (!node_is(m, "Add") || count == MAX_TERMS || !shape_equal(&g->value[m->in[of]].type.shape, apart))
+			return LINNET_OK;
+		term[count++] = m->in[1 - of];
+		y = m->in[of];
+	}
+	if (!count || !shape_equal(&g->value[y].type.shape, whole) || !is_scores(g, y))
+		return LINNET_OK;
+	while (count--) {
+		value_id full = full_shape(p, &g->value[term[count]].type.shape, apart), b;
+
+		if (!full)
+			return LINNET_OK;
+		b = patch_node(p, "Expand", "term", PATCH_IN(term[count], full), 1, NULL);
+		b = patch_node(p, "Reshape", "term", PATCH_IN(b, n->in[1]), 1, as_is->i ? (struct attr[]){ *as_is, { .name = NULL } } : NULL);
+		y = patch_node(p, "Add", "scores", PATCH_IN(y, b), 1, NULL);
+	}
+	patch_replace(p, n->out[0], y);
+	return LINNET_OK;
+}
+
 static const struct rule rules[] = {
 	{ .name = "scores/einsum", .doc = "Einsum of two operands with batch axes that is a product of matrices becomes MatMul", .anchor = "Einsum", .apply = scores_einsum, .differs = 1e-12 },
 	{ .name = "scores/fused", .doc = "com.microsoft.FusedMatMul becomes Transpose, MatMul and Mul", .apply = scores_fused, .differs = 1e-12 },
@@ -1298,6 +1360,7 @@ static const struct rule rules[] = {
 	{ .name = "scores/shape", .doc = "lengths of scores are read off queries and keys", .anchor = "Shape", .apply = scores_shape },
 	{ .name = "scores/turn", .doc = "scores turned in front of a softmax are turned behind it", .anchor = "Softmax", .apply = scores_turn, .differs = 1e-12 },
 	{ .name = "scores/lead", .doc = "leading axes turned between softmax and product are turned behind the product", .anchor = "MatMul", .apply = scores_lead, .differs = 1e-12 },
+	{ .name = "scores/apart", .doc = "terms that scores meet with axes taken apart by Reshape take the scores' own", .anchor = "Reshape", .apply = scores_apart },
 	{ .name = "scores/swap", .doc = "the last two axes swapped between Reshapes of the others become one Transpose", .anchor = "Reshape", .apply = scores_swap },
 };
 
