@@ -796,7 +796,7 @@ struct around {
 	bool condition[MAX_TERM];
 	int nterm;
 	double scale, softcap;
-	bool shared, changed, sink;
+	bool shared, changed, sink, joined; /* joined: scores have more columns, the sink's or those of other keys */
 	int *steps; /* left to take, over all ways tried */
 };
 
@@ -836,7 +836,8 @@ static bool walk_back(struct around *r, value_id v, double mul, int depth)
 		return walk_back(r, n->in[0], mul, depth - 1);
 	}
 	if (node_is(n, "Concat") && n->nin == 2) {
-		r->sink = true;
+		r->joined = true;
+		r->sink = length(g, n->in[1], -1) == 1;
 		return walk_back(r, n->in[0], mul, depth - 1);
 	}
 	if (node_is(n, "Tanh")) {
@@ -901,7 +902,7 @@ static bool walk_on(struct around *r, value_id p, int depth)
 		}
 		if (node_is(n, "Mul") || node_is(n, "Add") || (node_is(n, "MatMul") && u->index == 0))
 			r->changed = true;
-		else if (!op_among(n, plain) || (node_is(n, "Slice") && !r->sink) || (u->index && !node_is(n, "Where")))
+		else if (!op_among(n, plain) || (node_is(n, "Slice") && !r->joined) || (u->index && !node_is(n, "Where")))
 			continue;
 		if (walk_on(r, n->out[0], depth - 1))
 			return true;
@@ -916,7 +917,7 @@ static bool same_scores(const struct graph *g, const struct around *r)
 	const struct shape *p = &g->value[r->product].type.shape, *s = &g->value[r->softmax].type.shape, *v = &g->value[r->v].type.shape;
 
 	return p->rank >= 2 && s->rank >= 2 && v->rank >= 2 && p->d[p->rank - 2] == s->d[s->rank - 2] &&
-	       (r->sink || p->d[p->rank - 1] == s->d[s->rank - 1]) && v->d[v->rank - 2] == p->d[p->rank - 1];
+	       (r->joined || p->d[p->rank - 1] == s->d[s->rank - 1]) && v->d[v->rank - 2] == p->d[p->rank - 1];
 }
 
 /* A term made of the scores themselves, as for the k greatest: no mask. */
@@ -924,7 +925,7 @@ static bool masks_apart(const struct around *r, struct arena *a, bool *apart)
 {
 	for (int i = 0; i < r->nterm; i++) {
 		struct origin *o = NEW(a, 1, struct origin);
-		struct sources s = { .heads = 0 };
+		struct sources s = { .products = 1 }; /* all the way */
 
 		if (!o)
 			return false;
@@ -1047,7 +1048,7 @@ value_id product_before(const struct view *w, value_id x)
 bool product_behind(const struct view *w, value_id p)
 {
 	int steps = MAX_TRIED;
-	struct around r = { .w = w, .steps = &steps, .sink = true };
+	struct around r = { .w = w, .steps = &steps, .joined = true };
 
 	return walk_on(&r, p, MAX_WALK);
 }

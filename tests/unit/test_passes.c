@@ -330,6 +330,49 @@ static void relative_terms_are_told(void **state)
 		check_text(all[i].text, all[i].want);
 }
 
+/* Biases out of a table of learned numbers, or of queries and learned numbers, are no marks of keys and no given masks. */
+static void learned_biases_are_told(void **state)
+{
+#define BIASED(nodes) \
+	"<ir_version: 10, opset_import: [\"\": 23]>\n" \
+	"g (float[B,4,T,8] q, float[B,4,T,8] k, float[B,4,T,8] v, int64[B,T,T] pair, int64[B,T] mark) => (float[B,4,T,8] y)\n" \
+	"<float[3,4] table = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2}, float[8,2] learned = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},\n" \
+	" float[2,2] open = {1, 0, 1, 1}, int64[2] front = {1, 2}, float c = {0.5}, float one = {1}, float far = {-1e9}> {\n" \
+	"kt = Transpose <perm = [0, 1, 3, 2]> (k)  s = MatMul (q, kt)  sc = Mul (s, c)\n" nodes \
+	"  z = Add (sc, m)  p = Softmax <axis = -1> (z)  y = MatMul (p, v) }"
+	static const struct {
+		const char *text, *want;
+	} all[] = {
+		{ BIASED("b = Gather <axis = 0> (table, pair)  m = Transpose <perm = [0, 3, 1, 2]> (b)"), "1 cross 4/4 x 8 relative_bias scale 0.5" },
+		{ BIASED("one4 = Constant <value_ints = [1]> ()  b = MatMul (q, learned)  i1 = Unsqueeze (pair, one4)  like = Shape (s)  i = Expand (i1, like)  "
+		         "m = GatherElements <axis = -1> (b, i)"),
+		  "1 cross 4/4 x 8 relative_bias scale 0.5" },
+		{ BIASED("b = Gather <axis = 0> (table, pair)  t = Transpose <perm = [0, 3, 1, 2]> (b)  f = Cast <to = 1> (mark)  u = Unsqueeze (f, front)  "
+		         "o = Sub (one, u)  h = Mul (o, far)  m = Add (t, h)"),
+		  "1 cross 4/4 x 8 relative_bias + padding scale 0.5" },
+		{ BIASED("f = Cast <to = 1> (mark)  u = Unsqueeze (f, front)  o = Sub (one, u)  m = Mul (o, far)"), "1 cross 4/4 x 8 padding scale 0.5" },
+		{ BIASED("b = Gather <axis = 0> (open, mark)  i = Constant <value_ints = [1]> ()  n = Constant <value_int = 0> ()  f = Gather <axis = 2> (b, n)  "
+		         "u = Unsqueeze (f, front)  o = Sub (one, u)  m = Mul (o, far)"),
+		  "1 cross 4/4 x 8 padding scale 0.5" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		check_text(all[i].text, all[i].want);
+}
+
+/* Scores of two groups of keys that are joined are no scores with a sink. */
+static void joined_scores_have_no_sink(void **state)
+{
+	(void)state;
+	check_text("<ir_version: 10, opset_import: [\"\": 23]>\n"
+	           "g (float[B,4,T,8] q, float[B,4,8,S] k, float[B,4,S,8] v, float[B,4,8,2] k2, float[B,4,2,8] v2) => (float[B,4,T,8] y)\n"
+	           "<int64[1] zero = {0}, int64[1] last = {-1}, int64[1] end = {-2}, int64[1] far = {9223372036854775807}, float c = {0.5}> {\n"
+	           "s = MatMul (q, k)  s2 = MatMul (q, k2)  j = Concat <axis = -1> (s, s2)  z = Mul (j, c)  p = Softmax <axis = -1> (z)\n"
+	           "p1 = Slice (p, zero, end, last)  p2 = Slice (p, end, far, last)  y1 = MatMul (p1, v)  y2 = MatMul (p2, v2)  y = Add (y1, y2) }",
+	           "1 cross 4/4 x 8 scale 0.5 stays");
+}
+
 struct runs {
 	struct case_opt opt;
 	int passed, other;
@@ -531,7 +574,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_was_written_is_recognised),
 		cmocka_unit_test(what_was_expanded_is_recognised),
 		cmocka_unit_test(experts_are_units),      cmocka_unit_test(positions_are_told),
-		cmocka_unit_test(relative_terms_are_told),
+		cmocka_unit_test(relative_terms_are_told), cmocka_unit_test(learned_biases_are_told),
+		cmocka_unit_test(joined_scores_have_no_sink),
 		cmocka_unit_test(repeated_key_heads_are_told),
 		cmocka_unit_test(models_compute_the_same),
 		cmocka_unit_test(texts_become),
