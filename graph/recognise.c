@@ -255,6 +255,7 @@ enum { MAX_WHOLE = 3, MAX_CONTENT = 12 };
 struct sources {
 	bool each_pair, each_key; /* inputs [..., L, S]; inputs with a number for each key */
 	bool boolean, real, each_head; /* of the former */
+	bool learned;             /* a table of numbers, whatever data picks from it */
 	dim batch, rows, keys;    /* of the scores */
 	int64_t heads;
 	value_id whole[MAX_WHOLE]; /* integer inputs with a number for each key or each query: they may be positions */
@@ -280,6 +281,24 @@ static bool is_content(const struct graph *g, const struct sources *s, value_id 
 	return s->q && dtype_in(g->value[v].type.dt, FLOATS) && g->value[v].type.shape.rank >= 3 && (seen(s->q, v) || seen(s->k, v)) && !is_weight(g, v, 6);
 }
 
+/* n picks rows of a table of learned numbers: of no mask's. */
+static bool is_learned(const struct graph *g, const struct node *n)
+{
+	const struct tensor *table = n && node_is(n, "Gather") ? value_const(g, n->in[0]) : NULL;
+	bool binary = true;
+
+	if (!table || table->rank != 2 || !dtype_in(table->dt, FLOATS))
+		return false;
+	for (int64_t i = 0; i < table->n; i++) {
+		double x = mask_entry(table, i);
+
+		if (x == -INFINITY)
+			return false;
+		binary = binary && (x == 0 || x == 1);
+	}
+	return !binary;
+}
+
 static void mask_sources(const struct graph *g, value_id v, struct origin *o, struct sources *s)
 {
 	const struct node *n = value_node(g, v);
@@ -288,6 +307,10 @@ static void mask_sources(const struct graph *g, value_id v, struct origin *o, st
 	if (!v || o->n == MAX_SEEN || seen(o, v))
 		return;
 	o->seen[o->n++] = v;
+	if (is_learned(g, n)) {
+		s->learned = true;
+		return;
+	}
 	if (s->ncontent < MAX_CONTENT && is_content(g, s, v)) {
 		s->content[s->ncontent++] = v;
 		return;
@@ -571,6 +594,8 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
 		structure(all, s.each_key || s.each_pair || s.nposition, s.ncontent > 0, f);
 	if (s.each_pair && s.real && !s.each_head && !strcmp(f->mask, "relative_bias"))
 		f->mask = "additive";
+	if (s.learned && !strcmp(f->mask, "none"))
+		f->mask = "relative_bias";
 	if ((s.each_pair || s.ncontent) && !strcmp(f->mask, "none"))
 		f->mask = s.each_head ? "relative_bias" : s.boolean ? "boolean" : "additive";
 	if (s.each_key) {
@@ -925,7 +950,7 @@ static bool masks_apart(const struct around *r, struct arena *a, bool *apart)
 {
 	for (int i = 0; i < r->nterm; i++) {
 		struct origin *o = NEW(a, 1, struct origin);
-		struct sources s = { .products = 1 }; /* all the way */
+		struct sources s = { .heads = 0 };
 
 		if (!o)
 			return false;
