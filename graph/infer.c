@@ -165,8 +165,8 @@ static enum linnet_code annotate(struct infer *x, struct graph *g, value_id id, 
 	return LINNET_OK;
 }
 
-/* Record the type found for a value: gaps filled from the annotation, lengths still open as symbols. */
-static enum linnet_code settle(struct infer *x, struct graph *g, value_id id, struct type t)
+/* Record the type found for a value: gaps filled from the annotation, then from what is likely, lengths still open as symbols. */
+static enum linnet_code settle(struct infer *x, struct graph *g, value_id id, struct type t, const struct shape *likely)
 {
 	struct value *v = &g->value[id];
 	bool open = t.dt == DT_UNDEFINED || t.shape.rank < 0;
@@ -177,6 +177,8 @@ static enum linnet_code settle(struct infer *x, struct graph *g, value_id id, st
 	if (open)
 		TRY(annotate(x, g, id, &t));
 	for (int i = 0; i < t.shape.rank; i++) {
+		if (t.shape.d[i] == DIM_NONE && likely && likely->rank == t.shape.rank)
+			t.shape.d[i] = likely->d[i];
 		if (t.shape.d[i] == DIM_NONE && t.kind == KIND_TENSOR)
 			TRY(symbol_for(x, g, v, i, &t.shape.d[i]));
 		if (dim_is_int(t.shape.d[i]) && t.shape.d[i] < 0)
@@ -613,12 +615,51 @@ static enum linnet_code infer_control(struct infer *x, struct graph *g, const st
 
 /* ---- Nodes ---- */
 
+/* The length that inputs have on an axis, counted from the last, when they broadcast: the largest, as it is unless one is 0 and another 1. */
+static dim largest(const struct shape_call *c, int from_end)
+{
+	dim most = 1;
+
+	for (int i = 0; i < c->nin; i++) {
+		const struct shape *s = c->in[i] ? &c->in[i]->shape : NULL;
+
+		if (!s || s->rank < 0)
+			return DIM_NONE;
+		if (from_end <= s->rank)
+			most = most == 1 ? s->d[s->rank - from_end] : s->d[s->rank - from_end] == 1 ? most : dim_max(c->dims, most, s->d[s->rank - from_end]);
+	}
+	return most;
+}
+
+/* Lengths of the first output that its shape function leaves open, for it knows not which of its inputs' lengths is 1. */
+static void likely_shape(const struct node *n, const struct shape_call *c, struct shape *likely)
+{
+	const struct shape *y = &c->out[0].shape;
+	bool expand = node_is(n, "Expand");
+
+	*likely = shape_unknown();
+	if (!c->nout || n->op->domain || !(n->op->flags & OP_EACH || node_is(n, "MatMul") || (expand && c->in[1]->sym && nsym(c->in[1]) >= 0)))
+		return;
+	*likely = *y;
+	for (int i = 0; i < y->rank; i++) {
+		int from_end = y->rank - i, asked = expand ? nsym(c->in[1]) : 0;
+
+		if (y->d[i] != DIM_NONE || (node_is(n, "MatMul") && from_end <= 2))
+			continue;
+		if (!expand)
+			likely->d[i] = largest(c, from_end);
+		else if (from_end <= asked && from_end <= c->in[0]->shape.rank)
+			likely->d[i] = dim_max(c->dims, c->in[0]->shape.d[c->in[0]->shape.rank - from_end], c->in[1]->sym[asked - from_end]);
+	}
+}
+
 static enum linnet_code infer_node(struct infer *x, struct graph *g, node_id id)
 {
 	const struct node *n = &g->node[id];
 	struct shape_call c = { .op = n->op, .attr = n->attr, .dims = g->dims, .arena = x->scratch, .e = x->e };
 	struct linnet_error *e = x->e;
 	const struct type **in;
+	struct shape likely = shape_unknown();
 	bool *wanted;
 
 	if (x->rounds)
@@ -644,9 +685,11 @@ static enum linnet_code infer_node(struct infer *x, struct graph *g, node_id id)
 		TRY(infer_control(x, g, n, &c));
 	else if (n->known)
 		TRY(evaluate(x, g, n, &c));
+	if (n->known)
+		likely_shape(n, &c, &likely);
 	for (int i = 0; i < c.nout; i++)
 		if (wanted[i])
-			TRY(settle(x, g, n->out[i], c.out[i]));
+			TRY(settle(x, g, n->out[i], c.out[i], i ? NULL : &likely));
 	return LINNET_OK;
 }
 

@@ -52,6 +52,10 @@ value_id patch_float(struct patch *p, enum dtype dt, double v, const char *hint)
 /* Lengths of the axes of v from `from` to before `to` (INT64_MAX: to the last), int64 [to - from], in words that the main graph's opset has. */
 value_id patch_lengths(struct patch *p, value_id v, int64_t from, int64_t to, const char *hint);
 
+/* Length d, int64 [1], as a number or a multiple of one length of the graph's inputs, or of the largest of up to three; 0 when it is none of these. */
+value_id patch_said(struct patch *p, dim d);
+bool length_is_said(const struct graph *g, dim d);
+
 /* Attribute values for the lists above. */
 struct attr attr_int(const char *name, int64_t i);
 struct attr attr_float(const char *name, double f);

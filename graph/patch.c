@@ -179,6 +179,112 @@ value_id patch_lengths(struct patch *p, value_id v, int64_t from, int64_t to, co
 	return patch_node(p, "Slice", hint, PATCH_IN(all, patch_ints(p, &from, 1, "from"), patch_ints(p, &to, 1, "to")), 1, NULL);
 }
 
+enum { MAX_SAID = 3 };
+
+/* times * the largest of these lengths of inputs. */
+struct said {
+	value_id input[MAX_SAID];
+	int axis[MAX_SAID], n;
+	dim times;
+};
+
+static bool is_times(struct dims *t, dim d, dim of, dim *times)
+{
+	*times = dim_div(t, d, of);
+	return *times != DIM_NONE && dim_is_int(*times) && *times >= 1 && dim_mul(t, of, *times) == d;
+}
+
+/* The input and axis whose symbolic length `of` d is a multiple of. */
+static bool said_once(const struct graph *g, dim d, struct said *s)
+{
+	for (uint32_t i = 0; i < g->nin; i++) {
+		const struct type *t = &g->value[g->in[i]].type;
+
+		for (int k = 0; t->kind == KIND_TENSOR && k < t->shape.rank; k++) {
+			if (!dim_is_expr(t->shape.d[k]) || !is_times(g->dims, d, t->shape.d[k], &s->times))
+				continue;
+			s->input[0] = g->in[i];
+			s->axis[0] = k;
+			s->n = 1;
+			return true;
+		}
+	}
+	return false;
+}
+
+struct symbols {
+	struct dims *dims;
+	dim d[MAX_SAID];
+	int n; /* one more than fit: too many */
+};
+
+static void note_symbol(void *ctx, const char *name)
+{
+	struct symbols *s = ctx;
+	dim d = dim_symbol(s->dims, name);
+
+	for (int i = 0; i < s->n && i < MAX_SAID; i++)
+		if (s->d[i] == d)
+			return;
+	if (s->n < MAX_SAID)
+		s->d[s->n] = d;
+	s->n += s->n <= MAX_SAID;
+}
+
+/* The largest of all symbols of d, taken in some order, is d. */
+static bool said_largest(const struct graph *g, dim d, struct said *s)
+{
+	struct symbols all = { .dims = g->dims };
+	struct said one;
+
+	dim_symbols(g->dims, d, note_symbol, &all);
+	if (all.n < 2 || all.n > MAX_SAID || (graph_main(g)->opset && graph_main(g)->opset < 12)) /* whose Max has no integers */
+		return false;
+	for (int first = 0; first < all.n; first++) {
+		dim most = all.d[first];
+
+		for (int i = 1; i < all.n; i++)
+			most = dim_max(g->dims, most, all.d[(first + i) % all.n]);
+		if (!is_times(g->dims, d, most, &s->times))
+			continue;
+		for (s->n = 0; s->n < all.n; s->n++) {
+			if (!said_once(g, all.d[(first + s->n) % all.n], &one) || one.times != 1)
+				return false;
+			s->input[s->n] = one.input[0];
+			s->axis[s->n] = one.axis[0];
+		}
+		return true;
+	}
+	return false;
+}
+
+static bool find_said(const struct graph *g, dim d, struct said *s)
+{
+	return dim_is_expr(d) && (said_once(g, d, s) || said_largest(g, d, s));
+}
+
+bool length_is_said(const struct graph *g, dim d)
+{
+	struct said s;
+
+	return dim_is_int(d) || find_said(g, d, &s);
+}
+
+value_id patch_said(struct patch *p, dim d)
+{
+	struct said s;
+	value_id part[MAX_SAID], v;
+
+	if (dim_is_int(d))
+		return patch_ints(p, &d, 1, "length");
+	if (!find_said(p->g, d, &s))
+		return 0;
+	for (int i = 0; i < s.n; i++)
+		part[i] = patch_lengths(p, s.input[i], s.axis[i], s.axis[i] + 1, "length");
+	v = s.n == 1 ? part[0] : patch_node(p, "Max", "length", part, (uint32_t)s.n, 1, NULL);
+	return s.times == 1 ? v : patch_node(p, "Mul", "length", PATCH_IN(v, patch_ints(p, &s.times, 1, "times")), 1, NULL);
+}
+
 struct attr attr_int(const char *name, int64_t i)
 {
 	return (struct attr){ .name = name, .kind = ATTR_INT, .i = i };

@@ -222,11 +222,27 @@ static bool is_normed(const struct graph *g, const struct origin *o)
 	return false;
 }
 
-/* n is given nothing but v. */
-static bool repeats_only(const struct node *n, value_id v)
+/* The graph input that v is, in another layout, or one part of keys, values or layers that are stacked in it; else v. */
+static value_id input_of(const struct graph *g, value_id v)
+{
+	static const char *const layouts[] = { "Unsqueeze", "Transpose", "Reshape", "Cast", "Identity", NULL };
+	static const char *const picks[] = { "Split", "Gather", "Slice", "Squeeze", NULL };
+	const struct node *n;
+	bool picked = false;
+	value_id x = v;
+
+	while ((n = value_node(g, x)) != NULL && (op_among(n, layouts) || op_among(n, picks))) {
+		picked = picked || op_among(n, picks);
+		x = n->in[0];
+	}
+	return g->value[x].kind == VALUE_INPUT && (!picked || g->value[x].type.shape.rank >= 5) ? x : v;
+}
+
+/* n is given nothing but parts of graph input v. */
+static bool parts_only(const struct graph *g, const struct node *n, value_id v)
 {
 	for (uint32_t i = 0; i < n->nin; i++)
-		if (n->in[i] != v)
+		if (n->in[i] && input_of(g, n->in[i]) != v)
 			return false;
 	return true;
 }
@@ -239,10 +255,12 @@ static bool is_cached(const struct graph *g, const struct origin *o)
 	for (int i = 0; i < o->n; i++) {
 		const struct node *n = value_node(g, o->seen[i]);
 
-		for (uint32_t k = 0; n && op_among(n, writing) && k < n->nin; k++)
-			if (n->in[k] && g->value[n->in[k]].kind == VALUE_INPUT && dtype_in(g->value[n->in[k]].type.dt, FLOATS) &&
-			    g->value[n->in[k]].type.shape.rank >= 3 && !repeats_only(n, n->in[k]))
+		for (uint32_t k = 0; n && op_among(n, writing) && k < n->nin; k++) {
+			value_id v = n->in[k] ? input_of(g, n->in[k]) : 0;
+
+			if (v && g->value[v].kind == VALUE_INPUT && dtype_in(g->value[v].type.dt, FLOATS) && g->value[v].type.shape.rank >= 3 && !parts_only(g, n, v))
 				return true;
+		}
 	}
 	return false;
 }
@@ -328,7 +346,7 @@ static void mask_sources(const struct graph *g, value_id v, struct origin *o, st
 			;
 		else if (r > 2 || (r == 2 && (d[0] == d[1] || (d[0] == s->rows && d[0] != s->batch)))) {
 			s->each_pair = true;
-			s->boolean = t->dt == DT_BOOL;
+			s->boolean = t->dt == DT_BOOL || dtype_in(t->dt, INTS);
 			s->real = dtype_in(t->dt, FLOATS);
 			s->each_head = r > 2 && s->heads > 1 && d[r - 3] == s->heads && !s->boolean;
 		} else if (!single && !(r == 1 && d[0] == s->rows && d[0] != s->keys)) { /* positions of queries are not for keys */
@@ -623,6 +641,33 @@ static int64_t quotient(int64_t a, int64_t b)
 	return a > 0 && b > 0 ? a / b : -1;
 }
 
+/* Concat n has all parts of one Split of the last axis, in order. */
+static bool are_parts(const struct graph *g, const struct node *n)
+{
+	const struct node *split = value_from(g, n->in[0], "Split");
+	int64_t axis = split ? node_attr(split, "axis")->i : 0;
+
+	if (!split || split->nout != n->nin || (axis != -1 && axis != g->value[n->in[0]].type.shape.rank - 1))
+		return false;
+	for (uint32_t i = 0; i < n->nin; i++)
+		if (n->in[i] != split->out[i])
+			return false;
+	return true;
+}
+
+/* [B, heads..., rows..., D] has B and heads merged: how many they are, 1 when it cannot be told. */
+static int64_t heads_of(struct dims *t, const struct shape *x, dim merged)
+{
+	dim heads = 1;
+
+	for (int i = 1; i < x->rank - 2; i++) {
+		heads = dim_mul(t, heads, x->d[i]);
+		if (dim_mul(t, heads, x->d[0]) == merged)
+			return dim_is_int(heads) ? heads : 1;
+	}
+	return 1;
+}
+
 /* Heads that a Reshape put into the batch: [B, H, L, D] to [B H, L, D], or [L, B, H D] to [L, B H, D]. 1 when there are none. */
 static int64_t merged_heads(const struct graph *g, value_id q, int64_t width)
 {
@@ -632,11 +677,13 @@ static int64_t merged_heads(const struct graph *g, value_id q, int64_t width)
 
 		if (!n)
 			return 1;
+		if (node_is(n, "Concat")) /* of the parts of a Split, one a head, in front of the batch */
+			return are_parts(g, n) && node_attr(n, "axis")->i == 0 ? n->nin : 1;
 		if (node_is(n, "Reshape")) {
 			const struct shape *x = &g->value[n->in[0]].type.shape, *y = &g->value[q].type.shape;
 
 			last = length(g, n->in[0], -1);
-			heads = last == width && x->rank == 4 && y->rank == 3 ? (y->d[0] != x->d[0] ? length(g, n->in[0], 1) : 1) : width > 0 && last > width && y->rank == 3 ? last / width : 1;
+			heads = last == width && x->rank > 4 && y->rank == 3 ? heads_of(g->dims, x, y->d[0]) : last == width && x->rank == 4 && y->rank == 3 ? (y->d[0] != x->d[0] ? length(g, n->in[0], 1) : 1) : width > 0 && last > width && y->rank == 3 ? last / width : 1;
 			return heads > 1 ? heads : 1;
 		}
 		if (!node_is(n, "Unsqueeze") && !node_is(n, "Transpose") && !node_is(n, "Mul") && !node_is(n, "Identity") && !node_is(n, "Cast") && !node_is(n, "Div"))
@@ -821,7 +868,7 @@ struct around {
 	bool condition[MAX_TERM];
 	int nterm;
 	double scale, softcap;
-	bool shared, changed, sink, joined; /* joined: scores have more columns, the sink's or those of other keys */
+	bool shared, changed, sink, joined, turned; /* joined: scores have more columns, the sink's or those of other keys; turned: they are [keys, queries] */
 	int *steps; /* left to take, over all ways tried */
 };
 
@@ -942,7 +989,7 @@ static bool same_scores(const struct graph *g, const struct around *r)
 	const struct shape *p = &g->value[r->product].type.shape, *s = &g->value[r->softmax].type.shape, *v = &g->value[r->v].type.shape;
 
 	return p->rank >= 2 && s->rank >= 2 && v->rank >= 2 && p->d[p->rank - 2] == s->d[s->rank - 2] &&
-	       (r->joined || p->d[p->rank - 1] == s->d[s->rank - 1]) && v->d[v->rank - 2] == p->d[p->rank - 1];
+	       (r->joined || p->d[p->rank - 1] == s->d[s->rank - 1]) && v->d[v->rank - 2] == p->d[p->rank - (r->turned ? 2 : 1)];
 }
 
 /* A term made of the scores themselves, as for the k greatest: no mask. */
@@ -974,7 +1021,7 @@ static enum linnet_code describe_kept(const struct around *r, struct arena *a, s
 	if (!from)
 		return fail_mem(e);
 	*f = (struct attention_group){ .mask = "none", .window = -1, .count = 1, .heads = s->rank >= 4 ? length(g, r->product, 1) : 1,
-		                       .head_dim = length(g, r->q, -1), .value_dim = length(g, r->v, -1), .sink = r->sink,
+		                       .head_dim = length(g, r->q, r->turned ? -2 : -1), .value_dim = length(g, r->v, -1), .sink = r->sink,
 		                       .scale = r->scale * factor(g, r->q) * factor(g, r->kt), .softcap = r->softcap,
 		                       .rewritable = !r->shared && !r->changed };
 	f->kv_heads = f->heads;
@@ -993,20 +1040,22 @@ static enum linnet_code describe_kept(const struct around *r, struct arena *a, s
 	return LINNET_OK;
 }
 
-/* The values normalised by n, and its output, when n is a softmax over rows: Softmax, or exponents over their sum and one more. */
-static bool softmax_of(const struct graph *g, const struct node *n, value_id *x, bool *sink)
+/* The values normalised by n, and its output, when n is a softmax over rows: Softmax, or exponents over their sum and one more. turned: columns, of keys times
+ * queries. */
+static bool softmax_of(const struct graph *g, const struct node *n, value_id *x, bool *sink, bool *turned)
 {
 	const struct node *ex, *sum;
 	int64_t axis = node_attr(n, "axis")->i;
 	double one;
 	int count;
 
-	*sink = false;
+	*sink = *turned = false;
 	if (node_is(n, "Softmax")) {
 		int rank = g->value[n->in[0]].type.shape.rank;
 
 		*x = n->in[0];
-		return rank >= 2 && (axis == -1 || axis == rank - 1);
+		*turned = axis == rank - 2;
+		return rank >= 2 && (axis == -1 || axis == rank - 1 || *turned);
 	}
 	if (is_ms(n, "QLinearSoftmax")) {
 		*x = n->in[0];
@@ -1043,7 +1092,7 @@ static enum linnet_code collect_kept(const struct view *w, const struct node *n,
 	bool plus_one, apart;
 
 	*found = false;
-	if (!softmax_of(w->g, n, &r.softmax, &plus_one) || !walk_back(&r, r.softmax, 1, MAX_WALK) || !walk_on(&r, n->out[0], MAX_WALK) ||
+	if (!softmax_of(w->g, n, &r.softmax, &plus_one, &r.turned) || !walk_back(&r, r.softmax, 1, MAX_WALK) || !walk_on(&r, n->out[0], MAX_WALK) ||
 	    !same_scores(w->g, &r))
 		return LINNET_OK;
 	if (!masks_apart(&r, a, &apart))
@@ -1052,6 +1101,12 @@ static enum linnet_code collect_kept(const struct view *w, const struct node *n,
 	if (!apart)
 		return LINNET_OK;
 	r.sink = r.sink && !plus_one;
+	if (r.turned) {
+		value_id queries = r.kt;
+
+		r.kt = r.q;
+		r.q = queries;
+	}
 	return describe_kept(&r, a, f, e);
 }
 

@@ -510,8 +510,8 @@ struct cut {
 	dim first, length, step;
 };
 
-/* Indices this far out mean the end of an axis whose length is not known: exporters write INT32_MAX or INT64_MAX. */
-static const int64_t far_out = INT32_MAX;
+/* Indices this far out mean the end of an axis whose length is not known: exporters write INT32_MAX or INT64_MAX, tf2onnx 10^9. */
+static const int64_t far_out = 1000000000;
 
 /* An index counted from either end as one counted from the start; only clamped where the length is a number or the index is
  * far out: `low` is where the axis begins. */

@@ -427,13 +427,13 @@ static value_id leads_of(struct patch *p, value_id v, value_id q, value_id tail)
 	bool known = false;
 
 	for (int i = 0; i < n; i++)
-		known = known || dim_is_int(s->d[i]);
+		known = known || length_is_said(p->g, s->d[i]);
 	if (from == q || !known) {
 		part[0] = dims_of(p, from, 0, -2, false);
 		n = 1;
 	} else {
 		for (int i = 0; i < n; i++)
-			part[i] = dim_is_int(s->d[i]) ? patch_ints(p, &s->d[i], 1, "length") : dims_of(p, from, i, i + 1, false);
+			part[i] = length_is_said(p->g, s->d[i]) ? patch_said(p, s->d[i]) : dims_of(p, from, i, i + 1, false);
 	}
 	part[n] = tail;
 	return patch_node(p, "Concat", "shape", part, (uint32_t)n + 1, 1, axis0);
@@ -666,8 +666,8 @@ struct side {
 enum { Q, K, V, MASK, PAST_K, PAST_V, NINPUT };
 
 /*
- * Attention repeats heads, never batches: all sides get the leading lengths of the scores, keys and values of one head may keep it. Constants
- * may lack them.
+ * Attention repeats heads, never batches: all sides get the leading lengths of the result, keys and values of one head may keep it. Constants
+ * may lack them. Lengths that are not known to be equal broadcast: each is that of the result, or 1.
  */
 static bool leads_fit(const struct view *w, struct side *side, const struct shape *want)
 {
@@ -680,7 +680,7 @@ static bool leads_fit(const struct view *w, struct side *side, const struct shap
 		for (int j = 0; fits && j < want->rank - 2; j++) {
 			if (s->d[j] == want->d[j] || (i != Q && j == 1 && one_head))
 				continue;
-			fits = s->d[j] == 1;
+			fits = s->d[j] == 1 || (dim_is_expr(s->d[j]) && length_is_said(w->g, want->d[j]));
 			s->d[j] = want->d[j];
 			side[i].expand = true;
 		}
@@ -690,16 +690,45 @@ static bool leads_fit(const struct view *w, struct side *side, const struct shap
 	return true;
 }
 
-/* Where the leading length of that axis is read: off queries, keys or values when one of them has it. */
-static value_id lead_source(const struct graph *g, const struct side *side, int axis, dim d, value_id scores)
+/* A length that is 1 in no run: a multiple of something more. */
+static bool never_one(struct dims *t, dim d)
 {
+	enum { MAX_FACTOR = 64 };
+
+	if (dim_is_int(d))
+		return d != 1;
+	for (int64_t k = 2; k <= MAX_FACTOR; k++)
+		if (dim_divides(t, k, d))
+			return true;
+	return dim_ge(t, d, 2);
+}
+
+/* The leading lengths of the operands of a product are the same, or in no run 1, so that a run ends if they are not. */
+static bool leads_meet(const struct view *w, value_id a, value_id b)
+{
+	const struct graph *g = w->g;
+	const struct shape *s = &g->value[a].type.shape, *t = &g->value[b].type.shape;
+
+	for (int i = 0; i < s->rank - 2 && s->rank == t->rank; i++)
+		if (dim_is_expr(s->d[i]) && dim_is_expr(t->d[i]) && s->d[i] != t->d[i] && !(never_one(g->dims, s->d[i]) && never_one(g->dims, t->d[i])))
+			return why_not(w, WHY_ATTENTION_BATCH, value_node(g, b), b, 0);
+	return true;
+}
+
+/* The leading length of that axis, read off queries, keys or values when one of them has it. */
+static value_id lead_length(struct patch *p, const struct side *side, int axis, dim d, value_id scores)
+{
+	const struct graph *g = p->g;
+	value_id said;
+
 	for (int i = Q; i <= V; i++) {
 		const struct shape *s = &g->value[side[i].from].type.shape;
 
 		if (axis < s->rank - 2 && s->rank == g->value[scores].type.shape.rank && s->d[axis] == d)
-			return side[i].from;
+			return dims_of(p, side[i].from, axis, axis + 1, false);
 	}
-	return scores;
+	said = patch_said(p, d);
+	return said ? said : dims_of(p, scores, axis, axis + 1, false);
 }
 
 static void expand_side(struct patch *p, const struct side *all, struct side *side, value_id scores, const char *hint)
@@ -713,7 +742,7 @@ static void expand_side(struct patch *p, const struct side *all, struct side *si
 	one = patch_ints(p, (int64_t[]){ 1, 1 }, 2, "one");
 	for (int j = 0; j < r - 2; j++)
 		part[j] = side->s.d[j] == 1 ? patch_ints(p, (int64_t[]){ 1 }, 1, "one")
-		                            : dims_of(p, lead_source(p->g, all, j, side->s.d[j], scores), j, j + 1, false);
+		                            : lead_length(p, all, j, side->s.d[j], scores);
 	part[r - 2] = one;
 	side->v = patch_node(p, "Expand", hint, PATCH_IN(side->v, patch_node(p, "Concat", "shape", part, (uint32_t)(r - 1), 1, axis0)), 1, NULL);
 }
@@ -753,13 +782,14 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	value_id x = n->in[0], first, y, mask, in[4];
 	struct side side[3] = { { .from = 0 } };
 	const struct shape *shape = &g->value[x].type.shape, *ys;
+	struct shape want = *shape;
 	struct scores s = { .floor = -INFINITY };
 	struct weighted o = { 0 };
 	int64_t axis = node_attr(n, "axis")->i;
 	enum dtype dt;
 	struct attr attr[4];
 	int na = 0;
-	bool grouped;
+	bool grouped, plain;
 
 	(void)e;
 	if (shape->rank < 2) {
@@ -791,7 +821,10 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	for (int i = Q; i <= V; i++)
 		side[i].s = g->value[side[i].from].type.shape;
 	grouped = ys->rank == 5 && are_grouped(g, side[Q].from, side[K].from, o.v);
-	if (!grouped && shape->rank == g->value[s.product].type.shape.rank && ys->rank == shape->rank && !leads_fit(w, side, shape))
+	plain = shape->rank == g->value[s.product].type.shape.rank && ys->rank == shape->rank;
+	for (int i = 0; plain && shape->rank == 4 && i < 2; i++) /* values may have more batches than scores */
+		want.d[i] = ys->d[i];
+	if (!grouped && !(plain ? leads_fit(w, side, &want) : leads_meet(w, s.q, s.kt) && leads_meet(w, o.p, o.v)))
 		return LINNET_OK;
 	first = s.factor ? patch_node(p, s.factor->op->name, "scaled", PATCH_IN(s.q, s.by), 1, NULL) : s.q;
 	if (s.scale < 0) /* some runtimes take a scale above 0 only */
@@ -814,7 +847,7 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	} else {
 		for (int i = Q; i <= V; i++) {
 			expand_side(p, side, &side[i], x, names[i]);
-			in[i] = as_heads(p, side[i].v, &side[i].s, x, side[Q].from, shape, names[i]);
+			in[i] = as_heads(p, side[i].v, &side[i].s, x, side[Q].from, &want, names[i]);
 		}
 	}
 	mask = make_mask(p, &s, x, dt);
@@ -893,6 +926,26 @@ static bool scale_of(const struct graph *g, const struct node *n, double *scale)
 	return true;
 }
 
+/* Expand n has one length for the batch and ones for the other axes. */
+static bool expands_batch(const struct graph *g, const struct node *n)
+{
+	const struct node *to = node_is(n, "Expand") ? value_from(g, n->in[1], "Concat") : NULL;
+	int rank = g->value[n->in[0]].type.shape.rank, count, total = 1;
+	int64_t ones[MAX_RANK];
+
+	if (!to || g->value[n->out[0]].type.shape.rank != rank)
+		return false;
+	for (uint32_t i = 1; i < to->nin; i++) {
+		if (!value_ints(g, to->in[i], ones, MAX_RANK, &count))
+			return false;
+		total += count;
+		while (count--)
+			if (ones[count] != 1)
+				return false;
+	}
+	return total == rank && g->value[to->in[0]].type.shape.d[0] == 1;
+}
+
 enum { MAX_LAYOUT = 5 };
 
 /* q or k = x * c, before layout steps and turning or without: the factor moves into `scale`. */
@@ -911,7 +964,7 @@ static enum linnet_code attend_scale(const struct view *w, const struct node *n,
 		int at, steps = 0;
 
 		while (m && steps < MAX_LAYOUT && (node_is(m, "Transpose") || node_is(m, "Reshape") || node_is(m, "Unsqueeze") || node_is(m, "Squeeze") ||
-		                                        node_is(m, "RotaryEmbedding"))) {
+		                                        node_is(m, "RotaryEmbedding") || expands_batch(g, m))) {
 			layout[steps++] = m;
 			m = value_node(g, m->in[0]);
 		}
@@ -1004,6 +1057,11 @@ static value_id turned(struct patch *p, value_id v, const char *hint)
 	return patch_node(p, "Transpose", hint, PATCH_IN(v), 1, (struct attr[]){ attr_ints("perm", swapped, 4), { .name = NULL } });
 }
 
+static value_id expanded(struct patch *p, value_id v, value_id lead, const char *hint)
+{
+	return lead ? patch_node(p, "Expand", hint, PATCH_IN(v, lead), 1, NULL) : v;
+}
+
 /* Keys or values with zeros behind them, for a sink. */
 static bool is_padded(const struct graph *g, value_id v)
 {
@@ -1015,12 +1073,20 @@ static bool is_padded(const struct graph *g, value_id v)
 static enum linnet_code attend_group(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	static const struct attr none[] = { { .name = NULL } };
-	value_id in[NINPUT], k, v;
+	value_id in[NINPUT], lead[NINPUT] = { 0 }, k, v; /* lead: to what keys and values are expanded behind their repetition */
 	bool sink;
 
 	(void)e;
 	inputs_of(n, in);
 	sink = is_padded(w->g, in[K]) && is_padded(w->g, in[V]);
+	for (int i = K; i <= V && !sink; i++) {
+		const struct node *made = value_node(w->g, in[i]);
+
+		if (made && expands_batch(w->g, made)) {
+			lead[i] = made->in[1];
+			in[i] = made->in[0];
+		}
+	}
 	k = before_repeat(w->g, sink ? value_node(w->g, in[K])->in[0] : in[K]);
 	v = before_repeat(w->g, sink ? value_node(w->g, in[V])->in[0] : in[V]);
 	if (!k && !v && !sink && !in[PAST_K]) {
@@ -1028,15 +1094,15 @@ static enum linnet_code attend_group(const struct view *w, const struct node *n,
 		v = before_turned_repeat(w->g, in[V]);
 		if (!k || !v || w->g->value[k].type.shape.d[2] != w->g->value[v].type.shape.d[2])
 			return LINNET_OK;
-		in[K] = turned(p, k, "k");
-		in[V] = turned(p, v, "v");
+		in[K] = expanded(p, turned(p, k, "k"), lead[K], "k");
+		in[V] = expanded(p, turned(p, v, "v"), lead[V], "v");
 		attention_again(p, n, in, none);
 		return LINNET_OK;
 	}
 	if (!k || !v || in[PAST_K] || w->g->value[k].type.shape.d[1] != w->g->value[v].type.shape.d[1])
 		return LINNET_OK;
-	in[K] = sink ? pad_end(p, k, 4, 2, "k") : k;
-	in[V] = sink ? pad_end(p, v, 4, 2, "v") : v;
+	in[K] = sink ? pad_end(p, k, 4, 2, "k") : expanded(p, k, lead[K], "k");
+	in[V] = sink ? pad_end(p, v, 4, 2, "v") : expanded(p, v, lead[V], "v");
 	attention_again(p, n, in, none);
 	return LINNET_OK;
 }

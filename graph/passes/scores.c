@@ -1004,32 +1004,6 @@ static bool is_scores(const struct graph *g, value_id v)
 	return false;
 }
 
-/* int64 [1]: length d, as a number or a multiple of one of the graph's inputs' lengths; 0 when it is neither. */
-static value_id said_length(struct patch *p, dim d)
-{
-	const struct graph *g = p->g;
-	dim times;
-
-	if (dim_is_int(d))
-		return patch_ints(p, &d, 1, "length");
-	for (uint32_t i = 0; i < g->nin; i++) {
-		const struct type *t = &g->value[g->in[i]].type;
-
-		for (int k = 0; t->kind == KIND_TENSOR && k < t->shape.rank; k++) {
-			value_id v;
-
-			if (!dim_is_expr(t->shape.d[k]))
-				continue;
-			times = dim_div(g->dims, d, t->shape.d[k]);
-			if (times == DIM_NONE || !dim_is_int(times) || times < 1 || dim_mul(g->dims, t->shape.d[k], times) != d)
-				continue;
-			v = patch_lengths(p, g->in[i], k, k + 1, "length");
-			return times == 1 ? v : patch_node(p, "Mul", "length", PATCH_IN(v, patch_ints(p, &times, 1, "times")), 1, NULL);
-		}
-	}
-	return 0;
-}
-
 /* Lengths read off scores or probabilities, which would keep them alive, are read off the graph's inputs. */
 static enum linnet_code scores_lengths(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
@@ -1042,7 +1016,7 @@ static enum linnet_code scores_lengths(const struct view *w, const struct node *
 	if (g->outer || !count || count > MAX_RANK || !t->sym || t->value || !is_scores(g, n->in[0]))
 		return LINNET_OK;
 	for (int i = 0; i < count; i++)
-		if (!(part[i] = said_length(p, t->sym[i])))
+		if (!(part[i] = patch_said(p, t->sym[i])))
 			return LINNET_OK;
 	patch_replace(p, n->out[0], patch_node(p, "Concat", *n->name ? n->name : "lengths", part, (uint32_t)count, 1, (struct attr[]){ attr_int("axis", 0), { .name = NULL } }));
 	return LINNET_OK;
@@ -1098,6 +1072,202 @@ static enum linnet_code scores_guard(const struct view *w, const struct node *n,
 		patch_replace(p, n->out[0], patch_node(p, "Where", *n->name ? n->name : "probabilities", PATCH_IN(test, n->in[3 - i], softmax->out[0]), 1, NULL));
 		return LINNET_OK;
 	}
+	return LINNET_OK;
+}
+
+/* The permutation of a Transpose of rank r, reversal filled in; false when it is of another rank. */
+static bool permutation(const struct node *n, int r, int64_t *perm)
+{
+	const struct attr *a = node_attr(n, "perm");
+
+	if (a->kind == ATTR_INTS && a->n != (size_t)r)
+		return false;
+	for (int i = 0; i < r; i++)
+		perm[i] = a->kind == ATTR_INTS ? a->ints[i] : r - 1 - i;
+	return true;
+}
+
+static value_id transposed(struct patch *p, value_id v, const int64_t *perm, int r, const char *hint)
+{
+	return patch_node(p, "Transpose", hint, PATCH_IN(v), 1, (struct attr[]){ attr_ints("perm", perm, (size_t)r), { .name = NULL } });
+}
+
+/* ---- Products taken apart ---- */
+
+/* int64 [n]: lengths d, as numbers or lengths of inputs, else read off v, whose axes from `from` on they are. */
+static value_id lengths_of(struct patch *p, const dim *d, int n, value_id v, int from)
+{
+	value_id part[MAX_RANK];
+
+	for (int i = 0; i < n; i++)
+		part[i] = length_is_said(p->g, d[i]) ? patch_said(p, d[i]) : patch_lengths(p, v, from + i, from + i + 1, "length");
+	return n == 1 ? part[0] : patch_node(p, "Concat", "lengths", part, (uint32_t)n, 1, (struct attr[]){ attr_int("axis", 0), { .name = NULL } });
+}
+
+/* The product of n lengths. */
+static dim whole(struct dims *t, const dim *d, int n)
+{
+	dim all = 1;
+
+	for (int i = 0; i < n; i++)
+		all = dim_mul(t, all, d[i]);
+	return all;
+}
+
+/*
+ * x [lead..., rows..., K] merged to [lead, rows, K], times b [lead, K, N], and all axes split again, where there are several of rows, as of heads in
+ * groups: x times b [lead..., 1..., K, N].
+ */
+static enum linnet_code scores_rows_apart(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	static const int64_t ones[MAX_RANK] = { 1, 1, 1, 1, 1, 1, 1, 1 };
+	const struct graph *g = w->g;
+	const struct node *product = value_from(g, n->in[0], "MatMul"), *merge = product ? value_from(g, product->in[0], "Reshape") : NULL;
+	const struct shape *x, *a, *b, *y = &g->value[n->out[0]].type.shape;
+	value_id right;
+	int r, lead = 1;
+
+	(void)e;
+	if (!merge || value_uses(w, n->in[0]) != 1)
+		return LINNET_OK;
+	x = &g->value[merge->in[0]].type.shape;
+	a = &g->value[product->in[0]].type.shape;
+	b = &g->value[product->in[1]].type.shape;
+	r = x->rank;
+	if (r < 5 || y->rank != r || a->rank != 3 || b->rank != 3 || a->d[0] != b->d[0] || a->d[2] != x->d[r - 1] || y->d[r - 1] != b->d[2])
+		return LINNET_OK;
+	for (int i = 0; i < r - 1; i++)
+		if (x->d[i] != y->d[i])
+			return LINNET_OK;
+	while (lead < r - 2 && whole(g->dims, x->d, lead) != a->d[0])
+		lead++;
+	if (lead >= r - 2 || whole(g->dims, x->d + lead, r - 1 - lead) != a->d[1])
+		return LINNET_OK;
+	right = patch_node(p, "Concat", "shape",
+	                   PATCH_IN(lengths_of(p, x->d, lead, merge->in[0], 0), patch_ints(p, ones, r - 2 - lead, "ones"), lengths_of(p, b->d + 1, 2, product->in[1], 1)), 1,
+	                   (struct attr[]){ attr_int("axis", 0), { .name = NULL } });
+	right = patch_node(p, "Reshape", "right", PATCH_IN(product->in[1], right), 1, NULL);
+	patch_replace(p, n->out[0], patch_node(p, "MatMul", *product->name ? product->name : "product", PATCH_IN(merge->in[0], right), 1, NULL));
+	return LINNET_OK;
+}
+
+/* Scores [N, rows, columns] whose rows and columns are split, exchanged as blocks, and merged again: the product of the operands turned, in other order. */
+static enum linnet_code scores_blocks(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *turn = value_from(g, n->in[0], "Transpose"), *split = turn ? value_from(g, turn->in[0], "Reshape") : NULL,
+	                  *product = split ? value_from(g, split->in[0], "MatMul") : NULL;
+	const struct shape *m, *x, *y = &g->value[n->out[0]].type.shape;
+	static const int64_t swap[] = { 0, 2, 1 };
+	int64_t perm[MAX_RANK];
+	int lead = 0, rows, r;
+	value_id v;
+
+	(void)e;
+	if (!product || value_uses(w, turn->in[0]) != 1 || value_uses(w, split->in[0]) != 1)
+		return LINNET_OK;
+	m = &g->value[split->in[0]].type.shape;
+	x = &g->value[turn->in[0]].type.shape;
+	r = x->rank;
+	if (m->rank != 3 || r < 4 || y->rank < 3 || g->value[product->in[0]].type.shape.rank != 3 || g->value[product->in[1]].type.shape.rank != 3 || !permutation(turn, r, perm))
+		return LINNET_OK;
+	while (lead < r && perm[lead] == lead)
+		lead++;
+	rows = lead < r ? (int)(perm[lead] - lead) : 0; /* how many axes the rows are split into */
+	for (int i = lead; i < r; i++)
+		if (perm[i] != (i - lead + rows) % (r - lead) + lead)
+			return LINNET_OK;
+	if (rows < 1 || whole(g->dims, x->d + lead, rows) != m->d[1] || whole(g->dims, x->d + lead + rows, r - lead - rows) != m->d[2] || y->d[y->rank - 2] != m->d[2] ||
+	    y->d[y->rank - 1] != m->d[1])
+		return LINNET_OK;
+	for (int i = 0; i < y->rank; i++)
+		if (!length_is_said(g, y->d[i]))
+			return LINNET_OK;
+	v = patch_node(p, "MatMul", *product->name ? product->name : "product",
+	               PATCH_IN(transposed(p, product->in[1], swap, 3, "left"), transposed(p, product->in[0], swap, 3, "right")), 1, NULL);
+	patch_replace(p, n->out[0], patch_node(p, "Reshape", n->name, PATCH_IN(v, lengths_of(p, y->d, y->rank, n->out[0], 0)), 1, NULL));
+	return LINNET_OK;
+}
+
+/* v is log(sum(exp(x - c))) + c over so many of the last axes: how many; 0 when it is not. */
+static int log_sum_axes(const struct graph *g, value_id v, value_id x)
+{
+	const struct node *add = value_from(g, v, "Add");
+	int rank = g->value[x].type.shape.rank, count;
+	int64_t axes[MAX_RANK];
+
+	for (int i = 0; add && i < 2; i++) {
+		const struct node *log = value_from(g, add->in[i], "Log"), *sum = log ? value_from(g, log->in[0], "ReduceSum") : NULL,
+		                  *ex = sum ? value_from(g, sum->in[0], "Exp") : NULL, *sub = ex ? value_from(g, ex->in[0], "Sub") : NULL;
+		bool on[MAX_RANK] = { false };
+
+		if (!sub || sub->in[0] != x || sub->in[1] != add->in[1 - i] || !node_attr(sum, "keepdims")->i || sum->nin < 2 || !sum->in[1] ||
+		    !value_ints(g, sum->in[1], axes, MAX_RANK, &count) || count < 1)
+			continue;
+		for (int k = 0; k < count; k++)
+			on[axes[k] < 0 ? axes[k] + rank : axes[k]] = true;
+		for (int k = 0; k < count; k++)
+			if (!on[rank - 1 - k])
+				return 0;
+		for (int k = 0; k < rank; k++)
+			if (k < rank - count ? false : g->value[add->in[1 - i]].type.shape.d[g->value[add->in[1 - i]].type.shape.rank - rank + k] != 1)
+				return 0;
+		return count;
+	}
+	return 0;
+}
+
+/* exp(x - logsumexp x) over several axes, the last, in pieces: Softmax over them as one. Rows of as many axes become one as well. */
+static enum linnet_code scores_log_sums(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *sub = value_from(g, n->in[0], "Sub");
+	const struct shape *x;
+	int axes, r, lead;
+	value_id v, to, all;
+	dim merged[MAX_RANK];
+
+	(void)e;
+	axes = sub ? log_sum_axes(g, sub->in[1], sub->in[0]) : 0;
+	if (!axes)
+		return LINNET_OK;
+	x = &g->value[sub->in[0]].type.shape;
+	r = x->rank;
+	if (axes == 1) {
+		patch_replace(p, n->out[0], softmax_of(p, sub->in[0], -1));
+		return LINNET_OK;
+	}
+	lead = r > 2 * axes ? r - 2 * axes : r - axes;
+	for (int i = 0; i < r; i++)
+		if (!length_is_said(g, x->d[i]))
+			return LINNET_OK;
+	memcpy(merged, x->d, (size_t)lead * sizeof *merged);
+	for (int i = lead; i < r; i += axes)
+		merged[lead + (i - lead) / axes] = whole(g->dims, x->d + i, axes);
+	for (int i = 0; i < lead + (r - lead) / axes; i++)
+		if (!length_is_said(g, merged[i]))
+			return LINNET_OK;
+	to = lengths_of(p, merged, lead + (r - lead) / axes, sub->in[0], 0);
+	all = lengths_of(p, x->d, r, sub->in[0], 0);
+	v = softmax_of(p, patch_node(p, "Reshape", "rows", PATCH_IN(sub->in[0], to), 1, NULL), -1);
+	patch_replace(p, n->out[0], patch_node(p, "Reshape", *n->name ? n->name : "probabilities", PATCH_IN(v, all), 1, NULL));
+	return LINNET_OK;
+}
+
+/* Probabilities reshaped twice are reshaped once. */
+static enum linnet_code scores_reshaped(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *before = value_from(g, n->in[0], "Reshape");
+	const struct shape *y = &g->value[n->out[0]].type.shape;
+
+	(void)e;
+	if (!before || !value_from(g, before->in[0], "Softmax") || value_uses(w, before->in[0]) != 1 || y->rank < 1)
+		return LINNET_OK;
+	for (int i = 0; i < y->rank; i++)
+		if (!length_is_said(g, y->d[i]))
+			return LINNET_OK;
+	patch_replace(p, n->out[0], patch_node(p, "Reshape", n->name, PATCH_IN(before->in[0], lengths_of(p, y->d, y->rank, n->out[0], 0)), 1, NULL));
 	return LINNET_OK;
 }
 
@@ -1190,23 +1360,6 @@ static enum linnet_code scores_swap(const struct view *w, const struct node *n, 
 	              patch_node(p, "Transpose", *turn->name ? turn->name : "turned", PATCH_IN(merge->in[0]), 1,
 	                         (struct attr[]){ attr_ints("perm", swap, (size_t)r), { .name = NULL } }));
 	return LINNET_OK;
-}
-
-/* The permutation of a Transpose of rank r, reversal filled in; false when it is of another rank. */
-static bool permutation(const struct node *n, int r, int64_t *perm)
-{
-	const struct attr *a = node_attr(n, "perm");
-
-	if (a->kind == ATTR_INTS && a->n != (size_t)r)
-		return false;
-	for (int i = 0; i < r; i++)
-		perm[i] = a->kind == ATTR_INTS ? a->ints[i] : r - 1 - i;
-	return true;
-}
-
-static value_id transposed(struct patch *p, value_id v, const int64_t *perm, int r, const char *hint)
-{
-	return patch_node(p, "Transpose", hint, PATCH_IN(v), 1, (struct attr[]){ attr_ints("perm", perm, (size_t)r), { .name = NULL } });
 }
 
 enum { MAX_CHAIN = 4 };
@@ -1346,6 +1499,10 @@ static const struct rule rules[] = {
 	  .from = "(float[] x) => (y) <int64[1] axes = {@axis}>\n"
 	          "{ l = ReduceLogSumExp (x, axes)  d = Sub (x, l)  y = Exp (d) }",
 	  .to = "{ y = Softmax <axis = @axis> (x) }", .differs = 1e-12 },
+	{ .name = "scores/log-sums", .doc = "the same in pieces, over one or several of the last axes", .anchor = "Exp", .apply = scores_log_sums, .differs = 1e-12 },
+	{ .name = "scores/rows-apart", .doc = "rows of several axes that are merged for a product alone are multiplied as they are", .anchor = "Reshape", .apply = scores_rows_apart, .differs = 1e-12 },
+	{ .name = "scores/blocks", .doc = "rows and columns of a product that are exchanged: the product of its operands, turned, in other order", .anchor = "Reshape", .apply = scores_blocks, .differs = 1e-12 },
+	{ .name = "scores/reshaped", .doc = "probabilities that are reshaped twice are reshaped once", .anchor = "Reshape", .apply = scores_reshaped },
 	{ .name = "scores/rows", .doc = "Softmax between Reshapes that keep its axis and cancel leaves them out", .anchor = "Softmax", .apply = scores_rows, .differs = 1e-12 },
 	{ .name = "scores/guard", .doc = "0 for rows that are all -inf, else softmax, is 0 where softmax is no number", .anchor = "Where", .apply = scores_guard },
 	{ .name = "scores/blend", .doc = "s m - c (1 - m) with m of zeros and ones becomes Where", .anchor = "Sub", .apply = scores_blend, .differs = 1e-12 },

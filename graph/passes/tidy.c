@@ -2,6 +2,7 @@
  * Saying the same more plainly, so that patterns stay few: no identities, no steps that cancel. Needs types. Every rule gives the
  * same bits, but that x + 0 makes -0 positive.
  */
+#include <math.h>
 #include <string.h>
 
 #include "graph/pass.h"
@@ -15,6 +16,15 @@ static bool is_neutral(const struct graph *g, const struct node *n, uint32_t i)
 
 	return (sum || product || node_is(n, "Pow")) && (one || (product && i)) && (i || node_is(n, "Add") || node_is(n, "Mul")) &&
 	       value_scalar(g, n->in[i], &c) && c == (sum ? 0 : 1);
+}
+
+/* Operand i of Max or Min is an infinity that no number is beyond. */
+static bool is_bound(const struct graph *g, const struct node *n, uint32_t i)
+{
+	bool most = node_is(n, "Max");
+	double c;
+
+	return (most || node_is(n, "Min")) && value_scalar(g, n->in[i], &c) && c == (most ? -INFINITY : INFINITY);
 }
 
 /* The input that a node whose output is of the same type gives on, by what its constants say. */
@@ -33,7 +43,7 @@ static value_id passed_on(const struct graph *g, const struct node *n)
 	if (node_is(n, "Pad"))
 		return n->nin > 1 && value_scalar(g, n->in[1], &c) && c == 0 ? n->in[0] : 0;
 	for (uint32_t i = 0; n->nin == 2 && i < 2; i++)
-		if (is_neutral(g, n, i))
+		if (is_neutral(g, n, i) || is_bound(g, n, i))
 			return n->in[1 - i];
 	return 0;
 }
@@ -59,7 +69,8 @@ value_id node_copies(const struct view *w, const struct node *n)
 	if (node_is(n, "Cast"))
 		return in->dt == out->dt && in->dt != DT_UNDEFINED ? n->in[0] : 0;
 	if (node_is(n, "Concat") || node_is(n, "Sum") || node_is(n, "Mean") || node_is(n, "Max") || node_is(n, "Min"))
-		return n->nin == 1 ? n->in[0] : 0;
+		if (n->nin == 1)
+			return n->in[0];
 	v = passed_on(g, n);
 	in = &g->value[v].type;
 	return v && in->dt == out->dt && shape_equal(&in->shape, &out->shape) ? v : 0;
@@ -215,6 +226,74 @@ static enum linnet_code tidy_reshape(const struct view *w, const struct node *n,
 	    !copies_no_length(w->g, n->in[1], w->g->value[n->out[0]].type.shape.rank))
 		return LINNET_OK;
 	patch_replace(p, n->out[0], patch_node(p, "Reshape", n->name, PATCH_IN(before->in[0], n->in[1]), 1, attr));
+	return LINNET_OK;
+}
+
+/* Shape y is x but that one axis is 1 long: which; -1 when it is not so. */
+static int shrunk_axis(const struct shape *x, const struct shape *y)
+{
+	int axis = -1;
+
+	if (x->rank != y->rank)
+		return -1;
+	for (int i = 0; i < x->rank; i++) {
+		if (x->d[i] == y->d[i])
+			continue;
+		if (y->d[i] != 1 || axis >= 0)
+			return -1;
+		axis = i;
+	}
+	return axis;
+}
+
+/* An axis that is reduced away and put back with length 1, by Reshape or Unsqueeze, is kept. */
+static enum linnet_code tidy_kept_axis(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	static const char *const names[] = { "ReduceSum", "ReduceMax", "ReduceMin", "ReduceMean", "ReduceSumSquare", "ReduceL2", "ReduceL1", "ReduceLogSumExp", "ReduceProd", NULL };
+	const struct graph *g = w->g;
+	const struct node *reduce = value_node(g, n->in[0]);
+	const char *const *name = names;
+	int64_t axis;
+	int count, rank, back;
+
+	(void)e;
+	while (reduce && *name && !node_is(reduce, *name))
+		name++;
+	if (!reduce || !*name || node_attr(reduce, "keepdims")->i || value_uses(w, n->in[0]) != 1 || reduce->nin < 2 || !reduce->in[1] ||
+	    !value_ints(g, reduce->in[1], &axis, 1, &count) || count != 1)
+		return LINNET_OK;
+	rank = g->value[reduce->in[0]].type.shape.rank;
+	axis = axis < 0 ? axis + rank : axis;
+	back = shrunk_axis(&g->value[reduce->in[0]].type.shape, &g->value[n->out[0]].type.shape);
+	if (axis != back)
+		return LINNET_OK;
+	patch_replace(p, n->out[0], patch_node(p, *name, *reduce->name ? reduce->name : n->name, PATCH_IN(reduce->in[0], reduce->in[1]), 1,
+	                                       (struct attr[]){ attr_int("keepdims", 1), { .name = NULL } }));
+	return LINNET_OK;
+}
+
+/* An Unsqueeze, and a Reshape behind it that leaves lengths in their order and moves those of 1 alone: one Unsqueeze. */
+static enum linnet_code tidy_moved_unit(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *before = value_from(g, n->in[0], "Unsqueeze");
+	const struct shape *x = before ? &g->value[before->in[0]].type.shape : NULL, *y = &g->value[n->out[0]].type.shape;
+	int64_t axes[MAX_RANK];
+	int made = 0, at = 0;
+
+	(void)e;
+	if (!x || x->rank < 1 || y->rank <= x->rank)
+		return LINNET_OK;
+	for (int i = 0; i < y->rank; i++) {
+		if (at < x->rank && y->d[i] == x->d[at])
+			at++;
+		else if (y->d[i] == 1)
+			axes[made++] = i;
+		else
+			return LINNET_OK;
+	}
+	if (at == x->rank)
+		patch_replace(p, n->out[0], patch_node(p, "Unsqueeze", before->name, PATCH_IN(before->in[0], patch_ints(p, axes, made, "axes")), 1, NULL));
 	return LINNET_OK;
 }
 
@@ -414,6 +493,9 @@ static const struct rule rules[] = {
 	{ .name = "tidy/transpose", .doc = "transposes in a row become one or none", .anchor = "Transpose", .apply = tidy_transpose },
 	{ .name = "tidy/turned-unit", .doc = "axes of length 1 are made behind a transpose", .anchor = "Transpose", .apply = tidy_turned_unit },
 	{ .name = "tidy/reshape", .doc = "reshapes in a row become one", .anchor = "Reshape", .apply = tidy_reshape },
+	{ .name = "tidy/kept-axis", .doc = "an axis that is reduced away and put back by a reshape is kept", .anchor = "Reshape", .apply = tidy_kept_axis },
+	{ .name = "tidy/kept-axis-unit", .doc = "the same by an unsqueeze", .anchor = "Unsqueeze", .apply = tidy_kept_axis },
+	{ .name = "tidy/moved-unit", .doc = "a reshape that moves axes of length 1 which were made in front of it is left out", .anchor = "Reshape", .apply = tidy_moved_unit },
 	{ .name = "tidy/reshaped-unit", .doc = "a reshape is without the axes of length 1 that are dropped behind it", .anchor = "Squeeze", .apply = tidy_reshaped_unit },
 	{ .name = "tidy/cast-like", .doc = "a cast to the type of another value is one to that type", .anchor = "CastLike", .apply = tidy_cast_like },
 	{ .name = "tidy/squeeze", .doc = "a squeeze that undoes an unsqueeze is dropped", .anchor = "Squeeze", .apply = tidy_squeeze },
