@@ -115,6 +115,18 @@ bool value_ints(const struct graph *g, value_id v, int64_t *out, int max, int *n
 	return true;
 }
 
+bool swaps_last_two(const struct node *n, int rank)
+{
+	const struct attr *perm = node_attr(n, "perm");
+
+	if (rank < 2 || (perm->kind != ATTR_INTS ? rank != 2 : perm->n != (size_t)rank))
+		return false;
+	for (int i = 0; perm->kind == ATTR_INTS && i < rank; i++)
+		if (perm->ints[i] != (i < rank - 2 ? i : 2 * rank - 3 - i))
+			return false;
+	return true;
+}
+
 /* ---- Running ---- */
 
 struct runner {

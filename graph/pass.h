@@ -127,6 +127,9 @@ bool value_filled(const struct graph *g, value_id v, double *x);
 /* v is a constant list of integers. */
 bool value_ints(const struct graph *g, value_id v, int64_t *out, int max, int *n);
 
+/* Whether a Transpose of values of that rank exchanges rows and columns and nothing else. */
+bool swaps_last_two(const struct node *n, int rank);
+
 /* ---- Rules and passes ---- */
 
 /*

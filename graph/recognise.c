@@ -869,6 +869,7 @@ struct around {
 	int nterm;
 	double scale, softcap;
 	bool shared, changed, sink, joined, turned; /* joined: scores have more columns, the sink's or those of other keys; turned: they are [keys, queries] */
+	bool crossed; /* rows and columns of the probabilities are exchanged where the walk is; at the product with values, which sums over columns: over rows */
 	int *steps; /* left to take, over all ways tried */
 };
 
@@ -970,12 +971,15 @@ static bool walk_on(struct around *r, value_id p, int depth)
 			int second = !strncmp(n->op->name, "QLinear", 7) ? 3 : 1;
 
 			r->v = u->index == 0 ? n->in[second] : n->in[0];
+			r->crossed = r->crossed != (u->index != 0);
 			return true;
 		}
 		if (node_is(n, "Mul") || node_is(n, "Add") || (node_is(n, "MatMul") && u->index == 0))
 			r->changed = true;
 		else if (!op_among(n, plain) || (node_is(n, "Slice") && !r->joined) || (u->index && !node_is(n, "Where")))
 			continue;
+		if (node_is(n, "Transpose") && swaps_last_two(n, g->value[p].type.shape.rank))
+			r->crossed = !r->crossed;
 		if (walk_on(r, n->out[0], depth - 1))
 			return true;
 		*r = keep;
@@ -988,7 +992,7 @@ static bool same_scores(const struct graph *g, const struct around *r)
 {
 	const struct shape *p = &g->value[r->product].type.shape, *s = &g->value[r->softmax].type.shape, *v = &g->value[r->v].type.shape;
 
-	return p->rank >= 2 && s->rank >= 2 && v->rank >= 2 && p->d[p->rank - 2] == s->d[s->rank - 2] &&
+	return p->rank >= 2 && s->rank >= 2 && v->rank >= 2 && p->d[p->rank - 2] == s->d[s->rank - 2] && (!r->turned || r->crossed) &&
 	       (r->joined || p->d[p->rank - 1] == s->d[s->rank - 1]) && v->d[v->rank - 2] == p->d[p->rank - (r->turned ? 2 : 1)];
 }
 

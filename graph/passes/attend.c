@@ -286,18 +286,6 @@ static const struct node *guarded(const struct view *w, value_id p)
 	return where && value_uses(w, p) == 2 ? where : NULL;
 }
 
-static bool swaps_last_two(const struct node *n, int rank)
-{
-	const struct attr *perm = node_attr(n, "perm");
-
-	if (rank < 2 || (perm->kind != ATTR_INTS ? rank != 2 : perm->n != (size_t)rank))
-		return false;
-	for (int i = 0; perm->kind == ATTR_INTS && i < rank; i++)
-		if (perm->ints[i] != (i < rank - 2 ? i : 2 * rank - 3 - i))
-			return false;
-	return true;
-}
-
 /* Where(c, 0, p), or with p first, writes zeros where the scores were hidden by the same condition. */
 static bool hides_again(const struct graph *g, const struct node *n, uint32_t index, const struct scores *s)
 {
