@@ -139,6 +139,7 @@ layer(graph
 	graph/probe.c
 	graph/region.c
 	graph/recognise.c
+	graph/bend.c
 	graph/experts.c
 	graph/why.c
 	graph/blocks.c

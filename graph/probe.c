@@ -297,17 +297,40 @@ static double work_of(const struct probe *p, const struct node *n)
 	return (double)a->n + (b ? (double)b->n : 0);
 }
 
-static enum linnet_code run_node(struct probe *p, const struct node *n, int depth, bool *can, struct linnet_error *e)
+enum linnet_code probe_node(const struct graph *g, const struct node *n, const struct tensor *const *in, struct arena *a, const struct tensor **value, bool *can,
+                            struct linnet_error *e)
 {
 	struct linnet_error quiet = { 0 };
-	const struct tensor **in;
 	struct tensor **out;
 	bool *wanted;
 	enum linnet_code code;
 
+	*can = true;
+	if ((node_is(n, "Cast") || node_is(n, "CastLike")) && dtype_in(g->value[n->out[0]].type.dt, FLOATS))
+		return number_of(in[0], a, &value[0], e);
+	*can = n->known && n->op->kernel && !(n->op->flags & OP_CONTROL) && n->op->agree != AGREE_RANDOM;
+	if (!*can)
+		return LINNET_OK;
+	TRY_NEW(out, a, n->nout);
+	TRY_NEW(wanted, a, n->nout);
+	for (uint32_t i = 0; i < n->nout; i++)
+		wanted[i] = n->out[i] != 0;
+	code = op_eval(n->op, n->attr, (int)n->nin, in, (int)n->nout, wanted, a, out, &quiet);
+	if (code == LINNET_EMEM)
+		return fail_mem(e);
+	*can = !code;
+	for (uint32_t i = 0; i < n->nout && !code; i++)
+		if (wanted[i])
+			TRY(as_double(out[i], a, &value[i], e));
+	return LINNET_OK;
+}
+
+static enum linnet_code run_node(struct probe *p, const struct node *n, int depth, bool *can, struct linnet_error *e)
+{
+	const struct tensor **in, **out;
+
 	TRY_NEW(in, p->a, n->nin);
 	TRY_NEW(out, p->a, n->nout);
-	TRY_NEW(wanted, p->a, n->nout);
 	for (uint32_t i = 0; i < n->nin && *can; i++) {
 		if (!n->in[i])
 			continue;
@@ -321,28 +344,17 @@ static enum linnet_code run_node(struct probe *p, const struct node *n, int dept
 	}
 	if (*can && (node_is(n, "Loop") || node_is(n, "Scan")))
 		return run_control(p, n, depth, can, e);
-	if (*can && (node_is(n, "Cast") || node_is(n, "CastLike")) && dtype_in(p->g->value[n->out[0]].type.dt, FLOATS))
-		return number_of(in[0], p->a, &p->value[n->out[0]], e);
-	for (uint32_t i = 0; i < n->nout; i++) {
-		wanted[i] = n->out[i] != 0;
-		*can = *can && (!wanted[i] || small(p, n->out[i]));
-	}
-	if (!*can || !n->known || !n->op->kernel || n->op->flags & OP_CONTROL || n->op->agree == AGREE_RANDOM) {
-		*can = false;
+	for (uint32_t i = 0; i < n->nout; i++)
+		*can = *can && (!n->out[i] || small(p, n->out[i]));
+	if (*can)
+		p->work += work_of(p, n);
+	*can = *can && p->work <= max_work;
+	if (!*can)
 		return LINNET_OK;
-	}
-	p->work += work_of(p, n);
-	if (p->work > max_work) {
-		*can = false;
-		return LINNET_OK;
-	}
-	code = op_eval(n->op, n->attr, (int)n->nin, in, (int)n->nout, wanted, p->a, out, &quiet);
-	if (code == LINNET_EMEM)
-		return fail_mem(e);
-	*can = !code;
-	for (uint32_t i = 0; i < n->nout && !code; i++)
-		if (wanted[i] && !p->value[n->out[i]]) /* it may be given */
-			TRY(as_double(out[i], p->a, &p->value[n->out[i]], e));
+	TRY(probe_node(p->g, n, in, p->a, out, can, e));
+	for (uint32_t i = 0; i < n->nout && *can; i++)
+		if (n->out[i] && !p->value[n->out[i]]) /* it may be given */
+			p->value[n->out[i]] = out[i];
 	return LINNET_OK;
 }
 

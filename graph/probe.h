@@ -27,4 +27,8 @@ bool probe_shape(const struct probe *p, value_id v, int64_t *d);
 /* Compute all nodes of the part; *can: whether that was possible (an operator without kernel, lengths that do not go together, too many elements). */
 enum linnet_code probe_run(struct probe *p, bool *can, struct linnet_error *e);
 
+/* One node of inputs like that: value[i] is output i, as a double when it is a number with a point, NULL where the node has none. *can: there is a kernel, and it did. */
+enum linnet_code probe_node(const struct graph *g, const struct node *n, const struct tensor *const *in, struct arena *a, const struct tensor **value, bool *can,
+                            struct linnet_error *e);
+
 #endif

@@ -62,7 +62,7 @@ static bool seen(const struct origin *o, value_id v)
 	return false;
 }
 
-static const char *const projections[] = { "MatMul", "Gemm", "Conv", "Einsum", "MatMulNBits", "FusedMatMul", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv",
+static const char *const projections[] = { "MatMul", "Gemm", "Conv", "Einsum", "MatMulNBits", "MatMulBnb4", "MatMulFpQ4", "FusedMatMul", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv",
 	                                   "Linear", "FusedConv", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QGemm", "FusedGemm", "GemmFloat8", "Attention", NULL };
 
 static bool is_weight(const struct graph *g, value_id v, int depth)

@@ -6,66 +6,63 @@
 #include <math.h>
 #include <string.h>
 
+#include "graph/bend.h"
 #include "graph/why.h"
-
-enum { MAX_FACTOR = 8 };
-
-/* A product read as constant * factors; inner products have no other use. */
-struct product {
-	double c;
-	value_id factor[MAX_FACTOR];
-	int n;
-};
 
 static bool near(double a, double b)
 {
 	return fabs(a - b) <= 1e-3 * fabs(b); /* constants as half precision keeps them */
 }
 
-static bool read_product(const struct view *w, value_id v, struct product *p, bool top)
+/* v^power as constant * factors; inner products have no other use. */
+static bool read_product(const struct view *w, value_id v, int power, struct factors *p, bool top)
 {
 	const struct node *n = top || value_uses(w, v) == 1 ? value_node(w->g, v) : NULL;
 	double c;
 
-	if (value_scalar(w->g, v, &c)) {
-		p->c *= c;
+	if (value_scalar(w->g, v, &c) && c != 0) {
+		p->c *= power > 0 ? c : 1 / c;
 		return true;
 	}
-	if (n && node_is(n, "Mul"))
-		return read_product(w, n->in[0], p, false) && read_product(w, n->in[1], p, false);
+	if (n && (node_is(n, "Mul") || node_is(n, "Div")))
+		return read_product(w, n->in[0], power, p, false) && read_product(w, n->in[1], node_is(n, "Div") ? -power : power, p, false);
 	if (n && node_is(n, "Neg")) {
 		p->c = -p->c;
-		return read_product(w, n->in[0], p, false);
+		return read_product(w, n->in[0], power, p, false);
 	}
-	if (n && node_is(n, "Div") && value_scalar(w->g, n->in[1], &c) && c != 0) {
-		p->c /= c;
-		return read_product(w, n->in[0], p, false);
-	}
-	if (p->n == MAX_FACTOR)
+	if (p->n == MAX_FACTORS)
 		return false;
-	p->factor[p->n++] = v;
+	p->power[p->n] = power;
+	p->v[p->n++] = v;
 	return true;
 }
 
-static bool product_of(const struct view *w, value_id v, struct product *p)
+/* v as a product without divisors. */
+static bool product_of(const struct view *w, value_id v, struct factors *p, bool top)
 {
-	*p = (struct product){ .c = 1 };
-	return read_product(w, v, p, false);
+	bool whole = true;
+
+	*p = (struct factors){ .c = 1 };
+	if (!read_product(w, v, 1, p, top))
+		return false;
+	for (int i = 0; i < p->n; i++)
+		whole = whole && p->power[i] > 0;
+	return whole;
 }
 
 /* v is c * x^power: its c. */
 static bool power_of(const struct view *w, value_id v, value_id x, int power, double *c)
 {
-	struct product p;
+	struct factors p;
 	int have = 0;
 	double k;
 
-	if (!product_of(w, v, &p))
+	if (!product_of(w, v, &p, false))
 		return false;
 	for (int i = 0; i < p.n; i++) {
-		const struct node *n = value_from(w->g, p.factor[i], "Pow");
+		const struct node *n = value_from(w->g, p.v[i], "Pow");
 
-		if (p.factor[i] == x)
+		if (p.v[i] == x)
 			have++;
 		else if (n && n->in[0] == x && value_scalar(w->g, n->in[1], &k) && (k == 2 || k == 3))
 			have += (int)k;
@@ -92,19 +89,19 @@ static value_id beside_one(const struct graph *g, value_id v)
 static bool is_tanh_argument(const struct view *w, value_id t, value_id x, double times)
 {
 	const double root = times * sqrt(2 / 3.14159265358979323846);
-	struct product p;
+	struct factors p;
 	const struct node *sum;
 	value_id cube;
 	double c;
 
-	if (!product_of(w, t, &p) || !near(p.c, root))
+	if (!product_of(w, t, &p, false) || !near(p.c, root))
 		return false;
-	if (p.n == 1 && (sum = value_from(w->g, p.factor[0], "Add")) != NULL)
+	if (p.n == 1 && (sum = value_from(w->g, p.v[0], "Add")) != NULL)
 		for (int i = 0; i < 2; i++)
 			if (sum->in[i] == x && power_of(w, sum->in[1 - i], x, 3, &c) && near(c, 0.044715))
 				return true;
 	for (int i = 0; p.n == 2 && i < 2; i++) {
-		cube = p.factor[i] == x ? beside_one(w->g, p.factor[1 - i]) : 0;
+		cube = p.v[i] == x ? beside_one(w->g, p.v[1 - i]) : 0;
 		if (cube && power_of(w, cube, x, 2, &c) && near(c, 0.044715))
 			return true;
 	}
@@ -137,14 +134,14 @@ static bool is_erf(const struct view *w, value_id v, value_id x)
 static enum linnet_code activate_product(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	const struct graph *g = w->g;
-	struct product f = { .c = 1 };
+	struct factors f;
 	double c;
 
 	(void)e;
-	if (!read_product(w, n->out[0], &f, true) || f.n != 2)
+	if (!product_of(w, n->out[0], &f, true) || f.n != 2)
 		return LINNET_OK;
 	for (int i = 0; i < 2; i++) {
-		value_id x = f.factor[i], other = f.factor[1 - i], inner = beside_one(g, other);
+		value_id x = f.v[i], other = f.v[1 - i], inner = beside_one(g, other);
 		const struct node *tanh = value_from(g, inner, "Tanh"), *sigmoid = value_from(g, other, "Sigmoid");
 		struct attr approximate[] = { attr_string("approximate", "tanh"), { .name = NULL } };
 
@@ -161,11 +158,36 @@ static enum linnet_code activate_product(const struct view *w, const struct node
 		return LINNET_OK;
 	}
 	for (int i = 0; i < 2; i++) {
-		const struct node *curve = value_node(g, beside_one(g, f.factor[i]));
+		const struct node *curve = value_node(g, beside_one(g, f.v[i]));
 
 		if (curve && (node_is(curve, "Erf") || node_is(curve, "Tanh")) && !is_factor(w, n))
 			why_not(w, WHY_GLU_CONSTANTS, curve, n->out[0], 1);
 	}
+	return LINNET_OK;
+}
+
+/* What computes an activation, whatever it is made of; of a product also some factors. */
+static enum linnet_code activate_curve(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	struct factors f = { .c = 1, .v = { n->out[0] }, .power = { 1 }, .n = 1 };
+	bool product = node_is(n, "Mul") || node_is(n, "Div"), found;
+	value_id y = n->out[0], v;
+	struct bend c;
+
+	if (product)
+		f = (struct factors){ .c = 1 };
+	if (is_factor(w, n) || (product && !read_product(w, y, 1, &f, true)))
+		return LINNET_OK;
+	TRY(bend_read(w, &f, y, &c, &found, e));
+	if (!found)
+		return LINNET_OK;
+	v = patch_node(p, c.op, n->name, PATCH_IN(c.x), 1, c.attr);
+	for (int i = 0; i < f.n; i++)
+		if (!(c.of >> i & 1))
+			v = patch_node(p, f.power[i] > 0 ? "Mul" : "Div", "gated", PATCH_IN(v, f.v[i]), 1, NULL);
+	if (c.scale != 1)
+		v = patch_node(p, "Mul", "scaled", PATCH_IN(v, patch_float(p, w->g->value[y].type.dt, c.scale, "scale")), 1, NULL);
+	patch_replace(p, y, v);
 	return LINNET_OK;
 }
 
@@ -199,7 +221,6 @@ static enum linnet_code activate_limit(const struct view *w, const struct node *
 }
 
 static bool is_twice(const struct match *m) { return match_param(m, "a") == 2 * match_param(m, "c"); }
-static bool is_slope(const struct match *m) { return match_param(m, "slope") > 0 && match_param(m, "slope") <= 1; }
 
 #define UNARY(title, what, first, text, with, ...)                                                 \
 	{ .name = "activate/" title, .doc = what, .anchor = first, .from = "(float[] x) => (y) " text, .to = "{ y = " with " (x) }", __VA_ARGS__ }
@@ -208,24 +229,19 @@ static const struct rule rules[] = {
 	{ .name = "activate/product", .doc = "spelled out, x sigmoid(c x) becomes Swish and the Gaussian error unit, by erf, tanh or sigmoid, Gelu", .anchor = "Mul",
 	  .apply = activate_product, .differs = 1e-6 },
 	{ .name = "activate/limit", .doc = "a number chosen in place of what lies beyond it becomes Clip", .anchor = "Where", .apply = activate_limit },
-	UNARY("sigmoid", "1 / (1 + exp(-x)) becomes Sigmoid", "Div", "<float one = {1}, float a = {1}> { n = Neg (x)  e = Exp (n)  s = Add (e, one)  y = Div (a, s) }",
-	      "Sigmoid", .differs = 1e-12),
-	UNARY("sigmoid-reciprocal", "the same by Reciprocal", "Reciprocal", "<float one = {1}> { n = Neg (x)  e = Exp (n)  s = Add (e, one)  y = Reciprocal (s) }",
-	      "Sigmoid", .differs = 1e-12),
+	{ .name = "activate/curve", .doc = "what computes an activation, scaled or not, becomes it; of a product also some factors", .anchor = "Mul", .apply = activate_curve, .differs = 1e-6 },
+	{ .name = "activate/curve-quotient", .doc = "the same of a quotient", .anchor = "Div", .apply = activate_curve, .differs = 1e-6 },
+	{ .name = "activate/curve-reciprocal", .doc = "the same", .anchor = "Reciprocal", .apply = activate_curve, .differs = 1e-6 },
+	{ .name = "activate/curve-sum", .doc = "the same", .anchor = "Add", .apply = activate_curve, .differs = 1e-6 },
+	{ .name = "activate/curve-difference", .doc = "the same", .anchor = "Sub", .apply = activate_curve, .differs = 1e-6 },
+	{ .name = "activate/curve-choice", .doc = "the same", .anchor = "Where", .apply = activate_curve, .differs = 1e-6 },
+	{ .name = "activate/curve-larger", .doc = "the same", .anchor = "Max", .apply = activate_curve, .differs = 1e-6 },
+	{ .name = "activate/curve-log", .doc = "the same", .anchor = "Log", .apply = activate_curve, .differs = 1e-6 },
 	{ .name = "activate/tanh", .doc = "2 sigmoid(x) - 1 becomes Tanh of x / 2", .anchor = "Sub",
 	  .from = "(float[] x) => (y) <float a = {@a}, float c = {@c}> { s = Sigmoid (x)  m = Mul (s, a)  y = Sub (m, c) }",
 	  .to = "<float half = {0.5}, float c = {@c}> { h = Mul (x, half)  t = Tanh (h)  y = Mul (t, c) }", .guard = is_twice, .differs = 1e-12 },
-	UNARY("swish", "x / (1 + exp(-x)) becomes Swish", "Div", "<float one = {1}> { n = Neg (x)  e = Exp (n)  s = Add (e, one)  y = Div (x, s) }", "Swish", .differs = 1e-12),
 	UNARY("relu", "the larger of x and 0 becomes Relu", "Max", "<float zero = {0}> { y = Max (x, zero) }", "Relu"),
 	UNARY("relu-clip", "x kept from 0 on becomes Relu", "Clip", "<float zero = {0}> { y = Clip (x, zero) }", "Relu"),
-	UNARY("leaky", "the larger of x and c x, c up to 1, becomes LeakyRelu", "Max", "<float c = {@slope}> { s = Mul (x, c)  y = Max (x, s) }",
-	      "LeakyRelu <alpha: float = @slope>", .guard = is_slope, .differs = 1e-6),
-	UNARY("softplus", "log(1 + exp(x)) becomes Softplus, which does not overflow", "Log", "<float one = {1}> { e = Exp (x)  s = Add (e, one)  y = Log (s) }", "Softplus",
-	      .differs = 1e-12),
-	UNARY("softplus-stable", "max(x, 0) + log(1 + exp(-|x|)) becomes Softplus", "Add",
-	      "<float one = {1}> { a = Abs (x)  n = Neg (a)  e = Exp (n)  s = Add (e, one)  l = Log (s)  r = Relu (x)  y = Add (r, l) }", "Softplus", .differs = 1e-12),
-	UNARY("softsign", "x / (1 + |x|) becomes Softsign", "Div", "<float one = {1}> { a = Abs (x)  s = Add (a, one)  y = Div (x, s) }", "Softsign", .differs = 1e-12),
-	UNARY("mish", "x tanh(log(1 + exp(x))) becomes Mish", "Mul", "{ s = Softplus (x)  t = Tanh (s)  y = Mul (x, t) }", "Mish", .differs = 1e-12),
 	UNARY("hard-sigmoid", "a x + b kept within 0 and 1 becomes HardSigmoid", "Clip",
 	      "<float a = {@alpha}, float b = {@beta}, float zero = {0}, float one = {1}> { m = Mul (x, a)  s = Add (m, b)  y = Clip (s, zero, one) }",
 	      "HardSigmoid <alpha: float = @alpha, beta: float = @beta>", .differs = 1e-6),
@@ -245,9 +261,6 @@ static const struct rule rules[] = {
 	      "<float three = {3}, float zero = {0}, float top = {6}, float sixth = {0.16666666666666666}>\n"
 	      "{ s = Add (x, three)  c = Clip (s, zero, top)  m = Mul (x, c)  y = Mul (m, sixth) }",
 	      "HardSwish", .near = 1e-3, .differs = 1e-6),
-	UNARY("elu", "x above 0, else c (exp(x) - 1), becomes Elu", "Where",
-	      "<float zero = {0}, float one = {1}, float c = {@alpha}> { p = Greater (x, zero)  e = Exp (x)  m = Sub (e, one)  a = Mul (m, c)  y = Where (p, x, a) }",
-	      "Elu <alpha: float = @alpha>", .differs = 1e-6),
 };
 
 const struct pass activate_pass = { .name = "activate", .doc = "Recognise activations", .kind = PASS_EXACT, PASS_RULES(rules) };

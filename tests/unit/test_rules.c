@@ -450,7 +450,7 @@ static void check_case(const struct pass *p, const char *s, size_t n)
 	run_case(p, m, how, applied);
 	for (int i = 0; i < ntally; i++) {
 		tally[i].applied += applied[i];
-		if (!strncmp(end, "\n=> unchanged", 13) && tally[i].pass == p && tally[i].rule && has_anchor(from, tally[i].rule))
+		if (!strncmp(end, "\n=> unchanged", 13) && tally[i].pass == p && (!tally[i].rule || has_anchor(from, tally[i].rule)))
 			tally[i].refused++;
 	}
 	for (int k = 0; k < 3 * ndraw; k++) {
