@@ -222,47 +222,81 @@ static bool is_normed(const struct graph *g, const struct origin *o)
 	return false;
 }
 
-/* The graph input that v is, in another layout, or one part of keys, values or layers that are stacked in it; else v. */
+enum { MAX_LAID = 24 };
+
+/* The graph input that v is, laid out, cut, written into, dequantised or with some of it taken away: numbers of rank 3 or more; else 0. */
 static value_id input_of(const struct graph *g, value_id v)
 {
-	static const char *const layouts[] = { "Unsqueeze", "Transpose", "Reshape", "Cast", "Identity", NULL };
-	static const char *const picks[] = { "Split", "Gather", "Slice", "Squeeze", NULL };
+	static const char *const laid[] = { "Transpose", "Slice", "Gather", "Split", "Expand", "Tile", "Concat", "Cast", "DequantizeLinear", "ScatterElements", "ScatterND",
+		                            "TensorScatter", NULL };
+	const struct type *t;
 	const struct node *n;
-	bool picked = false;
-	value_id x = v;
 
-	while ((n = value_node(g, x)) != NULL && (op_among(n, layouts) || op_among(n, picks))) {
-		picked = picked || op_among(n, picks);
-		x = n->in[0];
+	for (int steps = 0; steps < MAX_LAID && (n = value_node(g, v)) != NULL && !is_projection(g, n); steps++) {
+		bool second = node_is(n, "Mul") && !shape_equal(&g->value[n->in[0]].type.shape, &g->value[v].type.shape);
+
+		if (!(n->op->flags & OP_VIEW) && !op_among(n, laid) && !node_is(n, "Mul") && !node_is(n, "Div") && !node_is(n, "Sub"))
+			return 0;
+		v = n->in[second];
 	}
-	return g->value[x].kind == VALUE_INPUT && (!picked || g->value[x].type.shape.rank >= 5) ? x : v;
+	t = &g->value[v].type;
+	return g->value[v].kind == VALUE_INPUT && t->kind == KIND_TENSOR && t->shape.rank >= 3 && t->dt != DT_BOOL && (dtype_in(t->dt, FLOATS) || dtype_bits(t->dt) <= 8) ? v : 0;
 }
 
-/* n is given nothing but parts of graph input v. */
-static bool parts_only(const struct graph *g, const struct node *n, value_id v)
+/* A product of v with what says by zeros and ones where it goes: cast from a condition, or OneHot. */
+static bool is_placed(const struct graph *g, value_id v)
 {
-	for (uint32_t i = 0; i < n->nin; i++)
-		if (n->in[i] && input_of(g, n->in[i]) != v)
-			return false;
-	return true;
+	const struct node *n = value_node(g, v);
+
+	for (uint32_t i = 0; n && (node_is(n, "Mul") || node_is(n, "MatMul")) && i < 2; i++) {
+		value_id m = n->in[i];
+		const struct node *at = value_node(g, m);
+
+		for (int steps = 0; at && steps < 6 && ((at->op->flags & OP_VIEW) || node_is(at, "Transpose") || (node_is(at, "Cast") && g->value[at->in[0]].type.dt != DT_BOOL)); steps++)
+			at = value_node(g, at->in[0]);
+		if (at && (node_is(at, "OneHot") || node_is(at, "Cast")))
+			return true;
+	}
+	return false;
+}
+
+/* n appends to what a graph input holds, or writes into it: joins it with what is neither constant nor made of the same input. */
+static bool writes_cache(const struct graph *g, const struct node *n)
+{
+	static const char *const writing[] = { "Concat", "ScatterElements", "ScatterND", "TensorScatter", "Where", "Add", NULL };
+	bool scatters = strstr(n->op->name, "Scatter") != NULL;
+	uint32_t first = node_is(n, "Where"), end = scatters ? 1 : n->nin, step = node_is(n, "TensorScatter") ? 1 : 2;
+
+	if (!op_among(n, writing))
+		return false;
+	for (uint32_t i = first; i < end; i++) {
+		value_id of = n->in[i] ? input_of(g, n->in[i]) : 0;
+
+		for (uint32_t k = scatters ? step : first; of && k < (scatters ? step + 1 : n->nin); k++)
+			if (n->in[k] && k != i && input_of(g, n->in[k]) != of && !is_weight(g, n->in[k], 6) && (!node_is(n, "Add") || is_placed(g, n->in[k])))
+				return true;
+	}
+	return false;
 }
 
 /* A graph input, appended to or written into, among what k is made of. */
 static bool is_cached(const struct graph *g, const struct origin *o)
 {
-	static const char *const writing[] = { "Concat", "ScatterElements", "ScatterND", "TensorScatter", "Where", NULL };
-
 	for (int i = 0; i < o->n; i++) {
 		const struct node *n = value_node(g, o->seen[i]);
 
-		for (uint32_t k = 0; n && op_among(n, writing) && k < n->nin; k++) {
-			value_id v = n->in[k] ? input_of(g, n->in[k]) : 0;
-
-			if (v && g->value[v].kind == VALUE_INPUT && dtype_in(g->value[v].type.dt, FLOATS) && g->value[v].type.shape.rank >= 3 && !parts_only(g, n, v))
-				return true;
-		}
+		if (n && writes_cache(g, n))
+			return true;
 	}
 	return false;
+}
+
+/* Keys of a memory that were projected once: k is a graph input that heads are laid out in. */
+static bool is_kept(const struct graph *g, value_id k)
+{
+	value_id v = input_of(g, k);
+
+	return v && g->value[v].type.shape.rank >= 4;
 }
 
 /* ---- Masks ---- */
@@ -349,7 +383,7 @@ static void mask_sources(const struct graph *g, value_id v, struct origin *o, st
 			s->boolean = t->dt == DT_BOOL || dtype_in(t->dt, INTS);
 			s->real = dtype_in(t->dt, FLOATS);
 			s->each_head = r > 2 && s->heads > 1 && d[r - 3] == s->heads && !s->boolean;
-		} else if (!single && !(r == 1 && d[0] == s->rows && d[0] != s->keys)) { /* positions of queries are not for keys */
+		} else if (!single && !(r && d[r - 1] == s->rows && d[r - 1] != s->keys && (r == 1 || dtype_in(t->dt, INTS)))) { /* positions of queries are not for keys */
 			s->each_key = true;
 		}
 	}
@@ -454,6 +488,26 @@ static void look(const struct samples *all, bool near, bool heads, struct visibl
 		}
 		m->alibi = m->alibi && (!tells(s, near) || is_alibi(s));
 	}
+}
+
+/* One query sees the keys up to a place that data tells: its own, in a cache that is not full. */
+static bool is_prefix(const struct samples *all)
+{
+	bool hidden = false;
+
+	for (int i = 0; i < all->n; i++) {
+		const struct tensor *t = all->at[i].t;
+		int64_t cols = t->rank ? t->d[t->rank - 1] : 0;
+
+		for (int64_t k = 0; k < t->n; k++) {
+			bool seen = mask_entry(t, k) != -INFINITY;
+
+			if (seen && k % cols && mask_entry(t, k - 1) == -INFINITY)
+				return false;
+			hidden = hidden || !seen;
+		}
+	}
+	return all->data && hidden;
 }
 
 /* Biases are a matter of how far a key lies from the query. */
@@ -608,6 +662,8 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
 		if (sink && t->rank >= 2 && t->d[t->rank - 1] > 1)
 			TRY(without_sink(&all->at[i], a, &f->sink, e));
 	}
+	if (f->kv_cache && s.rows == 1 && !s.each_key && !s.each_pair && is_prefix(all))
+		f->causal = true;
 	if (all->n && all->at[0].t->rank >= 2)
 		structure(all, s.each_key || s.each_pair || s.nposition, s.ncontent > 0, f);
 	if (s.each_pair && s.real && !s.each_head && !strcmp(f->mask, "relative_bias"))
@@ -693,42 +749,58 @@ static int64_t merged_heads(const struct graph *g, value_id q, int64_t width)
 	return 1;
 }
 
-/* Different heads among those of v [B, H, S, D]; H where it cannot be told. */
-static enum linnet_code different_heads(const struct graph *g, value_id v, int64_t heads, struct arena *a, int64_t *different, struct linnet_error *e)
+/* Rows [.., S, D] of t that differ from all before them, by what they have at that place of S. */
+static int64_t different_rows(const struct tensor *t, int64_t rows, int64_t place)
+{
+	int64_t per = t->n / rows, width = t->d[t->rank - 1], n = 0;
+
+	for (int64_t r = 0; r < rows; r++) {
+		bool again = false;
+
+		for (int64_t o = 0; o < r && !again; o++) {
+			int64_t i = place * width;
+
+			while (i < (place + 1) * width && tensor_get(t, r * per + i) == tensor_get(t, o * per + i))
+				i++;
+			again = i == (place + 1) * width;
+		}
+		n += !again;
+	}
+	return n;
+}
+
+/* Heads of v [.., S, D]: how many of its leading places hold different channels, wherever heads lie among them; -1 where it cannot be told. */
+static enum linnet_code different_heads(const struct graph *g, value_id v, struct arena *a, int64_t *heads, struct linnet_error *e)
 {
 	const struct tensor *t;
-	int64_t per;
+	int64_t rows = 1, last;
 
-	*different = heads;
-	if (heads < 2 || g->value[v].type.shape.rank != 4 || !dtype_in(g->value[v].type.dt, FLOATS))
+	*heads = -1;
+	if (g->value[v].type.shape.rank < 2 || !dtype_in(g->value[v].type.dt, FLOATS))
 		return LINNET_OK;
-	TRY(sample_layout(g, v, a, &t, e));
-	if (!t || t->rank != 4 || t->d[1] != heads || !t->n)
+	TRY(sample_channels(g, v, a, &t, e));
+	if (!t || t->rank < 2 || !t->n)
 		return LINNET_OK;
-	per = t->d[2] * t->d[3];
-	for (int64_t h = 1; h < heads; h++)
-		for (int64_t o = 0; o < h; o++) {
-			int64_t i = 0;
-
-			while (i < per && tensor_get(t, h * per + i) == tensor_get(t, o * per + i))
-				i++;
-			if (i == per) {
-				--*different;
-				break;
-			}
-		}
+	for (int i = 0; i < t->rank - 2; i++)
+		rows *= t->d[i];
+	*heads = different_rows(t, rows, 0);
+	last = different_rows(t, rows, t->d[t->rank - 2] - 1);
+	*heads = last > *heads ? last : *heads; /* zeros and what was learned may stand at either end */
 	return LINNET_OK;
 }
 
-/* Key heads before they were repeated: keys and values repeated alike, each as often as the others. */
-static enum linnet_code before_repeats(const struct graph *g, value_id k, value_id v, struct arena *a, struct attention_group *f, struct linnet_error *e)
+/* Heads by what they are made of: those of queries, and key heads as they were before they were repeated, keys and values alike. */
+static enum linnet_code count_heads(const struct graph *g, value_id q, value_id k, value_id v, struct arena *a, struct attention_group *f, struct linnet_error *e)
 {
-	int64_t keys, values;
+	int64_t queries, keys, values;
 
-	TRY(different_heads(g, k, f->kv_heads, a, &keys, e));
-	TRY(different_heads(g, v, f->kv_heads, a, &values, e));
-	if (keys == values && f->kv_heads > 0 && f->kv_heads % keys == 0)
-		f->kv_heads = keys;
+	TRY(different_heads(g, q, a, &queries, e));
+	TRY(different_heads(g, k, a, &keys, e));
+	TRY(different_heads(g, v, a, &values, e));
+	if (keys < 1 || values < 1 || queries < keys || queries < values)
+		return LINNET_OK;
+	f->heads = queries;
+	f->kv_heads = keys == values && queries % keys == 0 ? keys : queries;
 	return LINNET_OK;
 }
 
@@ -812,7 +884,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	else
 		standard_sizes(g, n, f);
 	if (!contrib && g->value[q].type.shape.rank == 4)
-		TRY(before_repeats(g, k, n->in[2], a, f, e));
+		TRY(count_heads(g, q, k, n->in[2], a, f, e));
 	trace(g, q, false, &from[0]);
 	trace(g, k ? k : q, false, &from[1]);
 	if (k && !same_source(g, q, k, a, &same))
@@ -827,8 +899,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	f->rope = node_attr(n, "do_rotary")->i || is_turned(g, &from[0]);
 	f->qk_norm = is_normed(g, &from[0]) || input_named(n, "q_norm_weight");
 	f->kv_cache = input_named(n, "past_key") || input_named(n, "past") || is_cached(g, &from[1]);
-	if (k && from[0].projections && g->value[k].kind == VALUE_INPUT && g->value[k].type.shape.rank == 4)
-		f->kv_cache = true; /* keys of a memory, projected once */
+	f->kv_cache = f->kv_cache || (k && from[0].projections && is_kept(g, k));
 	f->sink = input_named(n, "head_sink") || node_attr(n, "smooth_softmax")->i > 0;
 	mask = input_named(n, contrib ? "attention_bias" : "attn_mask");
 	if (mask)
@@ -846,7 +917,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 		else
 			f->mask = "padding";
 	}
-	if (f->kv_cache && input_named(n, "past_key") && !mask && !contrib && length(g, q, 2) == 1)
+	if ((input_named(n, "past_key") || is_cached(g, &from[1])) && !mask && !contrib && length(g, q, 2) == 1)
 		f->causal = true; /* one query behind all it may see */
 	if (n->nout > 3 && n->out[3])
 		f->rewritable = false;
@@ -1031,6 +1102,7 @@ static enum linnet_code describe_kept(const struct around *r, struct arena *a, s
 	f->kv_heads = f->heads;
 	if (s->rank < 4)
 		f->heads = f->kv_heads = merged_heads(g, r->q, f->head_dim);
+	TRY(count_heads(g, r->q, r->kt, r->v, a, f, e));
 	trace(g, r->q, false, &from[0]);
 	trace(g, r->kt, false, &from[1]);
 	if (!same_source(g, r->q, r->kt, a, &same))

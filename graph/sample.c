@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph/pass.h"
+#include "graph/recognise.h"
 #include "ops/base/rng.h"
 #include "ops/kernel.h"
 
@@ -47,6 +47,7 @@ struct eval {
 	int64_t work, nodes;
 	bool draw, drew, costly;
 	bool layout;        /* what is not laid out or changed number by number is drawn too */
+	bool channels;      /* what is projected is drawn, and differs along its channels alone, as inputs do */
 	const char *symbol[MAX_SYMBOLS]; /* met so far */
 	int nsymbol;
 	const char *sum, *of[2];         /* symbol `sum` is the sum of those two; NULL: none is */
@@ -266,14 +267,68 @@ static int64_t count_of(int rank, const int64_t *d)
 	return n;
 }
 
+/* Labels of a projection's Einsum that its weight has, as axes of the result counted from the end of its term, bits of a result of that rank. */
+static unsigned einsum_channels(const struct graph *g, const struct node *n, int rank)
+{
+	struct text t = node_attr(n, "equation")->s;
+	const char *comma = t.n ? memchr(t.p, ',', t.n) : NULL, *end = t.p + t.n, *arrow = comma, *from, *to;
+	unsigned along = 0;
+
+	while (arrow && arrow < end && *arrow != '-')
+		arrow++;
+	if (!arrow || arrow == end)
+		return 0;
+	from = value_is_weight(g, n->in[1]) ? comma : t.p;
+	to = from == comma ? arrow : comma;
+	for (const char *s = end - 1; s > arrow + 1 && *s != '.' && rank > 0; s--)
+		if (*s != ' ')
+			along |= memchr(from, *s, (size_t)(to - from)) ? 1u << --rank : (--rank, 0u);
+	return along;
+}
+
+/* The axes along which the channels of a projection lie; of an input that heads may have been laid out in, those of known length, or all but the first. Bits. */
+static unsigned channel_axes(const struct graph *g, value_id v)
+{
+	const struct node *n = value_node(g, v);
+	int rank = g->value[v].type.shape.rank;
+	const struct shape *w = n && n->nin > 1 ? &g->value[n->in[1]].type.shape : NULL;
+	unsigned along = rank > 0 ? 1u << (rank - 1) : 0;
+
+	if (!n && rank > 3) {
+		bool all = true;
+
+		for (int i = rank - 2; i >= 0; i--) {
+			all = all && dim_is_int(g->value[v].type.shape.d[i]);
+			along |= dim_is_int(g->value[v].type.shape.d[i]) ? 1u << i : 0;
+		}
+		return all || !(along & (along - 1)) ? ~1u : along;
+	}
+	if (!n)
+		return along;
+	if (strstr(n->op->name, "Conv"))
+		return 2;
+	if (node_is(n, "Einsum"))
+		return einsum_channels(g, n, rank);
+	if (!node_is(n, "MatMul"))
+		return along;
+	if (!value_is_weight(g, n->in[1])) {
+		w = &g->value[n->in[0]].type.shape;
+		along = rank > 1 ? 1u << (rank - 2) : along;
+	}
+	for (int i = 3; i <= w->rank && i <= rank; i++)
+		along |= w->d[w->rank - i] != 1 ? 1u << (rank - i) : 0;
+	return along;
+}
+
 /* A graph input's data: places, ones, or seeded 0 and 1 (integers, bool; counts up to 5) or [0, 1) (floats), the same at a place whichever are picked. */
 static enum linnet_code draw_input(struct eval *ev, value_id v, const struct pick *const *axis, const struct tensor **out)
 {
 	const struct type *t = &ev->g->value[v].type;
 	int64_t d[MAX_RANK], some[MAX_RANK], at[MAX_RANK] = { 0 }, stride[MAX_RANK];
 	uint64_t some_of = are_counts(ev, t) ? 6 : 2;
-	bool positions = is_among(ev->known.position, ev->known.nposition, v);
-	bool ones = !ev->trial || ev->known.nposition || is_among(ev->known.content, ev->known.ncontent, v);
+	bool positions = is_among(ev->known.position, ev->known.nposition, v), real = dtype_class(t->dt) == CLASS_FLOAT;
+	bool ones = !ev->trial || ev->known.nposition || is_among(ev->known.content, ev->known.ncontent, v) || (ev->channels && !real && ev->g->value[v].kind == VALUE_INPUT);
+	unsigned along = ev->channels ? channel_axes(ev->g, v) : ~0u;
 	struct tensor *x;
 
 	*out = NULL;
@@ -290,12 +345,12 @@ static enum linnet_code draw_input(struct eval *ev, value_id v, const struct pic
 		struct rng r;
 
 		for (int k = 0; k < x->rank; k++)
-			from += stride[k] * (axis[k] ? axis[k]->at[at[k]] : at[k]);
+			from += along >> k & 1 ? stride[k] * (axis[k] ? axis[k]->at[at[k]] : at[k]) : 0;
 		r = (struct rng){ ((uint64_t)v * 977 + (uint64_t)ev->trial) << 24 ^ (uint64_t)from };
 		if (positions)
 			tensor_put_int(x, i, from % d[x->rank - 1] + (t->shape.d[x->rank - 1] == ev->last ? 0 : ev->first));
 		else
-			tensor_put(x, i, ones ? 1 : dtype_class(t->dt) == CLASS_FLOAT ? rng_unit(&r) : (double)rng_below(&r, some_of));
+			tensor_put(x, i, ones ? 1 : real ? rng_unit(&r) : (double)rng_below(&r, ev->channels ? 64 : some_of));
 		next_position(x->rank, some, at);
 	}
 	*out = x;
@@ -718,18 +773,47 @@ static enum linnet_code eval_spot(struct eval *ev, const struct node *n, const s
 	return LINNET_OK;
 }
 
+static bool moves(const struct node *n)
+{
+	static const char *const names[] = { "Transpose", "Gather", "Concat", "Expand", "Tile", "Slice", "Split", "RotaryEmbedding", NULL };
+
+	for (const char *const *m = names; *m; m++)
+		if (node_is(n, *m))
+			return true;
+	return false;
+}
+
+/* v is projected, and from there on laid out and changed number by number. */
+static bool is_projected(const struct graph *g, value_id v)
+{
+	for (int steps = 0; steps < 16; steps++) {
+		const struct node *n = value_node(g, v);
+
+		if (n && is_projection(g, n))
+			return true;
+		if (!n || !(n->op->flags & (OP_EACH | OP_VIEW) || moves(n)))
+			return false;
+		v = n->in[n->nin > 1 && value_is_weight(g, n->in[0])];
+	}
+	return false;
+}
+
+/* A product of heads, laid out already, with one square matrix: it mixes what lies within a head (a rotation). */
+static bool turns_heads(const struct graph *g, const struct node *n)
+{
+	const struct shape *w = node_is(n, "MatMul") ? &g->value[n->in[1]].type.shape : NULL;
+
+	return w && w->rank == 2 && w->d[0] == w->d[1] && g->value[n->out[0]].type.shape.rank >= 4 && is_projected(g, n->in[0]);
+}
+
 /* v is computed by more than moving numbers and changing each by itself: for its layout it is as good as data. */
 static bool is_source(const struct eval *ev, value_id v)
 {
-	static const char *const moves[] = { "Transpose", "Gather", "Concat", "Expand", "Tile", "Slice", "Split", "RotaryEmbedding", NULL };
 	const struct node *n = value_node(ev->g, v);
 
-	if (!n || !ev->layout || !dtype_in(ev->g->value[v].type.dt, FLOATS) || (n->op->flags & (OP_EACH | OP_VIEW)))
-		return false;
-	for (const char *const *m = moves; *m; m++)
-		if (node_is(n, *m))
-			return false;
-	return true;
+	if (n && ev->channels)
+		return node_is(n, "DynamicQuantizeLinear") || (is_projection(ev->g, n) && !turns_heads(ev->g, n));
+	return n && ev->layout && dtype_in(ev->g->value[v].type.dt, FLOATS) && !(n->op->flags & (OP_EACH | OP_VIEW)) && !moves(n);
 }
 
 static enum linnet_code eval_at(struct eval *ev, value_id v, const struct pick *const *axis, const struct tensor **out)
@@ -1164,6 +1248,14 @@ enum linnet_code samples_given(const struct graph *g, value_id v, const struct g
 enum linnet_code sample_layout(const struct graph *g, value_id v, struct arena *a, const struct tensor **out, struct linnet_error *e)
 {
 	struct eval ev = { .g = g, .a = a, .draw = true, .layout = true, .trial = 1, .e = e };
+
+	TRY_NEW(ev.done, a, g->nvalue);
+	return eval_whole(&ev, v, out);
+}
+
+enum linnet_code sample_channels(const struct graph *g, value_id v, struct arena *a, const struct tensor **out, struct linnet_error *e)
+{
+	struct eval ev = { .g = g, .a = a, .draw = true, .channels = true, .trial = 1, .e = e };
 
 	TRY_NEW(ev.done, a, g->nvalue);
 	return eval_whole(&ev, v, out);

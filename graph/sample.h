@@ -51,6 +51,12 @@ enum linnet_code samples_given(const struct graph *g, value_id v, const struct g
  */
 enum linnet_code sample_layout(const struct graph *g, value_id v, struct arena *a, const struct tensor **out, struct linnet_error *e);
 
+/*
+ * v at small lengths from projections and inputs whose numbers differ along their channels alone, and integers that are one: where v differs between places
+ * of its leading axes, they hold different channels. NULL: it cannot be computed.
+ */
+enum linnet_code sample_channels(const struct graph *g, value_id v, struct arena *a, const struct tensor **out, struct linnet_error *e);
+
 /* Whether place j of an axis follows place j - 1 in the sample too. */
 static inline bool places_join(const int64_t *place, int64_t j) { return place[j] == place[j - 1] + 1; }
 

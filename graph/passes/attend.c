@@ -963,6 +963,9 @@ static enum linnet_code attend_scale(const struct view *w, const struct node *n,
 			continue;
 		if (node_is(m, "Div"))
 			c = 1 / c;
+		if (dtype_in(g->value[m->in[at]].type.dt, FLOATS) && value_from(g, m->in[at], "Cast") &&
+		    !dtype_in(g->value[value_node(g, m->in[at])->in[0]].type.dt, FLOATS)) /* that of numbers kept as integers */
+			continue;
 		if (!(c > 0) || !isfinite(c) || g->value[m->in[at]].type.shape.rank != g->value[m->out[0]].type.shape.rank)
 			continue;
 		in[i] = m->in[at];

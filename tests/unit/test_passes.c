@@ -370,6 +370,74 @@ static void joined_scores_have_no_sink(void **state)
 	           "1 cross 4/4 x 8 scale 0.5 stays");
 }
 
+/* Two heads of four numbers, laid out in orders and with caches of many kinds. Expected: by how they are spelled. */
+static void layouts_and_caches_are_told(void **state)
+{
+#define PROJECTED(inputs, nodes) \
+	"<ir_version: 10, opset_import: [\"\": 24]>\n" \
+	"g (" inputs ") => (y) <int64[2] ws = {8, 8}, int64[4] split = {0, 0, 2, 4}, int64[1] one = {1}, int64[1] two = {2}, int64[1] zero = {0}, int64[1] far = {100}, " \
+	"int64[2] zero_one = {0, 1}, float low = {-inf}> {\n" \
+	"w = ConstantOfShape (ws)  Q = MatMul (x, w)  K = MatMul (x, w)  V = MatMul (x, w)  Q4 = Reshape (Q, split)  K4 = Reshape (K, split)  V4 = Reshape (V, split)\n" nodes "}"
+#define STEP(inputs, nodes) \
+	PROJECTED(inputs, "q = Transpose <perm = [0, 2, 1, 3]> (Q4)  k1 = Transpose <perm = [0, 2, 1, 3]> (K4)  v1 = Transpose <perm = [0, 2, 1, 3]> (V4)  " nodes \
+	          "  kt = Transpose <perm = [0, 1, 3, 2]> (k)  s = MatMul (q, kt)  p = Softmax (s)  y = MatMul (p, v) ")
+#define TOKENS "float[2,3,8] x"
+#define TOKEN "float[B,1,8] x, "
+	static const struct {
+		const char *text, *want;
+	} all[] = {
+		/* orders of the scores */
+		{ PROJECTED(TOKENS, "q = Transpose <perm = [2, 0, 1, 3]> (Q4)  k = Transpose <perm = [2, 0, 3, 1]> (K4)  v = Transpose <perm = [2, 0, 1, 3]> (V4)  "
+		                    "s = MatMul (q, k)  p = Softmax (s)  y = MatMul (p, v) "), "1 mha 2/2 x 4 scale 1" },
+		{ PROJECTED(TOKENS, "rows = Constant <value_ints = [4, 3, 4]> ()  qh = Transpose <perm = [2, 0, 1, 3]> (Q4)  kh = Transpose <perm = [2, 0, 1, 3]> (K4)  vh = Transpose <perm = [2, 0, 1, 3]> (V4)  "
+		                    "q = Reshape (qh, rows)  k = Reshape (kh, rows)  v = Reshape (vh, rows)  kt = Transpose <perm = [0, 2, 1]> (k)  s = MatMul (q, kt)  p = Softmax (s)  y = MatMul (p, v) "),
+		  "1 mha 2/2 x 4 scale 1" },
+		{ PROJECTED(TOKENS, "q0, q1 = Split <axis = 2, num_outputs = 2> (Q)  k0, k1 = Split <axis = 2, num_outputs = 2> (K)  v0, v1 = Split <axis = 2, num_outputs = 2> (V)  "
+		                    "q = Concat <axis = 0> (q0, q1)  k = Concat <axis = 0> (k0, k1)  v = Concat <axis = 0> (v0, v1)  kt = Transpose <perm = [0, 2, 1]> (k)  "
+		                    "s = MatMul (q, kt)  p = Softmax (s)  y = MatMul (p, v) "), "1 mha 2/2 x 4 scale 1" },
+		{ PROJECTED(TOKENS, "q = Transpose <perm = [0, 2, 1, 3]> (Q4)  k = Transpose <perm = [0, 2, 1, 3]> (K4)  v = Transpose <perm = [0, 2, 1, 3]> (V4)  "
+		                    "q0 = Gather <axis = 0> (q, zero)  k0 = Gather <axis = 0> (k, zero)  v0 = Gather <axis = 0> (v, zero)  q3 = Squeeze (q0, zero)  k3 = Squeeze (k0, zero)  "
+		                    "v3 = Squeeze (v0, zero)  kt = Transpose <perm = [0, 2, 1]> (k3)  s = MatMul (q3, kt)  p = Softmax (s)  y = MatMul (p, v3) "), "1 mha 2/2 x 4 scale 1" },
+		{ PROJECTED(TOKENS, "m = Constant <value = bool[3,1,3] {0, 1, 1, 0, 0, 1, 0, 0, 0}> ()  s = Einsum <equation = \"bqhd,bkhd->bqhk\"> (Q4, K4)  "
+		                    "h = Where (m, low, s)  p = Softmax (h)  y = Einsum <equation = \"bqhk,bkhd->bqhd\"> (p, V4) "), "1 mha 2/2 x 4 causal scale 1" },
+		{ PROJECTED(TOKENS, "s = Einsum <equation = \"bqhd,bkhd->kqbh\"> (Q4, K4)  p = Softmax <axis = 0> (s)  y = Einsum <equation = \"kqbh,bkhd->bqhd\"> (p, V4) "),
+		  "1 mha 2/2 x 4 scale 1" },
+		/* caches */
+		{ STEP(TOKEN "float[B,2,9,4] kc, float[B,2,9,4] vc", "a = Slice (kc, one, far, two)  k = Concat <axis = 2> (a, k1)  b = Slice (vc, one, far, two)  v = Concat <axis = 2> (b, v1)"),
+		  "1 mha 2/2 x 4 causal scale 1 cache" },
+		{ STEP(TOKEN "float[P,B,2,4] kc, float[P,B,2,4] vc", "a = Transpose <perm = [1, 0, 2, 3]> (K4)  c = Concat <axis = 0> (kc, a)  k = Transpose <perm = [1, 2, 0, 3]> (c)  "
+		                                                     "b = Transpose <perm = [1, 0, 2, 3]> (V4)  d = Concat <axis = 0> (vc, b)  v = Transpose <perm = [1, 2, 0, 3]> (d)"),
+		  "1 mha 2/2 x 4 causal scale 1 cache" },
+		{ STEP(TOKEN "float[3,2,B,2,P,4] c", "l = Gather <axis = 0> (c, one)  kc = Gather <axis = 1> (l, zero)  vc = Gather <axis = 1> (l, one)  a = Squeeze (kc, zero_one)  "
+		                                     "b = Squeeze (vc, zero_one)  k = Concat <axis = 2> (a, k1)  v = Concat <axis = 2> (b, v1)"), "1 mha 2/2 x 4 causal scale 1 cache" },
+		{ STEP(TOKEN "int8[B,2,P,4] kc, int8[B,2,P,4] vc", "f = Constant <value_float = 0.125> ()  a = Cast <to = 1> (kc)  b = Cast <to = 1> (vc)  c = Mul (a, f)  d = Mul (b, f)  "
+		                                                   "k = Concat <axis = 2> (c, k1)  v = Concat <axis = 2> (d, v1)"), "1 mha 2/2 x 4 causal scale 1 cache" },
+		{ STEP(TOKEN "int8[B,2,P,4] kc, int8[B,2,P,4] vc", "f = Constant <value_float = 0.125> ()  g = Constant <value = int8 {0}> ()  a = QuantizeLinear (k1, f, g)  b = QuantizeLinear (v1, f, g)  "
+		                                                   "c = Concat <axis = 2> (kc, a)  d = Concat <axis = 2> (vc, b)  e = Cast <to = 1> (c)  h = Cast <to = 1> (d)  "
+		                                                   "k = Mul (e, f)  v = Mul (h, f)"), "1 mha 2/2 x 4 causal scale 1 cache" },
+		{ STEP(TOKEN "float[B,2,9,4] kc, float[B,2,9,4] vc, int64[1] at", "a = Transpose <perm = [2, 0, 1, 3]> (kc)  k2 = Transpose <perm = [2, 0, 1, 3]> (k1)  c = ScatterND (a, i, k2)  "
+		                                                     "k = Transpose <perm = [1, 2, 0, 3]> (c)  b = Transpose <perm = [2, 0, 1, 3]> (vc)  i = Unsqueeze (at, one)  "
+		                                                     "v2 = Transpose <perm = [2, 0, 1, 3]> (v1)  d = ScatterND (b, i, v2)  v = Transpose <perm = [1, 2, 0, 3]> (d)"),
+		  "1 mha 2/2 x 4 causal scale 1 cache" },
+		{ STEP(TOKEN "float[B,2,9,4] kc, float[B,2,9,4] vc, int64 at", "n = Constant <value_int = 9> ()  o = Constant <value_int = 0> ()  i = Constant <value_int = 1> ()  r = Range (o, n, i)  "
+		                                                  "e = Equal (r, at)  here = Cast <to = 1> (e)  col = Unsqueeze (here, one)  no = Not (e)  rest = Cast <to = 1> (no)  keep = Unsqueeze (rest, one)  "
+		                                                  "a = Mul (kc, keep)  b = Mul (k1, col)  k = Add (a, b)  c = Mul (vc, keep)  d = Mul (v1, col)  v = Add (c, d)"),
+		  "1 mha 2/2 x 4 causal scale 1 cache" },
+		{ PROJECTED("float[B,1,8] x, float[B,2,9,4] kc, float[B,2,9,4] vc, int64[1] at",
+		            "q = Transpose <perm = [0, 2, 1, 3]> (Q4)  k1 = Transpose <perm = [0, 2, 1, 3]> (K4)  v1 = Transpose <perm = [0, 2, 1, 3]> (V4)  k = TensorScatter <axis = 2> (kc, k1)  "
+		            "v = TensorScatter <axis = 2> (vc, v1)  n = Constant <value_int = 9> ()  o = Constant <value_int = 0> ()  i = Constant <value_int = 1> ()  r = Range (o, n, i)  "
+		            "e = LessOrEqual (r, at)  kt = Transpose <perm = [0, 1, 3, 2]> (k)  s = MatMul (q, kt)  h = Where (e, s, low)  p = Softmax (h)  y = MatMul (p, v) "),
+		  "1 mha 2/2 x 4 causal scale 1 cache" },
+		{ STEP("float[B,T,8] x, float[B,S,2,4] kc, float[B,S,2,4] vc", "k = Transpose <perm = [0, 2, 1, 3]> (kc)  v = Transpose <perm = [0, 2, 1, 3]> (vc)"), "1 cross 2/2 x 4 scale 1 cache" },
+		/* a term for each place, an input, is no cache */
+		{ STEP("float[B,T,8] x, float[B,2,T,4] c", "k = Add (k1, c)  v = Add (v1, c)"), "1 mha 2/2 x 4 scale 1" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		check_text(all[i].text, all[i].want);
+}
+
 struct runs {
 	struct case_opt opt;
 	int passed, other;
@@ -574,6 +642,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(relative_terms_are_told), cmocka_unit_test(learned_biases_are_told),
 		cmocka_unit_test(joined_scores_have_no_sink),
 		cmocka_unit_test(repeated_key_heads_are_told),
+		cmocka_unit_test(layouts_and_caches_are_told),
 		cmocka_unit_test(models_compute_the_same),
 		cmocka_unit_test(texts_become),
 		cmocka_unit_test(texts_expanded),
