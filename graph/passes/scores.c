@@ -1362,32 +1362,85 @@ static enum linnet_code scores_swap(const struct view *w, const struct node *n, 
 	return LINNET_OK;
 }
 
-enum { MAX_CHAIN = 4 };
+enum { MAX_CHAIN = 6 };
 
-/* Scores turned before the softmax, or before their scale: the softmax comes first, over the axis where it lay, when that is the last. */
+/* Steps from turned scores to a softmax, the last first: which input of each are the scores; the others are broadcast to them. */
+struct chain {
+	const struct node *step[MAX_CHAIN];
+	uint32_t at[MAX_CHAIN];
+	int n;
+	const struct node *turn; /* the Transpose they begin with */
+};
+
+static bool find_turn(const struct view *w, value_id v, struct chain *c)
+{
+	const struct graph *g = w->g;
+	const struct node *n = value_node(g, v);
+
+	if (!n || value_uses(w, v) != 1)
+		return false;
+	if (node_is(n, "Transpose")) {
+		c->turn = n;
+		return true;
+	}
+	if (c->n == MAX_CHAIN || !(node_is(n, "Mul") || node_is(n, "Div") || node_is(n, "Add") || node_is(n, "Sub") || node_is(n, "Where")))
+		return false;
+	for (uint32_t i = node_is(n, "Where"); i < n->nin; i++) {
+		int keep = c->n;
+
+		if (!shape_equal(&g->value[n->in[i]].type.shape, &g->value[v].type.shape) || (i && node_is(n, "Div")))
+			continue;
+		c->step[c->n] = n;
+		c->at[c->n++] = i;
+		if (find_turn(w, n->in[i], c))
+			return true;
+		c->n = keep;
+	}
+	return false;
+}
+
+/* What is broadcast to turned scores, as it is to those of rank r before they were turned. */
+static value_id turned_back(struct patch *p, value_id v, const int64_t *back, int r)
+{
+	static const int64_t axes[MAX_RANK] = { 0, 1, 2, 3, 4, 5, 6, 7 };
+	int rank = p->g->value[v].type.shape.rank;
+
+	if (!rank)
+		return v;
+	if (rank < r)
+		v = patch_node(p, "Unsqueeze", "term", PATCH_IN(v, patch_ints(p, axes, r - rank, "axes")), 1, NULL);
+	return transposed(p, v, back, r, "term");
+}
+
+/* Scores turned before the softmax, or before their scale and mask: the softmax comes first, over the axis where it lay, when that is one of the last two. */
 static enum linnet_code scores_turn(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	const struct graph *g = w->g;
-	int r = g->value[n->in[0]].type.shape.rank, steps = 0;
-	int64_t axis = node_attr(n, "axis")->i, perm[MAX_RANK];
-	const struct node *chain[MAX_CHAIN], *m = value_node(g, n->in[0]);
-	value_id v = n->in[0];
-	double c;
+	int r = g->value[n->in[0]].type.shape.rank;
+	int64_t axis = node_attr(n, "axis")->i, perm[MAX_RANK], back[MAX_RANK];
+	struct chain c = { .n = 0 };
+	value_id v;
 
 	(void)e;
 	axis = axis < 0 ? axis + r : axis;
-	while (m && steps < MAX_CHAIN && value_uses(w, v) == 1 && (node_is(m, "Mul") || node_is(m, "Div")) && value_scalar(g, m->in[1], &c) &&
-	       g->value[m->in[0]].type.shape.rank == r && g->value[m->in[1]].type.shape.rank == 0) {
-		chain[steps++] = m;
-		v = m->in[0];
-		m = value_node(g, v);
-	}
-	if (!m || !node_is(m, "Transpose") || value_uses(w, v) != 1 || r < 2 || axis >= r || !permutation(m, r, perm) || perm[axis] != r - 1)
+	if (r < 2 || axis >= r || !find_turn(w, n->in[0], &c) || !permutation(c.turn, r, perm) || perm[axis] < r - 2)
 		return LINNET_OK;
-	v = m->in[0];
-	while (steps--)
-		v = patch_node(p, chain[steps]->op->name, "scaled", PATCH_IN(v, chain[steps]->in[1]), 1, NULL);
-	v = patch_node(p, "Softmax", *n->name ? n->name : "softmax", PATCH_IN(v), 1, (struct attr[]){ attr_int("axis", -1), { .name = NULL } });
+	if (perm[axis] == r - 2 && !is_scores(g, c.turn->in[0])) /* keys times queries, and not what mixes heads */
+		return LINNET_OK;
+	for (int i = 0; i < r; i++)
+		back[perm[i]] = i;
+	v = c.turn->in[0];
+	while (c.n--) {
+		value_id in[3] = { 0 };
+
+		for (uint32_t i = 0; i < c.step[c.n]->nin; i++)
+			if (i != c.at[c.n] && (g->value[c.step[c.n]->in[i]].type.shape.rank < 0 || is_scores(g, c.step[c.n]->in[i]))) /* which would be turned in their place */
+				return LINNET_OK;
+		for (uint32_t i = 0; i < c.step[c.n]->nin; i++)
+			in[i] = i == c.at[c.n] ? v : turned_back(p, c.step[c.n]->in[i], back, r);
+		v = patch_node(p, c.step[c.n]->op->name, "scores", in, c.step[c.n]->nin, 1, NULL);
+	}
+	v = patch_node(p, "Softmax", *n->name ? n->name : "softmax", PATCH_IN(v), 1, (struct attr[]){ attr_int("axis", perm[axis] - r), { .name = NULL } });
 	patch_replace(p, n->out[0], transposed(p, v, perm, r, "turned"));
 	return LINNET_OK;
 }
