@@ -148,6 +148,9 @@ static enum linnet_code apply_rule(const struct runner *r, int i, const struct v
 	return pattern_apply(r->pattern[i], w, n, p, e);
 }
 
+/* Rules that undo each other would never end: so often a graph's nodes are rewritten by one pass, which leaves it exact wherever it stops. */
+enum { APPLIED_LEAST = 1 << 12, APPLIED_EACH = 64 };
+
 static enum linnet_code try_node(struct runner *r, struct graph *g, struct view *w, node_id id, bool *changed, struct linnet_error *e)
 {
 	for (int i = 0; i < r->pass->nrule; i++) {
@@ -180,12 +183,13 @@ static enum linnet_code run_graph(struct runner *r, struct graph *g, struct aren
 static enum linnet_code run_rules(struct runner *r, struct graph *g, struct arena *s, struct arena *scratch, struct linnet_error *e)
 {
 	struct view w = { .g = g, .scratch = scratch };
+	uint64_t most = r->count + APPLIED_LEAST + (uint64_t)APPLIED_EACH * g->nnode;
 	bool again = true;
 
 	TRY(graph_uses(g, s, &w.uses, e));
 	while (again && !(r->left && !*r->left)) {
 		again = false;
-		for (node_id id = 1; id < g->nnode && !(r->left && !*r->left); id++)
+		for (node_id id = 1; id < g->nnode && r->count < most && !(r->left && !*r->left); id++)
 			if (!g->node[id].dead)
 				TRY(try_node(r, g, &w, id, &again, e));
 	}

@@ -633,6 +633,31 @@ static void texts_become(void **state)
 	assert_int_equal(wrong, 0);
 }
 
+/* Rules that undo each other, and one that grows, are stopped, and what they leave is sound. */
+static void endless_rules_end(void **state)
+{
+	static const char text[] = "g (float[N] x) => (float[N] y) { y = Neg (x) }";
+	static const struct rule back[] = {
+		{ .name = "to", .anchor = "Neg", .from = "(float[] x) => (y) { y = Neg (x) }", .to = "{ y = Abs (x) }" },
+		{ .name = "fro", .anchor = "Abs", .from = "(float[] x) => (y) { y = Abs (x) }", .to = "{ y = Neg (x) }" },
+	}, grow[] = { { .name = "grow", .anchor = "Neg", .from = "(float[] x) => (y) { y = Neg (x) }", .to = "{ a = Neg (x)  b = Neg (a)  y = Neg (b) }" } };
+	static const struct pass all[] = { { .name = "back", .kind = PASS_EXACT, PASS_RULES(back) }, { .name = "grow", .kind = PASS_EXACT, PASS_RULES(grow) } };
+	struct linnet_error e = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		struct arena *a = arena_new();
+		struct linnet_model *m = parsed(text, sizeof text - 1, a, "endless");
+		uint32_t n = 0;
+
+		assert_int_equal(pass_run(&all[i], m->graph, &n, NULL, &e), LINNET_OK);
+		assert_in_range(n, 1000, 100000);
+		assert_int_equal(graph_verify(m->graph, &e), LINNET_OK);
+		model_free(m);
+		arena_free(a);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
@@ -642,7 +667,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(relative_terms_are_told), cmocka_unit_test(learned_biases_are_told),
 		cmocka_unit_test(joined_scores_have_no_sink),
 		cmocka_unit_test(repeated_key_heads_are_told),
-		cmocka_unit_test(layouts_and_caches_are_told),
+		cmocka_unit_test(layouts_and_caches_are_told), cmocka_unit_test(endless_rules_end),
 		cmocka_unit_test(models_compute_the_same),
 		cmocka_unit_test(texts_become),
 		cmocka_unit_test(texts_expanded),
