@@ -129,6 +129,16 @@ static bool mentions(struct dims *t, const struct shape *s, dim symbol)
 	return x.met;
 }
 
+/* A length of s is the symbol and something more: what it has when new is put behind old. */
+static bool counts(struct dims *t, const struct shape *s, dim symbol)
+{
+	for (int i = 0; i < s->rank; i++)
+		if (mentions(t, &(struct shape){ 1, { s->d[i] } }, symbol) &&
+		    !mentions(t, &(struct shape){ 1, { dim_sub(t, s->d[i], symbol) } }, symbol))
+			return true;
+	return false;
+}
+
 /* The length of the first cache whose length is an input's to choose; NULL: there is none. */
 static const char *cache_length(const struct graph *g)
 {
@@ -178,6 +188,15 @@ static enum linnet_code forget(struct graph *g, struct linnet_error *e)
 	return LINNET_OK;
 }
 
+/* Nothing for the length wanted. */
+static dim none(void *ctx, const char *name)
+{
+	const struct symbol *s = ctx;
+	dim d = dim_symbol(s->dims, name);
+
+	return d == s->wanted ? 0 : d;
+}
+
 /* A mask as long as cache and new tokens together, under a name of its own, is now as long as the tokens. */
 static enum linnet_code shorten_masks(struct graph *g, struct linnet_error *e)
 {
@@ -195,7 +214,10 @@ static enum linnet_code shorten_masks(struct graph *g, struct linnet_error *e)
 		name = symbol_of(g->dims, m->d[m->rank - 1]);
 		for (uint32_t i = 0; name && i < g->nin; i++)
 			if (mentions(g->dims, &g->value[g->in[i]].type.shape, m->d[m->rank - 1])) {
-				TRY(graph_set_dim(g, name, k->d[2], e));
+				struct symbol mask = { .dims = g->dims, .wanted = m->d[m->rank - 1] };
+
+				/* keys may be said to be as many as the longer of both */
+				TRY(graph_set_dim(g, name, dim_is_expr(k->d[2]) ? dim_replace(g->dims, k->d[2], none, &mask) : k->d[2], e));
 				break;
 			}
 	}
@@ -281,7 +303,7 @@ enum linnet_code cache_drop(struct graph *g, struct arena *scratch, uint32_t *dr
 			for (int k = 0; k < g->value[g->in[i]].type.shape.rank; k++)
 				was_cache[i] = was_cache[i] || g->value[g->in[i]].type.shape.d[k] == length;
 		for (uint32_t i = 0; i < g->nout; i++)
-			if (!mentions(g->dims, &g->value[g->out[i]].type.shape, length))
+			if (!counts(g->dims, &g->value[g->out[i]].type.shape, length))
 				g->out[n++] = g->out[i];
 		g->nout = n;
 		TRY(graph_set_dim(g, name, 0, e));
