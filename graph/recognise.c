@@ -50,6 +50,7 @@ enum { MAX_SEEN = 400 };
 /* Values on the way from a value back to the projection it comes from. */
 struct origin {
 	value_id seen[MAX_SEEN];
+	bool told[MAX_SEEN]; /* made of what tokens say */
 	int n;
 	int projections; /* those met: the values in front of them stand at the end of `seen` too */
 };
@@ -92,42 +93,113 @@ bool is_projection(const struct graph *g, const struct node *n)
 	                                                  (node_is(n, "MatMul") && is_weight(g, n->in[0], 6)));
 }
 
-/* All that v is computed from, up to projections, and, with `beyond`, on to where the projections' inputs were last a sum. */
-static void trace(const struct graph *g, value_id v, bool beyond, struct origin *o)
+/* A matrix for each place that turns pairs of numbers, and one for another by another angle. */
+static bool is_rotation(const struct tensor *t)
+{
+	enum { MOST = 8, WIDEST = 256 };
+	int64_t width = t->rank > 2 ? t->d[t->rank - 1] : 0, per = width * width;
+	bool turning = false;
+
+	if (width < 2 || width > WIDEST || width % 2 || t->d[t->rank - 2] != width || t->n < 2 * per || dtype_class(t->dt) != CLASS_FLOAT)
+		return false;
+	for (int64_t m = 0; m < t->n / per && m < MOST; m++)
+		for (int64_t i = 0; i < width; i++)
+			for (int64_t j = 0; j <= i; j++) {
+				double sum = 0;
+
+				for (int64_t k = 0; k < width; k++)
+					sum += tensor_get(t, m * per + i * width + k) * tensor_get(t, m * per + j * width + k);
+				if (!(fabs(sum - (i == j)) < 1e-2))
+					return false;
+				turning = turning || (m && fabs(tensor_get(t, m * per + i * width + j) - tensor_get(t, i * width + j)) > 1e-2);
+			}
+	return turning;
+}
+
+static bool turns_by_matrices(const struct graph *g, const struct node *n)
+{
+	for (uint32_t i = 0; i < n->nin; i++) {
+		const struct tensor *t = value_const(g, n->in[i]);
+
+		if (t && is_rotation(t))
+			return true;
+	}
+	return false;
+}
+
+static bool trace(const struct graph *g, value_id v, bool beyond, struct origin *o);
+
+/* What is added to what tokens say without being made of it, as biases and sines of positions are, is no part of its origin. */
+static bool trace_sum(const struct graph *g, const struct node *n, bool beyond, struct origin *o)
+{
+	bool first, second;
+	int from = o->n, middle;
+
+	first = trace(g, n->in[0], beyond, o);
+	middle = o->n;
+	second = trace(g, n->in[1], beyond, o);
+	if (first && !second)
+		o->n = middle;
+	if (!first && second) {
+		memmove(o->seen + from, o->seen + middle, (size_t)(o->n - middle) * sizeof *o->seen);
+		memmove(o->told + from, o->told + middle, (size_t)(o->n - middle) * sizeof *o->told);
+		o->n -= middle - from;
+	}
+	return first || second;
+}
+
+static bool trace_on(const struct graph *g, value_id v, bool beyond, struct origin *o);
+
+/* All that v is computed from, up to projections, and, with `beyond`, on to where the projections' inputs were last a sum. Returns whether that is what tokens say. */
+static bool trace(const struct graph *g, value_id v, bool beyond, struct origin *o)
+{
+	int at = 0;
+
+	while (at < o->n && o->seen[at] != v)
+		at++;
+	if (v && at == o->n && at < MAX_SEEN) {
+		o->seen[o->n++] = v;
+		o->told[at] = false;
+		o->told[at] = trace_on(g, v, beyond, o);
+	}
+	return v && at < MAX_SEEN && o->told[at];
+}
+
+static bool trace_on(const struct graph *g, value_id v, bool beyond, struct origin *o)
 {
 	const struct node *n = value_node(g, v);
+	bool data = false;
 
-	if (!v || o->n == MAX_SEEN || seen(o, v))
-		return;
-	o->seen[o->n++] = v;
 	if (!n || node_is(n, "Shape") || node_is(n, "DynamicQuantizeLinear"))
-		return;
-	if (is_projection(g, n)) {
+		return (!n && g->value[v].kind == VALUE_INPUT && dtype_in(g->value[v].type.dt, FLOATS)) || (n && node_is(n, "DynamicQuantizeLinear"));
+	if (is_projection(g, n) && !turns_by_matrices(g, n)) {
 		o->projections++;
 		if (!beyond)
-			return;
+			return true;
 		for (uint32_t i = 0; i < n->nin; i++) {
 			value_id x = n->in[i];
 
 			/* through norms and layouts */
 			while (x && o->n < MAX_SEEN && !is_weight(g, x, 6)) {
 				const struct node *m = value_node(g, x);
-				int data = 0;
+				int parts = 0;
 
+				o->told[o->n] = true;
 				o->seen[o->n++] = x;
 				for (uint32_t k = 0; m && k < m->nin; k++)
-					data += m->in[k] && !is_weight(g, m->in[k], 6);
-				x = m && (data == 1 || node_is(m, "Reshape") || node_is(m, "Expand")) ? m->in[0] : 0;
+					parts += m->in[k] && !is_weight(g, m->in[k], 6);
+				x = m && (parts == 1 || node_is(m, "Reshape") || node_is(m, "Expand")) ? m->in[0] : 0;
 			}
 		}
-		return;
+		return true;
 	}
-	if (node_is(n, "RotaryEmbedding") || is_ms(n, "RotaryEmbedding") || node_is(n, "Reshape") || node_is(n, "Expand") || node_is(n, "Slice")) {
-		trace(g, n->in[0], beyond, o);
-		return;
-	}
+	if (node_is(n, "RotaryEmbedding") || is_ms(n, "RotaryEmbedding") || node_is(n, "Reshape") || node_is(n, "Expand") || node_is(n, "Slice"))
+		return trace(g, n->in[0], beyond, o);
+	if (node_is(n, "Add"))
+		return trace_sum(g, n, beyond, o);
 	for (uint32_t i = 0; i < n->nin; i++)
-		trace(g, n->in[i], beyond, o);
+		data |= trace(g, n->in[i], beyond, o);
+	return data;
 }
 
 static bool same_source(const struct graph *g, value_id q, value_id k, struct arena *a, bool *same)
@@ -192,7 +264,7 @@ static bool is_turned(const struct graph *g, const struct origin *o)
 
 		turned = turned || (n && node_is(n, "Neg"));
 		joined = joined || (n && node_is(n, "Concat"));
-		if ((n && op_among(n, turning)) || (t && is_circle(t)))
+		if ((n && op_among(n, turning)) || (t && (is_circle(t) || is_rotation(t))))
 			return true;
 		for (int k = 0; t && t->n > 1 && k < i; k++)
 			if (value_const(g, o->seen[k]) && are_circle(t, value_const(g, o->seen[k])))
@@ -550,7 +622,7 @@ static void structure(const struct samples *all, bool given, bool heads, struct 
 	look(all, all->data && !given, heads, &m);
 	f->causal = f->causal || (m.within && m.told && all->at[0].L > 1);
 	if (!m.plain)
-		f->mask = m.alibi ? "alibi" : "relative_bias";
+		f->mask = m.alibi && !heads ? "alibi" : "relative_bias"; /* of queries or keys, slopes are none of the head alone */
 	else if (m.band && m.cut_left && (m.within || (m.cut_right && m.left == m.right))) {
 		f->mask = "sliding_window";
 		f->window = m.within || f->causal ? m.left + 1 : m.left;
@@ -724,12 +796,26 @@ static int64_t heads_of(struct dims *t, const struct shape *x, dim merged)
 	return 1;
 }
 
+/* Heads among those axes of x that Reshape n joins to one in front of the last two: [..., B, H, L, D] to [..., B H, L, D]. 1 when there are none. */
+static int64_t joined_heads(const struct graph *g, const struct node *n)
+{
+	const struct shape *x = &g->value[n->in[0]].type.shape, *y = &g->value[n->out[0]].type.shape;
+	int at = 0;
+
+	if (x->rank != y->rank + 1 || y->rank < 3)
+		return 1;
+	while (at < y->rank - 2 && x->d[at] == y->d[at])
+		at++;
+	return at < y->rank - 2 ? length(g, n->in[0], at + 1) : 1;
+}
+
 /* Heads that a Reshape put into the batch: [B, H, L, D] to [B H, L, D], or [L, B, H D] to [L, B H, D]. 1 when there are none. */
 static int64_t merged_heads(const struct graph *g, value_id q, int64_t width)
 {
+	static const char *const through[] = { "Unsqueeze", "Transpose", "Mul", "Identity", "Cast", "Div", "Gather", "Split", "Squeeze", "Slice", NULL };
+
 	for (int steps = 0; steps < 8; steps++) {
 		const struct node *n = value_node(g, q);
-		int64_t last, heads;
 
 		if (!n)
 			return 1;
@@ -737,12 +823,15 @@ static int64_t merged_heads(const struct graph *g, value_id q, int64_t width)
 			return are_parts(g, n) && node_attr(n, "axis")->i == 0 ? n->nin : 1;
 		if (node_is(n, "Reshape")) {
 			const struct shape *x = &g->value[n->in[0]].type.shape, *y = &g->value[q].type.shape;
+			int64_t last = length(g, n->in[0], -1), heads = 1;
 
-			last = length(g, n->in[0], -1);
-			heads = last == width && x->rank > 4 && y->rank == 3 ? heads_of(g->dims, x, y->d[0]) : last == width && x->rank == 4 && y->rank == 3 ? (y->d[0] != x->d[0] ? length(g, n->in[0], 1) : 1) : width > 0 && last > width && y->rank == 3 ? last / width : 1;
+			if (last == width)
+				heads = x->rank > 4 && y->rank == 3 ? heads_of(g->dims, x, y->d[0]) : joined_heads(g, n);
+			else if (width > 0 && last > width && y->rank == 3)
+				heads = last / width;
 			return heads > 1 ? heads : 1;
 		}
-		if (!node_is(n, "Unsqueeze") && !node_is(n, "Transpose") && !node_is(n, "Mul") && !node_is(n, "Identity") && !node_is(n, "Cast") && !node_is(n, "Div"))
+		if (!op_among(n, through))
 			return 1;
 		q = n->in[0];
 	}

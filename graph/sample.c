@@ -46,6 +46,8 @@ struct eval {
 	int64_t length;     /* of long symbols; 0: small ones */
 	int64_t work, nodes;
 	bool draw, drew, costly;
+	bool some;          /* lengths at which v cannot be computed are left out */
+	dim scale;          /* of small long lengths: models with strided convolutions in front take no short ones */
 	bool layout;        /* what is not laid out or changed number by number is drawn too */
 	bool channels;      /* what is projected is drawn, and differs along its channels alone, as inputs do */
 	const char *symbol[MAX_SYMBOLS]; /* met so far */
@@ -80,7 +82,7 @@ static dim own_length(const struct eval *ev, const char *name)
 		h = h * 31 + (unsigned char)*s;
 	if (ev->length)
 		return islong ? ev->length + (ev->nlong > 1 ? (dim)(h % 3) : 0) : 2;
-	return base[ev->trial] + (ev->trial == 3 ? 0 : (dim)(h % 3));
+	return base[ev->trial] * (islong && ev->scale ? ev->scale : 1) + (ev->trial == 3 ? 0 : (dim)(h % 3));
 }
 
 /* The length a symbol stands for: different between symbols where chance has it so. */
@@ -1113,6 +1115,8 @@ static enum linnet_code take(struct eval *ev, value_id v, const struct bounds *b
 		head = rank > 2 && axis[rank - 3];
 	}
 	TRY(eval_at(ev, v, axis, &out->t));
+	if (out->t && !out->t->n) /* which says nothing */
+		out->t = NULL;
 	if (!out->t)
 		return LINNET_OK;
 	rank = out->t->rank;
@@ -1174,6 +1178,18 @@ static enum linnet_code begin(struct eval *ev, value_id v, struct bounds *b)
 /* The last query's place is none of a key: no run has such lengths. */
 static bool lacks_keys(const struct eval *ev, const struct sample *s) { return ev->known.nposition && s->L > s->S; }
 
+/* Longer ones than those that gave none. */
+static enum linnet_code take_scaled(struct eval *ev, value_id v, const struct bounds *b, struct sample *out)
+{
+	static const dim scale[] = { 16, 128, 1024 };
+
+	for (size_t i = 0; i < sizeof scale / sizeof *scale && !out->t && !ev->costly; i++) {
+		ev->scale = scale[i];
+		TRY(take(ev, v, b, 0, 0, out));
+	}
+	return LINNET_OK;
+}
+
 /* One more sample for these lengths; *must: it could not be had for the time it takes. */
 static enum linnet_code add_long(struct eval *ev, value_id v, const struct bounds *b, int64_t length, struct samples *out, bool *short_of)
 {
@@ -1222,12 +1238,14 @@ static enum linnet_code take_all(struct eval *ev, value_id v, bool far, struct s
 		TRY(take(ev, v, b, trial, 0, s));
 		if (!s->t && ev->draw && !trial && !ev->costly)
 			TRY(take_sums(ev, v, b, s));
+		if (!s->t && ev->some && !trial && !ev->costly)
+			TRY(take_scaled(ev, v, b, s));
 		out->data = ev->drew;
-		if (!s->t) {
+		if (!s->t && !(ev->some && trial && !ev->costly)) {
 			out->n = 0;
 			return LINNET_OK;
 		}
-		out->n += !lacks_keys(ev, s);
+		out->n += s->t && !lacks_keys(ev, s);
 		if (!ev->drew && !ev->nsymbol) /* nothing will change */
 			trials = 1;
 	}
@@ -1242,7 +1260,7 @@ enum linnet_code samples_take(const struct graph *g, value_id v, bool draw, bool
 enum linnet_code samples_given(const struct graph *g, value_id v, const struct given *given, bool far, struct arena *a, struct samples *out,
                                struct linnet_error *e)
 {
-	return take_all(&(struct eval){ .g = g, .a = a, .draw = true, .known = *given, .e = e }, v, far, out);
+	return take_all(&(struct eval){ .g = g, .a = a, .draw = true, .some = true, .known = *given, .e = e }, v, far, out);
 }
 
 enum linnet_code sample_layout(const struct graph *g, value_id v, struct arena *a, const struct tensor **out, struct linnet_error *e)

@@ -41,7 +41,7 @@ struct given {
 	int ncontent;
 };
 
-/* The same with that. Where the axis of positions is as long as v has rows, and v has more columns, the rows are the last ones. */
+/* The same with that, at those of the lengths at which v can be computed. Where the axis of positions is as long as v has rows, and v has more columns, the rows are the last ones. */
 enum linnet_code samples_given(const struct graph *g, value_id v, const struct given *given, bool far, struct arena *a, struct samples *out,
                                struct linnet_error *e);
 

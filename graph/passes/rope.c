@@ -9,18 +9,19 @@
  *
  * Source: Su et al., RoFormer, 2021, section 3.4.2; the half-split pairing of GPT-NeoX and Llama.
  */
+#include <math.h>
 #include <string.h>
 
 #include "graph/pass.h"
 
-enum { WIDEST = 1024, DEEPEST = 20, MAX_CANDIDATE = 12, MAX_VISIT = 48 };
+enum { WIDEST = 1024, DEEPEST = 20, MAX_CANDIDATE = 12, MAX_VISIT = 48, MAX_STEP = 64 };
 
 /* ---- What numbers are made of ---- */
 
-/* sign * of[at], times by[by_at] when `by` is given: places on their last axes. */
+/* sign * of[at], times by[by_at] when `by` is given: places on their last axes. Of a table: what `path` makes of that, without mixing columns. */
 struct term {
 	value_id of, by;
-	int at, by_at, sign;
+	int at, by_at, sign, path;
 };
 
 /* A number: one or two terms. */
@@ -29,10 +30,18 @@ struct lane {
 	int n;
 };
 
+/* A node that changes all columns of its input `data` alike, or its rows, behind others. */
+struct step {
+	const struct node *n;
+	uint32_t data;
+	int before; /* 0: none */
+};
+
 struct tracing {
 	const struct view *w;
 	value_id x;        /* numbers are followed to it; 0: as far as they can be, those of a table */
-	bool apart;        /* of a table: parts of it were joined, so functions of all its numbers are no longer passed */
+	struct step step[MAX_STEP]; /* of a table: paths, from 1 on */
+	int nstep;
 	enum linnet_code code;
 };
 
@@ -41,6 +50,53 @@ static int64_t axis_of(const struct graph *g, const struct node *n)
 	int64_t axis = node_attr(n, "axis")->i;
 
 	return axis < 0 ? axis + g->value[n->in[0]].type.shape.rank : axis;
+}
+
+/* The same value, or small constants alike. */
+static bool same_value(const struct graph *g, value_id a, value_id b)
+{
+	const struct tensor *x = value_const(g, a), *y = value_const(g, b);
+
+	if (a == b || !x || !y)
+		return a == b;
+	if (x->dt != y->dt || x->rank != y->rank || x->n != y->n || x->n > 2 * MAX_RANK)
+		return false;
+	for (int64_t i = 0; i < x->n; i++)
+		if (tensor_get(x, i) != tensor_get(y, i))
+			return false;
+	return true;
+}
+
+/* Both do the same to what is in their input. */
+static bool same_step(const struct graph *g, const struct step *a, const struct step *b)
+{
+	if (a->before != b->before || a->data != b->data || a->n->op != b->n->op || a->n->nin != b->n->nin)
+		return false;
+	for (uint32_t i = 0; i < a->n->nin; i++)
+		if (i != a->data && !same_value(g, a->n->in[i], b->n->in[i]))
+			return false;
+	for (uint32_t i = 0; i < a->n->nattr && a->n != b->n; i++)
+		if (a->n->attr[i].kind == ATTR_INT ? a->n->attr[i].i != b->n->attr[i].i : a->n->attr[i].given || b->n->attr[i].given)
+			return false;
+	return true;
+}
+
+/* Numbers of a table that n makes of those of its input: NULL where paths are too many. */
+static struct lane *behind(struct tracing *t, const struct node *n, uint32_t data, struct lane *l, int count)
+{
+	for (int i = 0; l && i < count; i++) {
+		struct step s = { n, data, l[i].t[0].path };
+		int at = 0;
+
+		while (at < t->nstep && !same_step(t->w->g, &t->step[at], &s))
+			at++;
+		if (at == MAX_STEP)
+			return NULL;
+		if (at == t->nstep)
+			t->step[t->nstep++] = s;
+		l[i].t[0].path = at + 1;
+	}
+	return l;
 }
 
 /* Numbers in the last k axes; 0: too many, or not known. */
@@ -142,7 +198,7 @@ static struct lane *trace_slice(struct tracing *t, const struct node *n, int k, 
 
 	if (slice_places(g, n, &axis, place, &places) && axis >= rank - k)
 		return along(t, n->in[0], k, axis, place, places, depth);
-	return axis < rank - k && !t->x ? trace(t, n->in[0], k, depth) : NULL; /* a table of fewer rows */
+	return axis < rank - k && !t->x ? behind(t, n, 0, trace(t, n->in[0], k, depth), count_last(&g->value[n->out[0]].type.shape, k)) : NULL; /* a table of fewer rows */
 }
 
 static struct lane *trace_split(struct tracing *t, const struct node *n, value_id v, int k, int depth)
@@ -152,7 +208,7 @@ static struct lane *trace_split(struct tracing *t, const struct node *n, value_i
 	int64_t from = 0, place[WIDEST];
 
 	if (axis < rank - k)
-		return t->x ? NULL : trace(t, n->in[0], k, depth);
+		return NULL;
 	for (uint32_t i = 0; n->out[i] != v; i++) {
 		if (!n->out[i] || !dim_is_int(g->value[n->out[i]].type.shape.d[axis]))
 			return NULL;
@@ -173,7 +229,6 @@ static struct lane *trace_concat(struct tracing *t, const struct node *n, int k,
 
 	if (axis < s->rank - k || !whole || !(l = lanes(t, whole)))
 		return NULL;
-	t->apart = true;
 	for (uint32_t i = 0; i < n->nin; i++) {
 		int length = (int)g->value[n->in[i]].type.shape.d[axis], part = length * inner, all = (int)s->d[axis] * inner;
 		struct lane *in = count_last(&g->value[n->in[i]].type.shape, k) ? trace(t, n->in[i], k, depth) : NULL;
@@ -205,7 +260,7 @@ static struct lane *trace_gather(struct tracing *t, const struct node *n, int k,
 	int64_t place[WIDEST];
 
 	if (!t->x && axis < s->rank - k)
-		return trace(t, n->in[0], k, depth);
+		return behind(t, n, 0, trace(t, n->in[0], k, depth), count_last(s, k));
 	if (!i || i->rank > 1 || i->n > WIDEST)
 		return NULL;
 	kin = k + (i->rank == 0);
@@ -245,7 +300,7 @@ static struct lane *trace_repeat(struct tracing *t, const struct node *n, int k,
 			step *= in;
 		}
 	}
-	return picked(t, n->in[0], kin, at, whole, depth);
+	return t->x ? picked(t, n->in[0], kin, at, whole, depth) : behind(t, n, 0, picked(t, n->in[0], kin, at, whole, depth), whole);
 }
 
 /* The last k axes exchanged among themselves; those before may be too in a table. */
@@ -277,7 +332,51 @@ static struct lane *trace_transpose(struct tracing *t, const struct node *n, int
 			at[i] += place * step;
 		}
 	}
-	return picked(t, n->in[0], k, at, whole, depth);
+	return t->x ? picked(t, n->in[0], k, at, whole, depth) : behind(t, n, 0, picked(t, n->in[0], k, at, whole, depth), whole);
+}
+
+/* v times a matrix that gives each number to one place, with its sign or the other. */
+static struct lane *trace_matmul(struct tracing *t, const struct node *n, int k, int depth)
+{
+	const struct tensor *m = value_const(t->w->g, n->in[1]);
+	int64_t width = m && m->rank == 2 && m->n <= WIDEST * WIDEST ? m->d[1] : 0;
+	struct lane *in, *l;
+
+	if (k != 1 || !width || width > WIDEST || !(in = trace(t, n->in[0], 1, depth)) || !(l = lanes(t, (int)width)))
+		return NULL;
+	for (int64_t j = 0; j < width; j++) {
+		double sign = 0;
+
+		for (int64_t i = 0; i < m->d[0]; i++) {
+			double x = tensor_get(m, i * width + j);
+
+			if (x == 0)
+				continue;
+			if (sign != 0 || fabs(x) != 1)
+				return NULL;
+			sign = x;
+			l[j] = in[i];
+		}
+		if (sign == 0)
+			return NULL;
+		for (int a = 0; a < l[j].n; a++)
+			l[j].t[a].sign *= (int)sign;
+	}
+	return l;
+}
+
+/* Numbers times those of a list, each 1 or -1; false: it has others. */
+static bool take_signs(const struct tensor *c, struct lane *l, int n)
+{
+	if (!c || c->n != n || !c->rank || c->d[c->rank - 1] != n)
+		return false;
+	for (int j = 0; j < n; j++)
+		if (fabs(tensor_get(c, j)) != 1)
+			return false;
+	for (int j = 0; j < n; j++)
+		for (int a = 0; a < l[j].n; a++)
+			l[j].t[a].sign *= (int)tensor_get(c, j);
+	return true;
 }
 
 /* v times a table, or a number. */
@@ -295,8 +394,12 @@ static struct lane *trace_mul(struct tracing *t, const struct node *n, int k, in
 		if (!t->x) { /* of a table: the factor is the same for all its columns */
 			bool one = value_scalar(g, by, &c) || (b->rank > 0 && b->rank <= o->rank && b->d[b->rank - 1] == 1 && k == 1);
 
-			if (!t->apart && one && s->rank > 0 && s->d[s->rank - 1] == o->d[o->rank - 1] && (l = trace(t, n->in[i], k, depth)) != NULL)
-				return l;
+			if (s->rank > 0 && s->d[s->rank - 1] == o->d[o->rank - 1] && (l = trace(t, n->in[i], k, depth)) != NULL) {
+				if (k == 1 && take_signs(value_const(g, by), l, whole))
+					return l;
+				if (one)
+					return behind(t, n, (uint32_t)i, l, whole);
+			}
 			continue;
 		}
 		if (!shape_equal(s, o) || !(l = trace(t, n->in[i], k, depth)))
@@ -307,6 +410,8 @@ static struct lane *trace_mul(struct tracing *t, const struct node *n, int k, in
 					l[j].t[a].sign *= (int)c;
 			return c == 1 || c == -1 ? l : NULL;
 		}
+		if (k == 1 && take_signs(value_const(g, by), l, whole))
+			return l;
 		if (k != 1 || b->rank < 1 || b->d[b->rank - 1] != whole)
 			return NULL;
 		for (int j = 0; j < whole; j++) {
@@ -346,7 +451,21 @@ static struct lane *trace_shape(struct tracing *t, const struct node *n, int k, 
 	const struct graph *g = t->w->g;
 	int whole = count_last(&g->value[n->out[0]].type.shape, k), kin = whole ? same_numbers(&g->value[n->in[0]].type.shape, whole) : 0;
 
-	return kin ? trace(t, n->in[0], kin, depth) : NULL;
+	if (!kin)
+		return NULL;
+	return t->x ? trace(t, n->in[0], kin, depth) : behind(t, n, 0, trace(t, n->in[0], kin, depth), whole);
+}
+
+/* Of a table, a function of each number: behind, it is no longer known of which sign. */
+static struct lane *trace_function(struct tracing *t, const struct node *n, int k, int depth)
+{
+	int whole = count_last(&t->w->g->value[n->out[0]].type.shape, k);
+	struct lane *l = trace(t, n->in[0], k, depth);
+
+	for (int i = 0; l && i < whole; i++)
+		if (l[i].t[0].sign != 1)
+			return NULL;
+	return behind(t, n, 0, l, whole);
 }
 
 static struct lane *trace_node(struct tracing *t, const struct node *n, value_id v, int k, int depth)
@@ -360,7 +479,7 @@ static struct lane *trace_node(struct tracing *t, const struct node *n, value_id
 			return trace_shape(t, n, k, depth);
 	for (const char *const *s = functions; *s; s++)
 		if (node_is(n, *s))
-			return !t->x && !t->apart ? trace(t, n->in[0], k, depth) : NULL;
+			return t->x ? NULL : trace_function(t, n, k, depth);
 	if (node_is(n, "Slice"))
 		return trace_slice(t, n, k, depth);
 	if (node_is(n, "Split"))
@@ -373,12 +492,14 @@ static struct lane *trace_node(struct tracing *t, const struct node *n, value_id
 		return trace_repeat(t, n, k, depth);
 	if (node_is(n, "Transpose"))
 		return trace_transpose(t, n, k, depth);
+	if (node_is(n, "MatMul"))
+		return trace_matmul(t, n, k, depth);
 	if (node_is(n, "Mul"))
 		return trace_mul(t, n, k, depth);
 	if (node_is(n, "Add") || node_is(n, "Sub"))
 		return trace_sum(t, n, k, depth);
 	if (node_is(n, "Neg")) {
-		struct lane *l = t->x ? trace(t, n->in[0], k, depth) : NULL;
+		struct lane *l = trace(t, n->in[0], k, depth);
 
 		for (int i = 0, m = count_last(&t->w->g->value[v].type.shape, k); l && i < m; i++)
 			for (int a = 0; a < l[i].n; a++)
@@ -403,23 +524,26 @@ static struct lane *trace(struct tracing *t, value_id v, int k, int depth)
 
 /* ---- Tables ---- */
 
-/* Columns a and b of v hold the same numbers. */
-static bool columns_equal(const struct graph *g, value_id v, int a, int b)
+/* Columns a and b of v hold the same numbers, or, where sign is -1, those with the other sign. */
+static bool columns_equal(const struct graph *g, value_id v, int a, int b, int sign)
 {
 	const struct tensor *t = value_const(g, v);
 	int64_t width = t && t->rank ? t->d[t->rank - 1] : 0;
 
 	if (a == b)
-		return true;
+		return sign == 1;
 	for (int64_t i = 0; width && i < t->n; i += width)
-		if (!(tensor_get(t, i + a) == tensor_get(t, i + b)))
+		if (!(tensor_get(t, i + a) == sign * tensor_get(t, i + b)))
 			return false;
 	return width != 0;
 }
 
-static bool lanes_equal(const struct graph *g, const struct lane *l, int a, int b)
+/* Numbers a and b of a table are the same, or, where sign is -1, the same with the other sign. */
+static bool lanes_equal(const struct graph *g, const struct lane *l, int a, int b, int sign)
 {
-	return l[a].n == 1 && l[b].n == 1 && l[a].t[0].of == l[b].t[0].of && columns_equal(g, l[a].t[0].of, l[a].t[0].at, l[b].t[0].at);
+	const struct term *x = l[a].t, *y = l[b].t;
+
+	return l[a].n == 1 && l[b].n == 1 && x->of == y->of && x->path == y->path && columns_equal(g, x->of, x->at, y->at, sign * x->sign * y->sign);
 }
 
 /*
@@ -512,22 +636,25 @@ static bool is_rotary(const struct view *w, struct lane *y, int n, bool interlea
 			return false;
 	if (r->cos == r->sin || !(of_cos = trace(&t, r->cos, 1, 0)))
 		return false;
-	t.apart = false;
+	t.nstep = 0;
 	if (!(of_sin = trace(&t, r->sin, 1, 0)))
 		return false;
 	for (int i = 0; i < r->width / 2; i++) {
-		int a, b;
+		int a, b, other;
 
 		pair_of(i, r->width, interleaved, &a, &b);
-		if (!sort_terms(&y[a], a) || !sort_terms(&y[b], b) || y[a].t[1].at != b || y[b].t[1].at != a || y[a].t[1].sign != -1 || y[b].t[1].sign != 1)
+		if (!sort_terms(&y[a], a) || !sort_terms(&y[b], b) || y[a].t[1].at != b || y[b].t[1].at != a)
 			return false;
 		for (int k = 0; k < 2; k++)
 			if (y[k ? b : a].t[0].by != r->cos || y[k ? b : a].t[1].by != r->sin)
 				return false;
-		if (!lanes_equal(w->g, of_cos, y[a].t[0].by_at, y[b].t[0].by_at) || !lanes_equal(w->g, of_sin, y[a].t[1].by_at, y[b].t[1].by_at))
+		/* the sine is that of b's term, where its sign is right, else that of a's, which should be negative */
+		other = y[b].t[1].sign == 1 ? b : a;
+		if (!lanes_equal(w->g, of_cos, y[a].t[0].by_at, y[b].t[0].by_at, 1) || (other == a && y[a].t[1].sign != -1) ||
+		    !lanes_equal(w->g, of_sin, y[a].t[1].by_at, y[b].t[1].by_at, -y[a].t[1].sign * y[b].t[1].sign))
 			return false;
 		cos[i] = y[a].t[0].by_at;
-		sin[i] = y[a].t[1].by_at;
+		sin[i] = y[other].t[1].by_at;
 	}
 	r->interleaved = interleaved;
 	return regular(cos, r->width / 2, &r->first, &r->step) && regular(sin, r->width / 2, &r->sin_first, &r->sin_step);
@@ -545,7 +672,7 @@ static int candidates(const struct graph *g, value_id y, value_id *found)
 
 	for (int i = 0; i < n; i++) {
 		const struct node *from = value_node(g, queue[i]);
-		static const char *const through[] = { "Add", "Sub", "Mul", "Neg", "Concat", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Split", "Gather", "Transpose", NULL };
+		static const char *const through[] = { "Add", "Sub", "Mul", "Neg", "Concat", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Split", "Gather", "Transpose", "MatMul", NULL };
 		const char *const *t = through;
 
 		if (i && count < MAX_CANDIDATE && shape_equal(&g->value[queue[i]].type.shape, s))
@@ -554,7 +681,7 @@ static int candidates(const struct graph *g, value_id y, value_id *found)
 			t++;
 		if (!from || !*t)
 			continue;
-		turned = turned || node_is(from, "Neg") || node_is(from, "Sub");
+		turned = turned || node_is(from, "Neg") || node_is(from, "Sub") || node_is(from, "Concat") || node_is(from, "Gather") || node_is(from, "MatMul");
 		for (uint32_t k = 0; k < from->nin && (k < 1 || node_is(from, "Concat") || t - through < 3); k++) {
 			bool seen = false;
 

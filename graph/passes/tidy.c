@@ -487,6 +487,20 @@ static enum linnet_code tidy_length(const struct view *w, const struct node *n, 
 	return LINNET_OK;
 }
 
+/* GatherND by one number each picks along the first axis. */
+static enum linnet_code tidy_gather(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct shape *s = &w->g->value[n->in[1]].type.shape;
+	value_id v;
+
+	(void)e;
+	if (node_attr(n, "batch_dims")->i || s->rank < 1 || s->d[s->rank - 1] != 1)
+		return LINNET_OK;
+	v = patch_node(p, "Squeeze", "places", PATCH_IN(n->in[1], patch_ints(p, (int64_t[]){ s->rank - 1 }, 1, "axis")), 1, NULL);
+	patch_replace(p, n->out[0], patch_node(p, "Gather", *n->name ? n->name : "picked", PATCH_IN(n->in[0], v), 1, (struct attr[]){ attr_int("axis", 0), { .name = NULL } }));
+	return LINNET_OK;
+}
+
 static const struct rule rules[] = {
 	{ .name = "tidy/length", .doc = "lengths of the graph's inputs are read off the inputs", .apply = tidy_length },
 	{ .name = "tidy/identity", .doc = "nodes that change nothing are dropped", .apply = tidy_identity },
@@ -499,6 +513,7 @@ static const struct rule rules[] = {
 	{ .name = "tidy/reshaped-unit", .doc = "a reshape is without the axes of length 1 that are dropped behind it", .anchor = "Squeeze", .apply = tidy_reshaped_unit },
 	{ .name = "tidy/cast-like", .doc = "a cast to the type of another value is one to that type", .anchor = "CastLike", .apply = tidy_cast_like },
 	{ .name = "tidy/squeeze", .doc = "a squeeze that undoes an unsqueeze is dropped", .anchor = "Squeeze", .apply = tidy_squeeze },
+	{ .name = "tidy/gather", .doc = "GatherND along the first axis alone becomes Gather", .anchor = "GatherND", .apply = tidy_gather },
 	{ .name = "tidy/scan", .doc = "a scan over a single slice is its body", .anchor = "Scan", .apply = tidy_scan },
 	{ .name = "tidy/where", .doc = "a choice that is known is made", .anchor = "Where", .apply = tidy_where },
 };

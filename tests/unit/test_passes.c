@@ -438,6 +438,48 @@ static void layouts_and_caches_are_told(void **state)
 		check_text(all[i].text, all[i].want);
 }
 
+/* Queries and keys turned by a matrix for each place are rotary; sines added to them, and matrices that stay the same, are not. */
+static void turning_matrices_are_rotary(void **state)
+{
+#define TURNED(nodes) \
+	"<ir_version: 10, opset_import: [\"\": 23]>\n" \
+	"g (float[B,3,2] x) => (float[B,3,2] y) <float[2,2] w = {1, 2, 3, 1}, float[2,2] u = {2, 1, 0, 1}, float[3,2,2] turn = {1, 0, 0, 1, 0, -1, 1, 0, -1, 0, 0, -1}, " \
+	"float[3,2,2] still = {0, -1, 1, 0, 0, -1, 1, 0, 0, -1, 1, 0}, int64[1] one = {1}, int64[1] last = {-1}, float c = {0.5}, float[3,2] angle = {0, 0, 1, 0.1, 2, 0.2}> {\n" \
+	"q0 = MatMul (x, w)  k0 = MatMul (x, u)  q1 = Unsqueeze (q0, last)  k1 = Unsqueeze (k0, last)  " nodes \
+	"  kt = Transpose <perm = [0, 2, 1]> (k)  s = MatMul (q, kt)  z = Mul (s, c)  p = Softmax <axis = -1> (z)  y = MatMul (p, x) }"
+	static const struct {
+		const char *text, *want;
+	} all[] = {
+		{ TURNED("q2 = MatMul (turn, q1)  k2 = MatMul (turn, k1)  q = Squeeze (q2, last)  k = Squeeze (k2, last)"), "1 self 1/1 x 2 scale 0.5 rotary" },
+		{ TURNED("q = Einsum <equation = \"btd,tde->bte\"> (q0, turn)  k = Einsum <equation = \"btd,tde->bte\"> (k0, turn)"), "1 self 1/1 x 2 scale 0.5 rotary" },
+		{ TURNED("q2 = MatMul (still, q1)  k2 = MatMul (still, k1)  q = Squeeze (q2, last)  k = Squeeze (k2, last)"), "1 self 1/1 x 2 scale 0.5" },
+		{ TURNED("a = Mul (angle, c)  sn = Sin (a)  q = Add (q0, sn)  k = Add (sn, k0)"), "1 self 1/1 x 2 scale 0.5" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		check_text(all[i].text, all[i].want);
+}
+
+/* Behind strided convolutions, which take no short inputs, relative terms are told too; and heads that were joined to the batch, and then cut apart from other values. */
+static void terms_behind_strides_are_told(void **state)
+{
+	(void)state;
+	check_text("<ir_version: 10, opset_import: [\"\": 23]>\n"
+	           "g (float[B,1,N] a) => (float[\"2*B\",T,2] y) <int64[3] fs = {8, 1, 32}, int64[2] ws = {8, 12}, int64[2] ts = {2, 9}, int64 eighteen = {18}, int64[5] cut = {0, 0, 3, 2, 2}, "
+	           "int64[4] join = {3, -1, 0, 2}, int64 zero = {0}, int64 one = {1}, int64 four = {4}, int64 eight = {8}, int64 first = {0}, int64 second = {1}, int64 third = {2}, "
+	           "int64[1] at0 = {0}, int64[1] at1 = {1}, float c = {0.5}> {\n"
+	           "f = ConstantOfShape <value = float[1] {0.5}> (fs)  w = ConstantOfShape <value = float[1] {0.25}> (ws)  numbers = Range (zero, eighteen, one)  "
+	           "numbers2 = Reshape (numbers, ts)  table = Cast <to = 1> (numbers2)  "
+	           "v0 = Conv <strides = [32]> (a, f)  x = Transpose <perm = [0, 2, 1]> (v0)  qkv = MatMul (x, w)  h = Reshape (qkv, cut)  t = Transpose <perm = [2, 0, 3, 1, 4]> (h)  "
+	           "n = Shape <start = 1, end = 2> (x)  three = Constant <value_ints = [3, -1]> ()  two = Constant <value_ints = [2]> ()  shape = Concat <axis = 0> (three, n, two)  "
+	           "j = Reshape (t, shape)  q = Gather <axis = 0> (j, first)  k = Gather <axis = 0> (j, second)  v = Gather <axis = 0> (j, third)  "
+	           "l = Squeeze (n)  r = Range (zero, l, one)  i0 = Unsqueeze (r, at0)  i1 = Unsqueeze (r, at1)  d = Sub (i0, i1)  e = Add (d, four)  lo = Max (e, zero)  i = Min (lo, eight)  "
+	           "all = MatMul (q, table)  lead = Shape <start = 0, end = 1> (q)  wide = Concat <axis = 0> (lead, n, n)  ix = Expand (i, wide)  b = GatherElements <axis = -1> (all, ix)  "
+	           "kt = Transpose <perm = [0, 2, 1]> (k)  s = MatMul (q, kt)  z = Add (s, b)  m = Mul (z, c)  p = Softmax <axis = -1> (m)  y = MatMul (p, v) }",
+	           "1 mha 2/2 x 2 relative_bias scale 0.5");
+}
+
 struct runs {
 	struct case_opt opt;
 	int passed, other;
@@ -664,7 +706,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_was_written_is_recognised),
 		cmocka_unit_test(what_was_expanded_is_recognised),
 		cmocka_unit_test(experts_are_units),      cmocka_unit_test(positions_are_told),
-		cmocka_unit_test(relative_terms_are_told), cmocka_unit_test(learned_biases_are_told),
+		cmocka_unit_test(relative_terms_are_told), cmocka_unit_test(turning_matrices_are_rotary),
+		cmocka_unit_test(terms_behind_strides_are_told), cmocka_unit_test(learned_biases_are_told),
 		cmocka_unit_test(joined_scores_have_no_sink),
 		cmocka_unit_test(repeated_key_heads_are_told),
 		cmocka_unit_test(layouts_and_caches_are_told), cmocka_unit_test(endless_rules_end),
