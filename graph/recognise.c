@@ -87,8 +87,22 @@ bool value_is_weight(const struct graph *g, value_id v)
 	return is_weight(g, v, 6);
 }
 
+/* An Einsum that sums over nothing. */
+static bool sums_nothing(const struct node *n)
+{
+	struct text t = node_attr(n, "equation")->s;
+	const char *to = t.n ? memchr(t.p, '>', t.n) : NULL;
+
+	for (size_t i = 0; to && t.p + i < to; i++)
+		if (((t.p[i] >= 'a' && t.p[i] <= 'z') || (t.p[i] >= 'A' && t.p[i] <= 'Z')) && !memchr(to, t.p[i], (size_t)(t.p + t.n - to)))
+			return false;
+	return to != NULL;
+}
+
 bool is_projection(const struct graph *g, const struct node *n)
 {
+	if (node_is(n, "Einsum") && sums_nothing(n))
+		return false;
 	return op_among(n, projections) && n->nin > 1 && (is_weight(g, n->in[n->nin > 3 && !strncmp(n->op->name, "QLinear", 7) ? 3 : 1], 6) ||
 	                                                  (node_is(n, "MatMul") && is_weight(g, n->in[0], 6)));
 }

@@ -48,8 +48,8 @@ struct eval {
 	bool draw, drew, costly;
 	bool some;          /* lengths at which v cannot be computed are left out */
 	dim scale;          /* of small long lengths: models with strided convolutions in front take no short ones */
-	bool layout;        /* what is not laid out or changed number by number is drawn too */
-	bool channels;      /* what is projected is drawn, and differs along its channels alone, as inputs do */
+	bool projects;      /* what is projected is drawn too */
+	bool channels;      /* and differs along its channels alone, as inputs do */
 	const char *symbol[MAX_SYMBOLS]; /* met so far */
 	int nsymbol;
 	const char *sum, *of[2];         /* symbol `sum` is the sum of those two; NULL: none is */
@@ -808,14 +808,12 @@ static bool turns_heads(const struct graph *g, const struct node *n)
 	return w && w->rank == 2 && w->d[0] == w->d[1] && g->value[n->out[0]].type.shape.rank >= 4 && is_projected(g, n->in[0]);
 }
 
-/* v is computed by more than moving numbers and changing each by itself: for its layout it is as good as data. */
+/* v is projected: for what becomes of it, it is as good as data. */
 static bool is_source(const struct eval *ev, value_id v)
 {
 	const struct node *n = value_node(ev->g, v);
 
-	if (n && ev->channels)
-		return node_is(n, "DynamicQuantizeLinear") || (is_projection(ev->g, n) && !turns_heads(ev->g, n));
-	return n && ev->layout && dtype_in(ev->g->value[v].type.dt, FLOATS) && !(n->op->flags & (OP_EACH | OP_VIEW)) && !moves(n);
+	return n && ev->projects && (node_is(n, "DynamicQuantizeLinear") || (is_projection(ev->g, n) && !turns_heads(ev->g, n)));
 }
 
 static enum linnet_code eval_at(struct eval *ev, value_id v, const struct pick *const *axis, const struct tensor **out)
@@ -1265,7 +1263,7 @@ enum linnet_code samples_given(const struct graph *g, value_id v, const struct g
 
 enum linnet_code sample_layout(const struct graph *g, value_id v, struct arena *a, const struct tensor **out, struct linnet_error *e)
 {
-	struct eval ev = { .g = g, .a = a, .draw = true, .layout = true, .trial = 1, .e = e };
+	struct eval ev = { .g = g, .a = a, .draw = true, .projects = true, .trial = 1, .e = e };
 
 	TRY_NEW(ev.done, a, g->nvalue);
 	return eval_whole(&ev, v, out);
@@ -1273,7 +1271,7 @@ enum linnet_code sample_layout(const struct graph *g, value_id v, struct arena *
 
 enum linnet_code sample_channels(const struct graph *g, value_id v, struct arena *a, const struct tensor **out, struct linnet_error *e)
 {
-	struct eval ev = { .g = g, .a = a, .draw = true, .channels = true, .trial = 1, .e = e };
+	struct eval ev = { .g = g, .a = a, .draw = true, .projects = true, .channels = true, .trial = 1, .e = e };
 
 	TRY_NEW(ev.done, a, g->nvalue);
 	return eval_whole(&ev, v, out);

@@ -46,7 +46,7 @@ enum linnet_code samples_given(const struct graph *g, value_id v, const struct g
                                struct linnet_error *e);
 
 /*
- * v at small lengths from random numbers in place of whatever more than moves numbers or changes each by itself, so that equal parts of v are the same
+ * v at small lengths from random numbers in place of inputs and of what is projected, so that equal parts of v are the same
  * part laid out several times. NULL: it cannot be computed.
  */
 enum linnet_code sample_layout(const struct graph *g, value_id v, struct arena *a, const struct tensor **out, struct linnet_error *e);

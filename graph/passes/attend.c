@@ -966,7 +966,7 @@ static enum linnet_code attend_scale(const struct view *w, const struct node *n,
 		if (dtype_in(g->value[m->in[at]].type.dt, FLOATS) && value_from(g, m->in[at], "Cast") &&
 		    !dtype_in(g->value[value_node(g, m->in[at])->in[0]].type.dt, FLOATS)) /* that of numbers kept as integers */
 			continue;
-		if (!(c > 0) || !isfinite(c) || g->value[m->in[at]].type.shape.rank != g->value[m->out[0]].type.shape.rank)
+		if (!(c > 0) || !isfinite(c) || !shape_equal(&g->value[m->in[at]].type.shape, &g->value[m->out[0]].type.shape))
 			continue;
 		in[i] = m->in[at];
 		while (steps--) {
@@ -989,63 +989,193 @@ static enum linnet_code attend_scale(const struct view *w, const struct node *n,
 	return LINNET_OK;
 }
 
-/* x [B, Hkv, S, D] when v [B, H, S, D] is each of its heads repeated in place (h0 h0 h1 h1); else 0. */
-static value_id before_repeat(const struct graph *g, value_id v)
-{
-	const struct node *reshape = value_from(g, v, "Reshape"), *expand, *unsqueeze;
-	const struct shape *s, *t;
-	int64_t axis;
-	int n;
+enum { MAX_MOVED = 64 };
 
-	if (!reshape)
-		return 0;
-	expand = value_node(g, reshape->in[0]);
-	if (!expand || !(node_is(expand, "Expand") || node_is(expand, "Tile")))
-		return 0;
-	unsqueeze = value_from(g, expand->in[0], "Unsqueeze");
-	if (!unsqueeze || !value_ints(g, unsqueeze->in[1], &axis, 1, &n) || n != 1)
-		return 0;
-	s = &g->value[unsqueeze->in[0]].type.shape;
-	t = &g->value[reshape->in[0]].type.shape;
-	if (s->rank != 4 || t->rank != 5 || (axis != 2 && axis != -3) || g->value[v].type.shape.rank != 4)
-		return 0;
-	/* [B, Hkv, G, S, D] to [B, Hkv G, S, D]: all but the heads as they were */
-	if (t->d[0] != s->d[0] || t->d[1] != s->d[1] || t->d[3] != s->d[2] || t->d[4] != s->d[3] ||
-	    g->value[v].type.shape.d[0] != s->d[0] || g->value[v].type.shape.d[2] != s->d[2] ||
-	    g->value[v].type.shape.d[3] != s->d[3])
-		return 0;
-	return unsqueeze->in[0];
+/* The operator moves and repeats numbers and changes none; *from: the inputs they come from. */
+static bool moves_numbers(const struct graph *g, const struct node *n, uint32_t *from, uint32_t *end, bool *repeats)
+{
+	static const char *const moving[] = { "Transpose", "Split", "Slice", NULL }, *const repeating[] = { "Expand", "Tile", "Gather", "GatherND", "Concat", NULL };
+	double one;
+
+	*from = 0;
+	*end = node_is(n, "Concat") ? n->nin : 1;
+	for (int i = 0; node_is(n, "Mul") && i < 2; i++)
+		if (value_filled(g, n->in[i], &one) && one == 1) {
+			*from = 1 - (uint32_t)i;
+			*end = *from + 1;
+			return *repeats = true;
+		}
+	for (const char *const *r = repeating; *r; r++)
+		if (node_is(n, *r))
+			return *repeats = true;
+	for (const char *const *m = moving; *m; m++)
+		if (node_is(n, *m))
+			return true;
+	return (n->op->flags & OP_VIEW) != 0;
 }
 
-static const int64_t swapped[] = { 0, 2, 1, 3 };
-
-/* [B, S, Hkv, 1, D] where the heads stand behind the length when they are repeated, and are turned in front of it then; else 0. */
-static value_id before_turned_repeat(const struct graph *g, value_id v)
+/* What v is laid out from, itself first, the nearest before the farther; how many, 0 when nothing on the way repeats. */
+static int moved_from(const struct graph *g, value_id v, value_id *out)
 {
-	const struct node *turn = value_from(g, v, "Transpose"), *reshape = turn ? value_from(g, turn->in[0], "Reshape") : NULL, *expand;
-	const struct attr *perm;
-	const struct shape *s, *t, *y;
+	bool repeats = false;
+	int n = 1;
 
-	if (!reshape)
-		return 0;
-	perm = node_attr(turn, "perm");
-	expand = value_node(g, reshape->in[0]);
-	if (perm->kind != ATTR_INTS || perm->n != 4 || memcmp(perm->ints, swapped, sizeof swapped) != 0 || !expand || !(node_is(expand, "Expand") || node_is(expand, "Tile")))
-		return 0;
-	s = &g->value[expand->in[0]].type.shape;
-	t = &g->value[expand->out[0]].type.shape;
-	y = &g->value[reshape->out[0]].type.shape;
-	/* [B, S, Hkv, 1, D] to [B, S, Hkv, G, D] to [B, S, Hkv G, D] */
-	if (s->rank != 5 || t->rank != 5 || y->rank != 4 || s->d[3] != 1 || t->d[0] != s->d[0] || t->d[1] != s->d[1] || t->d[2] != s->d[2] || t->d[4] != s->d[4] ||
-	    y->d[0] != s->d[0] || y->d[1] != s->d[1] || y->d[3] != s->d[4])
-		return 0;
-	return expand->in[0];
+	out[0] = v;
+	for (int i = 0; i < n; i++) {
+		const struct node *by = value_node(g, out[i]);
+		uint32_t k, end;
+
+		if (!by || !moves_numbers(g, by, &k, &end, &repeats))
+			continue;
+		for (; k < end && n < MAX_MOVED; k++) {
+			int j = 0;
+
+			while (j < n && out[j] != by->in[k])
+				j++;
+			if (j == n)
+				out[n++] = by->in[k];
+		}
+	}
+	return repeats ? n : 0;
 }
 
-static value_id turned(struct patch *p, value_id v, const char *hint)
+/* How often each head of t [B, H, S, D] is repeated in place (h0 h0 h1 h1). */
+static int64_t times_repeated(const struct tensor *t)
 {
-	v = patch_node(p, "Squeeze", hint, PATCH_IN(v, patch_ints(p, (int64_t[]){ 3 }, 1, "axis")), 1, NULL);
-	return patch_node(p, "Transpose", hint, PATCH_IN(v), 1, (struct attr[]){ attr_ints("perm", swapped, 4), { .name = NULL } });
+	int64_t heads = t->d[1], per = t->d[2] * t->d[3], times;
+
+	for (times = heads; times > 1; times--) {
+		int64_t i = heads % times ? t->n : 0;
+
+		for (; i < t->n; i++)
+			if (tensor_get(t, i) != tensor_get(t, i - i / per % heads % times * per))
+				break;
+		if (i == t->n && heads % times == 0)
+			break;
+	}
+	return times;
+}
+
+/* One of each head, as it was before they were repeated: of `from`, without axis `drop` (-1: all there are), in the order perm. */
+struct unrepeated {
+	value_id from;
+	int drop;
+	int64_t perm[4], heads;
+};
+
+/* t, without axis u->drop and turned by u->perm, has what v [B, H, S, D] has in every times-th head. */
+static bool is_every(const struct tensor *v, const struct tensor *t, const struct unrepeated *u)
+{
+	int64_t stride[MAX_RANK] = { 0 }, along[4], times = v->d[1] / u->heads, at[4], n = 1;
+
+	for (int i = t->rank - 1; i >= 0; i--) {
+		stride[i] = n;
+		n *= t->d[i];
+	}
+	for (int i = 0; i < 4; i++) {
+		int axis = (int)u->perm[i] + (u->drop >= 0 && u->perm[i] >= u->drop);
+
+		if (t->d[axis] != (i == 1 ? u->heads : v->d[i]))
+			return false;
+		along[i] = stride[axis];
+	}
+	for (int64_t i = 0; i < t->n; i++) {
+		int64_t rest = i, from = 0;
+
+		for (int k = 3; k >= 0; k--) {
+			int64_t length = k == 1 ? u->heads : v->d[k];
+
+			at[k] = rest % length;
+			rest /= length;
+			from += at[k] * along[k];
+		}
+		if (tensor_get(t, from) != tensor_get(v, ((at[0] * v->d[1] + at[1] * times) * v->d[2] + at[2]) * v->d[3] + at[3]))
+			return false;
+	}
+	return true;
+}
+
+/* The lengths of u are those of v but for the heads, provably. */
+static bool same_lengths(const struct graph *g, value_id v, const struct unrepeated *u)
+{
+	const struct shape *s = &g->value[v].type.shape, *f = &g->value[u->from].type.shape;
+
+	for (int i = 0; i < 4; i++) {
+		int axis = (int)u->perm[i] + (u->drop >= 0 && u->perm[i] >= u->drop);
+
+		if (f->d[axis] != (i == 1 ? u->heads : s->d[i]))
+			return false;
+	}
+	return true;
+}
+
+static const int64_t orders[][4] = { { 0, 1, 2, 3 }, { 0, 2, 1, 3 }, { 0, 1, 3, 2 }, { 0, 3, 1, 2 }, { 0, 2, 3, 1 }, { 1, 0, 2, 3 }, { 1, 2, 0, 3 }, { 2, 0, 1, 3 }, { 2, 1, 0, 3 } };
+
+/* u->from [B, Hkv, S, D] in some order, one axis of length 1 more or not, of which v [B, H, S, D] is each head repeated in place: by what they have in a sample. */
+static enum linnet_code find_layout(const struct view *w, value_id v, const struct tensor *sample, struct unrepeated *u, bool *found, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct shape *s = &g->value[u->from].type.shape;
+	const struct tensor *t = NULL;
+
+	*found = false;
+	for (int drop = s->rank == 4 ? -1 : 0; drop < (s->rank == 4 ? 0 : s->rank); drop++)
+		for (size_t i = 0; (drop < 0 || s->d[drop] == 1) && i < sizeof orders / sizeof *orders; i++) {
+			u->drop = drop;
+			memcpy(u->perm, orders[i], sizeof u->perm);
+			if (!same_lengths(g, v, u))
+				continue;
+			if (!t)
+				TRY(sample_layout(g, u->from, w->scratch, &t, e));
+			*found = t && is_every(sample, t, u);
+			if (*found)
+				return LINNET_OK;
+		}
+	return LINNET_OK;
+}
+
+/* The heads of v [B, H, S, D] as they were before each was repeated in place, however it was; out->from 0: none was. */
+static enum linnet_code before_repeats(const struct view *w, value_id v, struct unrepeated *out, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	value_id from[MAX_MOVED];
+	const struct tensor *sample;
+	int n = g->value[v].type.shape.rank == 4 ? moved_from(g, v, from) : 0;
+
+	*out = (struct unrepeated){ .from = 0 };
+	if (!n)
+		return LINNET_OK;
+	TRY(sample_layout(g, v, w->scratch, &sample, e));
+	if (!sample || !sample->n)
+		return LINNET_OK;
+	for (int i = 1; i < n; i++) {
+		struct unrepeated u = { .from = from[i], .heads = sample->d[1] / times_repeated(sample) };
+		int rank = g->value[u.from].type.shape.rank;
+		bool found;
+
+		if (u.heads == sample->d[1])
+			return LINNET_OK;
+		if (rank < 4 || rank > 5)
+			continue;
+		TRY(find_layout(w, v, sample, &u, &found, e));
+		if (!found || (out->from && (out->drop < 0 || u.drop >= 0)))
+			continue;
+		*out = u;
+		if (u.drop < 0 && !memcmp(u.perm, orders[0], sizeof u.perm))
+			return LINNET_OK;
+	}
+	return LINNET_OK;
+}
+
+static value_id laid_out(struct patch *p, const struct unrepeated *u, const char *hint)
+{
+	value_id v = u->from;
+
+	if (u->drop >= 0)
+		v = patch_node(p, "Squeeze", hint, PATCH_IN(v, patch_ints(p, (int64_t[]){ u->drop }, 1, "axis")), 1, NULL);
+	if (!memcmp(u->perm, orders[0], sizeof u->perm))
+		return v;
+	return patch_node(p, "Transpose", hint, PATCH_IN(v), 1, (struct attr[]){ attr_ints("perm", u->perm, 4), { .name = NULL } });
 }
 
 static value_id expanded(struct patch *p, value_id v, value_id lead, const char *hint)
@@ -1064,36 +1194,31 @@ static bool is_padded(const struct graph *g, value_id v)
 static enum linnet_code attend_group(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	static const struct attr none[] = { { .name = NULL } };
-	value_id in[NINPUT], lead[NINPUT] = { 0 }, k, v; /* lead: to what keys and values are expanded behind their repetition */
+	static const char *const names[] = { "k", "v" };
+	struct unrepeated u[2];
+	value_id in[NINPUT], lead[2] = { 0 }; /* lead: to what keys and values are expanded behind their repetition */
 	bool sink;
 
-	(void)e;
 	inputs_of(n, in);
+	if (in[PAST_K])
+		return LINNET_OK;
 	sink = is_padded(w->g, in[K]) && is_padded(w->g, in[V]);
-	for (int i = K; i <= V && !sink; i++) {
-		const struct node *made = value_node(w->g, in[i]);
+	for (int i = 0; i < 2; i++) {
+		const struct node *made = value_node(w->g, in[K + i]);
+		value_id x = in[K + i];
 
-		if (made && expands_batch(w->g, made)) {
-			lead[i] = made->in[1];
-			in[i] = made->in[0];
+		if (sink || (made && expands_batch(w->g, made))) {
+			x = made->in[0];
+			lead[i] = sink ? 0 : made->in[1];
 		}
-	}
-	k = before_repeat(w->g, sink ? value_node(w->g, in[K])->in[0] : in[K]);
-	v = before_repeat(w->g, sink ? value_node(w->g, in[V])->in[0] : in[V]);
-	if (!k && !v && !sink && !in[PAST_K]) {
-		k = before_turned_repeat(w->g, in[K]);
-		v = before_turned_repeat(w->g, in[V]);
-		if (!k || !v || w->g->value[k].type.shape.d[2] != w->g->value[v].type.shape.d[2])
+		TRY(before_repeats(w, x, &u[i], e));
+		if (!u[i].from || u[i].heads != u[0].heads)
 			return LINNET_OK;
-		in[K] = expanded(p, turned(p, k, "k"), lead[K], "k");
-		in[V] = expanded(p, turned(p, v, "v"), lead[V], "v");
-		attention_again(p, n, in, none);
-		return LINNET_OK;
 	}
-	if (!k || !v || in[PAST_K] || w->g->value[k].type.shape.d[1] != w->g->value[v].type.shape.d[1])
-		return LINNET_OK;
-	in[K] = sink ? pad_end(p, k, 4, 2, "k") : expanded(p, k, lead[K], "k");
-	in[V] = sink ? pad_end(p, v, 4, 2, "v") : expanded(p, v, lead[V], "v");
+	for (int i = 0; i < 2; i++) {
+		in[K + i] = laid_out(p, &u[i], names[i]);
+		in[K + i] = sink ? pad_end(p, in[K + i], 4, 2, names[i]) : expanded(p, in[K + i], lead[i], names[i]);
+	}
 	attention_again(p, n, in, none);
 	return LINNET_OK;
 }
@@ -1220,7 +1345,7 @@ static enum linnet_code attend_cache(const struct view *w, const struct node *n,
 static const struct rule rules[] = {
 	{ .name = "attend/softmax", .doc = "softmax(scale q k^T + mask) v becomes Attention", .anchor = "Softmax", .apply = attend_softmax, .differs = 1e-6 },
 	{ .name = "attend/scale", .doc = "a constant factor of q or k moves into scale", .anchor = "Attention", .apply = attend_scale, .differs = 1e-6 },
-	{ .name = "attend/group", .doc = "keys and values repeated in place become grouped heads", .anchor = "Attention", .apply = attend_group, .differs = 1e-6 },
+	{ .name = "attend/group", .doc = "keys and values repeated in place, by whatever moves numbers, become grouped heads", .anchor = "Attention", .apply = attend_group, .differs = 1e-6 },
 	{ .name = "attend/cache", .doc = "keys and values appended to an input become past_key and past_value", .anchor = "Attention", .apply = attend_cache, .differs = 1e-6 },
 	{ .name = "attend/mask", .doc = "a mask whose values are causal, a window or nothing becomes an attribute", .anchor = "Attention", .apply = attend_mask, .differs = 1e-6 },
 };
