@@ -197,29 +197,58 @@ static dim none(void *ctx, const char *name)
 	return d == s->wanted ? 0 : d;
 }
 
-/* A mask as long as cache and new tokens together, under a name of its own, is now as long as the tokens. */
+/* The mask's length has a name of its own among the inputs': it is the keys'. */
+static enum linnet_code shorten(struct graph *g, const struct shape *m, const struct shape *k, struct linnet_error *e)
+{
+	struct symbol mask = { .dims = g->dims, .wanted = m->d[m->rank - 1] };
+	const char *name = symbol_of(g->dims, mask.wanted);
+	dim keys = k->d[2];
+
+	if (name && mentions(g->dims, &(struct shape){ 1, { keys } }, mask.wanted)) { /* as those are that are said to be as many as the longer of both */
+		keys = dim_replace(g->dims, keys, none, &mask);
+		if (!dim_is_expr(keys))
+			return LINNET_OK;
+	}
+	for (uint32_t i = 0; name && i < g->nin; i++)
+		if (mentions(g->dims, &g->value[g->in[i]].type.shape, mask.wanted))
+			return graph_set_dim(g, name, keys, e);
+	return LINNET_OK;
+}
+
+/* The mask's length is computed from both lengths of an input, which are no names of the keys': that is of the keys' batch and as long as they are. */
+static enum linnet_code shorten_view(struct graph *g, const struct shape *m, const struct shape *k, struct linnet_error *e)
+{
+	const struct shape *all = &(struct shape){ 1, { m->d[m->rank - 1] } };
+	dim batch = k->d[0], length = k->d[2];
+
+	for (uint32_t i = 0; i < g->nin; i++) {
+		const struct shape *s = &g->value[g->in[i]].type.shape;
+		const char *rows = s->rank == 2 ? symbol_of(g->dims, s->d[0]) : NULL, *columns = s->rank == 2 ? symbol_of(g->dims, s->d[1]) : NULL;
+
+		if (!rows || !columns || !mentions(g->dims, all, s->d[0]) || !mentions(g->dims, all, s->d[1]) || mentions(g->dims, k, s->d[0]) ||
+		    mentions(g->dims, k, s->d[1]))
+			continue;
+		TRY(graph_set_dim(g, rows, batch, e));
+		return graph_set_dim(g, columns, length, e);
+	}
+	return LINNET_OK;
+}
+
+/* A mask as long as cache and new tokens together, or under a name of its own, is now as long as the tokens. */
 static enum linnet_code shorten_masks(struct graph *g, struct linnet_error *e)
 {
 	for (node_id id = 1; id < g->nnode; id++) {
 		value_id in[NINPUT];
-		const struct shape *m, *k;
-		const char *name;
+		struct shape m, k;
 
 		if (!attention(g, id, in) || !in[MASK])
 			continue;
-		m = &g->value[in[MASK]].type.shape;
-		k = &g->value[in[K]].type.shape;
-		if (k->rank != 4 || m->rank < 1 || m->d[m->rank - 1] == k->d[2])
+		m = g->value[in[MASK]].type.shape;
+		k = g->value[in[K]].type.shape;
+		if (k.rank != 4 || m.rank < 1 || m.d[m.rank - 1] == k.d[2])
 			continue;
-		name = symbol_of(g->dims, m->d[m->rank - 1]);
-		for (uint32_t i = 0; name && i < g->nin; i++)
-			if (mentions(g->dims, &g->value[g->in[i]].type.shape, m->d[m->rank - 1])) {
-				struct symbol mask = { .dims = g->dims, .wanted = m->d[m->rank - 1] };
-
-				/* keys may be said to be as many as the longer of both */
-				TRY(graph_set_dim(g, name, dim_is_expr(k->d[2]) ? dim_replace(g->dims, k->d[2], none, &mask) : k->d[2], e));
-				break;
-			}
+		TRY(shorten(g, &m, &k, e));
+		TRY(shorten_view(g, &m, &k, e));
 	}
 	return LINNET_OK;
 }

@@ -379,8 +379,14 @@ enum linnet_code graph_has_dim(const struct graph *g, const char *symbol, struct
 enum linnet_code graph_set_dim(struct graph *g, const char *symbol, dim by, struct linnet_error *e)
 {
 	struct setting s = { .dims = g->dims, .name = symbol, .by = by };
+	struct set_dim *set;
 
 	TRY(graph_has_dim(g, symbol, e));
+	TRY_NEW(set, g->arena, 1);
+	*set = (struct set_dim){ arena_str(g->arena, symbol), by, g->set };
+	if (!set->name)
+		return fail_mem(e);
+	g->set = set;
 	each_length(g, replaced, &s, true);
 	forget_types(g);
 	return graph_infer(g, e);

@@ -60,6 +60,8 @@ struct opset {
  * A subgraph has inputs: first the formal ones, then ncapture captured ones, which stand for the last inputs of the
  * node that owns it (graphs of one node list their captures one after the other).
  */
+struct set_dim;
+
 struct graph {
 	struct arena *arena;
 	const struct arena *files;  /* the model's: where the files are mapped that constants lie in; a copy keeps it */
@@ -79,9 +81,17 @@ struct graph {
 	const struct map *denied;
 	/* Of the main graph: it is read, not run or written. A mask then tells causality also where rows hide every key, which such a node does otherwise. */
 	bool reads;
+	const struct set_dim *set;  /* of the main graph: the last one set */
 	uint32_t fresh;             /* counter behind new names */
 	struct map names;           /* value names in use */
 	struct map inner;           /* those in use in subgraphs */
+};
+
+/* A symbol of the file's lengths that stands for something else since. */
+struct set_dim {
+	const char *name;
+	dim by;
+	const struct set_dim *before;
 };
 
 /* The graph that no node holds. */

@@ -327,11 +327,36 @@ static enum linnet_code type_read(struct dims *dims, const Onnx__TypeProto *p, c
 	return LINNET_OK;
 }
 
+struct set_now {
+	struct dims *dims;
+	const struct set_dim *set;
+};
+
+static dim what_is_set(void *ctx, const char *name)
+{
+	const struct set_now *s = ctx;
+
+	return strcmp(name, s->set->name) ? dim_symbol(s->dims, name) : s->set->by;
+}
+
+/* Lengths as they were set, one after the other. */
+static void set_again(struct dims *dims, const struct set_dim *last, struct shape *s)
+{
+	if (!last)
+		return;
+	set_again(dims, last->before, s);
+	for (int i = 0; i < s->rank; i++)
+		if (dim_is_expr(s->d[i]))
+			s->d[i] = dim_replace(dims, s->d[i], what_is_set, &(struct set_now){ dims, last });
+}
+
 enum linnet_code graph_annotation(const struct graph *g, value_id v, struct type *t, struct linnet_error *e)
 {
 	const Onnx__ValueInfoProto *p = g->value[v].kind == VALUE_CONST ? NULL : g->value[v].origin;
 
-	return err_node(e, type_read(g->dims, p ? p->type : NULL, NULL, 0, t, e), g->value[v].name, NULL);
+	TRY(err_node(e, type_read(g->dims, p ? p->type : NULL, NULL, 0, t, e), g->value[v].name, NULL));
+	set_again(g->dims, graph_main(g)->set, &t->shape);
+	return LINNET_OK;
 }
 
 /* ---- Names ---- */

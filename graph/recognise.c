@@ -394,7 +394,8 @@ struct sources {
 	bool each_pair, each_key; /* inputs [..., L, S]; inputs with a number for each key */
 	bool boolean, real, each_head; /* of the former */
 	bool learned;             /* a table of numbers, whatever data picks from it */
-	dim batch, rows, keys;    /* of the scores */
+	dim batch, rows, keys;    /* of the scores, as the mask has them */
+	dim added;                /* how many keys the scores have by themselves; DIM_NONE: not known */
 	int64_t heads;
 	value_id whole[MAX_WHOLE]; /* integer inputs with a number for each key or each query: they may be positions */
 	int nwhole;
@@ -690,7 +691,7 @@ static enum linnet_code inverse(struct sample *s, struct arena *a, struct linnet
 
 static struct given given_of(const struct sources *s)
 {
-	return (struct given){ .position = s->position, .nposition = s->nposition, .content = s->content, .ncontent = s->ncontent };
+	return (struct given){ .position = s->position, .nposition = s->nposition, .content = s->content, .ncontent = s->ncontent, .keys = s->added };
 }
 
 /* Which of s->whole are positions: with places as their data the mask compares those, and with ones it does not. *all becomes what the former says. */
@@ -714,13 +715,13 @@ static enum linnet_code find_positions(const struct graph *g, value_id mask, str
 	return LINNET_OK;
 }
 
-/* inverted: a boolean mask says what is hidden. sink: its last column is one. */
-static enum linnet_code describe_mask(const struct graph *g, value_id q, value_id k, value_id mask, bool inverted, bool sink, struct attention_group *f, struct arena *a,
-                                      struct linnet_error *e)
+/* keys: how many the scores have by themselves. inverted: a boolean mask says what is hidden. sink: its last column is one. */
+static enum linnet_code describe_mask(const struct graph *g, value_id q, value_id k, value_id mask, dim keys, bool inverted, bool sink, struct attention_group *f,
+                                      struct arena *a, struct linnet_error *e)
 {
 	const struct shape *queries = &g->value[q].type.shape, *width = &g->value[mask].type.shape;
 	struct sources s = { .batch = queries->rank > 2 ? queries->d[0] : DIM_NONE, .rows = queries->rank > 2 ? queries->d[queries->rank == 3 ? 1 : 2] : DIM_NONE,
-		             .keys = width->rank > 0 ? width->d[width->rank - 1] : DIM_NONE, .heads = f->heads };
+		             .keys = width->rank > 0 ? width->d[width->rank - 1] : DIM_NONE, .added = keys, .heads = f->heads };
 	struct origin *o = NEW(a, 3, struct origin);
 	struct samples *all = NEW(a, 1, struct samples);
 	struct given given;
@@ -1006,7 +1007,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	f->sink = input_named(n, "head_sink") || node_attr(n, "smooth_softmax")->i > 0;
 	mask = input_named(n, contrib ? "attention_bias" : "attn_mask");
 	if (mask)
-		TRY(describe_mask(g, q, k ? k : q, mask, false, !contrib && has_sink(g, k), f, a, e));
+		TRY(describe_mask(g, q, k ? k : q, mask, DIM_NONE, false, !contrib && has_sink(g, k), f, a, e));
 	if (window < 0 && contrib && is_ms(n, "GroupQueryAttention") && local > 0)
 		window = local - 1;
 	if (node_attr(n, "left_window_size")->given ? window >= 0 : contrib && window > 0) {
@@ -1214,7 +1215,7 @@ static enum linnet_code describe_kept(const struct around *r, struct arena *a, s
 	f->qk_norm = is_normed(g, &from[0]);
 	f->kv_cache = is_cached(g, &from[1]);
 	for (int i = 0; i < r->nterm; i++)
-		TRY(describe_mask(g, r->q, r->kt, r->term[i], r->condition[i] && r->hides[i], false, f, a, e));
+		TRY(describe_mask(g, r->q, r->kt, r->term[i], s->rank > 0 ? s->d[s->rank - 1] : DIM_NONE, r->condition[i] && r->hides[i], false, f, a, e));
 	f->kind = kind_of(f, !same && !f->kv_cache, s->rank >= 4);
 	return LINNET_OK;
 }

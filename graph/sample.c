@@ -46,6 +46,7 @@ struct eval {
 	int64_t length;     /* of long symbols; 0: small ones */
 	int64_t work, nodes;
 	bool draw, drew, costly;
+	bool equal;         /* lengths under names of their own are the same: sums of them broadcast */
 	bool some;          /* lengths at which v cannot be computed are left out */
 	dim scale;          /* of small long lengths: models with strided convolutions in front take no short ones */
 	bool projects;      /* what is projected is drawn too */
@@ -79,7 +80,7 @@ static dim own_length(const struct eval *ev, const char *name)
 	unsigned h = 0;
 
 	for (const char *s = name; *s; s++)
-		h = h * 31 + (unsigned char)*s;
+		h = ev->equal ? 0 : h * 31 + (unsigned char)*s;
 	if (ev->length)
 		return islong ? ev->length + (ev->nlong > 1 ? (dim)(h % 3) : 0) : 2;
 	return base[ev->trial] * (islong && ev->scale ? ev->scale : 1) + (ev->trial == 3 ? 0 : (dim)(h % 3));
@@ -1085,6 +1086,14 @@ static enum linnet_code choose(struct eval *ev, const struct bounds *b, int64_t 
 
 /* ---- Trials ---- */
 
+/* Rows so long are added to scores. */
+static bool fits(struct eval *ev, int64_t length)
+{
+	dim keys = ev->known.keys == DIM_NONE ? DIM_NONE : dim_eval(ev->g->dims, ev->known.keys, symbol_length, ev);
+
+	return length == 1 || !dim_is_int(keys) || keys == length;
+}
+
 /* The lengths of one trial: small, or `length` for long symbols. */
 static enum linnet_code take(struct eval *ev, value_id v, const struct bounds *b, int trial, int64_t length, struct sample *out)
 {
@@ -1124,6 +1133,10 @@ static enum linnet_code take(struct eval *ev, value_id v, const struct bounds *b
 	out->col = col ? col->at : NULL;
 	out->head = head ? axis[rank - 3]->at : NULL;
 	out->far = length > 0;
+	if (!fits(ev, out->S)) {
+		out->t = NULL;
+		return LINNET_OK;
+	}
 	if (!row)
 		TRY(all_places(out->L, ev->a, &out->row, e));
 	if (!col)
@@ -1175,6 +1188,14 @@ static enum linnet_code begin(struct eval *ev, value_id v, struct bounds *b)
 
 /* The last query's place is none of a key: no run has such lengths. */
 static bool lacks_keys(const struct eval *ev, const struct sample *s) { return ev->known.nposition && s->L > s->S; }
+
+static enum linnet_code take_equal(struct eval *ev, value_id v, const struct bounds *b, struct sample *out)
+{
+	ev->equal = true;
+	TRY(take(ev, v, b, 0, 0, out));
+	ev->equal = out->t != NULL;
+	return LINNET_OK;
+}
 
 /* Longer ones than those that gave none. */
 static enum linnet_code take_scaled(struct eval *ev, value_id v, const struct bounds *b, struct sample *out)
@@ -1237,6 +1258,8 @@ static enum linnet_code take_all(struct eval *ev, value_id v, bool far, struct s
 		if (!s->t && ev->draw && !trial && !ev->costly)
 			TRY(take_sums(ev, v, b, s));
 		if (!s->t && ev->some && !trial && !ev->costly)
+			TRY(take_equal(ev, v, b, s));
+		if (!s->t && ev->some && !trial && !ev->costly)
 			TRY(take_scaled(ev, v, b, s));
 		out->data = ev->drew;
 		if (!s->t && !(ev->some && trial && !ev->costly)) {
@@ -1252,7 +1275,7 @@ static enum linnet_code take_all(struct eval *ev, value_id v, bool far, struct s
 
 enum linnet_code samples_take(const struct graph *g, value_id v, bool draw, bool far, struct arena *a, struct samples *out, struct linnet_error *e)
 {
-	return take_all(&(struct eval){ .g = g, .a = a, .draw = draw, .e = e }, v, far, out);
+	return take_all(&(struct eval){ .g = g, .a = a, .draw = draw, .known.keys = DIM_NONE, .e = e }, v, far, out);
 }
 
 enum linnet_code samples_given(const struct graph *g, value_id v, const struct given *given, bool far, struct arena *a, struct samples *out,

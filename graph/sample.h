@@ -39,6 +39,7 @@ struct given {
 	int nposition;
 	const value_id *content;  /* their data is ones, whatever they are computed from */
 	int ncontent;
+	dim keys;                 /* v's last axis is as long, or 1; DIM_NONE: that is not known */
 };
 
 /* The same with that, at those of the lengths at which v can be computed. Where the axis of positions is as long as v has rows, and v has more columns, the rows are the last ones. */

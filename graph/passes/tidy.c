@@ -7,15 +7,24 @@
 
 #include "graph/pass.h"
 
-/* Operand i is a 0 that is added or taken away, or a 1 that multiplies, divides or is the exponent. Numbers for each of a row may be parameters that start so. */
+/* v is filled with one number: numbers for each of a row may be parameters that start alike. */
+static bool is_one_number(const struct graph *g, value_id v)
+{
+	const struct node *n;
+
+	while ((n = value_node(g, v)) && (node_is(n, "Expand") || node_is(n, "Reshape")))
+		v = n->in[0];
+	return n ? node_is(n, "ConstantOfShape") : g->value[v].type.shape.rank == 0 || dtype_class(g->value[v].type.dt) != CLASS_FLOAT;
+}
+
+/* Operand i is a 0 that is added or taken away, or a 1 that multiplies, divides or is the exponent. */
 static bool is_neutral(const struct graph *g, const struct node *n, uint32_t i)
 {
 	bool sum = node_is(n, "Add") || node_is(n, "Sub"), product = node_is(n, "Mul") || node_is(n, "Div");
-	bool one = g->value[n->in[i]].type.shape.rank == 0 || dtype_class(g->value[n->in[i]].type.dt) != CLASS_FLOAT;
 	double c;
 
-	return (sum || product || node_is(n, "Pow")) && (one || (product && i)) && (i || node_is(n, "Add") || node_is(n, "Mul")) &&
-	       value_scalar(g, n->in[i], &c) && c == (sum ? 0 : 1);
+	return (sum || product || node_is(n, "Pow")) && (is_one_number(g, n->in[i]) || (product && i)) && (i || node_is(n, "Add") || node_is(n, "Mul")) &&
+	       value_filled(g, n->in[i], &c) && c == (sum ? 0 : 1);
 }
 
 /* Operand i of Max or Min is an infinity that no number is beyond. */

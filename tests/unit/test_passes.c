@@ -438,6 +438,23 @@ static void layouts_and_caches_are_told(void **state)
 		check_text(all[i].text, all[i].want);
 }
 
+/* A mask whose lengths have names of their own, or are computed from those of what it is made of, is added to scores: so it is as long as they are. */
+static void masks_are_as_long_as_scores(void **state)
+{
+#define OWN_LENGTHS(nodes) \
+	"<ir_version: 10, opset_import: [\"\": 23]>\n" \
+	"g (float[B,2,T,4] q, float[B,2,T,4] k, float[B,2,T,4] v, int64[C,A] mark) => (float[B,2,T,4] y) <int64[2] front = {1, 2}, int64[1] two = {2}, int64 zero = {0}, " \
+	"int64 one = {1}, int64[1] last = {-1}, float low = {-inf}, float none = {0}> {\n" \
+	"b = Shape <start = 0, end = 1> (q)  n1 = Shape <start = 2, end = 3> (q)  n = Squeeze (n1)  at = Range (zero, n, one)  column = Unsqueeze (at, last)\n" nodes \
+	"  m1 = Shape <start = 1, end = 2> (whole)  m = Squeeze (m1)  of = Range (zero, m, one)  before = LessOrEqual (of, column)  seen = Cast <to = 9> (whole)  " \
+	"each = Unsqueeze (seen, front)  open = And (before, each)  mask = Where (open, none, low)  kt = Transpose <perm = [0, 1, 3, 2]> (k)  s = MatMul (q, kt)  " \
+	"z = Add (s, mask)  p = Softmax (z)  y = MatMul (p, v) }"
+
+	(void)state;
+	check_text(OWN_LENGTHS("whole = Identity (mark)"), "1 cross 2/2 x 4 causal padding scale 1");
+	check_text(OWN_LENGTHS("rows = Concat <axis = 0> (b, last)  whole = Reshape (mark, rows)"), "1 cross 2/2 x 4 causal padding scale 1");
+}
+
 /* Queries and keys turned by a matrix for each place are rotary; sines added to them, and matrices that stay the same, are not. */
 static void turning_matrices_are_rotary(void **state)
 {
@@ -706,7 +723,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_was_written_is_recognised),
 		cmocka_unit_test(what_was_expanded_is_recognised),
 		cmocka_unit_test(experts_are_units),      cmocka_unit_test(positions_are_told),
-		cmocka_unit_test(relative_terms_are_told), cmocka_unit_test(turning_matrices_are_rotary),
+		cmocka_unit_test(relative_terms_are_told), cmocka_unit_test(turning_matrices_are_rotary), cmocka_unit_test(masks_are_as_long_as_scores),
 		cmocka_unit_test(terms_behind_strides_are_told), cmocka_unit_test(learned_biases_are_told),
 		cmocka_unit_test(joined_scores_have_no_sink),
 		cmocka_unit_test(repeated_key_heads_are_told),
