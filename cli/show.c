@@ -144,15 +144,26 @@ static void show_summary(const struct linnet_model *m, const char *path, struct 
 
 /* ---- Attention ---- */
 
+/* A length; null where the graph does not tell it. */
+static json_t *length_json(int64_t n) { return n < 0 ? json_null() : json_integer(n); }
+
+static void add_length(struct table *t, int64_t n)
+{
+	if (n < 0)
+		table_add(t, "?");
+	else
+		table_add(t, "%lld", (long long)n);
+}
+
 json_t *attention_json(const struct attention_group *f)
 {
-	json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:b, s:s, s:f, s:o, s:b, s:b, s:b, s:i}", "kind", f->kind, "heads", (json_int_t)f->heads,
-	                      "kv_heads", (json_int_t)f->kv_heads, "head_dim", (json_int_t)f->head_dim, "causal", f->causal, "mask", f->mask,
+	json_t *j = json_pack("{s:s, s:o, s:o, s:o, s:b, s:s, s:f, s:o, s:b, s:b, s:b, s:i}", "kind", f->kind, "heads", length_json(f->heads),
+	                      "kv_heads", length_json(f->kv_heads), "head_dim", length_json(f->head_dim), "causal", f->causal, "mask", f->mask,
 	                      "scale", f->scale, "softcap", f->softcap > 0 ? json_real(f->softcap) : json_null(), "rope", f->rope, "qk_norm",
 	                      f->qk_norm, "kv_cache", f->kv_cache, "count", f->count);
 
 	if (f->value_dim != f->head_dim)
-		json_object_set_new(j, "v_head_dim", json_integer(f->value_dim));
+		json_object_set_new(j, "v_head_dim", length_json(f->value_dim));
 	if (f->window >= 0)
 		json_object_set_new(j, "window", json_integer(f->window));
 	if (f->padding)
@@ -246,9 +257,9 @@ static enum linnet_code show_recognised(const struct graph *g, struct arena *a, 
 
 		table_add(&t, "%d", f->count);
 		table_add(&t, "%s%s", f->kind, f->rewritable ? "" : " (stays)");
-		table_add(&t, "%lld", (long long)f->heads);
-		table_add(&t, "%lld", (long long)f->kv_heads);
-		table_add(&t, "%lld", (long long)f->head_dim);
+		add_length(&t, f->heads);
+		add_length(&t, f->kv_heads);
+		add_length(&t, f->head_dim);
 		table_add(&t, "%s", yes(f->causal));
 		if (f->window >= 0)
 			table_add(&t, "%s %lld%s", f->mask, (long long)f->window, f->padding ? " + padding" : "");

@@ -960,7 +960,7 @@ static void contrib_sizes(const struct graph *g, const struct node *n, struct at
 /* The constant that v is multiplied by, before layout steps. */
 static double factor(const struct graph *g, value_id v)
 {
-	static const char *const layouts[] = { "Transpose", "Reshape", "Identity", NULL };
+	static const char *const layouts[] = { "Transpose", "Reshape", "Identity", "Split", "Slice", "Squeeze", "Unsqueeze", NULL };
 	const struct node *n;
 	double c;
 
@@ -1034,6 +1034,24 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 
 enum { MAX_TERM = 8, MAX_WALK = 24, MAX_TRIED = 400 };
 
+/* n mixes heads of scores or of probabilities by weights: the input that those are. */
+static bool mixes(const struct graph *g, const struct node *n, uint32_t *data)
+{
+	static const char *const mixing[] = { "MatMul", "Gemm", "Einsum", "Conv", NULL };
+
+	const struct shape *s;
+	int at;
+
+	if (!op_among(n, mixing) || n->nin < 2)
+		return false;
+	*data = is_weight(g, n->in[1], 6) ? 0 : 1;
+	if (*data && (node_is(n, "Conv") || n->nin > 2 || !is_weight(g, n->in[0], 6)))
+		return false;
+	s = &g->value[n->in[1 - *data]].type.shape;
+	at = node_is(n, "Conv") ? 0 : s->rank - 2;
+	return s->rank >= 2 && s->d[at] == s->d[at + 1]; /* as many heads as there were */
+}
+
 /* What lies between a softmax and the two products around it. */
 struct around {
 	const struct view *w;
@@ -1063,6 +1081,7 @@ static bool walk_back(struct around *r, value_id v, double mul, int depth)
 	static const char *const plain[] = { "Cast", "Identity", "Reshape", "QuantizeLinear", "DequantizeLinear", "Transpose", NULL };
 	const struct graph *g = r->w->g;
 	const struct node *n = value_node(g, v);
+	uint32_t data;
 	double c;
 
 	if (!n || !depth || --*r->steps < 0)
@@ -1079,9 +1098,9 @@ static bool walk_back(struct around *r, value_id v, double mul, int depth)
 	}
 	if (op_among(n, plain))
 		return walk_back(r, n->in[0], mul, depth - 1);
-	if (node_is(n, "MatMul") && is_weight(g, n->in[1], 6)) { /* scores mixed between heads */
+	if (mixes(g, n, &data)) {
 		r->changed = true;
-		return walk_back(r, n->in[0], mul, depth - 1);
+		return walk_back(r, n->in[data], mul, depth - 1);
 	}
 	if (node_is(n, "Concat") && n->nin == 2) {
 		r->joined = true;
@@ -1103,9 +1122,12 @@ static bool walk_back(struct around *r, value_id v, double mul, int depth)
 		*r = keep;
 	}
 	for (int i = 0; i < 2 && (node_is(n, "Add") || (node_is(n, "Sub") && !i)); i++) {
+		const struct node *other = value_node(g, n->in[1 - i]);
 		struct around keep = *r;
 
-		if (r->nterm < MAX_TERM)
+		if (other && mixes(g, other, &data) && other->in[data] == n->in[i])
+			r->changed = true;
+		else if (r->nterm < MAX_TERM)
 			r->term[r->nterm++] = n->in[1 - i];
 		if (walk_back(r, n->in[i], mul, depth - 1))
 			return true;
@@ -1130,7 +1152,9 @@ static bool walk_back(struct around *r, value_id v, double mul, int depth)
 static bool walk_on(struct around *r, value_id p, int depth)
 {
 	static const char *const plain[] = { "Cast", "Identity", "Reshape", "QuantizeLinear", "DequantizeLinear", "Transpose", "Where", "Slice", NULL };
+	static const char *const changing[] = { "Mul", "Add", "Sub", "Div", "LayerNormalization", "BatchNormalization", NULL };
 	const struct graph *g = r->w->g;
+	uint32_t data;
 
 	if (!depth || --*r->steps < 0)
 		return false;
@@ -1149,7 +1173,7 @@ static bool walk_on(struct around *r, value_id p, int depth)
 			r->crossed = r->crossed != (u->index != 0);
 			return true;
 		}
-		if (node_is(n, "Mul") || node_is(n, "Add") || (node_is(n, "MatMul") && u->index == 0))
+		if (op_among(n, changing) || (mixes(g, n, &data) && u->index == data) || (node_is(n, "MatMul") && u->index == 0))
 			r->changed = true;
 		else if (!op_among(n, plain) || (node_is(n, "Slice") && !r->joined) || (u->index && !node_is(n, "Where")))
 			continue;

@@ -47,6 +47,7 @@ struct eval {
 	int64_t work, nodes;
 	bool draw, drew, costly;
 	bool equal;         /* lengths under names of their own are the same: sums of them broadcast */
+	dim only;           /* then, when not 0: that one, for something is as long whatever the inputs are */
 	bool some;          /* lengths at which v cannot be computed are left out */
 	dim scale;          /* of small long lengths: models with strided convolutions in front take no short ones */
 	bool projects;      /* what is projected is drawn too */
@@ -81,6 +82,8 @@ static dim own_length(const struct eval *ev, const char *name)
 
 	for (const char *s = name; *s; s++)
 		h = ev->equal ? 0 : h * 31 + (unsigned char)*s;
+	if (ev->only)
+		return ev->only;
 	if (ev->length)
 		return islong ? ev->length + (ev->nlong > 1 ? (dim)(h % 3) : 0) : 2;
 	return base[ev->trial] * (islong && ev->scale ? ev->scale : 1) + (ev->trial == 3 ? 0 : (dim)(h % 3));
@@ -1191,9 +1194,17 @@ static bool lacks_keys(const struct eval *ev, const struct sample *s) { return e
 
 static enum linnet_code take_equal(struct eval *ev, value_id v, const struct bounds *b, struct sample *out)
 {
+	const struct shape *s = &ev->g->value[v].type.shape;
+
 	ev->equal = true;
 	TRY(take(ev, v, b, 0, 0, out));
+	for (int i = s->rank - 1; i >= 0 && i >= s->rank - 2 && !out->t; i--) {
+		ev->only = dim_is_int(s->d[i]) && s->d[i] > 1 ? s->d[i] : 0;
+		if (ev->only)
+			TRY(take(ev, v, b, 0, 0, out));
+	}
 	ev->equal = out->t != NULL;
+	ev->only = out->t ? ev->only : 0;
 	return LINNET_OK;
 }
 

@@ -663,7 +663,14 @@ static bool leads_fit(const struct view *w, struct side *side, const struct shap
 
 	for (int i = Q; i <= V; i++) {
 		struct shape *s = &side[i].s;
-		bool fits = s->rank == want->rank; /* a matrix for all batches is a weight */
+		bool fits;
+
+		/* a matrix for all batches is a weight; but queries may be learned, and then the product is with keys as they are */
+		if (i == Q && s->rank == 2 && want->rank > 2 && value_from(w->g, side[K].from, "Transpose")) {
+			*s = (struct shape){ want->rank, { 1, 1, 1, 1, 1, 1, s->d[0], s->d[1] } };
+			memmove(s->d, s->d + MAX_RANK - want->rank, (size_t)want->rank * sizeof *s->d);
+		}
+		fits = s->rank == want->rank;
 
 		for (int j = 0; fits && j < want->rank - 2; j++) {
 			if (s->d[j] == want->d[j] || (i != Q && j == 1 && one_head))

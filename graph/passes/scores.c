@@ -177,6 +177,7 @@ static enum linnet_code scores_einsum(const struct view *w, const struct node *n
 	char left[MAX_RANK], right[MAX_RANK], result[MAX_RANK];
 	value_id a, b, y;
 	bool weights[2];
+	dim summed[2];
 	int r;
 
 	(void)e;
@@ -191,8 +192,10 @@ static enum linnet_code scores_einsum(const struct view *w, const struct node *n
 		if (r > MAX_RANK || c.nin[k] != have || g->value[n->in[k]].type.shape.rank != have)
 			return LINNET_OK;
 	}
-	/* a length of 1 may stand for the other operand's: MatMul does so along batch axes only */
-	if (g->value[n->in[0]].type.shape.d[position(c.in[0], c.nin[0], c.sum)] != g->value[n->in[1]].type.shape.d[position(c.in[1], c.nin[1], c.sum)])
+	for (int k = 0; k < 2; k++)
+		summed[k] = g->value[n->in[k]].type.shape.d[position(c.in[k], c.nin[k], c.sum)];
+	/* a length of 1 may stand for the other operand's, as MatMul's does along batch axes only; one that is not known is none of a graph that is only read */
+	if (summed[0] != summed[1] && (summed[0] == 1 || summed[1] == 1 || !graph_main(g)->reads))
 		return LINNET_OK;
 	memcpy(left, c.batch, sizeof left);
 	memcpy(right, c.batch, sizeof right);

@@ -595,7 +595,7 @@ def write(folder, name, build, truth, way, opset, impl):
         json.dump({"source": f"tests/peers/classes.py, {type(model).__name__} ({impl})", "exporter": f"torch {torch.__version__}, torch.onnx {kind}", "opset": opset, **truth}, f, indent=1)
 
 
-def main():
+def main(prefix="hf"):
     folder = sys.argv[1]
     word = sys.argv[2] if len(sys.argv) > 2 else ""
     import onnx, onnxscript, torch, transformers, timm  # noqa: before the forks
@@ -608,7 +608,7 @@ def main():
                 continue
             opset = int(mine[2:] or ((14, 17, 13, 16)[i % 4] if way == "ts" else (18, 20, 18, 23)[i % 4]))
             impl = "sdpa" if (i // 4 + k) % 2 and opset > 13 else "eager"
-            full = f"hf_{name}_{way}{opset}_{impl}"
+            full = f"{prefix}_{name}_{way}{opset}_{impl}"
             if word not in full or os.path.exists(f"{folder}/{full}/truth.json"):
                 continue
             pid = os.fork()

@@ -455,6 +455,37 @@ static void masks_are_as_long_as_scores(void **state)
 	check_text(OWN_LENGTHS("rows = Concat <axis = 0> (b, last)  whole = Reshape (mark, rows)"), "1 cross 2/2 x 4 causal padding scale 1");
 }
 
+/* Lengths that an exporter took down as numbers do not go with those that inputs give, but in runs of that length. */
+static void numbers_are_lengths(void **state)
+{
+#define TRACED(nodes) \
+	"<ir_version: 10, opset_import: [\"\": 23]>\n" \
+	"g (float[B,2,T,4] q, float[B,2,T,4] k, float[B,2,T,4] v) => (float[B,2,T,4] y) <float[2,3,3] bias = {0.5, 1, 2, -1, 0.5, 1, -2, -1, 0.5, 1, 2, 4, -2, 1, 2, -4, -2, 1}, " \
+	"bool[3,3] past = {0, 1, 1, 0, 0, 1, 0, 0, 0}, float low = {-inf}, float none = {0}> {\n" \
+	"s = Einsum <equation = \"bhid,bhjd->bhij\"> (q, k)  n = Shape <start = 2, end = 3> (q)  " nodes "  p = Softmax (z)  y = Einsum <equation = \"bhij,bhjd->bhid\"> (p, v) }"
+
+	(void)state;
+	check_text(TRACED("z = Add (s, bias)"), "1 cross 2/2 x 4 relative_bias scale 1");
+	check_text(TRACED("z = Where (past, low, s)"), "1 cross 2/2 x 4 causal scale 1");
+	check_text(TRACED("a = Add (s, bias)  l = Concat <axis = 0> (n, n)  h = ConstantOfShape <value = bool[1] {1}> (l)  u = Trilu <upper = 1> (h, one)  "
+	                  "one = Constant <value_int = 1> ()  z = Where (u, low, a)"), "1 cross 2/2 x 4 causal relative_bias scale 1");
+}
+
+/* Weights that mix scores, or probabilities, between heads: attention that no other node stands for. */
+static void mixed_heads_stay(void **state)
+{
+#define TALKING(before, behind) \
+	"<ir_version: 10, opset_import: [\"\": 23]>\n" \
+	"g (float[B,2,T,4] q, float[B,2,S,4] k, float[B,2,S,4] v) => (float[B,2,T,4] y) <float[2,2] w = {1, 2, 3, 1}, float[2,2,1,1] c = {1, 2, 3, 1}> {\n" \
+	"kt = Transpose <perm = [0, 1, 3, 2]> (k)  s = MatMul (q, kt)  " before "  p = Softmax (z)  " behind "  y = MatMul (r, v) }"
+
+	(void)state;
+	check_text(TALKING("z = Einsum <equation = \"bhij,hg->bgij\"> (s, w)", "r = Identity (p)"), "1 cross 2/2 x 4 scale 1 stays");
+	check_text(TALKING("z = Identity (s)", "r = Einsum <equation = \"gh,bhij->bgij\"> (w, p)"), "1 cross 2/2 x 4 scale 1 stays");
+	check_text(TALKING("t = Conv (s, c)  z = Add (s, t)", "r = Identity (p)"), "1 cross 2/2 x 4 scale 1 stays");
+	check_text(TALKING("z = Conv (s, c)", "r = Conv (p, c)"), "1 cross 2/2 x 4 scale 1 stays");
+}
+
 /* Queries and keys turned by a matrix for each place are rotary; sines added to them, and matrices that stay the same, are not. */
 static void turning_matrices_are_rotary(void **state)
 {
@@ -724,6 +755,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_was_expanded_is_recognised),
 		cmocka_unit_test(experts_are_units),      cmocka_unit_test(positions_are_told),
 		cmocka_unit_test(relative_terms_are_told), cmocka_unit_test(turning_matrices_are_rotary), cmocka_unit_test(masks_are_as_long_as_scores),
+		cmocka_unit_test(numbers_are_lengths), cmocka_unit_test(mixed_heads_stay),
 		cmocka_unit_test(terms_behind_strides_are_told), cmocka_unit_test(learned_biases_are_told),
 		cmocka_unit_test(joined_scores_have_no_sink),
 		cmocka_unit_test(repeated_key_heads_are_told),
