@@ -137,6 +137,7 @@ layer(graph
 	graph/mask.c
 	graph/sample.c
 	graph/probe.c
+	graph/narrow.c
 	graph/region.c
 	graph/recognise.c
 	graph/bend.c

@@ -23,7 +23,7 @@ dim probe_length(const struct probe *p, dim d)
 	return dim_is_int(d) ? d : dim_eval(p->g->dims, d, length_of_symbol, (void *)(uintptr_t)p);
 }
 
-bool probe_shape(const struct probe *p, value_id v, int64_t *d)
+static bool whole_shape(const struct probe *p, value_id v, int64_t *d)
 {
 	const struct shape *s = &p->g->value[v].type.shape;
 
@@ -33,6 +33,15 @@ bool probe_shape(const struct probe *p, value_id v, int64_t *d)
 			return false;
 	}
 	return s->rank >= 0;
+}
+
+bool probe_shape(const struct probe *p, value_id v, int64_t *d)
+{
+	if (!whole_shape(p, v, d))
+		return false;
+	for (int i = 0; i < p->g->value[v].type.shape.rank; i++)
+		d[i] = narrow_cut(p->narrow, v, i) ? narrow_cut(p->narrow, v, i) : d[i];
+	return true;
 }
 
 static bool small(const struct probe *p, value_id v)
@@ -266,17 +275,22 @@ static enum linnet_code run_control(struct probe *p, const struct node *n, int d
 
 /* ---- Other nodes ---- */
 
-/* A tensor without data, for what reads lengths only. */
+/* A tensor without data, for what reads lengths only: they are the whole ones. */
 static enum linnet_code header(struct probe *p, value_id v, const struct tensor **out, struct linnet_error *e)
 {
 	const struct type *t = &p->g->value[v].type;
 	struct tensor *x;
 	int64_t d[MAX_RANK];
+	bool short_one = false;
 
-	if (p->value[v] || t->dt == DT_UNDEFINED || !probe_shape(p, v, d)) {
+	for (int k = 0; k < t->shape.rank; k++)
+		short_one = short_one || narrow_cut(p->narrow, v, k);
+	if ((p->value[v] && !short_one) || t->dt == DT_UNDEFINED || (!p->value[v] && !whole_shape(p, v, d))) {
 		*out = p->value[v];
 		return LINNET_OK;
 	}
+	for (int k = 0; p->value[v] && k < t->shape.rank; k++)
+		d[k] = narrow_cut(p->narrow, v, k) ? narrow_whole(p->narrow, v, k) : p->value[v]->d[k];
 	TRY_NEW(x, p->a, 1);
 	x->dt = t->dt;
 	x->rank = t->shape.rank;
@@ -325,6 +339,60 @@ enum linnet_code probe_node(const struct graph *g, const struct node *n, const s
 	return LINNET_OK;
 }
 
+/* The first d[k] of each axis. */
+static enum linnet_code first_of(const struct tensor *t, const int64_t *d, struct arena *a, const struct tensor **out, struct linnet_error *e)
+{
+	struct tensor *x;
+
+	TRY(tensor_new(a, t->dt, t->rank, d, &x, e));
+	for (int64_t i = 0; i < x->n; i++) {
+		int64_t rest = i, at = 0, stride = 1;
+
+		for (int k = t->rank - 1; k >= 0; stride *= t->d[k--]) {
+			at += rest % d[k] * stride;
+			rest /= d[k];
+		}
+		element_copy(x, i, t, at);
+	}
+	*out = x;
+	return LINNET_OK;
+}
+
+/* Inputs that come whole, as the others are: cut short. The operand of a Reshape, Expand or Tile tells what there is. */
+static enum linnet_code narrowed(struct probe *p, const struct node *n, const struct tensor **in, struct linnet_error *e)
+{
+	static const char *const told[] = { "Reshape", "Expand", "Tile", NULL };
+	node_id id = (node_id)(n - p->g->node);
+	bool tells = false;
+
+	for (uint32_t i = 0; i < n->nin && p->narrow->fixed[id]; i++) {
+		int64_t d[MAX_RANK];
+		bool any = false;
+
+		for (int k = 0; in[i] && k < in[i]->rank; k++) {
+			int64_t cut = narrow_fixed(p->narrow, id, i, k);
+
+			any = any || cut;
+			d[k] = cut ? cut : in[i]->d[k];
+		}
+		if (any)
+			TRY(first_of(in[i], d, p->a, &in[i], e));
+	}
+	for (const char *const *s = told; *s; s++)
+		tells = tells || node_is(n, *s);
+	for (int k = 0; tells && k < p->g->value[n->out[0]].type.shape.rank; k++) {
+		int64_t cut = narrow_cut(p->narrow, n->out[0], k), j = k - (p->g->value[n->out[0]].type.shape.rank - in[1]->n);
+		struct tensor *lengths;
+
+		if (!cut || j < 0 || j >= in[1]->n || (node_is(n, "Tile") && tensor_get_int(in[1], j) == 1))
+			continue;
+		TRY(tensor_dup(p->a, in[1], &lengths, e));
+		tensor_put_int(lengths, j, cut);
+		in[1] = lengths;
+	}
+	return LINNET_OK;
+}
+
 static enum linnet_code run_node(struct probe *p, const struct node *n, int depth, bool *can, struct linnet_error *e)
 {
 	const struct tensor **in, **out;
@@ -344,6 +412,8 @@ static enum linnet_code run_node(struct probe *p, const struct node *n, int dept
 	}
 	if (*can && (node_is(n, "Loop") || node_is(n, "Scan")))
 		return run_control(p, n, depth, can, e);
+	if (*can && p->narrow)
+		TRY(narrowed(p, n, in, e));
 	for (uint32_t i = 0; i < n->nout; i++)
 		*can = *can && (!n->out[i] || small(p, n->out[i]));
 	if (*can)

@@ -5,7 +5,7 @@
 #ifndef LINNET_PROBE_H
 #define LINNET_PROBE_H
 
-#include "graph/graph.h"
+#include "graph/narrow.h"
 
 struct probe {
 	const struct graph *g;
@@ -15,13 +15,14 @@ struct probe {
 	const struct tensor **value; /* by value: what is given, then what was computed; numbers with a point are doubles */
 	const char *tokens;          /* this symbol has length `length`, all others have length 2 */
 	int64_t length;
+	const struct narrowing *narrow; /* NULL, or which axes are cut short */
 	double work;                 /* so far */
 };
 
 /* A dim as a number, DIM_NONE when it has none. */
 dim probe_length(const struct probe *p, dim d);
 
-/* v's shape in numbers. */
+/* v's shape in numbers, where it is cut short the shorter ones. */
 bool probe_shape(const struct probe *p, value_id v, int64_t *d);
 
 /* Compute all nodes of the part; *can: whether that was possible (an operator without kernel, lengths that do not go together, too many elements). */

@@ -36,6 +36,7 @@ struct hypothesis {
 	const struct member *q, *k, *v, *g, *beta, *past;
 	bool raw;              /* the decay is g itself, not exp(g) */
 	double scale, *gamma;  /* gamma: by index of the shared axes, where the decay is no member; NULL: 1 */
+	int64_t faded[MAX_RANK]; /* o's lengths then; along what is longer now gamma is the same */
 	struct list shared, columns, group; /* axes of o: those all have, those of the values alone, of the queries alone */
 };
 
@@ -44,9 +45,11 @@ struct search {
 	const struct graph *g;
 	struct terrain *t;
 	struct region r;
+	struct narrowing *narrow; /* of the part, in trials */
 	struct member m[MAX_MEMBERS];
 	int n, otoken;            /* the axis of o that counts tokens */
-	int64_t od[MAX_RANK];     /* o's lengths in the first trial */
+	int64_t od[MAX_RANK];     /* o's lengths in trials */
+	int64_t whole[MAX_RANK];  /* and where nothing is cut short */
 	int orank;
 	const char *symbol;       /* of tokens; NULL: a number */
 	int64_t first;            /* the length of the first trial */
@@ -67,12 +70,26 @@ static double unit(struct search *x) { return 2 * rng_unit(&x->rng) - 1; }
 
 static enum linnet_code new_member(struct search *x, int i, int64_t length, struct arena *a, struct tensor **out, bool *can, struct linnet_error *e)
 {
-	struct probe p = { .g = x->g, .tokens = x->symbol, .length = length };
+	struct probe p = { .g = x->g, .tokens = x->symbol, .length = length, .narrow = x->narrow };
 	int64_t d[MAX_RANK];
 
 	*out = NULL;
 	*can = probe_shape(&p, x->m[i].v, d);
 	return *can ? tensor_new(a, DT_DOUBLE, x->g->value[x->m[i].v].type.shape.rank, d, out, e) : LINNET_OK;
+}
+
+/* sums: features that are summed over are few as well, which is enough to find roles, not to verify them. */
+static void set_width(struct search *x, bool sums)
+{
+	x->narrow->sums = sums;
+	for (int j = 0; j < x->orank; j++)
+		x->od[j] = narrow_cut(x->narrow, x->r.o, j) ? narrow_cut(x->narrow, x->r.o, j) : x->whole[j];
+}
+
+static enum linnet_code read_part(struct search *x, const value_id *want, int nwant, struct linnet_error *e)
+{
+	TRY(region_nodes(x->t, want, nwant, x->r.member, x->n, (node_id **)(uintptr_t)&x->node, &x->nnode, e));
+	return narrow_read(x->g, x->node, x->nnode, x->r.member, x->n, x->t->fixed, x->t->a, &x->narrow, e);
 }
 
 /* Compute o from the members' tensors; NULL when that is not possible. more, with values of its own: also those. */
@@ -83,7 +100,7 @@ static enum linnet_code compute(struct search *x, int64_t length, struct probe *
 	*o = NULL;
 	if (*x->spent > x->most)
 		return LINNET_OK;
-	*p = (struct probe){ .g = x->g, .order = x->node, .norder = x->nnode, .a = x->trial, .tokens = x->symbol, .length = length };
+	*p = (struct probe){ .g = x->g, .order = x->node, .norder = x->nnode, .a = x->trial, .tokens = x->symbol, .length = length, .narrow = x->narrow };
 	TRY_NEW(p->value, x->trial, x->g->nvalue);
 	for (int i = 0; i < x->n; i++)
 		p->value[x->m[i].v] = x->m[i].t;
@@ -270,6 +287,22 @@ static struct reader reader_of(const struct member *m)
 
 static int64_t length_of(const struct member *m) { return m->nfree ? m->t->d[m->free[0]] : 1; }
 
+/* What is left of the state of that index of the shared axes after a token, where o's lengths are od. */
+static double fade_of(const struct hypothesis *h, const int64_t *od, int64_t s)
+{
+	int64_t at = 0, stride = 1;
+
+	for (int k = h->shared.n - 1; k >= 0; k--) {
+		int axis = h->shared.axis[k];
+		int64_t i = s % od[axis], last = h->faded[axis] - 1;
+
+		at += (i < last ? i : last) * stride;
+		stride *= h->faded[axis];
+		s /= od[axis];
+	}
+	return h->gamma[at];
+}
+
 /* o and the last states of the hypothesis, o with scale 1; od: o's lengths. states: [shared, rows, columns] */
 static enum linnet_code recurrence(struct search *x, const struct hypothesis *h, const int64_t *od, struct tensor **o, struct tensor **states,
                                    struct linnet_error *e)
@@ -287,13 +320,13 @@ static enum linnet_code recurrence(struct search *x, const struct hypothesis *h,
 #define GET(r, place) tensor_get((r).m->t, (place))
 	for (int64_t s = 0; s < n; s++) {
 		int64_t qs = AT(q, shared, s), ks = AT(k, shared, s), vs = AT(v, shared, s), gs = AT(g, shared, s), bs = AT(beta, shared, s), ps = AT(past, shared, s);
-		double *S = (double *)(*states)->data + s * F * E;
+		double *S = (double *)(*states)->data + s * F * E, fade = h->gamma ? fade_of(h, od, s) : 1;
 
 		for (int64_t i = 0; i < F * E && h->past; i++)
 			S[i] = GET(past, ps + i / E * past.free + AT(past, columns, i % E));
 		for (int64_t t = 0; t < steps; t++) {
 			for (int64_t i = 0; i < F; i++) {
-				double a = h->g ? GET(g, gs + t * g.token + i * g.free) : h->gamma ? h->gamma[s] : 1;
+				double a = h->g ? GET(g, gs + t * g.token + i * g.free) : h->gamma ? fade : 1;
 
 				a = h->g && !h->raw ? exp(a) : a;
 				for (int64_t j = 0; j < E; j++)
@@ -389,6 +422,7 @@ static enum linnet_code fit_decay(struct search *x, struct hypothesis *h, struct
 	int self[MAX_RANK];
 
 	TRY_NEW(h->gamma, x->t->a, n);
+	memcpy(h->faded, x->od, sizeof h->faded);
 	for (int i = 0; i < x->n; i++) {
 		struct member *m = &x->m[i];
 		int64_t stride[MAX_RANK];
@@ -694,7 +728,7 @@ static enum linnet_code find_leaks(struct search *x, const struct hypothesis *h,
 	const struct tensor *o;
 	struct probe probe;
 	bool *inside, *of, *core, can;
-	value_id want[1 + MAX_LEAKS], given[MAX_MEMBERS];
+	value_id want[1 + MAX_LEAKS];
 	int n = 0;
 
 	*closed = false;
@@ -702,10 +736,8 @@ static enum linnet_code find_leaks(struct search *x, const struct hypothesis *h,
 	TRY_NEW(inside, x->t->a, g->nnode);
 	TRY_NEW(core, x->t->a, g->nvalue);
 	TRY_NEW(of, x->t->a, g->nvalue);
-	for (int i = 0; i < x->n; i++) {
+	for (int i = 0; i < x->n; i++)
 		of[x->m[i].v] = true;
-		given[i] = x->m[i].v;
-	}
 	for (uint32_t i = 0; i < x->nnode; i++) {
 		const struct node *node = &g->node[x->node[i]];
 
@@ -755,7 +787,8 @@ static enum linnet_code find_leaks(struct search *x, const struct hypothesis *h,
 		*closed = true;
 		return LINNET_OK;
 	}
-	TRY(region_nodes(x->t, want, 1 + n, given, x->n, (node_id **)(uintptr_t)&x->node, &x->nnode, e));
+	TRY(read_part(x, want, 1 + n, e));
+	set_width(x, false);
 	arena_reset(x->trial);
 	TRY(draw_roles(x, h, x->first, 0.7, &can, e));
 	TRY(compute(x, x->first, &probe, &o, e));
@@ -811,12 +844,12 @@ static bool choose_batch(struct builder *b)
 				return false;
 			b->batch = NONE;
 		}
-	for (int64_t s = 0; h->gamma && b->batch != NONE && s < size_of(&h->shared, x->od); s++) {
-		int64_t step = 1, n = x->od[b->batch];
+	for (int64_t s = 0; h->gamma && b->batch != NONE && s < size_of(&h->shared, x->whole); s++) {
+		int64_t step = 1, n = x->whole[b->batch];
 
 		for (int i = h->shared.n - 1; h->shared.axis[i] != b->batch; i--)
-			step *= x->od[h->shared.axis[i]];
-		if (fabs(h->gamma[s] - h->gamma[s - s / step % n * step]) > 1e-9) {
+			step *= x->whole[h->shared.axis[i]];
+		if (fabs(fade_of(h, x->whole, s) - fade_of(h, x->whole, s - s / step % n * step)) > 1e-9) {
 			if (open)
 				return false;
 			b->batch = NONE;
@@ -829,11 +862,11 @@ static bool choose_batch(struct builder *b)
 		open += !is_number(x, h->columns.axis[i]) * 2;
 	for (int i = 0; i < h->group.n; i++)
 		open += !is_number(x, h->group.axis[i]) * 2;
-	b->H = size_of(&b->heads, x->od);
-	b->R = size_of(&h->group, x->od);
-	b->E = size_of(&h->columns, x->od);
-	b->F = length_of(h->k);
-	return open <= 1 && (!h->k->nfree || (dim_is_int(x->g->value[h->k->v].type.shape.d[h->k->free[0]]) && dim_is_int(x->g->value[h->q->v].type.shape.d[h->q->free[0]])));
+	b->H = size_of(&b->heads, x->whole);
+	b->R = size_of(&h->group, x->whole);
+	b->E = size_of(&h->columns, x->whole);
+	b->F = h->k->nfree ? x->g->value[h->k->v].type.shape.d[h->k->free[0]] : 1;
+	return open <= 1 && dim_is_int(b->F) && (!h->q->nfree || dim_is_int(x->g->value[h->q->v].type.shape.d[h->q->free[0]]));
 }
 
 static value_id reshaped(struct builder *b, value_id v, const int64_t *d, int n, const char *hint)
@@ -865,7 +898,7 @@ static void want(struct order *w, int axis, int64_t length)
 static void want_list(struct order *w, const struct builder *b, const struct member *m, const struct list *l)
 {
 	for (int i = 0; i < l->n; i++)
-		want(w, m->axis[l->axis[i]], b->x->od[l->axis[i]]);
+		want(w, m->axis[l->axis[i]], b->x->whole[l->axis[i]]);
 }
 
 /* m with the axes w, repeated where it does not have them, then in shape d. 0 when it has others, or not those that cannot be repeated. */
@@ -948,14 +981,14 @@ static enum linnet_code constant_decay(struct builder *b, enum dtype dt, value_i
 {
 	struct tensor *logs;
 	const struct hypothesis *h = b->h;
-	int64_t n = size_of(&h->shared, b->x->od);
+	int64_t n = size_of(&h->shared, b->x->whole);
 
 	TRY(tensor_new(b->p->arena, dt, 3, (int64_t[]){ 1, 1, b->H }, &logs, e));
 	for (int64_t s = 0; s < n; s++) { /* the place among the heads */
 		int64_t head = 0, rest = s, step = 1;
 
 		for (int i = h->shared.n - 1; i >= 0; i--) {
-			int64_t d = b->x->od[h->shared.axis[i]];
+			int64_t d = b->x->whole[h->shared.axis[i]];
 
 			if (h->shared.axis[i] != b->batch) {
 				head += rest % d * step;
@@ -963,7 +996,7 @@ static enum linnet_code constant_decay(struct builder *b, enum dtype dt, value_i
 			}
 			rest /= d;
 		}
-		tensor_put(logs, head, log(h->gamma[s]));
+		tensor_put(logs, head, log(fade_of(h, b->x->whole, s)));
 	}
 	*out = over_tokens(b, logs, like, "decay");
 	return LINNET_OK;
@@ -987,11 +1020,11 @@ static value_id spread(struct builder *b, value_id v)
 	for (size_t i = 0; i < 3; i++)
 		for (int k = 0; k < lists[i]->n; k++) {
 			place[lists[i]->axis[k]] = n;
-			d[n++] = x->od[lists[i]->axis[k]];
+			d[n++] = x->whole[lists[i]->axis[k]];
 		}
 	v = reshaped(b, v, d, n, "heads");
 	for (int j = 0; j < x->orank; j++)
-		if (j != x->otoken && x->od[j] == 1)
+		if (j != x->otoken && x->whole[j] == 1)
 			ones[none++] = j;
 		else
 			perm[count++] = place[j];
@@ -1011,7 +1044,7 @@ static value_id spread_state(struct builder *b, value_id v, const struct leak *l
 		for (int i = 0; i < h->shared.n; i++)
 			if ((h->shared.axis[i] == b->batch) == !pass) {
 				of[n] = l->axis[i];
-				d[n++] = pass ? b->x->od[h->shared.axis[i]] : 0;
+				d[n++] = pass ? b->x->whole[h->shared.axis[i]] : 0;
 			}
 	if (b->F > 1) {
 		of[n] = l->axis[h->shared.n];
@@ -1019,7 +1052,7 @@ static value_id spread_state(struct builder *b, value_id v, const struct leak *l
 	}
 	for (int i = 0; i < h->columns.n; i++) {
 		of[n] = l->axis[h->shared.n + 1 + i];
-		d[n++] = b->x->od[h->columns.axis[i]];
+		d[n++] = b->x->whole[h->columns.axis[i]];
 	}
 	v = reshaped(b, v, d, n, "state");
 	for (int j = 0; j < rank; j++) {
@@ -1160,6 +1193,7 @@ static enum linnet_code try_axis(struct search *x, const struct tensor *o, struc
 	int nleak, own = 0, whole = 0;
 
 	*done = false;
+	set_width(x, true);
 	for (int i = 0; i < x->n && holds; i++) {
 		TRY(read_axes(x, i, o, &holds, e));
 		own += holds && x->m[i].token != NONE && x->m[i].own;
@@ -1168,6 +1202,7 @@ static enum linnet_code try_axis(struct search *x, const struct tensor *o, struc
 	}
 	if (holds)
 		TRY(find_roles(x, o, &h, &holds, e));
+	set_width(x, false);
 	if (holds)
 		TRY(verify_lengths(x, &h, &holds, e));
 	if (!holds)
@@ -1215,6 +1250,17 @@ static bool worth_a_trial(const struct search *x)
 	return with >= 2;
 }
 
+/* An axis of that length is not cut short: along it, indices meet. */
+static bool stays_whole(const struct search *x, value_id v, dim length)
+{
+	const struct shape *s = &x->g->value[v].type.shape;
+
+	for (int k = 0; k < s->rank; k++)
+		if (s->d[k] == length && !narrow_cut(x->narrow, v, k))
+			return true;
+	return false;
+}
+
 static enum linnet_code try_tokens(struct search *x, value_id v, dim tokens, const char *symbol, unsigned how, struct patch *p, bool *done, struct linnet_error *e)
 {
 	static const int64_t lengths[] = { 6, 64, 16, 128, 32 };
@@ -1230,7 +1276,10 @@ static enum linnet_code try_tokens(struct search *x, value_id v, dim tokens, con
 		x->m[i] = (struct member){ .v = x->r.member[i], .below = never_above(x->g, x->r.member[i], 12), .above = value_positive(x->g, x->r.member[i]) };
 	if (!found || how != x->r.how || !worth_a_trial(x))
 		return LINNET_OK;
-	TRY(region_nodes(x->t, &v, 1, x->r.member, x->n, (node_id **)(uintptr_t)&x->node, &x->nnode, e));
+	TRY(read_part(x, &v, 1, e));
+	if (!symbol && !stays_whole(x, v, tokens))
+		return LINNET_OK;
+	x->narrow->sums = true;
 	for (size_t i = 0; i < sizeof lengths / sizeof *lengths && !o; i++) {
 		struct probe probe;
 
@@ -1249,7 +1298,8 @@ static enum linnet_code try_tokens(struct search *x, value_id v, dim tokens, con
 		return LINNET_OK;
 	TRY(tensor_dup(x->t->a, o, &base, e));
 	x->orank = base->rank;
-	memcpy(x->od, base->d, sizeof x->od);
+	for (int j = 0; j < x->orank; j++)
+		x->whole[j] = narrow_cut(x->narrow, v, j) ? narrow_whole(x->narrow, v, j) : base->d[j];
 	for (x->otoken = 0; x->otoken < x->orank && !*done; x->otoken++)
 		if (base->d[x->otoken] == x->first && dim_is_int(x->g->value[v].type.shape.d[x->otoken]) == !symbol) {
 			struct search again = *x;
