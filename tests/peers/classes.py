@@ -445,7 +445,7 @@ timm_model("eva02", "eva02_tiny_patch14_336", attention(rope=True), glu(fused=Tr
 timm_model("eva_rope", "vit_small_patch16_rope_224", attention(rope=True), **SMALL)
 timm_model("vit_relpos", "vit_relpos_small_patch16_224", attention(mask="relative_bias"), **SMALL)
 timm_model("vit_relpos_mlp", "vit_relpos_base_patch32_plus_rpn_256", attention(mask="relative_bias"), **SMALL)
-timm_model("vit_sam", "samvit_base_patch16", attention(mask="relative_bias"), **{**SMALL, "window_size": 2, "global_attn_indexes": (1,), "neck_chans": 16, "out_chans": 16} if False else SMALL, ways=TS)
+timm_model("vit_sam", "samvit_base_patch16", attention(mask="relative_bias"), ways=TS, **SMALL)
 timm_model("cait", "cait_xxs24_224", [attention(rewritable=False), attention(count=2)], ways=TS, **SMALL)
 timm_model("xcit", "xcit_nano_12_p16_224", [attention(qk_norm=True, head_dim=16, scale=1.0), attention()], ways=TS, **{**SMALL, "patch_size": 16, "img_size": 64}, side=64)
 def timm_class(module, kind):
@@ -504,7 +504,6 @@ timm_model("hiera", "hiera_tiny_224", (), ways=TS, img_size=(32, 32), embed_dim=
 def diffusion(name, build_model, inputs, attn, units=(), ways=BOTH, axes=None):
     def build(impl):
         import torch
-        sys.path.append("/tmp/hfpkgs")
         import diffusers
         torch.manual_seed(1)
         model = build_model(diffusers).eval()
@@ -576,8 +575,7 @@ def write(folder, name, build, truth, way, opset, impl):
     if way == "ts":
         torch.onnx.export(whole, tuple(inputs.values()), path + "/model.onnx", dynamo=False, opset_version=opset, input_names=list(inputs), output_names=["y"], dynamic_axes=named)
     else:
-        dims = {}
-        shapes = tuple({i: dims.setdefault(d, torch.export.Dim(d, min=1 if d == "batch" else 2, max=64) if False else torch.export.Dim.DYNAMIC) for i, d in axes.get(k, {}).items()} for k in inputs)
+        shapes = tuple({i: torch.export.Dim.DYNAMIC for i in axes.get(k, {})} for k in inputs)
         torch.onnx.export(whole, tuple(inputs.values()), path + "/model.onnx", dynamo=True, opset_version=opset, input_names=list(inputs), output_names=["y"], dynamic_shapes=(shapes,), verbose=False, external_data=False)
     proto = onnx.load(path + "/model.onnx")
     del proto.metadata_props[:]
