@@ -479,8 +479,14 @@ static value_id with_leads(struct patch *p, value_id v, value_id like)
 /* One term as an additive mask of type dt, or a boolean one (true: visible) when `boolean`. */
 static value_id make_term(struct patch *p, const struct scores *s, const struct term *t, value_id softmax_in, enum dtype dt, bool boolean)
 {
+	static const int64_t axes[MAX_RANK] = { 0, 1, 2, 3, 4, 5, 6, 7 };
 	value_id v = t->value;
+	int rank = p->g->value[t->level ? softmax_in : v].type.shape.rank;
 
+	if (rank > 4 && !t->level) {
+		v = patch_node(p, "Squeeze", "mask", PATCH_IN(v, patch_ints(p, axes, rank - 4, "axes")), 1, NULL);
+		rank = 4;
+	}
 	if (t->level) {
 		value_id tail = dims_of(p, v, -2, 0, true);
 
@@ -489,7 +495,7 @@ static value_id make_term(struct patch *p, const struct scores *s, const struct 
 		               1, NULL);
 	}
 	if (s->turned)
-		v = transpose_last(p, v, p->g->value[t->level ? softmax_in : t->value].type.shape.rank, "mask");
+		v = transpose_last(p, v, rank, "mask");
 	if (t->condition && boolean)
 		return t->hides ? patch_node(p, "Not", "visible", PATCH_IN(v), 1, NULL) : v;
 	if (t->condition) {
@@ -569,6 +575,7 @@ static value_id make_mask(struct patch *p, const struct scores *s, value_id soft
 		value_id t = make_term(p, s, &s->term[i], softmax_in, dt, boolean);
 		int r = s->term[i].level ? rank : g->value[s->term[i].value].type.shape.rank;
 
+		r = r > 4 ? 4 : r;
 		widest = r > widest ? r : widest;
 		wide = wide || has_width(g, s, s->term[i].value);
 		narrow = narrow && is_narrow(g, s, s->term[i].value);
@@ -589,7 +596,7 @@ static value_id make_mask(struct patch *p, const struct scores *s, value_id soft
 		widest = r > widest ? r : widest;
 		mask = mask ? patch_node(p, "Add", "mask", PATCH_IN(mask, sink), 1, NULL) : sink;
 	}
-	if (!mask || widest <= 2 || (rank == 4 && widest <= 4))
+	if (!mask || widest <= 2 || rank == 4 || (rank > 4 && !s->logit))
 		return mask;
 	if (rank == 3)
 		return patch_node(p, "Unsqueeze", "mask", PATCH_IN(mask, patch_ints(p, (int64_t[]){ 1 }, 1, "axes")), 1, NULL);
@@ -625,8 +632,14 @@ static bool mask_fits(const struct graph *g, const struct scores *s, const struc
 {
 	const struct shape *t = &g->value[term->value].type.shape, *u = &g->value[s->at[term->level]].type.shape;
 
-	if (!term->level)
-		return t->rank >= (s->turned ? 2 : 0) && t->rank <= (rank > 4 ? 2 : rank);
+	if (!term->level) {
+		if (t->rank < (s->turned ? 2 : 0) || t->rank > rank)
+			return false;
+		for (int i = 0; rank > 4 && i < t->rank - 3; i++) /* the axes in front of the heads become one */
+			if (t->d[i] != 1)
+				return false;
+		return true;
+	}
 	if (rank > 4 || t->rank < 2 || t->rank > u->rank)
 		return false;
 	for (int k = 1; k <= t->rank - 2; k++)

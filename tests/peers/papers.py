@@ -1,8 +1,9 @@
-"""Export small models of vit-pytorch and x-transformers, which write the attention of many papers, each with a truth.json of what their code says they are.
+"""Export small models of packages that write attention themselves, each with a truth.json of what their code says they are: vit-pytorch and
+x-transformers, with the attention of many papers, litgpt, open_clip, whisper, torchvision, torchaudio.
 
     papers.py FOLDER [WORD]
 
-As classes.py: FOLDER/NAME/{model.onnx,truth.json,inputs.npz}. Packages: torch, onnx, onnxscript, vit-pytorch, x-transformers.
+As classes.py: FOLDER/NAME/{model.onnx,truth.json,inputs.npz}. Packages: torch, onnx, onnxscript, and those.
 """
 
 import importlib
@@ -137,6 +138,103 @@ words("macaron", seen(), macaron=True)
 words("shift", seen(), shift_tokens=1)
 words("reglu_squared", seen(), ff_relu_squared=True)
 words("no_bias_glu", seen(), glu("swiglu", True), ff_glu=True, ff_swish=True, ff_no_bias=True)
+
+# -- others
+
+def other(name, make, inputs, attn, units=(), ways=("ts14", "dy"), axes=None):
+    def build(impl):
+        import torch
+        torch.manual_seed(1)
+        model = make(impl).eval()
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(torch.randn_like(p) * 0.02)
+        return Positional(model), {k: v() for k, v in inputs.items()}, {}, axes if axes is not None else {k: {0: "batch"} for k in inputs}, None
+    add(name, build, attn, units, ways)
+
+
+TOKENS = {"input_ids": lambda: ids(2, 12)}
+
+
+def gpt(name, attn, units=(), ways=("ts14", "dy"), **cfg):
+    def make(impl):
+        from litgpt.config import Config
+        from litgpt.model import GPT
+        return GPT(Config(**{"block_size": 64, "n_layer": L, "n_embd": W, "n_head": H, "padded_vocab_size": VOCAB, "vocab_size": VOCAB, "intermediate_size": 64, "rotary_percentage": 1.0, **cfg}))
+    other("litgpt_" + name, make, TOKENS, attn, units, ways, {"input_ids": {0: "batch"}})
+
+
+LLAMA = {"norm_class_name": "RMSNorm", "bias": False, "parallel_residual": False, "mlp_class_name": "LLaMAMLP"}
+gpt("pythia", seen(rope=True), rotary_percentage=0.5)
+gpt("llama", seen(rope=True), glu(), **LLAMA)
+gpt("llama_groups", seen(kind="gqa", kv=KV, rope=True), glu(), n_query_groups=KV, **LLAMA)
+gpt("falcon", seen(kind="mqa", kv=1, rope=True), n_query_groups=1, shared_attention_norm=True, bias=False)
+gpt("gemma", seen(kind="mqa", kv=1, rope=True), glu("geglu_tanh"), n_query_groups=1, **{**LLAMA, "mlp_class_name": "GemmaMLP", "gelu_approximate": "tanh", "scale_embeddings": True})
+gpt("gemma2", [seen(kind="gqa", kv=KV, rope=True, softcap=50.0, count=1, mask="sliding_window", window=4), seen(kind="gqa", kv=KV, rope=True, softcap=50.0, count=1)], glu("geglu_tanh"),
+    n_query_groups=KV, ways=("dy",), **{**LLAMA, "mlp_class_name": "GemmaMLP", "gelu_approximate": "tanh", "attention_logit_softcapping": 50.0, "sliding_window_size": 4, "sliding_window_indices": [1, 0],
+                          "post_attention_norm": True, "post_mlp_norm": True, "attention_scores_scalar": D})
+gpt("olmo2", seen(rope=True, qk_norm=True), glu(), norm_qk=True, norm_qk_type="olmo2", **LLAMA)
+gpt("qwen3", seen(kind="gqa", kv=KV, rope=True, qk_norm=True), glu(), norm_qk=True, n_query_groups=KV, **LLAMA)
+
+
+def hearing(part):
+    def make(impl):
+        import whisper.model as whisper
+        whisper.MultiHeadAttention.use_sdpa = impl == "sdpa"
+        return whisper.AudioEncoder(8, 12, W, H, L) if part == "encoder" else whisper.TextDecoder(VOCAB, 16, W, H, L)
+    return make
+
+
+other("whisper_encoder", hearing("encoder"), {"mel": lambda: floats(2, 8, 24)}, attention())
+other("whisper_decoder", hearing("decoder"), {"tokens": lambda: ids(2, 12), "audio": lambda: floats(2, 12, W)}, [seen(), attention(kind="cross")],
+      ways=("dy",), axes={"tokens": {0: "batch", 1: "length"}, "audio": {0: "batch"}})
+
+
+def clip(kind, **cfg):
+    def make(impl):
+        import open_clip.transformer as clip
+        return getattr(clip, kind)(**{"width": W, "heads": H, "layers": L, "output_dim": 16, "mlp_ratio": 2, **cfg})
+    return make
+
+
+IMAGE = {"img": lambda: floats(2, 3, 32, 32)}
+other("openclip_image", clip("VisionTransformer", image_size=32, patch_size=8), IMAGE, attention())
+other("openclip_pool", clip("VisionTransformer", image_size=32, patch_size=8, attentional_pool=True, attn_pooler_queries=6, attn_pooler_heads=4), IMAGE,
+      [attention(), attention(kind="cross", dim=4, count=1)])
+other("openclip_text", clip("TextTransformer", context_length=12, vocab_size=VOCAB), TOKENS, seen())
+
+
+def seeing(make_it):
+    def make(impl):
+        import torchvision.models as models
+        import torchvision.models.swin_transformer as swin
+        return make_it(models, swin)
+    return make
+
+
+other("torchvision_vit", seeing(lambda m, s: m.VisionTransformer(32, 8, L, H, W, 64)), IMAGE, attention())
+other("torchvision_swin", seeing(lambda m, s: m.SwinTransformer([2, 2], 16, [2, 1], [2, 4], [4, 4])), IMAGE,
+      [attention(heads=2, mask="relative_bias", count=2), attention(heads=4, mask="relative_bias", count=1)])
+other("torchvision_swin2", seeing(lambda m, s: m.SwinTransformer([2, 2], 16, [2], [2], [4, 4], block=s.SwinTransformerBlockV2, downsample_layer=s.PatchMergingV2)), IMAGE,
+      attention(heads=2, mask="relative_bias", qk_norm=True, scale=1.0))
+other("torchvision_maxvit", seeing(lambda m, s: m.MaxVit((32, 32), 16, 4, [16], [2], 16, 0.0)), IMAGE, attention(heads=1, dim=16, mask="relative_bias", count=4))
+
+
+def sound(make_it):
+    def make(impl):
+        import torchaudio.models as models
+        return make_it(models)
+    return make
+
+
+CONVS = [(16, 10, 5), (16, 3, 2)]
+ENCODER = {"extractor_mode": "layer_norm", "extractor_conv_layer_config": CONVS, "extractor_conv_bias": True, "encoder_embed_dim": W, "encoder_projection_dropout": 0.0, "encoder_pos_conv_kernel": 8,
+           "encoder_pos_conv_groups": 4, "encoder_num_layers": L, "encoder_num_heads": H, "encoder_attention_dropout": 0.0, "encoder_ff_interm_features": 64, "encoder_ff_interm_dropout": 0.0,
+           "encoder_dropout": 0.0, "encoder_layer_norm_first": True, "encoder_layer_drop": 0.0, "aux_num_out": None}
+WAVE = {"wave": lambda: floats(2, 400)}
+other("torchaudio_wav2vec2", sound(lambda m: m.wav2vec2_model(**ENCODER)), WAVE, attention())
+other("torchaudio_wavlm", sound(lambda m: m.wavlm_model(**ENCODER, encoder_num_buckets=8, encoder_max_distance=16)), WAVE, attention(mask="relative_bias"), ways=("ts14",))
+other("torchaudio_conformer", sound(lambda m: m.Conformer(W, H, 64, L, 7)), {"x": lambda: floats(2, 12, W), "lengths": lambda: ids(2, 1)[:, 0] * 0 + 12}, attention(mask="padding"), glu("glu", True), ways=("ts14",))
 
 if __name__ == "__main__":
     classes.main("pap")
