@@ -183,6 +183,8 @@ static enum linnet_code settle(struct infer *x, struct graph *g, value_id id, st
 			TRY(symbol_for(x, g, v, i, &t.shape.d[i]));
 		if (dim_is_int(t.shape.d[i]) && t.shape.d[i] < 0)
 			return fail(x->e, LINNET_ESHAPE, "length %d of \"%s\" is %lld", i, v->name, (long long)t.shape.d[i]);
+		if (!g->outer && t.kind == KIND_TENSOR) /* no run goes on behind a node that would make fewer */
+			dim_at_least(g->dims, t.shape.d[i], 0);
 	}
 	t.den = t.sym && t.den > 1 ? t.den : 0;
 	if (!t.value && t.sym)

@@ -107,6 +107,32 @@ bool is_projection(const struct graph *g, const struct node *n)
 	                                                  (node_is(n, "MatMul") && is_weight(g, n->in[0], 6)));
 }
 
+bool is_depthwise(const struct graph *g, const struct node *n)
+{
+	const struct shape *w = node_is(n, "Conv") ? &g->value[n->in[1]].type.shape : NULL;
+
+	return w && w->rank > 2 && w->d[1] == 1 && node_attr(n, "group")->i > 1;
+}
+
+/* What v pools or filters, channel by channel. */
+static value_id pooled(const struct graph *g, value_id v)
+{
+	static const char *const pools[] = { "AveragePool", "MaxPool", "BatchNormalization", NULL };
+	const struct node *n;
+
+	for (int steps = 0; steps < 4 && (n = value_node(g, v)) != NULL && (is_depthwise(g, n) || op_among(n, pools)); steps++)
+		v = n->in[0];
+	return v;
+}
+
+/* The value that all parts of sum n are made of, place by place; 0: there is none. */
+static value_id summed(const struct graph *g, const struct node *n)
+{
+	value_id x = node_is(n, "Add") ? pooled(g, n->in[0]) : 0;
+
+	return x && x == pooled(g, n->in[1]) ? x : 0;
+}
+
 /* A matrix for each place that turns pairs of numbers, and one for another by another angle. */
 static bool is_rotation(const struct tensor *t)
 {
@@ -202,7 +228,7 @@ static bool trace_on(const struct graph *g, value_id v, bool beyond, struct orig
 				o->seen[o->n++] = x;
 				for (uint32_t k = 0; m && k < m->nin; k++)
 					parts += m->in[k] && !is_weight(g, m->in[k], 6);
-				x = m && (parts == 1 || node_is(m, "Reshape") || node_is(m, "Expand")) ? m->in[0] : 0;
+				x = !m ? 0 : parts == 1 || node_is(m, "Reshape") || node_is(m, "Expand") ? m->in[0] : summed(g, m);
 			}
 		}
 		return true;
@@ -265,26 +291,68 @@ static bool is_circle(const struct tensor *t)
 	return turning;
 }
 
-/* Cosines and sines, or halves turned, among what q is made of. */
-static bool is_turned(const struct graph *g, const struct origin *o)
+/* [-x2, x1], times tables that may be learned, or what it is rewritten to. */
+static bool is_rotated(const struct graph *g, const struct origin *o)
 {
-	static const char *const turning[] = { "RotaryEmbedding", "Cos", "Sin", NULL };
-
 	bool turned = false, joined = false;
 
 	for (int i = 0; i < o->n; i++) {
 		const struct node *n = value_node(g, o->seen[i]);
-		const struct tensor *t = value_const(g, o->seen[i]);
 
+		if (n && !strcmp(n->op->name, "RotaryEmbedding"))
+			return true;
 		turned = turned || (n && node_is(n, "Neg"));
 		joined = joined || (n && node_is(n, "Concat"));
-		if ((n && op_among(n, turning)) || (t && (is_circle(t) || is_rotation(t))))
+	}
+	return turned && joined;
+}
+
+/* Cosines and sines, or halves turned, among what q is made of. */
+static bool is_turned(const struct graph *g, const struct origin *o)
+{
+	for (int i = 0; i < o->n; i++) {
+		const struct node *n = value_node(g, o->seen[i]);
+		const struct tensor *t = value_const(g, o->seen[i]);
+
+		if ((n && (node_is(n, "Cos") || node_is(n, "Sin"))) || (t && (is_circle(t) || is_rotation(t))))
 			return true;
 		for (int k = 0; t && t->n > 1 && k < i; k++)
 			if (value_const(g, o->seen[k]) && are_circle(t, value_const(g, o->seen[k])))
 				return true;
 	}
-	return turned && joined; /* [-x2, x1], times tables that are learned */
+	return is_rotated(g, o);
+}
+
+/* What the projection that made v projects; 0: none did. */
+static value_id projected(const struct graph *g, value_id v)
+{
+	const struct node *n = value_node(g, v);
+
+	for (uint32_t i = 0; n && is_projection(g, n) && i < n->nin; i++)
+		if (n->in[i] && !is_weight(g, n->in[i], 6))
+			return n->in[i];
+	return 0;
+}
+
+/* Queries are projected from what is turned in front of that, and values from something else. */
+static enum linnet_code turned_before(const struct graph *g, const struct origin *q, value_id v, struct arena *a, bool *turned, struct linnet_error *e)
+{
+	struct origin *values, *before;
+
+	TRY_NEW(values, a, 1);
+	TRY_NEW(before, a, 1);
+	trace(g, v, false, values);
+	for (int i = 0; i < q->n; i++) {
+		value_id x = projected(g, q->seen[i]);
+		bool shared = false;
+
+		for (int k = 0; x && k < values->n; k++)
+			shared = shared || projected(g, values->seen[k]) == x;
+		if (x && !shared)
+			trace(g, x, false, before);
+	}
+	*turned = is_rotated(g, before);
+	return LINNET_OK;
 }
 
 /* The sum of x x, or the sum of squares by name. */
@@ -535,7 +603,7 @@ static void look(const struct samples *all, bool near, bool heads, struct visibl
 	*m = (struct visible){ .within = true, .plain = true, .band = true, .alibi = true };
 	for (int i = 0; i < all->n; i++) {
 		const struct sample *s = &all->at[i];
-		int64_t matrix = s->t->rank < 2 ? 1 : s->t->d[s->t->rank - 2] * s->t->d[s->t->rank - 1], at = 0;
+		int64_t matrix = s->t->rank < 2 ? 1 : s->t->d[s->t->rank - 2] * s->t->d[s->t->rank - 1], at = -1;
 
 		for (int64_t k = 0; tells(s, near) && k < s->t->n; k++) {
 			double x = mask_entry(s->t, k);
@@ -728,6 +796,12 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
 
 	if (!o || !all)
 		return fail_mem(e);
+	if (!strcmp(f->mask, "padding")) { /* another term's */
+		f->padding = true;
+		f->mask = "none";
+	}
+	if (sink && s.keys != DIM_NONE)
+		s.keys = dim_sub(g->dims, s.keys, 1);
 	trace(g, q, true, &o[1]);
 	trace(g, k, true, &o[2]);
 	s.q = &o[1];
@@ -757,13 +831,12 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
 		f->mask = "additive";
 	if (s.learned && !strcmp(f->mask, "none"))
 		f->mask = "relative_bias";
-	if ((s.each_pair || s.ncontent) && !strcmp(f->mask, "none"))
-		f->mask = s.each_head ? "relative_bias" : s.boolean ? "boolean" : "additive";
-	if (s.each_key) {
-		if (strcmp(f->mask, "none"))
-			f->padding = true;
-		else
-			f->mask = "padding";
+	if ((s.each_pair || s.ncontent) && !strcmp(f->mask, "none")) /* what content that is too large to be tried meets may be places */
+		f->mask = s.each_head || (!s.each_pair && !all->n) ? "relative_bias" : s.boolean ? "boolean" : "additive";
+	f->padding = f->padding || s.each_key;
+	if (f->padding && !strcmp(f->mask, "none")) {
+		f->padding = false;
+		f->mask = "padding";
 	}
 	return LINNET_OK;
 }
@@ -853,58 +926,99 @@ static int64_t merged_heads(const struct graph *g, value_id q, int64_t width)
 	return 1;
 }
 
-/* Rows [.., S, D] of t that differ from all before them, by what they have at that place of S. */
-static int64_t different_rows(const struct tensor *t, int64_t rows, int64_t place)
+static int64_t lead_of(const struct tensor *t)
 {
-	int64_t per = t->n / rows, width = t->d[t->rank - 1], n = 0;
+	int64_t rows = 1;
 
-	for (int64_t r = 0; r < rows; r++) {
+	for (int i = 0; i < t->rank - 2; i++)
+		rows *= t->d[i];
+	return rows;
+}
+
+/* Rows a and b of t [.., S, D] have the same at the first, or the last, place of S. */
+static bool same_row(const struct tensor *t, int64_t a, int64_t b, bool last)
+{
+	int64_t width = t->d[t->rank - 1], per = t->d[t->rank - 2] * width, at = last ? per - width : 0;
+
+	for (int64_t i = at; i < at + width; i++)
+		if (tensor_get(t, a * per + i) != tensor_get(t, b * per + i))
+			return false;
+	return true;
+}
+
+/* Rows of t, or with u rows of t and u together, that differ from all before them. */
+static int64_t different_rows(const struct tensor *t, const struct tensor *u, bool last)
+{
+	int64_t n = 0;
+
+	for (int64_t r = 0; r < lead_of(t); r++) {
 		bool again = false;
 
-		for (int64_t o = 0; o < r && !again; o++) {
-			int64_t i = place * width;
-
-			while (i < (place + 1) * width && tensor_get(t, r * per + i) == tensor_get(t, o * per + i))
-				i++;
-			again = i == (place + 1) * width;
-		}
+		for (int64_t o = 0; o < r && !again; o++)
+			again = same_row(t, r, o, last) && (!u || same_row(u, r, o, last));
 		n += !again;
 	}
 	return n;
 }
 
-/* Heads of v [.., S, D]: how many of its leading places hold different channels, wherever heads lie among them; -1 where it cannot be told. */
-static enum linnet_code different_heads(const struct graph *g, value_id v, struct arena *a, int64_t *heads, struct linnet_error *e)
+/* Zeros and what was learned may stand at either end. */
+static int64_t different(const struct tensor *t, const struct tensor *u)
 {
-	const struct tensor *t;
-	int64_t rows = 1, last;
+	int64_t first = different_rows(t, u, false), last = different_rows(t, u, true);
 
-	*heads = -1;
+	return last > first ? last : first;
+}
+
+/* v [.., S, D] where places of S say nothing; NULL where it cannot be told. */
+static enum linnet_code channels_of(const struct graph *g, value_id v, struct arena *a, const struct tensor **t, struct linnet_error *e)
+{
+	*t = NULL;
 	if (g->value[v].type.shape.rank < 2 || !dtype_in(g->value[v].type.dt, FLOATS))
 		return LINNET_OK;
-	TRY(sample_channels(g, v, a, &t, e));
-	if (!t || t->rank < 2 || !t->n)
-		return LINNET_OK;
-	for (int i = 0; i < t->rank - 2; i++)
-		rows *= t->d[i];
-	*heads = different_rows(t, rows, 0);
-	last = different_rows(t, rows, t->d[t->rank - 2] - 1);
-	*heads = last > *heads ? last : *heads; /* zeros and what was learned may stand at either end */
+	TRY(sample_channels(g, v, a, t, e));
+	if (*t && ((*t)->rank < 2 || !(*t)->n))
+		*t = NULL;
 	return LINNET_OK;
 }
 
-/* Heads by what they are made of: those of queries, and key heads as they were before they were repeated, keys and values alike. */
+/* t [.., C, S] is the same along S. */
+static bool is_flat(const struct tensor *t)
+{
+	int64_t rows = t->d[t->rank - 2], width = t->d[t->rank - 1];
+
+	for (int64_t i = 0; i < rows * width; i++)
+		if (tensor_get(t, i) != tensor_get(t, i - i % width))
+			return false;
+	return width > 1;
+}
+
+/* Channels attend to channels, [.., C, S], and tokens are contracted. Norms along tokens hide that of queries, but not of values. */
+static bool channels_attend(const struct tensor *queries, const struct tensor *values)
+{
+	return is_flat(queries) && is_flat(values) && values->d[values->rank - 2] > 1 && tensor_get(values, 0) != tensor_get(values, values->d[values->rank - 1]);
+}
+
+/* Heads by what they are made of, wherever they lie among the leading places: those of queries, and pairs of keys and values as they were before they were repeated. */
 static enum linnet_code count_heads(const struct graph *g, value_id q, value_id k, value_id v, struct arena *a, struct attention_group *f, struct linnet_error *e)
 {
-	int64_t queries, keys, values;
+	const struct tensor *queries, *keys, *values;
+	int64_t nq, nk, nv, pairs;
 
-	TRY(different_heads(g, q, a, &queries, e));
-	TRY(different_heads(g, k, a, &keys, e));
-	TRY(different_heads(g, v, a, &values, e));
-	if (keys < 1 || values < 1 || queries < keys || queries < values)
+	TRY(channels_of(g, q, a, &queries, e));
+	TRY(channels_of(g, k, a, &keys, e));
+	TRY(channels_of(g, v, a, &values, e));
+	if (!queries || !keys || !values)
 		return LINNET_OK;
-	f->heads = queries;
-	f->kv_heads = keys == values && queries % keys == 0 ? keys : queries;
+	if (channels_attend(queries, values))
+		f->head_dim = f->value_dim = length(g, q, -2);
+	nq = different(queries, NULL);
+	nk = different(keys, NULL);
+	nv = different(values, NULL);
+	if (nq < nk || nq < nv)
+		return LINNET_OK;
+	pairs = lead_of(keys) == lead_of(values) ? different(keys, values) : nk == nv ? nk : nq;
+	f->heads = nq;
+	f->kv_heads = nq % pairs == 0 ? pairs : nq;
 	return LINNET_OK;
 }
 
@@ -975,7 +1089,7 @@ static double factor(const struct graph *g, value_id v)
 static enum linnet_code describe(const struct graph *g, const struct node *n, struct arena *a, struct attention_group *f, struct linnet_error *e)
 {
 	bool contrib = n->op->domain != NULL, same = true;
-	value_id q = n->in[0], k = contrib ? input_named(n, "key") : n->in[1], mask;
+	value_id q = n->in[0], k = contrib ? input_named(n, "key") : n->in[1], v = contrib ? input_named(n, "value") : n->in[2], mask;
 	struct origin *from = NEW(a, 2, struct origin);
 	int64_t window = node_attr(n, "left_window_size")->i, local = node_attr(n, "local_window_size")->i;
 	const struct node *made;
@@ -988,7 +1102,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	else
 		standard_sizes(g, n, f);
 	if (!contrib && g->value[q].type.shape.rank == 4)
-		TRY(count_heads(g, q, k, n->in[2], a, f, e));
+		TRY(count_heads(g, q, k, v, a, f, e));
 	trace(g, q, false, &from[0]);
 	trace(g, k ? k : q, false, &from[1]);
 	if (k && !same_source(g, q, k, a, &same))
@@ -1001,6 +1115,8 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 		f->scale *= factor(g, q) * factor(g, k);
 	f->softcap = node_attr(n, "softcap")->f;
 	f->rope = node_attr(n, "do_rotary")->i || is_turned(g, &from[0]);
+	if (!f->rope && k && v)
+		TRY(turned_before(g, &from[0], v, a, &f->rope, e));
 	f->qk_norm = is_normed(g, &from[0]) || input_named(n, "q_norm_weight");
 	f->kv_cache = input_named(n, "past_key") || input_named(n, "past") || is_cached(g, &from[1]);
 	f->kv_cache = f->kv_cache || (k && from[0].projections && is_kept(g, k));
@@ -1056,12 +1172,14 @@ static bool mixes(const struct graph *g, const struct node *n, uint32_t *data)
 struct around {
 	const struct view *w;
 	value_id softmax, product, q, kt, v;
+	value_id beside; /* scores with other keys, joined to those; 0: none are */
 	value_id term[MAX_TERM];
 	bool hides[MAX_TERM]; /* the term is a condition: entries are hidden where it is true; see `condition` */
 	bool condition[MAX_TERM];
 	int nterm;
 	double scale, softcap;
-	bool shared, changed, sink, joined, turned; /* joined: scores have more columns, the sink's or those of other keys; turned: they are [keys, queries] */
+	bool shared, changed, sink, joined, turned, cut; /* joined: scores have more columns, the sink's or those of other keys; turned: they are [keys, queries]; cut: a
+	                                                  * part of them is on the way */
 	bool crossed; /* rows and columns of the probabilities are exchanged where the walk is; at the product with values, which sums over columns: over rows */
 	int *steps; /* left to take, over all ways tried */
 };
@@ -1102,9 +1220,16 @@ static bool walk_back(struct around *r, value_id v, double mul, int depth)
 		r->changed = true;
 		return walk_back(r, n->in[data], mul, depth - 1);
 	}
+	if (node_is(n, "ScatterND")) { /* terms of a part of the scores: of those but of tokens of class */
+		r->changed = r->cut = true;
+		return walk_back(r, n->in[2], mul, depth - 1);
+	}
+	if (node_is(n, "Slice") && r->cut)
+		return walk_back(r, n->in[0], mul, depth - 1);
 	if (node_is(n, "Concat") && n->nin == 2) {
 		r->joined = true;
 		r->sink = length(g, n->in[1], -1) == 1;
+		r->beside = r->sink ? 0 : n->in[1];
 		return walk_back(r, n->in[0], mul, depth - 1);
 	}
 	if (node_is(n, "Tanh")) {
@@ -1214,6 +1339,14 @@ static bool masks_apart(const struct around *r, struct arena *a, bool *apart)
 	return true;
 }
 
+/* Queries and the keys beside those of r->product are made of the same. */
+static bool same_beside(const struct around *r, struct arena *a, bool *same)
+{
+	struct around other = { .w = r->w, .steps = r->steps };
+
+	return !r->beside || !walk_back(&other, r->beside, 1, MAX_WALK) || same_source(r->w->g, other.q, other.kt, a, same);
+}
+
 static enum linnet_code describe_kept(const struct around *r, struct arena *a, struct attention_group *f, struct linnet_error *e)
 {
 	const struct graph *g = r->w->g;
@@ -1233,13 +1366,15 @@ static enum linnet_code describe_kept(const struct around *r, struct arena *a, s
 	TRY(count_heads(g, r->q, r->kt, r->v, a, f, e));
 	trace(g, r->q, false, &from[0]);
 	trace(g, r->kt, false, &from[1]);
-	if (!same_source(g, r->q, r->kt, a, &same))
+	if (!same_source(g, r->q, r->kt, a, &same) || (!same && !same_beside(r, a, &same)))
 		return fail_mem(e);
 	f->rope = is_turned(g, &from[0]);
+	if (!f->rope)
+		TRY(turned_before(g, &from[0], r->v, a, &f->rope, e));
 	f->qk_norm = is_normed(g, &from[0]);
 	f->kv_cache = is_cached(g, &from[1]);
 	for (int i = 0; i < r->nterm; i++)
-		TRY(describe_mask(g, r->q, r->kt, r->term[i], s->rank > 0 ? s->d[s->rank - 1] : DIM_NONE, r->condition[i] && r->hides[i], false, f, a, e));
+		TRY(describe_mask(g, r->q, r->kt, r->term[i], s->rank > 0 && !r->cut ? s->d[s->rank - 1] : DIM_NONE, r->condition[i] && r->hides[i], false, f, a, e));
 	f->kind = kind_of(f, !same && !f->kv_cache, s->rank >= 4);
 	return LINNET_OK;
 }

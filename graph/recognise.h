@@ -71,6 +71,9 @@ enum part_kind part_kind(const struct graph *g, const struct node *n);
 /* n computes with a constant weight: a projection. */
 bool is_projection(const struct graph *g, const struct node *n);
 
+/* A convolution of each channel by itself, which projects none to another. */
+bool is_depthwise(const struct graph *g, const struct node *n);
+
 /* n is a softmax that is described as attention though it stays as it is. */
 enum linnet_code attention_kept(const struct view *w, const struct node *n, struct arena *a, bool *kept, struct linnet_error *e);
 

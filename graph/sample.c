@@ -11,6 +11,7 @@
 
 enum {
 	TRIALS = 5,          /* small lengths, and draws */
+	SHORTEST = 3,        /* of those, the one where lengths are 1 */
 	MAX_NODES = 4096, MAX_SYMBOLS = 6, MAX_BOUNDS = 12,
 	MAX_DRAWN = 256,     /* nodes behind data of inputs that are run at long lengths */
 	MAX_PLACES = 1 << 14,
@@ -86,7 +87,7 @@ static dim own_length(const struct eval *ev, const char *name)
 		return ev->only;
 	if (ev->length)
 		return islong ? ev->length + (ev->nlong > 1 ? (dim)(h % 3) : 0) : 2;
-	return base[ev->trial] * (islong && ev->scale ? ev->scale : 1) + (ev->trial == 3 ? 0 : (dim)(h % 3));
+	return base[ev->trial] * (islong && ev->scale ? ev->scale : 1) + (ev->trial == SHORTEST ? 0 : (dim)(h % 3));
 }
 
 /* The length a symbol stands for: different between symbols where chance has it so. */
@@ -817,7 +818,7 @@ static bool is_source(const struct eval *ev, value_id v)
 {
 	const struct node *n = value_node(ev->g, v);
 
-	return n && ev->projects && (node_is(n, "DynamicQuantizeLinear") || (is_projection(ev->g, n) && !turns_heads(ev->g, n)));
+	return n && ev->projects && (node_is(n, "DynamicQuantizeLinear") || (is_projection(ev->g, n) && !turns_heads(ev->g, n) && !is_depthwise(ev->g, n)));
 }
 
 static enum linnet_code eval_at(struct eval *ev, value_id v, const struct pick *const *axis, const struct tensor **out)
@@ -1208,14 +1209,19 @@ static enum linnet_code take_equal(struct eval *ev, value_id v, const struct bou
 	return LINNET_OK;
 }
 
-/* Longer ones than those that gave none. */
+/* No sample, or one of a single key where there may be more: that tells nothing. */
+static bool is_vain(const struct eval *ev, const struct sample *s) { return !s->t || (s->S < 2 && dim_is_expr(ev->last)); }
+
+/* Longer ones than those that were in vain. */
 static enum linnet_code take_scaled(struct eval *ev, value_id v, const struct bounds *b, struct sample *out)
 {
 	static const dim scale[] = { 16, 128, 1024 };
+	struct sample s;
 
-	for (size_t i = 0; i < sizeof scale / sizeof *scale && !out->t && !ev->costly; i++) {
+	for (size_t i = 0; i < sizeof scale / sizeof *scale && is_vain(ev, out) && !ev->costly; i++) {
 		ev->scale = scale[i];
-		TRY(take(ev, v, b, 0, 0, out));
+		TRY(take(ev, v, b, 0, 0, &s));
+		*out = s.t ? s : *out;
 	}
 	return LINNET_OK;
 }
@@ -1270,7 +1276,7 @@ static enum linnet_code take_all(struct eval *ev, value_id v, bool far, struct s
 			TRY(take_sums(ev, v, b, s));
 		if (!s->t && ev->some && !trial && !ev->costly)
 			TRY(take_equal(ev, v, b, s));
-		if (!s->t && ev->some && !trial && !ev->costly)
+		if (is_vain(ev, s) && ev->some && !trial && !ev->costly)
 			TRY(take_scaled(ev, v, b, s));
 		out->data = ev->drew;
 		if (!s->t && !(ev->some && trial && !ev->costly)) {
@@ -1305,8 +1311,14 @@ enum linnet_code sample_layout(const struct graph *g, value_id v, struct arena *
 
 enum linnet_code sample_channels(const struct graph *g, value_id v, struct arena *a, const struct tensor **out, struct linnet_error *e)
 {
-	struct eval ev = { .g = g, .a = a, .draw = true, .projects = true, .channels = true, .trial = 1, .e = e };
+	static const int trials[] = { 1, SHORTEST };
 
-	TRY_NEW(ev.done, a, g->nvalue);
-	return eval_whole(&ev, v, out);
+	*out = NULL;
+	for (size_t i = 0; i < sizeof trials / sizeof *trials && !*out; i++) {
+		struct eval ev = { .g = g, .a = a, .draw = true, .projects = true, .channels = true, .trial = trials[i], .e = e };
+
+		TRY_NEW(ev.done, a, g->nvalue);
+		TRY(eval_whole(&ev, v, out));
+	}
+	return LINNET_OK;
 }

@@ -444,52 +444,81 @@ static enum linnet_code tidy_scan(const struct view *w, const struct node *n, st
 	return LINNET_OK;
 }
 
-/* The graph input and axis of which d is the length. */
-static bool input_of_length(const struct graph *g, dim d, value_id *input, int *axis)
+/* The axis of v, or -1, of which d is the length. */
+static int axis_of_length(const struct graph *g, value_id v, dim d)
 {
-	for (uint32_t i = 0; i < g->nin; i++) {
-		const struct type *t = &g->value[g->in[i]].type;
+	const struct type *t = &g->value[v].type;
 
-		for (*axis = 0; t->kind == KIND_TENSOR && *axis < t->shape.rank; ++*axis)
-			if (t->shape.d[*axis] == d) {
-				*input = g->in[i];
-				return true;
-			}
-	}
-	return false;
+	for (int i = 0; t->kind == KIND_TENSOR && i < t->shape.rank; i++)
+		if (t->shape.d[i] == d)
+			return i;
+	return -1;
 }
 
-/* v is a length read off a graph input: Shape of one axis, or Gather of Shape where Shape of one axis would not be shorter. */
-static bool is_input_length(const struct graph *g, value_id v)
+enum { MAX_CARRIERS = 4096 };
+
+/* The value that n reads lengths off: it is Shape, or picks from Shape. 0: none. */
+static value_id value_measured(const struct graph *g, const struct node *n)
+{
+	for (int steps = 0; n && steps < 4 && !node_is(n, "Shape"); steps++)
+		n = node_is(n, "Gather") || node_is(n, "Slice") || node_is(n, "Squeeze") || node_is(n, "Unsqueeze") ? value_node(g, n->in[0]) : NULL;
+	return n && node_is(n, "Shape") ? n->in[0] : 0;
+}
+
+/* The value that is d long along an axis and which others have that length from: a graph input, or the first on the way to what n measures; 0: none. */
+static value_id first_of_length(const struct graph *g, const struct node *n, dim d)
+{
+	value_id v, from;
+
+	for (uint32_t i = 0; i < g->nin; i++)
+		if (axis_of_length(g, g->in[i], d) >= 0)
+			return g->in[i];
+	v = from = value_measured(g, n);
+	if (!v || axis_of_length(g, v, d) < 0)
+		return 0;
+	for (int steps = 0; from && steps < MAX_CARRIERS; steps++) {
+		v = from;
+		n = value_node(g, v);
+		from = 0;
+		for (uint32_t i = 0; n && n->known && !from && i < n->nin; i++)
+			from = n->in[i] && axis_of_length(g, n->in[i], d) >= 0 ? n->in[i] : 0;
+	}
+	return v;
+}
+
+/* v is a length read off x: Shape of one axis, or Gather of Shape where Shape of one axis would not be shorter. */
+static bool is_length_of(const struct graph *g, value_id v, value_id x)
 {
 	const struct node *n = value_node(g, v);
 	int opset = graph_main(g)->opset;
 
 	if (n && node_is(n, "Gather") && (!g->value[v].type.shape.rank || (opset && opset < 15)))
 		n = value_node(g, n->in[0]);
-	return n && node_is(n, "Shape") && g->value[n->in[0]].kind == VALUE_INPUT;
+	return n && node_is(n, "Shape") && n->in[0] == x;
 }
 
 /*
- * A number that is one symbolic length of a graph input is read off that input. Exporters read lengths off whatever value is at hand, attention's
- * scores among them, which would keep it alive.
+ * A number that is one symbolic length is read off the graph input, or the first value, that has it. Exporters read lengths off whatever value is at
+ * hand, attention's scores among them, which would keep it alive.
  */
 static enum linnet_code tidy_length(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
 	const struct graph *g = w->g;
 	const struct type *t = n->nout == 1 && n->out[0] ? &g->value[n->out[0]].type : NULL;
-	value_id input, v;
+	value_id from, v;
 	int axis;
 
 	(void)e;
 	if (g->outer || !t || !t->sym || t->value || t->dt != DT_INT64 || t->shape.rank > 1 || (t->shape.rank == 1 && t->shape.d[0] != 1) ||
 	    !dim_is_expr(t->sym[0]) || !n->known || n->op->domain)
 		return LINNET_OK;
-	if (!(node_is(n, "Gather") || node_is(n, "Slice") || node_is(n, "Shape") || node_is(n, "Squeeze") || node_is(n, "Unsqueeze")) ||
-	    is_input_length(g, n->out[0]) || (node_is(n, "Squeeze") && is_input_length(g, n->in[0])) ||
-	    !input_of_length(g, t->sym[0], &input, &axis))
+	if (!(node_is(n, "Gather") || node_is(n, "Slice") || node_is(n, "Shape") || node_is(n, "Squeeze") || node_is(n, "Unsqueeze")))
 		return LINNET_OK;
-	v = patch_lengths(p, input, axis, axis + 1, "length");
+	from = first_of_length(g, n, t->sym[0]);
+	if (!from || is_length_of(g, n->out[0], from) || (node_is(n, "Squeeze") && is_length_of(g, n->in[0], from)))
+		return LINNET_OK;
+	axis = axis_of_length(g, from, t->sym[0]);
+	v = patch_lengths(p, from, axis, axis + 1, "length");
 	if (t->shape.rank == 0)
 		v = patch_node(p, "Squeeze", "length", PATCH_IN(v, patch_ints(p, (int64_t[]){ 0 }, 1, "axis")), 1, NULL);
 	patch_replace(p, n->out[0], v);
@@ -511,7 +540,7 @@ static enum linnet_code tidy_gather(const struct view *w, const struct node *n, 
 }
 
 static const struct rule rules[] = {
-	{ .name = "tidy/length", .doc = "lengths of the graph's inputs are read off the inputs", .apply = tidy_length },
+	{ .name = "tidy/length", .doc = "lengths are read off the graph's inputs, or the first value that has them", .apply = tidy_length },
 	{ .name = "tidy/identity", .doc = "nodes that change nothing are dropped", .apply = tidy_identity },
 	{ .name = "tidy/transpose", .doc = "transposes in a row become one or none", .anchor = "Transpose", .apply = tidy_transpose },
 	{ .name = "tidy/turned-unit", .doc = "axes of length 1 are made behind a transpose", .anchor = "Transpose", .apply = tidy_turned_unit },

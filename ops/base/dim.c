@@ -295,14 +295,6 @@ static struct atom *lone_atom(const struct dims *t, dim d)
 	return x->n == 1 && x->t->c == 1 && x->t->degree == 1 ? &t->atom[x->t->atom[0]] : NULL;
 }
 
-void dim_at_least(struct dims *t, dim symbol, int64_t lo)
-{
-	struct atom *a = lone_atom(t, symbol);
-
-	if (a && a->kind == SYMBOL && lo > a->lo)
-		a->lo = lo;
-}
-
 /* ---- Polynomials ---- */
 
 static void load(const struct dims *t, dim d, struct poly *p)
@@ -456,6 +448,21 @@ static void divide_out(struct poly *p, const struct term *m)
 }
 
 /* ---- Bounds ---- */
+
+void dim_at_least(struct dims *t, dim d, int64_t lo)
+{
+	struct atom *a;
+	struct poly p;
+
+	if (!t || !dim_is_expr(d))
+		return;
+	load(t, d, &p);
+	if (__builtin_sub_overflow(lo, take_constant(&p), &lo) || p.n != 1 || p.t[0].degree != 1 || p.t[0].c < 1)
+		return;
+	a = &t->atom[p.t[0].atom[0]];
+	lo = -floor_div(-lo, p.t[0].c);
+	a->lo = lo > a->lo ? lo : a->lo;
+}
 
 /* A lower bound of the term's value, from those of its atoms. */
 static int64_t term_low(const struct dims *t, const struct term *x)

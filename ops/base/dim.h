@@ -37,8 +37,8 @@ dim dim_fresh(struct dims *t, const char *hint);
 /* The symbol for the unknown length that key tells from all others: fresh at the first call, the same later. */
 dim dim_unknown(struct dims *t, const char *key, const char *hint);
 
-/* Let it be known that a symbol is at least lo. Bounds only grow. Ignored for anything but a symbol. */
-void dim_at_least(struct dims *t, dim symbol, int64_t lo);
+/* Let it be known that d is at least lo. Bounds only grow. Ignored where more than one symbol, floor division or maximum is in d. */
+void dim_at_least(struct dims *t, dim d, int64_t lo);
 
 /*
  * A name as exporters write it: an identifier, or an expression over + - * / // % ** ( ) max min mod ceil floor with

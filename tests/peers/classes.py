@@ -156,7 +156,8 @@ text("ministral", {**LLAMA, "sliding_window": 4}, grouped(mask="sliding_window",
 text("nanochat", LLAMA, grouped(qk_norm=True))
 text("vaultgemma", {**LLAMA, "query_pre_attn_scalar": 16, "sliding_window": 4, "attn_logit_softcapping": 5.0, "layer_types": ["sliding_attention", "full_attention"]},
      [grouped(count=1, mask="sliding_window", window=4, padding=True, scale=0.25, softcap=5.0), grouped(count=1, scale=0.25, softcap=5.0)], glu("geglu_tanh"))
-text("diffllama", {**LLAMA}, grouped(rewritable=True), glu(), ways=DY)
+# with scaled_dot_product_attention each softmax meets two halves of values apart
+text("diffllama", {**LLAMA}, grouped(rewritable=False), glu(), ways=DY)
 text("gpt_oss", {**LLAMA, **MOE, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]},
      [grouped(count=1, mask="sliding_window", window=4, padding=True, sink=True), grouped(count=1, sink=True)], ways=DY)
 text("xglm", {"d_model": W, "ffn_dim": 64, "num_layers": L, "attention_heads": H}, causal())
@@ -178,7 +179,8 @@ text("modernbert-decoder", {"local_attention": 8, "global_attn_every_n_layers": 
      [causal(count=1, rope=True), causal(count=1, rope=True, mask="sliding_window", window=4, padding=True)], glu("geglu_erf", True), name="modernbert_decoder")
 text("xlm", {"emb_dim": W, "n_layers": L, "n_heads": H, "n_words": VOCAB}, padded(), auto="XLMModel", out="last_hidden_state")
 text("flaubert", {"emb_dim": W, "n_layers": L, "n_heads": H, "n_words": VOCAB}, padded(), auto="FlaubertModel", out="last_hidden_state")
-text("doge", {**LLAMA, "keep_window_size": 64}, grouped(qk_norm=True, mask="relative_bias", padding=True), glu(), ways=TS)
+# what is added for a key is made of its value: no matter of places
+text("doge", {**LLAMA, "keep_window_size": 64}, grouped(qk_norm=True, mask="additive", padding=True), glu(), ways=TS)
 text("gemma3n_text", {**LLAMA, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"], "vocab_size_per_layer_input": VOCAB,
                       "hidden_size_per_layer_input": 8, "laurel_rank": 8, "num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0, 0.0], "altup_num_inputs": 2},
      [grouped(count=1, mask="sliding_window", window=4, padding=True, scale=1.0, qk_norm=True), grouped(count=1, scale=1.0, qk_norm=True)], glu("geglu_tanh"), auto="Gemma3nForCausalLM")
@@ -196,7 +198,9 @@ encoder("fnet", {}, inputs=("input_ids",), ways=DY)
 encoder("funnel", {"d_model": W, "n_head": H, "d_head": D, "d_inner": 64, "block_sizes": [2], "num_decoder_layers": 1, "vocab_size": VOCAB},
         padded(mask="relative_bias", padding=True, count=3), ways=TS, common={})
 encoder("layoutlm", {}, padded())
-encoder("lilt", {"channel_shrink_ratio": 4, "hidden_size": 48}, [padded(dim=12, rewritable=False), padded(dim=3, rewritable=False)])
+# scores of text and of layout are added to each other: a bias for either, and both are used twice but in the last layer, where nothing needs what becomes of the layout
+LILT = {"mask": "relative_bias", "padding": True, "count": 1}
+encoder("lilt", {"channel_shrink_ratio": 4, "hidden_size": 48}, [padded(dim=12, **LILT), padded(dim=12, **LILT, rewritable=False), padded(dim=3, **LILT, rewritable=False)])
 encoder("luke", {"entity_vocab_size": 20, "use_entity_aware_attention": False}, padded())
 encoder("megatron-bert", {}, padded(), name="megatron_bert")
 encoder("mobilebert", {"embedding_size": 16, "true_hidden_size": 16, "intra_bottleneck_size": 16, "num_feedforward_networks": 1}, padded(dim=4))
@@ -248,7 +252,9 @@ seq2seq("mvp", {"use_prompt": False}, BART, ways=TS)
 seq2seq("fsmt", {"src_vocab_size": VOCAB, "tgt_vocab_size": VOCAB, "langs": ["en", "de"]}, BART, ways=TS)
 seq2seq("led", {"attention_window": 4, "max_encoder_position_embeddings": 64, "max_decoder_position_embeddings": 64}, BART[1:], ways=TS)
 seq2seq("bigbird_pegasus", {"attention_type": "original_full"}, BART)
-seq2seq("pegasus_x", {"block_size": 4, "num_global_tokens": 2, "stagger_local_blocks": False}, [padded(count=1), padded(count=2), *BART[1:]], ways=TS)
+# tokens attend to global ones and to their block by one softmax, whose parts meet the two kinds of values apart
+seq2seq("pegasus_x", {"block_size": 4, "num_global_tokens": 2, "stagger_local_blocks": False}, [padded(count=1), padded(count=2, rewritable=False), *BART[1:]],
+        ways=TS)
 seq2seq("prophetnet", {"hidden_size": W, "num_encoder_layers": L, "num_decoder_layers": L, "num_encoder_attention_heads": H, "num_decoder_attention_heads": H,
                        "num_buckets": 8, "relative_max_distance": 16, "ngram": 2, "max_position_embeddings": 64, "vocab_size": VOCAB}, [padded(), padded(kind="cross")], ways=TS, common={})
 seq2seq("longt5", {"local_radius": 4, "encoder_attention_type": "local"}, T5_TRUTH[1:], common=T5, ways=TS)
@@ -295,7 +301,7 @@ other("moonshine", "AutoModelForSpeechSeq2Seq", "moonshine", {**COMMON, "encoder
                                                               "decoder_num_attention_heads": H, "encoder_num_key_value_heads": H, "decoder_num_key_value_heads": H,
                                                               "decoder_start_token_id": 1, "partial_rotary_factor": 0.5},
       {"input_values": lambda: floats(2, 4000), "decoder_input_ids": lambda: ids(2, 7)},
-      [attention(rope=True), causal(mask="none", rope=True), attention(kind="cross")], glu(), ways=DY, out="logits", axes={"input_values": {0: "batch"}, **AXES}, use_cache=False)
+      [attention(rope=True), causal(mask="none", rope=True), attention(kind="cross")], glu(fused=True), ways=DY, out="logits", axes={"input_values": {0: "batch"}, **AXES}, use_cache=False)
 other("vits", "VitsModel", "vits", {"vocab_size": VOCAB, "hidden_size": W, "num_hidden_layers": L, "num_attention_heads": H, "ffn_dim": 64, "window_size": 4, "flow_size": 16,
                                     "spectrogram_bins": 9, "upsample_initial_channel": 32, "upsample_rates": [2, 2], "upsample_kernel_sizes": [4, 4],
                                     "resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1]], "prior_encoder_num_flows": 1, "posterior_encoder_num_wavenet_layers": 1},
@@ -447,7 +453,7 @@ timm_model("vit_relpos", "vit_relpos_small_patch16_224", attention(mask="relativ
 timm_model("vit_relpos_mlp", "vit_relpos_base_patch32_plus_rpn_256", attention(mask="relative_bias"), **SMALL)
 timm_model("vit_sam", "samvit_base_patch16", attention(mask="relative_bias"), ways=TS, **SMALL)
 timm_model("cait", "cait_xxs24_224", [attention(rewritable=False), attention(count=2)], ways=TS, **SMALL)
-timm_model("xcit", "xcit_nano_12_p16_224", [attention(qk_norm=True, head_dim=16, scale=1.0), attention()], ways=TS, **{**SMALL, "patch_size": 16, "img_size": 64}, side=64)
+timm_model("xcit", "xcit_nano_12_p16_224", [attention(qk_norm=True, scale=1.0), attention()], ways=TS, **{**SMALL, "patch_size": 16, "img_size": 64}, side=64)
 def timm_class(module, kind):
     def create(**cfg):
         import importlib
@@ -455,48 +461,50 @@ def timm_class(module, kind):
     return create
 
 
-timm_model("volo", timm_class("volo", "VOLO"), [attention(count=1, heads=4), attention(count=1, heads=4)], ways=TS, img_size=64, layers=(1, 1), embed_dims=(32, 32), num_heads=(4, 4), mlp_ratio=2,
+timm_model("volo", timm_class("volo", "VOLO"), attention(count=4), ways=TS, img_size=64, layers=(1, 1), embed_dims=(32, 32), num_heads=(4, 4), mlp_ratio=2,
            downsamples=(True, False), outlook_attention=(False, False), side=64)
 timm_model("pit", "pit_ti_224", [attention(heads=2, count=1), attention(heads=4, count=1)], img_size=32, patch_size=8, stride=4, base_dims=(8, 8), depth=(1, 1), heads=(2, 4), mlp_ratio=2)
 timm_model("twins_pcpvt", "twins_pcpvt_small", [attention(heads=2, count=1), attention(heads=4, count=1)], img_size=32, embed_dims=(16, 32), num_heads=(2, 4), mlp_ratios=(2, 2), depths=(1, 1), sr_ratios=(2, 1))
 timm_model("twins_svt", "twins_svt_small", [attention(heads=2, count=2), attention(heads=4, count=2)], img_size=32, embed_dims=(16, 32), num_heads=(2, 4), mlp_ratios=(2, 2), depths=(2, 2), sr_ratios=(2, 1), wss=(4, 4))
-timm_model("crossvit", "crossvit_tiny_240", (), ways=TS, img_size=48, img_scale=(1.0, 48 / 48), patch_size=(8, 16), embed_dim=(16, 32), depth=[[1, 1, 1]], num_heads=(2, 4), mlp_ratio=[2, 2, 1], side=48)
+timm_model("crossvit", "crossvit_tiny_240", [attention(heads=2, count=2), attention(heads=4, count=2)], ways=TS, img_size=48, img_scale=(1.0, 48 / 48), patch_size=(8, 16), embed_dim=(16, 32), depth=[[1, 1, 1]], num_heads=(2, 4), mlp_ratio=[2, 2, 1], side=48)
 timm_model("coat", timm_class("coat", "CoaT"), (), ways=TS, img_size=64, embed_dims=(64, 64, 64, 64), serial_depths=(1, 1, 1, 1), parallel_depth=0, num_heads=8, crpe_window={3: 2, 5: 3, 7: 3}, mlp_ratios=(2, 2, 2, 2), side=64)
-timm_model("convit", "convit_tiny", (), ways=TS, img_size=32, patch_size=8, embed_dim=W, depth=L, num_heads=H, local_up_to_layer=1)
-timm_model("visformer", "visformer_tiny", (), ways=TS, img_size=64, init_channels=8, embed_dim=32, depth=(1, 1, 1), num_heads=4, side=64)
-timm_model("tnt", "tnt_s_legacy_patch16_224", (), ways=TS, img_size=32, patch_size=16, embed_dim=W, inner_dim=8, depth=L, num_heads_inner=2, num_heads_outer=4)
-timm_model("swinv2_cr", "swinv2_cr_tiny_224", (), ways=TS, img_size=32, patch_size=4, embed_dim=16, depths=(2,), num_heads=(2,), window_size=4)
+timm_model("convit", "convit_tiny", [attention(dim=W, count=1, rewritable=False), attention(dim=W, count=1)], ways=TS, img_size=32, patch_size=8, embed_dim=W, depth=L, num_heads=H, local_up_to_layer=1)
+timm_model("visformer", "visformer_tiny", [attention(count=1), attention(dim=16, count=1)], ways=TS, img_size=64, init_channels=8, embed_dim=32, depth=(1, 1, 1), num_heads=4, side=64)
+timm_model("tnt", "tnt_s_legacy_patch16_224", [attention(heads=2, dim=4), attention()], ways=TS, img_size=32, patch_size=16, embed_dim=W, inner_dim=8, depth=L, num_heads_inner=2, num_heads_outer=4)
+timm_model("swinv2_cr", "swinv2_cr_tiny_224", attention(heads=2, mask="relative_bias", qk_norm=True, scale=1.0), ways=TS, img_size=32, patch_size=4, embed_dim=16, depths=(2,), num_heads=(2,), window_size=4)
 timm_model("swin", "swin_tiny_patch4_window7_224", attention(heads=2, mask="relative_bias"), img_size=32, patch_size=4, embed_dim=16, depths=(2,), num_heads=(2,), window_size=4)
 timm_model("swinv2", "swinv2_tiny_window8_256", attention(heads=2, mask="relative_bias", qk_norm=True, scale=1.0), img_size=32, patch_size=4, embed_dim=16, depths=(2,), num_heads=(2,), window_size=4)
 timm_model("nest", timm_class("nest", "Nest"), [attention(heads=2, count=1), attention(heads=4, count=1)], ways=TS, img_size=32, patch_size=4, num_levels=2, embed_dims=(16, 32), num_heads=(2, 4), depths=(1, 1))
-timm_model("davit", "davit_tiny", (), ways=TS, depths=(1, 1), embed_dims=(16, 32), num_heads=(2, 4), window_size=4)
+timm_model("davit", "davit_tiny", [attention(heads=2), attention(heads=4)], ways=TS, depths=(1, 1), embed_dims=(16, 32), num_heads=(2, 4), window_size=4)
 timm_model("gcvit", timm_class("gcvit", "GlobalContextVit"), (), ways=TS, img_size=64, depths=(2, 2, 2, 2), num_heads=(2, 4, 4, 4), window_ratio=(4, 2, 1, 1), embed_dim=16, side=64)
 timm_model("mixer", timm_class("mlp_mixer", "MlpMixer"), (), img_size=32, patch_size=8, embed_dim=W, num_blocks=L)
 timm_model("mambaout", "mambaout_femto", (), depths=(1, 1), dims=(16, 32), ways=TS)
-timm_model("levit", "levit_128s", (), ways=TS, img_size=64, embed_dim=(16, 32), key_dim=8, num_heads=(2, 4), depth=(1, 1), attn_ratio=2, mlp_ratio=2, side=64)
+timm_model("levit", "levit_128s", [attention(heads=2, v_head_dim=16, mask="relative_bias", count=1), attention(heads=2, v_head_dim=32, mask="relative_bias", count=1),
+                                   attention(heads=4, v_head_dim=16, mask="relative_bias", count=1)], ways=TS, img_size=64, embed_dim=(16, 32), key_dim=8, num_heads=(2, 4), depth=(1, 1), attn_ratio=2, mlp_ratio=2, side=64)
 timm_model("poolformer", timm_class("metaformer", "MetaFormer"), (), depths=(1, 1), dims=(16, 32))
-timm_model("maxvit", "maxvit_rmlp_pico_rw_256", (), ways=TS, side=64, img_size=64)
-timm_model("mvitv2", "mvitv2_tiny", (), ways=TS, img_size=64, side=64)
-timm_model("edgenext", "edgenext_xx_small", (), ways=TS, side=64)
+timm_model("maxvit", "maxvit_rmlp_pico_rw_256", [attention(heads=h, dim=32, mask="relative_bias", count=n) for h, n in ((1, 4), (2, 4), (4, 10), (8, 4))], ways=TS, side=64, img_size=64)
+timm_model("mvitv2", "mvitv2_tiny", [attention(heads=h, dim=96, mask="relative_bias", qk_norm=True, count=n, rewritable=False) for h, n in ((1, 1), (2, 2), (4, 5), (8, 2))], ways=TS, img_size=64, side=64)
+timm_model("edgenext", "edgenext_xx_small", [attention(dim=d, qk_norm=True, scale=1.0, count=1) for d in (12, 22, 42)], ways=TS, side=64)
 timm_model("efficientvit_mit", "efficientvit_b0", (), ways=TS, side=64)
-timm_model("efficientvit_msra", "efficientvit_m0", (), ways=TS, side=224)
-timm_model("efficientformerv2", "efficientformerv2_s0", (), ways=TS, side=224)
-timm_model("tiny_vit", "tiny_vit_5m_224", (), ways=TS, side=224)
-timm_model("mobilevit", "mobilevit_xxs", (), ways=TS, side=64)
+timm_model("efficientvit_msra", "efficientvit_m0", [attention(kind="self", heads=1, dim=16, v_head_dim=v, mask="relative_bias", count=n) for v, n in ((16, 4), (32, 8), (48, 12))], ways=TS, side=224)
+timm_model("efficientformerv2", "efficientformerv2_s0", [attention(heads=8, dim=32, v_head_dim=128, mask="relative_bias", count=4, rewritable=False),
+                                                              attention(heads=8, dim=16, v_head_dim=64, mask="relative_bias", count=1)], ways=TS, side=224)
+timm_model("tiny_vit", "tiny_vit_5m_224", [attention(heads=h, dim=32, mask="relative_bias", count=n) for h, n in ((4, 2), (5, 6), (10, 2))], ways=TS, side=224)
+timm_model("mobilevit", "mobilevit_xxs", [attention(dim=d, count=n) for d, n in ((16, 2), (20, 4), (24, 3))], ways=TS, side=64)
 timm_model("mobilevitv2", "mobilevitv2_050", (), ways=TS, side=64)
-timm_model("botnet", "botnet26t_256", (), ways=TS, side=256)
+timm_model("botnet", "botnet26t_256", [attention(dim=64, mask="relative_bias", count=1), attention(dim=128, mask="relative_bias", count=2)], ways=TS, side=256)
 timm_model("halonet", "halonet26t", (), ways=TS, side=256)
 timm_model("lambda", "lambda_resnet26t", (), ways=TS, side=256)
-timm_model("caformer", "caformer_s18", (), ways=TS, side=224)
+timm_model("caformer", "caformer_s18", [attention(heads=10, dim=32, count=9), attention(heads=16, dim=32, count=3)], ways=TS, side=224)
 timm_model("fastvit", "fastvit_t8", (), ways=TS, side=64)
-timm_model("mobilenetv4_hybrid", "mobilenetv4_hybrid_medium", (), ways=TS, side=64)
-timm_model("nextvit", "nextvit_small", (), ways=TS, side=64)
-timm_model("shvit", "shvit_s1", (), ways=TS, side=224)
-timm_model("vitamin", "vitamin_small_224", (), ways=TS, side=64, img_size=64)
-timm_model("iformer", "iformer_t", (), ways=TS, side=64)
+timm_model("mobilenetv4_hybrid", "mobilenetv4_hybrid_medium", attention(kind="mqa", kv=1, dim=64, count=8), ways=TS, side=64)
+timm_model("nextvit", "nextvit_small", [attention(heads=h, dim=32, count=n) for h, n in ((6, 1), (12, 2), (24, 1))], ways=TS, side=64)
+timm_model("shvit", "shvit_s1", [attention(kind="self", heads=1, dim=16, v_head_dim=v, count=n) for v, n in ((48, 4), (68, 5))], ways=TS, side=224)
+timm_model("vitamin", "vitamin_small_224", attention(heads=6, dim=64, count=14), glu("geglu_erf", count=14), ways=TS, side=64, img_size=64)
+timm_model("iformer", "iformer_t", [attention(kind="self", heads=1, dim=64, v_head_dim=v, count=n) for v, n in ((128, 3), (256, 2))], ways=TS, side=64)
 timm_model("swiftformer", "swiftformer_xs", (), ways=TS, side=64)
-timm_model("resnet_attnpool", "resnet50_clip", (), ways=TS, side=224)
-timm_model("hiera", "hiera_tiny_224", (), ways=TS, img_size=(32, 32), embed_dim=16, num_heads=2, stages=(1, 1), q_pool=1, mask_unit_size=(4, 4))
+timm_model("resnet_attnpool", "resnet50_clip", attention(heads=32, dim=64, count=1), ways=TS, side=224)
+timm_model("hiera", "hiera_tiny_224", [attention(heads=2, count=1), attention(heads=4, count=1)], ways=TS, img_size=(32, 32), embed_dim=16, num_heads=2, stages=(1, 1), q_pool=1, mask_unit_size=(4, 4))
 
 
 # -- diffusers

@@ -216,6 +216,23 @@ static void bounds_of_symbols(void **state)
 	assert_int_equal(dim_min(dims, n, 4), 4);
 }
 
+static void bounds_of_lengths(void **state)
+{
+	dim windows = read("(bounded + 35)//40 - 1"), pairs = read("2*paired - 3"), both = read("one_of + other_of - 4");
+
+	(void)state;
+	assert_false(dim_ge(dims, windows, 0));
+	dim_at_least(dims, windows, 0);
+	assert_true(dim_ge(dims, windows, 0));
+	assert_false(dim_ge(dims, windows, 1));
+	assert_int_equal(dim_max(dims, windows, 0), windows);
+	dim_at_least(dims, pairs, 0);
+	assert_true(dim_ge(dims, read("paired"), 2));
+	assert_false(dim_ge(dims, read("paired"), 3));
+	dim_at_least(dims, both, 0); /* of neither alone */
+	assert_false(dim_ge(dims, both, 0));
+}
+
 static void fresh_symbols_are_new_identifiers(void **state)
 {
 	dim a = dim_fresh(dims, "/model/NonZero:0"), b = dim_fresh(dims, "/model/NonZero:0");
@@ -433,6 +450,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(unreadable_names_are_symbols, setup, teardown),
 		cmocka_unit_test_setup_teardown(proofs, setup, teardown),
 		cmocka_unit_test_setup_teardown(bounds_of_symbols, setup, teardown),
+		cmocka_unit_test_setup_teardown(bounds_of_lengths, setup, teardown),
 		cmocka_unit_test_setup_teardown(fresh_symbols_are_new_identifiers, setup, teardown),
 		cmocka_unit_test_setup_teardown(integers_need_no_table, setup, teardown),
 		cmocka_unit_test_setup_teardown(overflow_and_nonsense_are_unknown, setup, teardown),

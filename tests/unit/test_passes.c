@@ -260,6 +260,8 @@ static void repeated_key_heads_are_told(void **state)
 		           "kb = Concat <axis = 1> (ka, ka)  vb = Concat <axis = 1> (va, va)  K = Reshape (kb, j)  V = Reshape (vb, j)"),
 		  "1 cross 4/2 x 8 scale 0.5" },
 		{ REPEATED("K = Concat <axis = 1> (k, k)  V = Neg (u)"), "1 cross 4/4 x 8 scale 0.5" },
+		{ REPEATED("i = Constant <value_ints = [0, 0, 1, 1]> ()  j = Constant <value_ints = [0, 0, 0, 0]> ()  K = Gather <axis = 1> (k, i)  V = Gather <axis = 1> (v, j)"), "1 cross 4/2 x 8 scale 0.5" },
+		{ REPEATED("i = Constant <value_ints = [0, 0, 1, 1]> ()  K = Gather <axis = 1> (k, i)  V = Concat <axis = 1> (v, v)"), "1 cross 4/4 x 8 scale 0.5" },
 	};
 
 	(void)state;
@@ -368,6 +370,25 @@ static void joined_scores_have_no_sink(void **state)
 	           "s = MatMul (q, k)  s2 = MatMul (q, k2)  j = Concat <axis = -1> (s, s2)  z = Mul (j, c)  p = Softmax <axis = -1> (z)\n"
 	           "p1 = Slice (p, zero, end, last)  p2 = Slice (p, end, far, last)  y1 = MatMul (p1, v)  y2 = MatMul (p2, v2)  y = Add (y1, y2) }",
 	           "1 cross 4/4 x 8 scale 0.5 stays");
+	/* the second group is made of what queries are made of */
+	check_text("<ir_version: 10, opset_import: [\"\": 23]>\n"
+	           "g (float[B,4,T,8] q, float[B,4,8,S] k, float[B,4,S,8] v) => (float[B,4,T,8] y)\n"
+	           "<int64[1] zero = {0}, int64[1] last = {-1}, int64[1] end = {-3}, int64[1] far = {9223372036854775807}, float c = {0.5}> {\n"
+	           "k2 = Transpose <perm = [0, 1, 3, 2]> (q)  s = MatMul (q, k)  s2 = MatMul (q, k2)  j = Concat <axis = -1> (s, s2)  z = Mul (j, c)  p = Softmax <axis = -1> (z)\n"
+	           "n = Shape <start = 3, end = 4> (k)  p1 = Slice (p, zero, n, last)  p2 = Slice (p, n, far, last)  y1 = MatMul (p1, v)  y2 = MatMul (p2, q)  y = Add (y1, y2) }",
+	           "1 mha 4/4 x 8 scale 0.5 stays");
+}
+
+/* Marks of keys are padding beside a sink too, which is no key that they tell of. */
+static void padding_beside_a_sink_is_told(void **state)
+{
+	(void)state;
+	check_text("<ir_version: 10, opset_import: [\"\": 23]>\n"
+	           "g (float[B,4,T,8] q, float[B,4,8,T] k, float[B,4,T,8] v, int64[C,T] mark) => (y)\n"
+	           "<float[1,4,1,1] sinks = {1, 2, 3, 4}, int64[2] front = {1, 2}, int64[1] one = {1}, int64[1] zero = {0}, int64[1] last = {-1}, float c = {0.5}, float shown = {1}, float low = {-1e9}> {\n"
+	           "s = MatMul (q, k)  a = Mul (s, c)  f = Cast <to = 1> (mark)  u = Unsqueeze (f, front)  o = Sub (shown, u)  h = Mul (o, low)  z = Add (a, h)  n = Shape <start = 0, end = 3> (q)\n"
+	           "w = Concat <axis = 0> (n, one)  e = Expand (sinks, w)  j = Concat <axis = -1> (z, e)  p = Softmax <axis = -1> (j)  r = Slice (p, zero, last, last)  y = MatMul (r, v) }",
+	           "1 cross 4/4 x 8 padding scale 0.5 sink");
 }
 
 /* Two heads of four numbers, laid out in orders and with caches of many kinds. Expected: by how they are spelled. */
@@ -509,23 +530,106 @@ static void turning_matrices_are_rotary(void **state)
 		check_text(all[i].text, all[i].want);
 }
 
-/* Behind strided convolutions, which take no short inputs, relative terms are told too; and heads that were joined to the batch, and then cut apart from other values. */
+/* Behind strided convolutions, which take no short inputs or make one key of them, relative terms are told too; and heads that were joined to the batch, and then cut apart from other values. */
 static void terms_behind_strides_are_told(void **state)
+{
+#define BEHIND(kernel, stride) \
+	"<ir_version: 10, opset_import: [\"\": 23]>\n" \
+	"g (float[B,1,N] a) => (float[\"2*B\",T,2] y) <int64[3] fs = {8, 1, " kernel "}, int64[2] ws = {8, 12}, int64[2] ts = {2, 9}, int64 eighteen = {18}, int64[5] cut = {0, 0, 3, 2, 2}, " \
+	"int64[4] join = {3, -1, 0, 2}, int64 zero = {0}, int64 one = {1}, int64 four = {4}, int64 eight = {8}, int64 first = {0}, int64 second = {1}, int64 third = {2}, " \
+	"int64[1] at0 = {0}, int64[1] at1 = {1}, float c = {0.5}> {\n" \
+	"f = ConstantOfShape <value = float[1] {0.5}> (fs)  w = ConstantOfShape <value = float[1] {0.25}> (ws)  numbers = Range (zero, eighteen, one)  " \
+	"numbers2 = Reshape (numbers, ts)  table = Cast <to = 1> (numbers2)  " \
+	"v0 = Conv <strides = [" stride "]> (a, f)  x = Transpose <perm = [0, 2, 1]> (v0)  qkv = MatMul (x, w)  h = Reshape (qkv, cut)  t = Transpose <perm = [2, 0, 3, 1, 4]> (h)  " \
+	"n = Shape <start = 1, end = 2> (x)  three = Constant <value_ints = [3, -1]> ()  two = Constant <value_ints = [2]> ()  shape = Concat <axis = 0> (three, n, two)  " \
+	"j = Reshape (t, shape)  q = Gather <axis = 0> (j, first)  k = Gather <axis = 0> (j, second)  v = Gather <axis = 0> (j, third)  " \
+	"l = Squeeze (n)  r = Range (zero, l, one)  i0 = Unsqueeze (r, at0)  i1 = Unsqueeze (r, at1)  d = Sub (i0, i1)  e = Add (d, four)  lo = Max (e, zero)  i = Min (lo, eight)  " \
+	"all = MatMul (q, table)  lead = Shape <start = 0, end = 1> (q)  wide = Concat <axis = 0> (lead, n, n)  ix = Expand (i, wide)  b = GatherElements <axis = -1> (all, ix)  " \
+	"kt = Transpose <perm = [0, 2, 1]> (k)  s = MatMul (q, kt)  z = Add (s, b)  m = Mul (z, c)  p = Softmax <axis = -1> (m)  y = MatMul (p, v) }"
+
+	(void)state;
+	check_text(BEHIND("32", "32"), "1 mha 2/2 x 2 relative_bias scale 0.5");
+	check_text(BEHIND("4", "8"), "1 mha 2/2 x 2 relative_bias scale 0.5");
+}
+
+/* Scores and probabilities that something is done to between the products are described, and stay. */
+static void kept_attention_is_told(void **state)
+{
+#define KEPT(scores, probabilities) \
+	"<ir_version: 10, opset_import: [\"\": 23]>\n" \
+	"g (float[B,3,8] x, int64[B,3] mark) => (y) <int64[2] ws = {8, 8}, int64[4] split = {0, 0, 2, 4}, int64[4] one = {2, 2, 1, 1}, int64[2] front = {1, 2}, int64[1] last = {-1}, " \
+	"float c = {0.5}, float half = {0.25}, float low = {-1e9}, float[1,2,3,3] bias = {1, 3, 2, 4, 0, 6, 2, 8, 1, 9, 8, 2, 6, 0, 4, 7, 2, 1}, " \
+	"float[2,3,3] places = {0, 1, 0, 1, 0, 0, 1, 1, 0, 0, 1, 0, 1, 0, 0, 1, 1, 0}> {\n" \
+	"w = ConstantOfShape <value = float[1] {0.5}> (ws)  mix = ConstantOfShape <value = float[1] {0.25}> (one)  qp = MatMul (x, w)  kp = MatMul (x, w)  vp = MatMul (x, w)  " \
+	"q4 = Reshape (qp, split)  k4 = Reshape (kp, split)  v4 = Reshape (vp, split)  q = Transpose <perm = [0, 2, 1, 3]> (q4)  kt = Transpose <perm = [0, 2, 3, 1]> (k4)  " \
+	"v = Transpose <perm = [0, 2, 1, 3]> (v4)  s = MatMul (q, kt)  a = Mul (s, c)  " scores "  p = Softmax <axis = -1> (z)  " probabilities "  y = MatMul (r, v) }"
+	static const struct {
+		const char *text, *want;
+	} all[] = {
+		{ KEPT("z = Conv (a, mix)", "r = Conv (p, mix)"), "1 mha 2/2 x 4 scale 0.5 stays" },
+		{ KEPT("z = Add (a, bias)", "o = Mul (p, half)  f = Add (o, places)  n = ReduceSum (f, last)  r = Div (f, n)"), "1 mha 2/2 x 4 relative_bias scale 0.5 stays" },
+		{ KEPT("m = Cast <to = 1> (mark)  u = Unsqueeze (m, front)  h = Mul (u, low)  e = Add (a, h)  z = Add (e, bias)", "r = Mul (p, half)"),
+		  "1 mha 2/2 x 4 relative_bias + padding scale 0.5 stays" },
+		{ KEPT("m = Cast <to = 1> (mark)  u = Unsqueeze (m, front)  h = Mul (u, low)  e = Add (a, bias)  z = Add (e, h)", "r = Mul (p, half)"),
+		  "1 mha 2/2 x 4 relative_bias + padding scale 0.5 stays" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		check_text(all[i].text, all[i].want);
+}
+
+/* A term for all tokens but that of the class is added to a part of the scores, and put back there. */
+static void terms_of_a_part_are_told(void **state)
 {
 	(void)state;
 	check_text("<ir_version: 10, opset_import: [\"\": 23]>\n"
-	           "g (float[B,1,N] a) => (float[\"2*B\",T,2] y) <int64[3] fs = {8, 1, 32}, int64[2] ws = {8, 12}, int64[2] ts = {2, 9}, int64 eighteen = {18}, int64[5] cut = {0, 0, 3, 2, 2}, "
-	           "int64[4] join = {3, -1, 0, 2}, int64 zero = {0}, int64 one = {1}, int64 four = {4}, int64 eight = {8}, int64 first = {0}, int64 second = {1}, int64 third = {2}, "
-	           "int64[1] at0 = {0}, int64[1] at1 = {1}, float c = {0.5}> {\n"
-	           "f = ConstantOfShape <value = float[1] {0.5}> (fs)  w = ConstantOfShape <value = float[1] {0.25}> (ws)  numbers = Range (zero, eighteen, one)  "
-	           "numbers2 = Reshape (numbers, ts)  table = Cast <to = 1> (numbers2)  "
-	           "v0 = Conv <strides = [32]> (a, f)  x = Transpose <perm = [0, 2, 1]> (v0)  qkv = MatMul (x, w)  h = Reshape (qkv, cut)  t = Transpose <perm = [2, 0, 3, 1, 4]> (h)  "
-	           "n = Shape <start = 1, end = 2> (x)  three = Constant <value_ints = [3, -1]> ()  two = Constant <value_ints = [2]> ()  shape = Concat <axis = 0> (three, n, two)  "
-	           "j = Reshape (t, shape)  q = Gather <axis = 0> (j, first)  k = Gather <axis = 0> (j, second)  v = Gather <axis = 0> (j, third)  "
-	           "l = Squeeze (n)  r = Range (zero, l, one)  i0 = Unsqueeze (r, at0)  i1 = Unsqueeze (r, at1)  d = Sub (i0, i1)  e = Add (d, four)  lo = Max (e, zero)  i = Min (lo, eight)  "
-	           "all = MatMul (q, table)  lead = Shape <start = 0, end = 1> (q)  wide = Concat <axis = 0> (lead, n, n)  ix = Expand (i, wide)  b = GatherElements <axis = -1> (all, ix)  "
-	           "kt = Transpose <perm = [0, 2, 1]> (k)  s = MatMul (q, kt)  z = Add (s, b)  m = Mul (z, c)  p = Softmax <axis = -1> (m)  y = MatMul (p, v) }",
-	           "1 mha 2/2 x 2 relative_bias scale 0.5");
+	           "g (float[B,5,8] x) => (y) <int64[2] ws = {8, 8}, int64[4] split = {0, 0, 2, 4}, int64[2] from = {1, 1}, int64[2] to = {5, 5}, int64[2] axes = {2, 3}, float c = {0.5}, int64[1] zero = {0}, "
+	           "float[4,4] bias = {1, 0, 3, 4, 7, 3, 1, 5, 3, 2, 5, 0, 4, 9, 6, 8}, int64[2] places = {4, 4}, int64 start = {1}, int64 end = {5}, int64 step = {1}, int64[1] a1 = {1}, int64[1] a2 = {2}> {\n"
+	           "w = ConstantOfShape <value = float[1] {0.5}> (ws)  qp = MatMul (x, w)  kp = MatMul (x, w)  vp = MatMul (x, w)  q4 = Reshape (qp, split)  k4 = Reshape (kp, split)  v4 = Reshape (vp, split)  "
+	           "qh = Transpose <perm = [0, 2, 1, 3]> (q4)  kh = Transpose <perm = [0, 2, 3, 1]> (k4)  vh = Transpose <perm = [0, 2, 1, 3]> (v4)  s = MatMul (qh, kh)  a = Mul (s, c)  "
+	           "cut = Slice (a, from, to, axes)  t = Add (cut, bias)  turned = Transpose <perm = [2, 3, 0, 1]> (a)  u = Transpose <perm = [2, 3, 0, 1]> (t)  "
+	           "i = Range (start, end, step)  i0 = Unsqueeze (i, a1)  i1 = Expand (i0, places)  i2 = Unsqueeze (i1, a2)  j0 = Unsqueeze (i, zero)  j1 = Expand (j0, places)  j2 = Unsqueeze (j1, a2)  "
+	           "at = Concat <axis = 2> (i2, j2)  put = ScatterND (turned, at, u)  z = Transpose <perm = [2, 3, 0, 1]> (put)  p = Softmax <axis = -1> (z)  y = MatMul (p, vh) }",
+	           "1 mha 2/2 x 4 relative_bias scale 0.5 stays");
+}
+
+/* Where queries, keys and values come from is looked for in front of their projections, and through convolutions of each channel. */
+static void what_is_projected_is_told(void **state)
+{
+#define FROM(inputs, nodes) \
+	"<ir_version: 10, opset_import: [\"\": 23]>\n" \
+	"g (" inputs ") => (y) <int64[2] ws = {8, 8}, int64[3] fs = {4, 1, 3}, int64[3] gs = {8, 1, 3}, int64[4] split = {0, 0, 2, 4}, int64[3] join = {-1, 4, 6}, int64[4] apart = {-1, 2, 4, 6}, float c = {0.5}, " \
+	"int64[1] zero = {0}, int64[1] four = {4}, int64[1] far = {100}, int64[1] last = {-1}> {\n" \
+	"w = ConstantOfShape <value = float[1] {0.5}> (ws)  f = ConstantOfShape <value = float[1] {0.5}> (fs)  f8 = ConstantOfShape <value = float[1] {0.5}> (gs)  " nodes \
+	"  s = MatMul (q, kt)  z = Mul (s, c)  p = Softmax <axis = -1> (z)  y = MatMul (p, v) }"
+#define HEADS(q, k, v) \
+	"  qp = MatMul (" q ", w)  kp = MatMul (" k ", w)  vp = MatMul (" v ", w)  q4 = Reshape (qp, split)  k4 = Reshape (kp, split)  v4 = Reshape (vp, split)  " \
+	"q = Transpose <perm = [0, 2, 1, 3]> (q4)  kt = Transpose <perm = [0, 2, 3, 1]> (k4)  v = Transpose <perm = [0, 2, 1, 3]> (v4)"
+#define TURNED_HALVES \
+	"x1 = Slice (x, zero, four, last)  x2 = Slice (x, four, far, last)  m = Neg (x2)  h = Concat <axis = -1> (m, x1)  a = Mul (x, cosines)  b = Mul (h, sines)  r = Add (a, b)"
+	static const struct {
+		const char *text, *want;
+	} all[] = {
+		{ FROM("float[B,6,8] x, float[6,8] cosines, float[6,8] sines", TURNED_HALVES HEADS("r", "r", "x")), "1 mha 2/2 x 4 scale 0.5 rotary" },
+		{ FROM("float[B,6,8] x, float[6,8] cosines, float[6,8] sines", TURNED_HALVES HEADS("r", "r", "r")), "1 mha 2/2 x 4 scale 0.5" },
+		{ FROM("float[B,6,8] x", "t = Transpose <perm = [0, 2, 1]> (x)  n = AveragePool <kernel_shape = [3], pads = [1, 1]> (t)  l = Conv <group = 8, pads = [1, 1]> (t, f8)  a = Add (n, l)  "
+		                         "r = Transpose <perm = [0, 2, 1]> (a)" HEADS("r", "x", "x")), "1 mha 2/2 x 4 scale 0.5" },
+		{ FROM("float[B,6,8] x, float[B,6,8] o", "t = Transpose <perm = [0, 2, 1]> (x)  u = Transpose <perm = [0, 2, 1]> (o)  l = Conv <group = 8, pads = [1, 1]> (t, f8)  a = Add (u, l)  "
+		                                         "r = Transpose <perm = [0, 2, 1]> (a)" HEADS("r", "x", "x")), "1 cross 2/2 x 4 scale 0.5" },
+		/* heads that were joined to the batch for a convolution of each channel */
+		{ FROM("float[B,6,8] x", "qp = MatMul (x, w)  kp = MatMul (x, w)  vp = MatMul (x, w)  q4 = Reshape (qp, split)  k4 = Reshape (kp, split)  v4 = Reshape (vp, split)  "
+		                         "qt = Transpose <perm = [0, 2, 3, 1]> (q4)  ka = Transpose <perm = [0, 2, 3, 1]> (k4)  v = Transpose <perm = [0, 2, 1, 3]> (v4)  qj = Reshape (qt, join)  "
+		                         "kj = Reshape (ka, join)  qc = Conv <group = 4, pads = [1, 1]> (qj, f)  kc = Conv <group = 4, pads = [1, 1]> (kj, f)  qa = Reshape (qc, apart)  kt = Reshape (kc, apart)  "
+		                         "q = Transpose <perm = [0, 1, 3, 2]> (qa)"), "1 mha 2/2 x 4 scale 0.5" },
+		/* channels attend to channels: as many as a head has */
+		{ FROM("float[B,6,8] x", "qp = MatMul (x, w)  kp = MatMul (x, w)  vp = MatMul (x, w)  q4 = Reshape (qp, split)  k4 = Reshape (kp, split)  v4 = Reshape (vp, split)  "
+		                         "q = Transpose <perm = [0, 2, 3, 1]> (q4)  kt = Transpose <perm = [0, 2, 1, 3]> (k4)  v = Transpose <perm = [0, 2, 3, 1]> (v4)"), "1 mha 2/2 x 4 scale 0.5" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		check_text(all[i].text, all[i].want);
 }
 
 struct runs {
@@ -757,7 +861,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(relative_terms_are_told), cmocka_unit_test(turning_matrices_are_rotary), cmocka_unit_test(masks_are_as_long_as_scores),
 		cmocka_unit_test(numbers_are_lengths), cmocka_unit_test(mixed_heads_stay),
 		cmocka_unit_test(terms_behind_strides_are_told), cmocka_unit_test(learned_biases_are_told),
-		cmocka_unit_test(joined_scores_have_no_sink),
+		cmocka_unit_test(joined_scores_have_no_sink), cmocka_unit_test(kept_attention_is_told),
+		cmocka_unit_test(padding_beside_a_sink_is_told),
+		cmocka_unit_test(terms_of_a_part_are_told), cmocka_unit_test(what_is_projected_is_told),
 		cmocka_unit_test(repeated_key_heads_are_told),
 		cmocka_unit_test(layouts_and_caches_are_told), cmocka_unit_test(endless_rules_end),
 		cmocka_unit_test(models_compute_the_same),
