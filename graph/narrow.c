@@ -19,26 +19,26 @@ struct reading {
 
 static uint8_t find(const struct narrowing *w, uint8_t l)
 {
-	while (w->label[l].same != l)
-		l = w->label[l].same;
+	while (w->labels->of[l].same != l)
+		l = w->labels->of[l].same;
 	return l;
 }
 
-static int64_t whole(const struct narrowing *w, uint8_t l) { return w->label[find(w, l)].whole; }
+static int64_t whole(const struct narrowing *w, uint8_t l) { return w->labels->of[find(w, l)].whole; }
 
 static int64_t cut(const struct narrowing *w, uint8_t l)
 {
-	const struct narrow_label *x = &w->label[find(w, l)];
+	const struct narrow_label *x = &w->labels->of[find(w, l)];
 
 	if (x->part[0])
 		return cut(w, x->part[0]) * cut(w, x->part[1]);
-	return x->mixed || (x->summed && !w->sums) ? x->whole : x->cut;
+	return x->mixed || (x->summed && !w->labels->sums) ? x->whole : x->cut;
 }
 
 /* Indices of l meet, or are told apart. */
 static void mix(struct narrowing *w, uint8_t l)
 {
-	struct narrow_label *x = &w->label[find(w, l)];
+	struct narrow_label *x = &w->labels->of[find(w, l)];
 
 	if (x->part[0]) {
 		mix(w, x->part[0]);
@@ -49,7 +49,7 @@ static void mix(struct narrowing *w, uint8_t l)
 
 static void sum(struct narrowing *w, uint8_t l)
 {
-	struct narrow_label *x = &w->label[find(w, l)];
+	struct narrow_label *x = &w->labels->of[find(w, l)];
 
 	if (x->part[0]) {
 		sum(w, x->part[0]);
@@ -60,17 +60,17 @@ static void sum(struct narrowing *w, uint8_t l)
 
 static bool is_mixed(const struct narrowing *w, uint8_t l)
 {
-	const struct narrow_label *x = &w->label[find(w, l)];
+	const struct narrow_label *x = &w->labels->of[find(w, l)];
 
 	return !l || (x->part[0] ? is_mixed(w, x->part[0]) && is_mixed(w, x->part[1]) : x->mixed);
 }
 
 static uint8_t fresh(struct narrowing *w, dim d)
 {
-	if (!dim_is_int(d) || d < 2 || w->n == NARROW_LABELS)
+	if (!dim_is_int(d) || d < 2 || w->labels->n == NARROW_LABELS)
 		return 0;
-	w->label[w->n] = (struct narrow_label){ .same = (uint8_t)w->n, .whole = d, .cut = d };
-	return (uint8_t)w->n++;
+	w->labels->of[w->labels->n] = (struct narrow_label){ .same = (uint8_t)w->labels->n, .whole = d, .cut = d };
+	return (uint8_t)w->labels->n++;
 }
 
 /* l, which is one axis so far, is an outer axis of that length and an inner one; 0 where it cannot be. */
@@ -80,7 +80,7 @@ static uint8_t split(struct narrowing *w, uint8_t l, int64_t outer)
 	uint8_t part[2];
 
 	l = find(w, l);
-	x = &w->label[l];
+	x = &w->labels->of[l];
 	if (!l || x->part[0])
 		return l && whole(w, x->part[0]) == outer ? l : 0;
 	part[0] = x->whole % outer ? 0 : fresh(w, outer);
@@ -88,8 +88,8 @@ static uint8_t split(struct narrowing *w, uint8_t l, int64_t outer)
 	if (!part[1])
 		return 0;
 	for (int i = 0; i < 2; i++) {
-		w->label[part[i]].mixed = x->mixed;
-		w->label[part[i]].summed = x->summed;
+		w->labels->of[part[i]].mixed = x->mixed;
+		w->labels->of[part[i]].summed = x->summed;
 		x->part[i] = part[i];
 	}
 	return l;
@@ -102,32 +102,32 @@ static uint8_t unify(struct narrowing *w, uint8_t a, uint8_t b)
 	b = find(w, b);
 	if (a == b)
 		return a;
-	if (!a || !b || w->label[a].whole != w->label[b].whole) {
+	if (!a || !b || w->labels->of[a].whole != w->labels->of[b].whole) {
 		mix(w, a);
 		mix(w, b);
 		return 0;
 	}
-	if (!w->label[a].part[0]) {
+	if (!w->labels->of[a].part[0]) {
 		uint8_t t = a;
 
 		a = b;
 		b = t;
 	}
-	if (w->label[b].part[0] && whole(w, w->label[a].part[0]) != whole(w, w->label[b].part[0])) {
+	if (w->labels->of[b].part[0] && whole(w, w->labels->of[a].part[0]) != whole(w, w->labels->of[b].part[0])) {
 		mix(w, a);
 		mix(w, b);
 		return 0;
 	}
-	if (w->label[b].part[0]) {
-		unify(w, w->label[a].part[0], w->label[b].part[0]);
-		unify(w, w->label[a].part[1], w->label[b].part[1]);
+	if (w->labels->of[b].part[0]) {
+		unify(w, w->labels->of[a].part[0], w->labels->of[b].part[0]);
+		unify(w, w->labels->of[a].part[1], w->labels->of[b].part[1]);
 	} else {
-		if (w->label[b].mixed)
+		if (w->labels->of[b].mixed)
 			mix(w, a);
-		if (w->label[b].summed)
+		if (w->labels->of[b].summed)
 			sum(w, a);
 	}
-	w->label[b].same = a;
+	w->labels->of[b].same = a;
 	return a;
 }
 
@@ -145,7 +145,7 @@ static uint8_t product(struct narrowing *w, uint8_t a, int64_t na, uint8_t b, in
 		mix(w, b);
 		return 0;
 	}
-	memcpy(w->label[l].part, part, sizeof part);
+	memcpy(w->labels->of[l].part, part, sizeof part);
 	return l;
 }
 
@@ -345,8 +345,8 @@ static void regroup(struct reading *x, value_id a, int i, int i2, value_id b, in
 			mix(x->w, l);
 			return;
 		}
-		put(x, b, k, x->w->label[find(x->w, l)].part[0]);
-		l = x->w->label[find(x->w, l)].part[1];
+		put(x, b, k, x->w->labels->of[find(x->w, l)].part[0]);
+		l = x->w->labels->of[find(x->w, l)].part[1];
 		n /= outer;
 	}
 }
@@ -663,7 +663,7 @@ static void judge(struct reading *x, const struct node *n)
 /* An axis that meets itself in another place of one value. */
 static void leaves(const struct narrowing *w, uint8_t l, uint8_t *count)
 {
-	const struct narrow_label *x = &w->label[find(w, l)];
+	const struct narrow_label *x = &w->labels->of[find(w, l)];
 
 	if (!l)
 		return;
@@ -681,9 +681,146 @@ static void tell_twins(struct narrowing *w, const uint8_t *axis)
 
 	for (int k = 0; k < MAX_RANK; k++)
 		leaves(w, axis[k], count);
-	for (int l = 1; l < w->n; l++)
+	for (int l = 1; l < w->labels->n; l++)
 		if (count[l] > 1)
 			mix(w, (uint8_t)l);
+}
+
+static void tell_all_twins(struct narrowing *w)
+{
+	static const uint8_t none[MAX_RANK] = { 0 };
+
+	for (value_id v = 1; v < w->g->nvalue; v++)
+		if (memcmp(w->axis[v], none, sizeof none) != 0)
+			tell_twins(w, w->axis[v]);
+	for (node_id id = 1; id < w->g->nnode; id++)
+		if (w->inner[id])
+			tell_all_twins(w->inner[id]);
+}
+
+static enum linnet_code narrowing_new(const struct graph *g, struct narrow_labels *labels, struct arena *a, struct narrowing **out, struct linnet_error *e)
+{
+	struct narrowing *w;
+
+	TRY_NEW(w, a, 1);
+	w->g = g;
+	w->labels = labels;
+	TRY_NEW(w->axis, a, g->nvalue);
+	TRY_NEW(w->fixed, a, g->nnode);
+	TRY_NEW(w->inner, a, g->nnode);
+	*out = w;
+	return LINNET_OK;
+}
+
+static enum linnet_code read_node(struct reading *x, const struct node *n, struct linnet_error *e);
+
+/* What depends on nothing but lengths and the count of steps in a body; what enters it with a point does not. */
+static void fixed_inside(const struct reading *x, const struct node *n, const struct graph *body, const node_id *order, uint32_t norder, bool *fixed)
+{
+	uint32_t formal = body->nin - n->ncapture;
+
+	fixed[0] = true;
+	for (value_id v = 1; v < body->nvalue; v++)
+		fixed[v] = body->value[v].kind == VALUE_CONST || body->value[v].type.value;
+	for (uint32_t i = 0; i < body->nin; i++)
+		fixed[body->in[i]] = i < formal ? node_is(n, "Loop") && i < 2 : x->fixed[n->in[n->nin - body->nin + i]] && !dtype_in(body->value[body->in[i]].type.dt, FLOATS);
+	for (uint32_t i = 0; i < norder; i++) {
+		const struct node *m = &body->node[order[i]];
+		bool all = m->op->agree != AGREE_RANDOM;
+
+		for (uint32_t k = 0; k < m->nin; k++)
+			all = all && fixed[m->in[k]];
+		for (uint32_t k = 0; k < m->nout; k++)
+			fixed[m->out[k]] = fixed[m->out[k]] || all || m->op->flags & OP_SHAPE_ONLY || !m->out[k];
+	}
+}
+
+/* The axis that a Scan's input or output i is cut along; below 0: none. */
+static int step_axis(const struct node *n, const char *name, uint32_t i, int rank)
+{
+	const struct attr *axes = node_attr(n, name);
+	int64_t at = axes && i < axes->n ? axes->ints[i] : 0;
+
+	return (int)(at < 0 ? at + rank : at);
+}
+
+/* A body's input of the node's input i, whose axis `step` it does not have. */
+static void enter(struct reading *x, struct reading *in, const struct node *n, uint32_t i, value_id v, int step)
+{
+	if (!dtype_in(in->g->value[v].type.dt, FLOATS) || shape_at(in, v)->rank != shape_at(x, n->in[i])->rank - (step >= 0)) {
+		for (int k = 0; k < shape_at(x, n->in[i])->rank; k++)
+			mix(x->w, label_at(x, n->in[i], k));
+		return;
+	}
+	for (int k = 0; k < shape_at(x, n->in[i])->rank; k++)
+		if (k == step)
+			mix(x->w, label_at(x, n->in[i], k));
+		else
+			put(in, v, step >= 0 && k > step ? k - 1 : k, meet(x, n, &i, &k, 1));
+}
+
+static enum linnet_code body_of(struct reading *x, const struct node *n, struct linnet_error *e)
+{
+	const struct graph *body = node_attr(n, "body")->g;
+	bool loop = node_is(n, "Loop"), *fixed;
+	uint32_t lead = loop ? 2 : 0, held = loop ? 1 : 0, nscan = loop ? 0 : (uint32_t)node_attr(n, "num_scan_inputs")->i, formal = body->nin - n->ncapture, norder;
+	uint32_t nstate = formal - lead - nscan;
+	struct narrowing *w;
+	struct reading in = { .g = body, .a = x->a };
+	node_id *order;
+
+	TRY(narrowing_new(body, x->w->labels, x->a, &w, e));
+	TRY(graph_order(body, x->a, &order, &norder, e));
+	TRY_NEW(fixed, x->a, body->nvalue);
+	fixed_inside(x, n, body, order, norder, fixed);
+	in.w = x->w->inner[n - x->g->node] = w;
+	in.fixed = fixed;
+	for (uint32_t i = lead; i < body->nin; i++) {
+		bool scanned = i >= lead + nstate && i < formal;
+
+		if (n->in[i] && !fixed[body->in[i]])
+			enter(x, &in, n, i, body->in[i], scanned ? step_axis(n, "scan_input_axes", i - lead - nstate, shape_at(x, n->in[i])->rank) : -1);
+	}
+	for (uint32_t i = 0; i < norder; i++)
+		TRY(read_node(&in, &body->node[order[i]], e));
+	for (uint32_t i = 0; i + held < body->nout; i++) {
+		value_id v = body->out[held + i], to = i < n->nout ? n->out[i] : 0;
+		int step = i < nstate ? -1 : loop ? 0 : step_axis(n, "scan_output_axes", i - nstate, shape_at(&in, v)->rank + 1);
+
+		for (int k = 0; k < shape_at(&in, v)->rank; k++) {
+			uint8_t l = fixed[v] ? 0 : label_at(&in, v, k);
+
+			if (i < nstate && (length_at(&in, v, k) != 1 || length_at(&in, body->in[lead + i], k) != 1))
+				l = unify(x->w, l, label_at(&in, body->in[lead + i], k));
+			if (to)
+				put(x, to, step >= 0 && k >= step ? k + 1 : k, l);
+		}
+	}
+	return LINNET_OK;
+}
+
+/* A Scan or Loop all of whose shapes have a rank. */
+static bool has_body(const struct reading *x, const struct node *n)
+{
+	const struct graph *body = node_is(n, "Loop") || node_is(n, "Scan") ? node_attr(n, "body")->g : NULL;
+	bool loop = node_is(n, "Loop");
+	uint32_t lead = loop ? 2 : 0, nscan;
+
+	if (!body || body->nin != n->nin || body->nin < n->ncapture + lead)
+		return false;
+	nscan = loop ? 0 : (uint32_t)node_attr(n, "num_scan_inputs")->i;
+	if (body->nin - n->ncapture < lead + nscan || body->nout < (loop ? 1 : 0) + body->nin - n->ncapture - lead - nscan)
+		return false;
+	for (uint32_t i = lead; i < n->nin; i++)
+		if (!n->in[i] || shape_at(x, n->in[i])->rank < 0 || body->value[body->in[i]].type.shape.rank < 0)
+			return false;
+	for (uint32_t i = 0; i < n->nout; i++)
+		if (n->out[i] && shape_at(x, n->out[i])->rank < 0)
+			return false;
+	for (uint32_t i = 0; i < body->nout; i++)
+		if (body->value[body->out[i]].type.shape.rank < 0)
+			return false;
+	return true;
 }
 
 static enum linnet_code read_node(struct reading *x, const struct node *n, struct linnet_error *e)
@@ -694,9 +831,11 @@ static enum linnet_code read_node(struct reading *x, const struct node *n, struc
 		varies = varies || (n->out[k] && !x->fixed[n->out[k]]);
 	if (!varies)
 		return LINNET_OK;
-	if (!x->mine)
-		TRY_NEW(x->mine, x->a, n->nin);
-	judge(x, n);
+	TRY_NEW(x->mine, x->a, n->nin);
+	if (has_body(x, n))
+		TRY(body_of(x, n, e));
+	else
+		judge(x, n);
 	for (uint32_t i = 0; i < n->nin; i++)
 		for (int k = 0; k < MAX_RANK; k++)
 			any = any || x->mine[i][k];
@@ -710,28 +849,25 @@ enum linnet_code narrow_read(const struct graph *g, const node_id *order, uint32
                              struct narrowing **out, struct linnet_error *e)
 {
 	struct reading x = { .g = g, .fixed = fixed, .a = a };
-	struct narrowing *w;
+	struct narrow_labels *labels;
 	int nth = 0;
 
-	TRY_NEW(w, a, 1);
-	*out = x.w = w;
-	w->g = g;
-	w->n = 1; /* 0: none */
-	TRY_NEW(w->axis, a, g->nvalue);
-	TRY_NEW(w->fixed, a, g->nnode);
+	TRY_NEW(labels, a, 1);
+	labels->n = 1; /* 0: none */
+	TRY(narrowing_new(g, labels, a, &x.w, e));
+	*out = x.w;
 	for (int i = 0; i < ngiven; i++)
 		for (int k = 0; k < shape_at(&x, given[i])->rank; k++)
-			put(&x, given[i], k, fresh(w, length_at(&x, given[i], k)));
+			put(&x, given[i], k, fresh(x.w, length_at(&x, given[i], k)));
 	for (uint32_t i = 0; i < norder; i++)
 		TRY(read_node(&x, &g->node[order[i]], e));
-	for (int i = 0; i < ngiven; i++)
-		tell_twins(w, w->axis[given[i]]);
-	for (uint32_t i = 0; i < norder; i++)
-		for (uint32_t k = 0; k < g->node[order[i]].nout; k++)
-			tell_twins(w, w->axis[g->node[order[i]].out[k]]);
-	for (int l = 1; l < w->n; l++)
-		if (find(w, (uint8_t)l) == l && !w->label[l].part[0] && !w->label[l].mixed && w->label[l].whole > SHORT + 1)
-			w->label[l].cut = SHORT + nth++ % 2;
+	tell_all_twins(x.w);
+	for (int l = 1; l < labels->n; l++) {
+		struct narrow_label *own = &labels->of[l];
+
+		if (find(x.w, (uint8_t)l) == l && !own->part[0] && !own->mixed && own->whole > SHORT + 1)
+			own->cut = SHORT + nth++ % 2;
+	}
 	return LINNET_OK;
 }
 

@@ -19,13 +19,18 @@ struct narrow_label {
 	int64_t whole, cut;
 };
 
+struct narrow_labels {
+	struct narrow_label of[NARROW_LABELS];
+	int n;
+	bool sums; /* what is summed over is cut short as well */
+};
+
 struct narrowing {
 	const struct graph *g;
-	bool sums;                      /* those that are summed over are cut short as well */
-	uint8_t (*axis)[MAX_RANK];      /* by value: labels of its axes, 0: none */
-	uint8_t (**fixed)[MAX_RANK];    /* by node: of those of its inputs that depend on nothing but lengths; NULL: none */
-	struct narrow_label label[NARROW_LABELS];
-	int n;
+	uint8_t (*axis)[MAX_RANK];    /* by value: labels of its axes, 0: none */
+	uint8_t (**fixed)[MAX_RANK];  /* by node: of those of its inputs that depend on nothing but lengths; NULL: none */
+	struct narrowing **inner;     /* by node: of its body; NULL: all of it is whole */
+	struct narrow_labels *labels; /* of the part and the bodies in it */
 };
 
 /* fixed: by value, those that depend on nothing but lengths. They are always computed whole. order: what computes the part from `given`, producers first. */

@@ -147,6 +147,7 @@ static bool backwards(const struct node *n, const char *name, uint32_t i)
 
 struct control {
 	const struct node *n;
+	const struct tensor *const *in;
 	bool loop;
 	uint32_t nstate, nscan, nout; /* nout: stacked outputs */
 	int64_t steps;
@@ -170,9 +171,9 @@ static enum linnet_code begin(struct probe *p, struct probe *inner, struct contr
 	c->nout = body->nout - held - c->nstate;
 	c->steps = -1;
 	if (c->loop && n->in[0])
-		c->steps = tensor_get_int(p->value[n->in[0]], 0);
+		c->steps = tensor_get_int(c->in[0], 0);
 	for (uint32_t i = 0; i < c->nscan; i++) {
-		const struct tensor *t = p->value[n->in[c->nstate + i]];
+		const struct tensor *t = c->in[c->nstate + i];
 		int axis = axis_attr(n, "scan_input_axes", i, t->rank);
 
 		if (axis < 0 || axis >= t->rank || (i && t->d[axis] != c->steps))
@@ -181,7 +182,7 @@ static enum linnet_code begin(struct probe *p, struct probe *inner, struct contr
 	}
 	if (c->steps < 0 || c->steps > MAX_STEPS)
 		return LINNET_OK;
-	*inner = (struct probe){ .g = body, .a = p->a, .tokens = p->tokens, .length = p->length };
+	*inner = (struct probe){ .g = body, .a = p->a, .tokens = p->tokens, .length = p->length, .narrow = p->narrow ? p->narrow->inner[n - p->g->node] : NULL };
 	TRY(graph_order(body, p->a, &order, &inner->norder, e));
 	inner->order = order;
 	TRY_NEW(inner->value, p->a, body->nvalue);
@@ -190,7 +191,7 @@ static enum linnet_code begin(struct probe *p, struct probe *inner, struct contr
 	for (uint32_t k = 0; k < c->nout; k++)
 		TRY_NEW(c->part[k], p->a, (size_t)c->steps + 1);
 	for (uint32_t i = 0; i < c->nstate; i++)
-		c->state[i] = p->value[n->in[lead + i]];
+		c->state[i] = c->in[lead + i];
 	*can = true;
 	return LINNET_OK;
 }
@@ -205,9 +206,9 @@ static enum linnet_code step(struct probe *p, struct probe *inner, struct contro
 	for (uint32_t i = 0; i < c->nstate; i++)
 		inner->value[body->in[lead + i]] = c->state[i];
 	for (uint32_t i = 0; i < n->ncapture; i++)
-		inner->value[body->in[body->nin - n->ncapture + i]] = p->value[n->in[n->nin - n->ncapture + i]];
+		inner->value[body->in[body->nin - n->ncapture + i]] = c->in[n->nin - n->ncapture + i];
 	for (uint32_t i = 0; i < c->nscan; i++) {
-		const struct tensor *x = p->value[n->in[c->nstate + i]];
+		const struct tensor *x = c->in[c->nstate + i];
 
 		TRY(slice(x, axis_attr(n, "scan_input_axes", i, x->rank), backwards(n, "scan_input_directions", i) ? c->steps - 1 - t : t, p->a,
 		          &inner->value[body->in[c->nstate + i]], e));
@@ -238,9 +239,9 @@ static enum linnet_code step(struct probe *p, struct probe *inner, struct contro
 	return LINNET_OK;
 }
 
-static enum linnet_code run_control(struct probe *p, const struct node *n, int depth, bool *can, struct linnet_error *e)
+static enum linnet_code run_control(struct probe *p, const struct node *n, const struct tensor *const *in, int depth, bool *can, struct linnet_error *e)
 {
-	struct control c = { .n = n, .loop = node_is(n, "Loop") };
+	struct control c = { .n = n, .in = in, .loop = node_is(n, "Loop") };
 	struct probe inner;
 
 	if (depth == MAX_DEPTH) {
@@ -410,10 +411,10 @@ static enum linnet_code run_node(struct probe *p, const struct node *n, int dept
 			in[i] = p->value[n->in[i]];
 		*can = in[i] != NULL || (i == 1 && node_is(n, "CastLike"));
 	}
-	if (*can && (node_is(n, "Loop") || node_is(n, "Scan")))
-		return run_control(p, n, depth, can, e);
 	if (*can && p->narrow)
 		TRY(narrowed(p, n, in, e));
+	if (*can && (node_is(n, "Loop") || node_is(n, "Scan")))
+		return run_control(p, n, in, depth, can, e);
 	for (uint32_t i = 0; i < n->nout; i++)
 		*can = *can && (!n->out[i] || small(p, n->out[i]));
 	if (*can)

@@ -81,7 +81,7 @@ static enum linnet_code new_member(struct search *x, int i, int64_t length, stru
 /* sums: features that are summed over are few as well, which is enough to find roles, not to verify them. */
 static void set_width(struct search *x, bool sums)
 {
-	x->narrow->sums = sums;
+	x->narrow->labels->sums = sums;
 	for (int j = 0; j < x->orank; j++)
 		x->od[j] = narrow_cut(x->narrow, x->r.o, j) ? narrow_cut(x->narrow, x->r.o, j) : x->whole[j];
 }
@@ -1279,7 +1279,7 @@ static enum linnet_code try_tokens(struct search *x, value_id v, dim tokens, con
 	TRY(read_part(x, &v, 1, e));
 	if (!symbol && !stays_whole(x, v, tokens))
 		return LINNET_OK;
-	x->narrow->sums = true;
+	x->narrow->labels->sums = true;
 	for (size_t i = 0; i < sizeof lengths / sizeof *lengths && !o; i++) {
 		struct probe probe;
 
