@@ -126,7 +126,18 @@ bool region_counts(const struct graph *g, dim tokens, dim d)
 	return same == 2;
 }
 
-static bool is_tokens(const struct reading *x, dim d) { return region_counts(x->g, x->r->tokens, d); }
+/* Expressions of many lengths take long to evaluate, and are met again and again. */
+static bool is_tokens(const struct reading *x, dim d)
+{
+	dim tokens = x->r->tokens;
+	struct count *c = &x->t->count[((uint64_t)d * 31 + (uint64_t)tokens) % 256];
+
+	if (dim_is_int(d) || dim_is_int(tokens) || d == DIM_NONE)
+		return d == tokens;
+	if (c->tokens != tokens || c->d != d)
+		*c = (struct count){ tokens, d, region_counts(x->g, tokens, d) };
+	return c->same;
+}
 
 static const struct shape *shape_at(const struct reading *x, value_id v) { return &x->g->value[v].type.shape; }
 

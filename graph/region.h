@@ -23,6 +23,10 @@ struct terrain {
 	bool *loose;     /* by value: something may mix tokens in what made it */
 	uint8_t *kind;   /* by value: enum region_kind, for one part at a time */
 	struct arena *a; /* for one part at a time */
+	struct count {
+		dim tokens, d;
+		bool same;
+	} count[256];    /* what region_counts() said of them; tokens 0: nothing */
 };
 
 struct region {
