@@ -539,6 +539,108 @@ static enum linnet_code tidy_gather(const struct view *w, const struct node *n, 
 	return LINNET_OK;
 }
 
+/* A Slice that takes the first `end` of an axis, and what it makes of what it is computed of. */
+struct ends {
+	const struct view *w;
+	struct patch *p;
+	const struct node *n;
+	int axis, undone; /* undone: Pads that made it longer in the first place */
+	dim end;
+	bool fits;
+};
+
+/* The element of a list of one number: an integer or an expression. */
+static dim only_element(const struct graph *g, value_id v)
+{
+	const struct type *t = &g->value[v].type;
+	int64_t x;
+	int count;
+
+	if (value_ints(g, v, &x, 1, &count))
+		return count == 1 ? x : DIM_NONE;
+	return t->sym && t->shape.rank == 1 && t->shape.d[0] == 1 ? t->sym[0] : DIM_NONE;
+}
+
+static bool read_ends(struct ends *c)
+{
+	const struct graph *g = c->w->g;
+	const struct node *n = c->n;
+	int rank = g->value[n->in[0]].type.shape.rank;
+	dim axis = n->nin > 3 && n->in[3] ? only_element(g, n->in[3]) : 0;
+
+	if (rank < 1 || only_element(g, n->in[1]) != 0 || !dim_is_int(axis) || (n->nin > 4 && n->in[4] && only_element(g, n->in[4]) != 1))
+		return false;
+	c->axis = (int)(axis < 0 ? axis + rank : axis);
+	c->end = only_element(g, n->in[2]);
+	return c->end != DIM_NONE && c->axis >= 0 && c->axis < rank;
+}
+
+/* n makes an axis longer at its end, and nothing else. */
+static bool pads_end(const struct graph *g, const struct node *n, int axis)
+{
+	const struct tensor *t = value_const(g, n->in[1]);
+	const dim *sym = g->value[n->in[1]].type.sym;
+	int rank = g->value[n->in[0]].type.shape.rank;
+
+	if ((n->nin > 3 && n->in[3]) || rank < 0 || (t && t->n != 2 * rank) || (!t && (!sym || g->value[n->in[1]].type.shape.d[0] != 2 * rank)))
+		return false;
+	for (int i = 0; i < 2 * rank; i++) {
+		dim x = t ? tensor_get_int(t, i) : sym[i];
+
+		if (i == axis + rank ? x == DIM_NONE || !dim_ge(g->dims, x, 0) : x != 0)
+			return false;
+	}
+	return true;
+}
+
+static value_id cut_end(struct ends *c, value_id v, int depth)
+{
+	static const char *const pointwise[] = { "Add", "Sub", "Mul", "Div", "Neg", NULL };
+	const struct graph *g = c->w->g;
+	const struct shape *s = &g->value[v].type.shape;
+	const struct node *n = value_node(g, v);
+	int rank = g->value[c->n->in[0]].type.shape.rank, axis = c->axis - (rank - s->rank);
+	value_id in[5] = { v };
+	uint32_t index;
+
+	if (s->rank < 0 || (axis >= 0 && s->d[axis] == DIM_NONE)) {
+		c->fits = false;
+		return v;
+	}
+	if (axis < 0 || s->d[axis] == 1)
+		return v;
+	if (n && node_is(n, "Pad") && pads_end(g, n, axis) && g->value[n->in[0]].type.shape.d[axis] == c->end) {
+		c->undone++;
+		return n->in[0];
+	}
+	for (const char *const *name = pointwise; n && depth && value_user(c->w, v, &index) && *name; name++)
+		if (node_is(n, *name)) {
+			for (uint32_t i = 0; i < n->nin; i++)
+				in[i] = cut_end(c, n->in[i], depth - 1);
+			return patch_node(c->p, *name, node_label(g, n), in, n->nin, 1, NULL);
+		}
+	c->fits = c->fits && s->rank == rank;
+	for (uint32_t i = 1; i < c->n->nin && i < 5; i++)
+		in[i] = c->n->in[i];
+	return patch_node(c->p, "Slice", node_label(g, c->n), in, c->n->nin, 1, NULL);
+}
+
+/* What was padded to whole chunks, and computed with element by element, is not padded when the padding is cut off again. */
+static enum linnet_code tidy_padding(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	struct ends c = { .w = w, .p = p, .n = n, .fits = true };
+	const struct node *sum = value_node(w->g, n->in[0]);
+	value_id v;
+
+	(void)e;
+	if (!sum || !read_ends(&c))
+		return LINNET_OK;
+	v = cut_end(&c, n->in[0], 4);
+	if (c.fits && c.undone)
+		patch_replace(p, n->out[0], v);
+	return LINNET_OK;
+}
+
 static const struct rule rules[] = {
 	{ .name = "tidy/length", .doc = "lengths are read off the graph's inputs, or the first value that has them", .apply = tidy_length },
 	{ .name = "tidy/identity", .doc = "nodes that change nothing are dropped", .apply = tidy_identity },
@@ -553,6 +655,7 @@ static const struct rule rules[] = {
 	{ .name = "tidy/squeeze", .doc = "a squeeze that undoes an unsqueeze is dropped", .anchor = "Squeeze", .apply = tidy_squeeze },
 	{ .name = "tidy/gather", .doc = "GatherND along the first axis alone becomes Gather", .anchor = "GatherND", .apply = tidy_gather },
 	{ .name = "tidy/scan", .doc = "a scan over a single slice is its body", .anchor = "Scan", .apply = tidy_scan },
+	{ .name = "tidy/padding", .doc = "what is padded at its end, computed with element by element and cut off again is not padded", .anchor = "Slice", .apply = tidy_padding },
 	{ .name = "tidy/where", .doc = "a choice that is known is made", .anchor = "Where", .apply = tidy_where },
 };
 
