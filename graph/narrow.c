@@ -176,6 +176,30 @@ static void put(struct reading *x, value_id v, int k, uint8_t l)
 	x->w->axis[v][k] = l;
 }
 
+static bool named(const struct node *n, const char *const *list)
+{
+	for (; *list; list++)
+		if (node_is(n, *list))
+			return true;
+	return false;
+}
+
+static const char *const pointwise[] = { "Identity", "Neg", "Exp", "Cast", "CastLike", "Reciprocal", "Add", "Sub", "Mul", "Div", "Sum", "Min", "Max", "Clip", "Where", NULL };
+
+static bool alike(const struct graph *g, value_id v, int k, int depth);
+
+/* The same of a node's inputs, whose axes are counted from the last one. */
+static bool inputs_alike(const struct graph *g, const struct node *n, int back, int depth)
+{
+	for (uint32_t i = 0; i < n->nin; i++) {
+		const struct shape *s = &g->value[n->in[i]].type.shape;
+
+		if (n->in[i] && (s->rank < 0 || (s->rank > back && s->d[s->rank - 1 - back] != 1 && !alike(g, n->in[i], s->rank - 1 - back, depth))))
+			return false;
+	}
+	return true;
+}
+
 /* Nothing differs along v's axis k. */
 static bool alike(const struct graph *g, value_id v, int k, int depth)
 {
@@ -187,11 +211,10 @@ static bool alike(const struct graph *g, value_id v, int k, int depth)
 
 	if (value_filled(g, v, &x))
 		return true;
-	if (!t && n && node_is(n, "Expand") && depth) {
-		int at = k - (g->value[v].type.shape.rank - g->value[n->in[0]].type.shape.rank);
-
-		return g->value[n->in[0]].type.shape.rank >= 0 && (at < 0 || g->value[n->in[0]].type.shape.d[at] == 1 || alike(g, n->in[0], at, depth - 1));
-	}
+	if (!t && n && depth && node_is(n, "Expand"))
+		return inputs_alike(g, &(struct node){ .in = n->in, .nin = 1 }, g->value[v].type.shape.rank - 1 - k, depth - 1);
+	if (!t && n && depth && named(n, pointwise))
+		return inputs_alike(g, n, g->value[v].type.shape.rank - 1 - k, depth - 1);
 	if (!t || k < 0 || k >= t->rank || t->kind != KIND_TENSOR || dtype_bits(t->dt) < 8 || t->dt == DT_STRING)
 		return false;
 	for (int i = 0; i < t->rank; i++)
@@ -599,17 +622,8 @@ static void scatter_along(struct reading *x, const struct node *n)
 	}
 }
 
-static bool named(const struct node *n, const char *const *list)
-{
-	for (; *list; list++)
-		if (node_is(n, *list))
-			return true;
-	return false;
-}
-
 static void judge(struct reading *x, const struct node *n)
 {
-	static const char *const pointwise[] = { "Identity", "Neg", "Exp", "Cast", "CastLike", "Reciprocal", "Add", "Sub", "Mul", "Div", "Sum", "Min", "Max", "Clip", "Where", NULL };
 	static const char *const regroups[] = { "Reshape", "Unsqueeze", "Squeeze", "Flatten", NULL };
 	const struct tensor *c = n->nin > 1 && n->in[1] ? value_const(x->g, n->in[1]) : NULL;
 	bool known = n->nin <= MAX_OPERANDS;

@@ -460,6 +460,7 @@ static enum linnet_code fit_decay(struct search *x, struct hypothesis *h, struct
 	for (int64_t s = 0; s < n; s++) {
 		int64_t at = place_of(&h->shared, x->od, s, self, ostride), best = at;
 		double now, later;
+		int64_t t = steps - 1;
 
 		for (int64_t c = 0; c < size_of(&h->columns, x->od); c++) {
 			int64_t here = at + place_of(&h->columns, x->od, c, self, ostride);
@@ -467,8 +468,10 @@ static enum linnet_code fit_decay(struct search *x, struct hypothesis *h, struct
 			best = fabs(tensor_get(o, here)) > fabs(tensor_get(o, best)) ? here : best;
 		}
 		now = tensor_get(o, best);
-		later = tensor_get(o, best + (steps - 1) * ostride[x->otoken]);
-		h->gamma[s] = now != 0 && later / now > 1e-30 && steps > 1 ? pow(later / now, 1.0 / (double)(steps - 1)) : 1;
+		later = tensor_get(o, best + t * ostride[x->otoken]);
+		for (; t > 1 && !(fabs(later) > 1e-30 * fabs(now)); later = tensor_get(o, best + t * ostride[x->otoken])) /* it has faded away by then */
+			t /= 2;
+		h->gamma[s] = now != 0 && later / now > 1e-30 && steps > 1 ? pow(later / now, 1.0 / (double)t) : 1;
 		if (h->gamma[s] > 1 + 1e-9) { /* it grows */
 			h->gamma = NULL;
 			break;
