@@ -641,6 +641,67 @@ static enum linnet_code tidy_padding(const struct view *w, const struct node *n,
 	return LINNET_OK;
 }
 
+enum { MAX_MOVES = 6, MAX_LIST = 64 };
+
+/* Elements of a list of lengths that are moved through matrices of them, as pads in pairs are: which they are, of the list. NULL: n does not do that. */
+static enum linnet_code moved_elements(const struct view *w, const struct node *n, struct arena *a, value_id *list, const struct tensor **places, struct linnet_error *e)
+{
+	static const char *const moves[] = { "Reshape", "Slice", "Transpose", "Unsqueeze", "Squeeze", "Flatten", NULL };
+	const struct graph *g = w->g;
+	const struct node *chain[MAX_MOVES];
+	const struct shape *s;
+	struct tensor *t;
+	int count = 0;
+
+	*places = NULL;
+	do {
+		const char *const *name = moves;
+
+		while (n && *name && !node_is(n, *name))
+			name++;
+		if (!n || !*name || count == MAX_MOVES)
+			return LINNET_OK;
+		chain[count++] = n;
+		*list = n->in[0];
+		s = &g->value[*list].type.shape;
+		n = value_node(g, *list);
+	} while (s->rank != 1);
+	if (count < 3 || !dim_is_int(s->d[0]) || s->d[0] < 1 || s->d[0] > MAX_LIST)
+		return LINNET_OK;
+	TRY(tensor_new(a, DT_INT64, 1, s->d, &t, e));
+	for (int64_t i = 0; i < t->n; i++)
+		tensor_put_int(t, i, i);
+	while (count--) {
+		const struct tensor *in[8] = { t };
+		struct linnet_error quiet = { 0 };
+		bool wanted = true;
+
+		for (uint32_t i = 1; i < chain[count]->nin; i++)
+			if (i == 8 || (chain[count]->in[i] && !(in[i] = value_const(g, chain[count]->in[i]))))
+				return LINNET_OK;
+		if (op_eval(chain[count]->op, chain[count]->attr, (int)chain[count]->nin, in, 1, &wanted, a, &t, &quiet))
+			return quiet.code == LINNET_EMEM ? fail_mem(e) : LINNET_OK;
+	}
+	*places = t;
+	return LINNET_OK;
+}
+
+/* The same elements are picked at once, which tells what they are. */
+static enum linnet_code tidy_moved(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct type *t = &w->g->value[n->out[0]].type;
+	const struct tensor *places;
+	value_id list;
+
+	if (t->dt != DT_INT64 || t->shape.rank != 1 || t->value)
+		return LINNET_OK;
+	TRY(moved_elements(w, n, p->arena, &list, &places, e));
+	if (places)
+		patch_replace(p, n->out[0], patch_node(p, "Gather", *n->name ? n->name : "picked", PATCH_IN(list, patch_const(p, places, "places")), 1,
+		                                       (struct attr[]){ attr_int("axis", 0), { .name = NULL } }));
+	return LINNET_OK;
+}
+
 static const struct rule rules[] = {
 	{ .name = "tidy/length", .doc = "lengths are read off the graph's inputs, or the first value that has them", .apply = tidy_length },
 	{ .name = "tidy/identity", .doc = "nodes that change nothing are dropped", .apply = tidy_identity },
@@ -654,6 +715,7 @@ static const struct rule rules[] = {
 	{ .name = "tidy/cast-like", .doc = "a cast to the type of another value is one to that type", .anchor = "CastLike", .apply = tidy_cast_like },
 	{ .name = "tidy/squeeze", .doc = "a squeeze that undoes an unsqueeze is dropped", .anchor = "Squeeze", .apply = tidy_squeeze },
 	{ .name = "tidy/gather", .doc = "GatherND along the first axis alone becomes Gather", .anchor = "GatherND", .apply = tidy_gather },
+	{ .name = "tidy/moved", .doc = "elements of a list of lengths that are moved through a matrix of them are picked from the list", .anchor = "Reshape", .apply = tidy_moved },
 	{ .name = "tidy/scan", .doc = "a scan over a single slice is its body", .anchor = "Scan", .apply = tidy_scan },
 	{ .name = "tidy/padding", .doc = "what is padded at its end, computed with element by element and cut off again is not padded", .anchor = "Slice", .apply = tidy_padding },
 	{ .name = "tidy/where", .doc = "a choice that is known is made", .anchor = "Where", .apply = tidy_where },
