@@ -301,6 +301,8 @@ static bool is_rotated(const struct graph *g, const struct origin *o)
 
 		if (n && !strcmp(n->op->name, "RotaryEmbedding"))
 			return true;
+		if (!dtype_in(g->value[o->seen[i]].type.dt, FLOATS)) /* lengths are turned and joined too */
+			continue;
 		turned = turned || (n && node_is(n, "Neg"));
 		joined = joined || (n && node_is(n, "Concat"));
 	}
@@ -576,7 +578,7 @@ static bool is_alibi(const struct sample *s)
 /* What is visible, as seen in all samples. */
 struct visible {
 	int64_t left, right; /* the farthest keys before and after the query's own */
-	bool within, told, plain, hidden; /* told: some query sees a key that the first does not */
+	bool within, own, told, plain, hidden; /* own: some query sees its own key; told: and a key that the first does not */
 	bool band, cut_left, cut_right; /* all of those up to left and right; and there were others */
 	bool alibi;
 };
@@ -615,6 +617,7 @@ static void look(const struct samples *all, bool near, bool heads, struct visibl
 			at = k / matrix;
 			m->plain = m->plain && x == first;
 			m->within = m->within && d >= 0;
+			m->own = m->own || d == 0;
 			m->told = m->told || is_later(s, k);
 			m->left = d > m->left ? d : m->left;
 			m->right = -d > m->right ? -d : m->right;
@@ -703,7 +706,8 @@ static void structure(const struct samples *all, bool given, bool heads, struct 
 	struct visible m;
 
 	look(all, all->data && !given, heads, &m);
-	f->causal = f->causal || (m.within && m.told && all->at[0].L > 1);
+	/* of more keys than queries the last are not always the queries' own: blocks have neighbours on both sides */
+	f->causal = f->causal || (m.within && m.told && all->at[0].L > 1 && (m.own || all->at[0].S == all->at[0].L));
 	if (!m.plain)
 		f->mask = m.alibi && !heads ? "alibi" : "relative_bias"; /* of queries or keys, slopes are none of the head alone */
 	else if (m.band && m.cut_left && (m.within || (m.cut_right && m.left == m.right))) {
@@ -1071,6 +1075,14 @@ static void contrib_sizes(const struct graph *g, const struct node *n, struct at
 	}
 }
 
+/* v is numbers of few bits as floats: what they are multiplied by makes them what they are. */
+static bool is_quantised(const struct graph *g, value_id v)
+{
+	const struct node *n = value_from(g, v, "Cast");
+
+	return n && !dtype_in(g->value[n->in[0]].type.dt, FLOATS);
+}
+
 /* The constant that v is multiplied by, before layout steps. */
 static double factor(const struct graph *g, value_id v)
 {
@@ -1081,7 +1093,7 @@ static double factor(const struct graph *g, value_id v)
 	while ((n = value_node(g, v)) != NULL && op_among(n, layouts))
 		v = n->in[0];
 	for (int i = 0; n && i < 2; i++)
-		if (node_is(n, "Mul") && value_scalar(g, n->in[i], &c))
+		if (node_is(n, "Mul") && value_scalar(g, n->in[i], &c) && !is_quantised(g, n->in[1 - i]))
 			return c;
 	return n && node_is(n, "Div") && value_scalar(g, n->in[1], &c) && c != 0 ? 1 / c : 1;
 }
@@ -1111,7 +1123,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	f->scale = node_attr(n, "scale")->given && node_attr(n, "scale")->f != 0 ? node_attr(n, "scale")->f
 	           : f->head_dim > 0                                             ? 1 / sqrt((double)f->head_dim)
 	                                                                         : 0;
-	if (contrib && k)
+	if (k)
 		f->scale *= factor(g, q) * factor(g, k);
 	f->softcap = node_attr(n, "softcap")->f;
 	f->rope = node_attr(n, "do_rotary")->i || is_turned(g, &from[0]);
@@ -1356,7 +1368,7 @@ static enum linnet_code describe_kept(const struct around *r, struct arena *a, s
 
 	if (!from)
 		return fail_mem(e);
-	*f = (struct attention_group){ .mask = "none", .window = -1, .count = 1, .heads = s->rank >= 4 ? length(g, r->product, 1) : 1,
+	*f = (struct attention_group){ .mask = "none", .window = -1, .count = 1, .heads = s->rank >= 4 ? length(g, r->product, length(g, r->product, 1) > 0 ? 1 : -3) : 1,
 		                       .head_dim = length(g, r->q, r->turned ? -2 : -1), .value_dim = length(g, r->v, -1), .sink = r->sink,
 		                       .scale = r->scale * factor(g, r->q) * factor(g, r->kt), .softcap = r->softcap,
 		                       .rewritable = !r->shared && !r->changed };

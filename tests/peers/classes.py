@@ -255,9 +255,11 @@ seq2seq("bigbird_pegasus", {"attention_type": "original_full"}, BART)
 # tokens attend to global ones and to their block by one softmax, whose parts meet the two kinds of values apart
 seq2seq("pegasus_x", {"block_size": 4, "num_global_tokens": 2, "stagger_local_blocks": False}, [padded(count=1), padded(count=2, rewritable=False), *BART[1:]],
         ways=TS)
+# its predicted streams, whose queries see keys of two streams, are not told of
 seq2seq("prophetnet", {"hidden_size": W, "num_encoder_layers": L, "num_decoder_layers": L, "num_encoder_attention_heads": H, "num_decoder_attention_heads": H,
-                       "num_buckets": 8, "relative_max_distance": 16, "ngram": 2, "max_position_embeddings": 64, "vocab_size": VOCAB}, [padded(), padded(kind="cross")], ways=TS, common={})
-seq2seq("longt5", {"local_radius": 4, "encoder_attention_type": "local"}, T5_TRUTH[1:], common=T5, ways=TS)
+                       "num_buckets": 8, "relative_max_distance": 16, "ngram": 2, "max_position_embeddings": 64, "vocab_size": VOCAB},
+        [padded(), causal(mask="relative_bias"), padded(kind="cross")], ways=TS, common={})
+seq2seq("longt5", {"local_radius": 4, "encoder_attention_type": "local"}, T5_TRUTH, common=T5, ways=TS)
 seq2seq("switch_transformers", {"num_sparse_encoder_layers": 0, "num_sparse_decoder_layers": 0}, T5_TRUTH, common=T5, ways=TS)
 seq2seq("umt5", {"feed_forward_proj": "gated-gelu"}, T5_TRUTH, glu("geglu_tanh", count=4), common=T5)
 seq2seq("mt5", {"feed_forward_proj": "gated-silu"}, T5_TRUTH, glu("swiglu", count=4), common=T5)

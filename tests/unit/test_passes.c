@@ -291,6 +291,9 @@ static void positions_are_told(void **state)
 		{ PLACED("d = Sub (column, own)  e = Abs (d)  m = Less (e, three)" OVER_SELF), "1 cross 4/4 x 8 sliding_window 2 scale 0.5" },
 		{ PLACED("n = Shape <start = 2, end = 3> (k)  n0 = Squeeze (n)  step = Squeeze (one)  all = Range (zero, n0, step)  m = LessOrEqual (all, column)" OVER_KEYS),
 		  "1 cross 4/4 x 8 causal scale 0.5" },
+		{ PLACED("m = Identity (some)  near = Constant <value = bool[3,9] {0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0}> ()  m5 = And (m, near)"
+		         "  m4 = Unsqueeze (m5, one)  V = Identity (v)  kt = Transpose <perm = [0, 1, 3, 2]> (k)"),
+		  "1 cross 4/4 x 8 padding scale 0.5" },
 		{ PLACED("m = GreaterOrEqual (own, column)" OVER_SELF), "1 cross 4/4 x 8 padding scale 0.5" },
 		{ PLACED("a = Unsqueeze (segment, one)  b = Unsqueeze (segment, two)  m = Equal (a, b)" OVER_SELF), "1 cross 4/4 x 8 padding scale 0.5" },
 		{ PLACED("m = Identity (some)" OVER_KEYS), "1 cross 4/4 x 8 padding scale 0.5" },
@@ -622,6 +625,10 @@ static void what_is_projected_is_told(void **state)
 		                         "qt = Transpose <perm = [0, 2, 3, 1]> (q4)  ka = Transpose <perm = [0, 2, 3, 1]> (k4)  v = Transpose <perm = [0, 2, 1, 3]> (v4)  qj = Reshape (qt, join)  "
 		                         "kj = Reshape (ka, join)  qc = Conv <group = 4, pads = [1, 1]> (qj, f)  kc = Conv <group = 4, pads = [1, 1]> (kj, f)  qa = Reshape (qc, apart)  kt = Reshape (kc, apart)  "
 		                         "q = Transpose <perm = [0, 1, 3, 2]> (qa)"), "1 mha 2/2 x 4 scale 0.5" },
+		/* scaled in front of what cuts queries out of more */
+		{ FROM("float[B,6,8] x", "qp = MatMul (x, w)  half = Mul (qp, c)  q4 = Reshape (half, split)  kp = MatMul (x, w)  vp = MatMul (x, w)  k4 = Reshape (kp, split)  v4 = Reshape (vp, split)  "
+		                         "qa = Transpose <perm = [0, 2, 1, 3]> (q4)  two = Constant <value_ints = [2]> ()  q = Slice (qa, zero, four, two)  kt = Transpose <perm = [0, 2, 3, 1]> (k4)  "
+		                         "v = Transpose <perm = [0, 2, 1, 3]> (v4)"), "1 mha 2/2 x 4 scale 0.25" },
 		/* channels attend to channels: as many as a head has */
 		{ FROM("float[B,6,8] x", "qp = MatMul (x, w)  kp = MatMul (x, w)  vp = MatMul (x, w)  q4 = Reshape (qp, split)  k4 = Reshape (kp, split)  v4 = Reshape (vp, split)  "
 		                         "q = Transpose <perm = [0, 2, 3, 1]> (q4)  kt = Transpose <perm = [0, 2, 1, 3]> (k4)  v = Transpose <perm = [0, 2, 3, 1]> (v4)"), "1 mha 2/2 x 4 scale 0.5" },
