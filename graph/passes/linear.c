@@ -57,6 +57,7 @@ struct search {
 	uint32_t nnode;
 	double size;              /* of the numbers drawn */
 	struct arena *trial;      /* reset before each */
+	unsigned way;             /* how the last part that was recognised was read; the next one is likely to be alike */
 	double *spent, most;      /* operations of trials since something was last recognised; that many are enough */
 	struct rng rng;
 };
@@ -1383,8 +1384,12 @@ static enum linnet_code run_on(struct graph *g, struct arena *s, struct arena *p
 			p.uses = &w.uses;
 			x.rng.state = 1;
 			done = false;
-			for (unsigned how = 0; how < REGION_WAYS && !done; how++)
+			for (unsigned nth = 0; nth < REGION_WAYS && !done; nth++) {
+				unsigned how = nth ? nth - (nth <= x.way) : x.way;
+
 				TRY(try_value(&x, o, how, &p, &done, e));
+				x.way = done ? how : x.way;
+			}
 			if (p.code)
 				return p.code;
 			if (!done || !patch_fits(&p, main))
