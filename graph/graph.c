@@ -359,7 +359,7 @@ const char *node_label(const struct graph *g, const struct node *n)
 
 bool node_is(const struct node *n, const char *name)
 {
-	return !n->dead && n->known && !n->op->domain && !strcmp(n->op->name, name);
+	return !n->dead && n->known && !n->op->domain && n->op->name[0] == name[0] && !strcmp(n->op->name, name);
 }
 
 enum linnet_code graph_order(const struct graph *g, struct arena *scratch, node_id **order, uint32_t *n,
