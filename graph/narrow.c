@@ -895,3 +895,12 @@ static int64_t cut_of(const struct narrowing *w, uint8_t l) { return l && cut(w,
 int64_t narrow_cut(const struct narrowing *w, value_id v, int k) { return w ? cut_of(w, w->axis[v][k]) : 0; }
 
 int64_t narrow_fixed(const struct narrowing *w, node_id id, uint32_t i, int k) { return w && w->fixed[id] ? cut_of(w, w->fixed[id][i][k]) : 0; }
+
+static bool apart(const struct narrowing *w, uint8_t l)
+{
+	const struct narrow_label *x = &w->labels->of[find(w, l)];
+
+	return x->part[0] ? apart(w, x->part[0]) && apart(w, x->part[1]) : l && !x->mixed;
+}
+
+uint8_t narrow_axis(const struct narrowing *w, value_id v, int k) { return apart(w, w->axis[v][k]) ? find(w, w->axis[v][k]) : 0; }

@@ -41,6 +41,9 @@ enum linnet_code narrow_read(const struct graph *g, const node_id *order, uint32
 int64_t narrow_cut(const struct narrowing *w, value_id v, int k);
 int64_t narrow_whole(const struct narrowing *w, value_id v, int k);
 
+/* Tells v's axis k from others: the same where indices are the same ones, 0 where they meet. */
+uint8_t narrow_axis(const struct narrowing *w, value_id v, int k);
+
 /* What input i of a node, one that depends on nothing but lengths, is cut to along its axis k; 0: it stays. */
 int64_t narrow_fixed(const struct narrowing *w, node_id id, uint32_t i, int k);
 

@@ -156,14 +156,33 @@ static void places(const struct tensor *t, int p, int64_t length, int64_t *at)
 	}
 }
 
-/* The axes of member i, by changing one number of it at PLACES places. base: o without a change. */
+/* All axes of o and m, but for the one of tokens, are told by where their indices go (graph/narrow.h). */
+static bool told(const struct search *x, const struct member *m)
+{
+	int others = 0;
+
+	for (int j = 0; j < x->orank; j++)
+		if (j != x->otoken && x->od[j] > 1 && !narrow_axis(x->narrow, x->r.o, j))
+			return false;
+	for (int k = 0; k < m->t->rank; k++) {
+		bool tokens = m->t->d[k] == x->od[x->otoken] && !narrow_axis(x->narrow, m->v, k);
+
+		others += tokens;
+		if (!tokens && m->t->d[k] > 1 && !narrow_axis(x->narrow, m->v, k))
+			return false;
+	}
+	return others < 2 && x->first > 2;
+}
+
+/* The axes of member i, by changing one number of it at PLACES places, or at one where that tells enough. base: o without a change. */
 static enum linnet_code read_axes(struct search *x, int i, const struct tensor *base, bool *read, struct linnet_error *e)
 {
 	struct member *m = &x->m[i];
 	int64_t at[PLACES][MAX_RANK], lo[PLACES][MAX_RANK], hi[PLACES][MAX_RANK], stride[MAX_RANK];
 	struct tensor *t = (struct tensor *)(uintptr_t)m->t; /* made by draw_plain() */
 	double most = 0;
-	bool taken[MAX_RANK] = { false };
+	bool taken[MAX_RANK] = { false }, sure = told(x, m);
+	int count = sure ? 1 : PLACES;
 
 	*read = false;
 	if (!t->n || !base->n)
@@ -171,7 +190,7 @@ static enum linnet_code read_axes(struct search *x, int i, const struct tensor *
 	strides_of(t, stride);
 	for (int64_t k = 0; k < base->n; k++)
 		most = fmax(most, fabs(tensor_get(base, k)));
-	for (int p = 0; p < PLACES; p++) {
+	for (int p = 0; p < count; p++) {
 		const struct tensor *o;
 		struct probe probe;
 		int64_t index = 0;
@@ -179,6 +198,8 @@ static enum linnet_code read_axes(struct search *x, int i, const struct tensor *
 		bool changed = false;
 
 		places(t, p, x->first, at[p]);
+		for (int k = 0; k < t->rank && sure; k++) /* neither the first token, whose decay may meet no state, nor the last one */
+			at[p][k] = t->d[k] == x->first ? 1 : at[p][k];
 		for (int k = 0; k < t->rank; k++)
 			index += at[p][k] * stride[k];
 		was = tensor_get(t, index);
@@ -215,7 +236,7 @@ static enum linnet_code read_axes(struct search *x, int i, const struct tensor *
 		bool pinned = true;
 
 		m->axis[j] = NONE;
-		for (int p = 0; p < PLACES; p++) {
+		for (int p = 0; p < count; p++) {
 			pinned = pinned && lo[p][j] == hi[p][j];
 			m->own = m->own && (j != x->otoken || lo[p][j] == hi[p][j]);
 		}
@@ -223,7 +244,8 @@ static enum linnet_code read_axes(struct search *x, int i, const struct tensor *
 			dim mine = x->g->value[m->v].type.shape.d[k], its = x->g->value[x->r.o].type.shape.d[j];
 			bool here = !taken[k] && t->d[k] == x->od[j] && dim_is_int(mine) == dim_is_int(its) && (pinned || j == x->otoken);
 
-			for (int p = 0; p < PLACES; p++)
+			here = here && (!sure || narrow_axis(x->narrow, m->v, k) == narrow_axis(x->narrow, x->r.o, j));
+			for (int p = 0; p < count; p++)
 				here = here && at[p][k] == lo[p][j];
 			if (!here)
 				continue;
@@ -1362,7 +1384,7 @@ static enum linnet_code run_on(struct graph *g, struct arena *s, struct arena *p
 	struct view w = { .g = g, .scratch = part };
 	struct terrain t;
 	double spent = 0;
-	struct search x = { .w = &w, .g = g, .t = &t, .trial = trial, .spent = &spent, .most = g->outer ? FRUITLESS_INSIDE : FRUITLESS };
+	struct search x = { .w = &w, .g = g, .t = &t, .trial = trial, .way = REGION_SPLIT, .spent = &spent, .most = g->outer ? FRUITLESS_INSIDE : FRUITLESS };
 	const struct graph *main = g;
 
 	while (main->outer)
