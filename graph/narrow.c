@@ -278,15 +278,19 @@ static void spread(struct reading *x, const struct node *n, uint32_t nin, int fr
 
 static void together(struct reading *x, const struct node *n) { spread(x, n, node_is(n, "CastLike") ? 1 : n->nin, 0); }
 
+static void mix_inputs(struct reading *x, const struct node *n)
+{
+	for (uint32_t i = 0; i < n->nin; i++)
+		for (int k = 0; k < MAX_RANK; k++)
+			mix(x->w, x->w->axis[n->in[i]][k]);
+}
+
 static void matmul(struct reading *x, const struct node *n)
 {
 	int rank = shape_at(x, n->out[0])->rank, ra = shape_at(x, n->in[0])->rank, rb = shape_at(x, n->in[1])->rank;
 
 	if (ra < 2 || rb < 2) {
-		for (int k = 0; k < MAX_RANK; k++) {
-			mix(x->w, label_at(x, n->in[0], k));
-			mix(x->w, label_at(x, n->in[1], k));
-		}
+		mix_inputs(x, n);
 		return;
 	}
 	spread(x, n, 2, 2);
@@ -297,21 +301,25 @@ static void matmul(struct reading *x, const struct node *n)
 
 static void einsum(struct reading *x, const struct node *n)
 {
-	struct attr_str { const char *p; size_t n; } s = { node_attr(n, "equation")->s.p, node_attr(n, "equation")->s.n };
-	const char *arrow = memchr(s.p, '>', s.n);
+	const char *equation = node_attr(n, "equation")->s.p, *end = equation + node_attr(n, "equation")->s.n;
+	const char *arrow = memchr(equation, '>', (size_t)(end - equation));
 
+	if (!arrow || memchr(equation, '.', (size_t)(end - equation))) {
+		mix_inputs(x, n);
+		return;
+	}
 	for (int letter = 'A'; letter <= 'z'; letter++) {
 		uint32_t in[MAX_OPERANDS];
 		int axis[MAX_OPERANDS], count = 0, at = 0, to = -1;
 		uint32_t operand = 0;
-		bool twice = !arrow || memchr(s.p, '.', s.n);
+		bool twice = false;
 		uint8_t l;
 
-		for (const char *c = s.p; c < s.p + s.n; c++) {
+		for (const char *c = equation; c < end; c++) {
 			if (*c == ',')
 				operand++;
 			at = *c == ',' || *c == '>' ? 0 : at;
-			if (*c == letter && arrow && c > arrow) {
+			if (*c == letter && c > arrow) {
 				to = at;
 			} else if (*c == letter && count < MAX_OPERANDS && operand < n->nin) {
 				twice = twice || (count && in[count - 1] == operand);
@@ -628,8 +636,8 @@ static void judge(struct reading *x, const struct node *n)
 	const struct tensor *c = n->nin > 1 && n->in[1] ? value_const(x->g, n->in[1]) : NULL;
 	bool known = n->nin <= MAX_OPERANDS;
 
-	for (uint32_t i = 0; i < n->nin; i++)
-		known = known && (!n->in[i] || shape_at(x, n->in[i])->rank >= 0);
+	for (uint32_t i = 0; i < n->nin; i++) /* what tells axes, lengths and places depends on lengths alone */
+		known = known && (!n->in[i] || (shape_at(x, n->in[i])->rank >= 0 && (x->fixed[n->in[i]] || named(n, pointwise) || dtype_in(x->g->value[n->in[i]].type.dt, FLOATS))));
 	for (uint32_t i = 0; i < n->nout; i++)
 		known = known && (!n->out[i] || shape_at(x, n->out[i])->rank >= 0);
 	if (known && named(n, pointwise))
@@ -665,9 +673,7 @@ static void judge(struct reading *x, const struct node *n)
 	else if (known && node_is(n, "ScatterElements"))
 		scatter_along(x, n);
 	else
-		for (uint32_t i = 0; i < n->nin; i++)
-			for (int k = 0; k < MAX_RANK; k++)
-				mix(x->w, x->w->axis[n->in[i]][k]);
+		mix_inputs(x, n);
 	for (int k = 1; node_is(n, "Trilu") && k <= 2; k++)
 		mix(x->w, label_at(x, n->in[0], shape_at(x, n->in[0])->rank - k));
 }
