@@ -709,7 +709,9 @@ static enum linnet_code infer_graph(struct infer *x, struct graph *g)
 		code = fail_mem(x->e);
 	for (uint32_t i = 0; !code && i < n; i++) {
 		arena_reset(x->scratch);
-		code = err_node(x->e, infer_node(x, g, order[i]), node_label(g, &g->node[order[i]]), g->node[order[i]].op->name);
+		code = infer_node(x, g, order[i]);
+		if (code) /* a label is looked for */
+			code = err_node(x->e, code, node_label(g, &g->node[order[i]]), g->node[order[i]].op->name);
 	}
 	arena_free(x->scratch);
 	arena_free(scratch);
