@@ -105,7 +105,7 @@ class Row:
 
     def line(self, name):
         n = self.n
-        share = lambda k, of: f"{n[k]} ({100 * n[k] / n[of]:.0f} %)" if n[of] else "–"
+        share = lambda k, of: f"{n[k]} ({100 * n[k] // n[of]} %)" if n[of] else "–"
         return (f"| {name} | {n['models']} | {n['attention']} | {share('found', 'attention')} | {share('exact', 'attention')} | {n['nodes']} of {n['may']} | "
                 f"{n['glu']} | {share('glu_found', 'glu')} | {share('glu_exact', 'glu')} | {n['false']} |")
 
