@@ -67,7 +67,7 @@ static bool is_mixed(const struct narrowing *w, uint8_t l)
 
 static uint8_t fresh(struct narrowing *w, dim d)
 {
-	if (!dim_is_int(d) || d < 2 || w->labels->n == NARROW_LABELS)
+	if (d == DIM_NONE || (dim_is_int(d) && d < 2) || w->labels->n == NARROW_LABELS)
 		return 0;
 	w->labels->of[w->labels->n] = (struct narrow_label){ .same = (uint8_t)w->labels->n, .whole = d, .cut = d };
 	return (uint8_t)w->labels->n++;
@@ -81,8 +81,8 @@ static uint8_t split(struct narrowing *w, uint8_t l, int64_t outer)
 
 	l = find(w, l);
 	x = &w->labels->of[l];
-	if (!l || x->part[0])
-		return l && whole(w, x->part[0]) == outer ? l : 0;
+	if (!l || x->part[0] || !dim_is_int(x->whole))
+		return l && x->part[0] && whole(w, x->part[0]) == outer ? l : 0;
 	part[0] = x->whole % outer ? 0 : fresh(w, outer);
 	part[1] = part[0] ? fresh(w, x->whole / outer) : 0;
 	if (!part[1])

@@ -16,7 +16,8 @@ struct narrow_label {
 	uint8_t same;    /* the label it is the same as, or itself */
 	uint8_t part[2]; /* two axes as one, the outer one first; 0: one */
 	bool mixed, summed;
-	int64_t whole, cut;
+	dim whole;
+	int64_t cut; /* of lengths that are numbers */
 };
 
 struct narrow_labels {

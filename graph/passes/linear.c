@@ -1276,13 +1276,13 @@ static bool worth_a_trial(const struct search *x)
 	return with >= 2;
 }
 
-/* An axis of that length is not cut short: along it, indices meet. */
-static bool stays_whole(const struct search *x, value_id v, dim length)
+/* Along an axis that counts tokens, indices meet. */
+static bool meet_along(const struct search *x, value_id v, dim tokens)
 {
 	const struct shape *s = &x->g->value[v].type.shape;
 
 	for (int k = 0; k < s->rank; k++)
-		if (s->d[k] == length && !narrow_cut(x->narrow, v, k))
+		if (region_counts(x->g, tokens, s->d[k]) && !narrow_axis(x->narrow, v, k))
 			return true;
 	return false;
 }
@@ -1303,7 +1303,7 @@ static enum linnet_code try_tokens(struct search *x, value_id v, dim tokens, con
 	if (!found || how != x->r.how || !worth_a_trial(x))
 		return LINNET_OK;
 	TRY(read_part(x, &v, 1, e));
-	if (!symbol && !stays_whole(x, v, tokens))
+	if (!meet_along(x, v, tokens))
 		return LINNET_OK;
 	x->narrow->labels->sums = true;
 	for (size_t i = 0; i < sizeof lengths / sizeof *lengths && !o; i++) {
