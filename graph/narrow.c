@@ -11,6 +11,7 @@ struct reading {
 	struct narrowing *w;
 	const struct graph *g;
 	const bool *fixed;
+	const struct tensor *const *known; /* NULL: nothing is but constants */
 	struct arena *a;
 	uint8_t (*mine)[MAX_RANK]; /* labels of the node's fixed inputs */
 };
@@ -186,35 +187,42 @@ static bool named(const struct node *n, const char *const *list)
 
 static const char *const pointwise[] = { "Identity", "Neg", "Exp", "Cast", "CastLike", "Reciprocal", "Add", "Sub", "Mul", "Div", "Sum", "Min", "Max", "Clip", "Where", NULL };
 
-static bool alike(const struct graph *g, value_id v, int k, int depth);
+static const struct tensor *constant(const struct reading *x, value_id v)
+{
+	const struct tensor *t = value_const(x->g, v);
+
+	return t || !x->known ? t : x->known[v];
+}
+
+static bool alike(const struct reading *x, value_id v, int k, int depth);
 
 /* The same of a node's inputs, whose axes are counted from the last one. */
-static bool inputs_alike(const struct graph *g, const struct node *n, int back, int depth)
+static bool inputs_alike(const struct reading *x, const struct node *n, int back, int depth)
 {
 	for (uint32_t i = 0; i < n->nin; i++) {
-		const struct shape *s = &g->value[n->in[i]].type.shape;
+		const struct shape *s = shape_at(x, n->in[i]);
 
-		if (n->in[i] && (s->rank < 0 || (s->rank > back && s->d[s->rank - 1 - back] != 1 && !alike(g, n->in[i], s->rank - 1 - back, depth))))
+		if (n->in[i] && (s->rank < 0 || (s->rank > back && s->d[s->rank - 1 - back] != 1 && !alike(x, n->in[i], s->rank - 1 - back, depth))))
 			return false;
 	}
 	return true;
 }
 
 /* Nothing differs along v's axis k. */
-static bool alike(const struct graph *g, value_id v, int k, int depth)
+static bool alike(const struct reading *x, value_id v, int k, int depth)
 {
-	const struct tensor *t = value_const(g, v);
-	const struct node *n = value_node(g, v);
+	const struct tensor *t = constant(x, v);
+	const struct node *n = value_node(x->g, v);
 	size_t run;
 	int64_t outer = 1, inner = 1;
-	double x;
+	double c;
 
-	if (value_filled(g, v, &x))
+	if (value_filled(x->g, v, &c))
 		return true;
 	if (!t && n && depth && node_is(n, "Expand"))
-		return inputs_alike(g, &(struct node){ .in = n->in, .nin = 1 }, g->value[v].type.shape.rank - 1 - k, depth - 1);
+		return inputs_alike(x, &(struct node){ .in = n->in, .nin = 1 }, shape_at(x, v)->rank - 1 - k, depth - 1);
 	if (!t && n && depth && named(n, pointwise))
-		return inputs_alike(g, n, g->value[v].type.shape.rank - 1 - k, depth - 1);
+		return inputs_alike(x, n, shape_at(x, v)->rank - 1 - k, depth - 1);
 	if (!t || k < 0 || k >= t->rank || t->kind != KIND_TENSOR || dtype_bits(t->dt) < 8 || t->dt == DT_STRING)
 		return false;
 	for (int i = 0; i < t->rank; i++)
@@ -249,7 +257,7 @@ static uint8_t meet(struct reading *x, const struct node *n, const uint32_t *in,
 
 		if (!v || !x->fixed[v] || d == 1 || (any && is_mixed(x->w, l)))
 			continue;
-		if ((any && d != whole(x->w, l)) || !alike(x->g, v, axis[i], 4)) {
+		if ((any && d != whole(x->w, l)) || !alike(x, v, axis[i], 4)) {
 			mix(x->w, l);
 			l = any ? l : 0;
 		} else {
@@ -500,7 +508,7 @@ static void slice(struct reading *x, const struct node *n)
 static void pad(struct reading *x, const struct node *n)
 {
 	const dim *sym = x->g->value[n->in[1]].type.sym;
-	const struct tensor *t = value_const(x->g, n->in[1]);
+	const struct tensor *t = constant(x, n->in[1]);
 	int rank = shape_at(x, n->in[0])->rank;
 	bool touched[MAX_RANK];
 
@@ -589,7 +597,7 @@ static bool counts_along(const struct tensor *t, int64_t c, int j)
 
 static void scatter_places(struct reading *x, const struct node *n)
 {
-	const struct tensor *t = value_const(x->g, n->in[1]);
+	const struct tensor *t = constant(x, n->in[1]);
 	int rank = shape_at(x, n->in[0])->rank, lead = shape_at(x, n->in[1])->rank - 1, last = lead >= 0 ? (int)length_at(x, n->in[1], lead) : -1, shift = lead - last;
 	bool met[MAX_RANK] = { false };
 
@@ -865,10 +873,10 @@ static enum linnet_code read_node(struct reading *x, const struct node *n, struc
 	return LINNET_OK;
 }
 
-enum linnet_code narrow_read(const struct graph *g, const node_id *order, uint32_t norder, const value_id *given, int ngiven, const bool *fixed, struct arena *a,
-                             struct narrowing **out, struct linnet_error *e)
+enum linnet_code narrow_read(const struct graph *g, const node_id *order, uint32_t norder, const value_id *given, int ngiven, const bool *fixed,
+                             const struct tensor *const *known, struct arena *a, struct narrowing **out, struct linnet_error *e)
 {
-	struct reading x = { .g = g, .fixed = fixed, .a = a };
+	struct reading x = { .g = g, .fixed = fixed, .known = known, .a = a };
 	struct narrow_labels *labels;
 	int nth = 0;
 

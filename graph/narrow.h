@@ -34,9 +34,12 @@ struct narrowing {
 	struct narrow_labels *labels; /* of the part and the bodies in it */
 };
 
-/* fixed: by value, those that depend on nothing but lengths. They are always computed whole. order: what computes the part from `given`, producers first. */
-enum linnet_code narrow_read(const struct graph *g, const node_id *order, uint32_t norder, const value_id *given, int ngiven, const bool *fixed, struct arena *a,
-                             struct narrowing **out, struct linnet_error *e);
+/*
+ * fixed: by value, those that depend on nothing but lengths. They are always computed whole. known: what they are for some lengths, NULL where that
+ * is not known; the answer is for those lengths. order: what computes the part from `given`, producers first.
+ */
+enum linnet_code narrow_read(const struct graph *g, const node_id *order, uint32_t norder, const value_id *given, int ngiven, const bool *fixed,
+                             const struct tensor *const *known, struct arena *a, struct narrowing **out, struct linnet_error *e);
 
 /* What v's axis k is cut to, and its whole length; 0: it stays as it is. */
 int64_t narrow_cut(const struct narrowing *w, value_id v, int k);

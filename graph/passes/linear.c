@@ -45,7 +45,8 @@ struct search {
 	const struct graph *g;
 	struct terrain *t;
 	struct region r;
-	struct narrowing *narrow; /* of the part, in trials */
+	struct narrowing *narrow; /* of the part, in trials of that length */
+	int64_t length;
 	struct member m[MAX_MEMBERS];
 	int n, otoken;            /* the axis of o that counts tokens */
 	int64_t od[MAX_RANK];     /* o's lengths in trials */
@@ -87,10 +88,34 @@ static void set_width(struct search *x, bool sums)
 		x->od[j] = narrow_cut(x->narrow, x->r.o, j) ? narrow_cut(x->narrow, x->r.o, j) : x->whole[j];
 }
 
-static enum linnet_code read_part(struct search *x, const value_id *want, int nwant, struct linnet_error *e)
+/* Which axes can be cut short for such a length: what depends on lengths alone is computed first. */
+static enum linnet_code read_widths(struct search *x, int64_t length, struct linnet_error *e)
+{
+	struct probe p = { .g = x->g, .a = x->t->a, .tokens = x->symbol, .length = length };
+	node_id *order;
+	bool can;
+
+	TRY_NEW(order, x->t->a, x->nnode);
+	TRY_NEW(p.value, x->t->a, x->g->nvalue);
+	for (uint32_t i = 0; i < x->nnode; i++) {
+		const struct node *n = &x->g->node[x->node[i]];
+		bool fixed = true;
+
+		for (uint32_t k = 0; k < n->nout; k++)
+			fixed = fixed && x->t->fixed[n->out[k]];
+		if (fixed)
+			order[p.norder++] = x->node[i];
+	}
+	p.order = order;
+	TRY(probe_run(&p, &can, e));
+	x->length = length;
+	return narrow_read(x->g, x->node, x->nnode, x->r.member, x->n, x->t->fixed, p.value, x->t->a, &x->narrow, e);
+}
+
+static enum linnet_code read_part(struct search *x, const value_id *want, int nwant, int64_t length, struct linnet_error *e)
 {
 	TRY(region_nodes(x->t, want, nwant, x->r.member, x->n, (node_id **)(uintptr_t)&x->node, &x->nnode, e));
-	return narrow_read(x->g, x->node, x->nnode, x->r.member, x->n, x->t->fixed, x->t->a, &x->narrow, e);
+	return read_widths(x, length, e);
 }
 
 /* Compute o from the members' tensors; NULL when that is not possible. more, with values of its own: also those. */
@@ -603,6 +628,10 @@ static enum linnet_code try_length(struct search *x, const struct hypothesis *h,
 	const struct tensor *o;
 	struct probe probe;
 
+	if (length != x->length) {
+		TRY(read_widths(x, length, e));
+		set_width(x, false);
+	}
 	TRY(draw_roles(x, h, length, size, seen, e));
 	*holds = true;
 	if (!*seen)
@@ -813,7 +842,7 @@ static enum linnet_code find_leaks(struct search *x, const struct hypothesis *h,
 		*closed = true;
 		return LINNET_OK;
 	}
-	TRY(read_part(x, want, 1 + n, e));
+	TRY(read_part(x, want, 1 + n, x->first, e));
 	set_width(x, false);
 	arena_reset(x->trial);
 	TRY(draw_roles(x, h, x->first, 0.7, &can, e));
@@ -1302,15 +1331,17 @@ static enum linnet_code try_tokens(struct search *x, value_id v, dim tokens, con
 		x->m[i] = (struct member){ .v = x->r.member[i], .below = never_above(x->g, x->r.member[i], 12), .above = value_positive(x->g, x->r.member[i]) };
 	if (!found || how != x->r.how || !worth_a_trial(x))
 		return LINNET_OK;
-	TRY(read_part(x, &v, 1, e));
+	TRY(read_part(x, &v, 1, symbol ? lengths[0] : tokens, e));
 	if (!meet_along(x, v, tokens))
 		return LINNET_OK;
-	x->narrow->labels->sums = true;
 	for (size_t i = 0; i < sizeof lengths / sizeof *lengths && !o; i++) {
 		struct probe probe;
 
 		arena_reset(x->trial);
 		x->first = symbol ? lengths[i] : tokens;
+		if (x->first != x->length)
+			TRY(read_widths(x, x->first, e));
+		x->narrow->labels->sums = true;
 		for (int k = 0; k < 2 && (!k || (o && runs_wild(o))); k++) {
 			x->size = k ? 0.25 : 1;
 			TRY(draw_plain(x, x->first, &can, e));
