@@ -40,7 +40,7 @@ test: .dev
 peers: .dev
 	ctest --preset dev -L '^long$$'
 
-# A thousand steps and streams of ten million tokens, some ten minutes.
+# A thousand steps and streams of ten million tokens, a minute.
 stream: all
 	build/release/tests/test_stream long
 
