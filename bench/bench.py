@@ -231,18 +231,24 @@ def bench_attention(b):
             ["tokens"] + [c[0] for c in columns] + ["linnet in chunks", "their peak memory", "ratio softmax / linear", "ratio fused / linear"], rows)
 
 
+PARTS = {"load": bench_load, "latency": bench_latency, "attention": bench_attention, "linear": bench_linear}
+
+
 class Bench:
     def __init__(self):
         p = argparse.ArgumentParser()
         for a in ("linnet", "library", "work", "corpus"):
             p.add_argument(a)
         p.add_argument("--models", help="folder of models with recorded data; the five largest are run")
-        p.add_argument("--only", default="load,latency,attention,linear")
+        p.add_argument("--only", default=",".join(PARTS), help="some of " + ", ".join(PARTS))
         p.add_argument("--threads", default="1,2")
         p.add_argument("--lengths", help="of the part linear, instead of all")
         p.add_argument("--full", action="store_true", help="the part linear at all lengths and widths, longer and oftener: half an hour instead of minutes")
         p.add_argument("--page", help="takes the tables of the part linear")
         o = p.parse_args()
+        for part in o.only.split(","):
+            if part not in PARTS:
+                p.error(f"there is no part {part}; there are {', '.join(PARTS)}")
         self.linnet, self.library, self.work, self.corpus = o.linnet, o.library, o.work, o.corpus
         self.models = o.models or os.path.join(o.corpus, "models")
         self.only, self.threads = o.only.split(","), [int(t) for t in o.threads.split(",")]
@@ -269,7 +275,7 @@ class Bench:
         self.text.append(head)
         for part in self.only:
             begin = len(self.text)
-            {"load": bench_load, "latency": bench_latency, "attention": bench_attention, "linear": bench_linear}[part](self)
+            PARTS[part](self)
             if part == "linear" and self.page:
                 section(self.page, "bench-linear", "\n".join([head] + self.text[begin:]).replace("## ", "### "))
         with open(os.path.join(self.work, "bench.md"), "w") as f:
