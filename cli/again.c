@@ -171,13 +171,20 @@ static int write_certificate(const struct again_opt *o, const struct certificate
 
 /* ---- Converting ---- */
 
+struct watcher {
+	struct certificate *c;
+	const char *out;
+};
+
 static void print_note(void *ctx, const char *name, const char *op, const char *why)
 {
-	(void)ctx;
-	if (globals.json)
+	const struct watcher *w = ctx;
+	bool piped = !strcmp(w->out, "-"); /* the model has the standard output */
+
+	if (globals.json && !piped)
 		json_line(json_pack("{s:s, s:s, s:s}", "node", name, "op", op, "why", why), "kept");
 	else if (!globals.quiet)
-		printf("kept: %s%s%s%s: %s\n", name, *op ? " (" : "", op, *op ? ")" : "", why);
+		fprintf(piped ? stderr : stdout, "kept: %s%s%s%s: %s\n", name, *op ? " (" : "", op, *op ? ")" : "", why);
 }
 
 /* A size is a threshold, anything else a name. */
@@ -196,10 +203,6 @@ static int save_options(const struct again_opt *o, struct save_opt *s)
 	}
 	return EXIT_YES;
 }
-
-struct watcher {
-	struct certificate *c;
-};
 
 static enum linnet_code watch(void *ctx, const struct rewrite_step *step, const struct graph *g, struct linnet_error *e)
 {
@@ -234,10 +237,10 @@ static int opset_for(const struct linnet_model *m, const struct rewrite_opt *r)
 enum { NODE_BYTES = 128 };
 
 /* Rewrite and export; m keeps the result, *written the graph of what is written, which the certificate may refer to. */
-static enum linnet_code convert(struct linnet_model *m, struct rewrite_opt *r, struct certificate *c, struct linnet_model **written,
+static enum linnet_code convert(struct linnet_model *m, struct rewrite_opt *r, const char *out, struct certificate *c, struct linnet_model **written,
                                 struct linnet_error *e)
 {
-	struct watcher w = { c };
+	struct watcher w = { c, out };
 	const struct linnet_model as_read = *m;
 	bool only_simpler;
 	uint32_t nodes = m->graph->nnode;
@@ -265,6 +268,17 @@ static enum linnet_code convert(struct linnet_model *m, struct rewrite_opt *r, s
 	return c ? certify_written(m, c, written, e) : LINNET_OK;
 }
 
+static void say_written(const struct linnet_model *m, const char *out, size_t before, enum fuse fuse)
+{
+	const char *hint = fuse == FUSE_ONNX && own_opset(m) < 23 ? ", which has no Attention, RMSNormalization and RotaryEmbedding; 23 has" : "";
+
+	if (globals.json && strcmp(out, "-") != 0)
+		json_line(json_pack("{s:s, s:I, s:I, s:i}", "file", out, "nodes", (json_int_t)proto_nodes(m), "before", (json_int_t)before, "opset", own_opset(m)),
+		          "written");
+	else
+		note("%s: %zu node%s, %zu before, opset %d%s", strcmp(out, "-") ? out : "standard output", proto_nodes(m), proto_nodes(m) == 1 ? "" : "s", before, own_opset(m), hint);
+}
+
 int again_run(const struct again_opt *o, const char *in, const char *out)
 {
 	struct rewrite_opt r;
@@ -273,6 +287,7 @@ int again_run(const struct again_opt *o, const char *in, const char *out)
 	struct linnet_model *m, *written;
 	struct certificate c = { .cases = (int)o->cases, .seed = (uint64_t)o->seed };
 	char before[41] = "";
+	size_t nodes;
 	int status = to_rewrite(o, &r);
 
 	if (!status)
@@ -287,7 +302,8 @@ int again_run(const struct again_opt *o, const char *in, const char *out)
 		return status;
 	r.note = print_note;
 	c.arena = m->arena;
-	if (convert(m, &r, o->certify ? &c : NULL, &written, &e)) {
+	nodes = proto_nodes(m);
+	if (convert(m, &r, out, o->certify ? &c : NULL, &written, &e)) {
 		err_file(&e, e.code, in);
 		status = report_error(&e);
 	} else if (proto_save_as(m, out, &save, &e)) {
@@ -296,6 +312,8 @@ int again_run(const struct again_opt *o, const char *in, const char *out)
 	} else if (o->certify) {
 		status = write_certificate(o, &c, in, before, out);
 	}
+	if (!status)
+		say_written(m, out, nodes, r.fuse);
 	certificate_release(&c);
 	model_free(written);
 	model_free(m);
@@ -413,7 +431,7 @@ static int certify_run(void *opt, int argc, char **argv)
 		status = open_model(argv[1], &m);
 	if (!status) {
 		now.arena = m->arena;
-		if (convert(m, &r, &now, &written, &e)) {
+		if (convert(m, &r, "", &now, &written, &e)) {
 			err_file(&e, e.code, argv[1]);
 			status = report_error(&e);
 		} else {

@@ -285,6 +285,9 @@ enum linnet_code proto_load_memory(struct linnet_model *m, const void *data, siz
  */
 enum linnet_code proto_save(const struct linnet_model *m, const char *path, bool external, struct linnet_error *e);
 
+/* Nodes of the main graph as it would be saved. */
+size_t proto_nodes(const struct linnet_model *m);
+
 /* The bytes it would take to save the model in one file. */
 enum linnet_code proto_size(const struct linnet_model *m, uint64_t *n, struct linnet_error *e);
 

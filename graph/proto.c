@@ -350,6 +350,13 @@ static enum linnet_code save(struct saver *s, const char *path, const struct sav
 	return save_plan(s, &plan, path, e);
 }
 
+size_t proto_nodes(const struct linnet_model *m)
+{
+	const Onnx__ModelProto *p = m->proto;
+
+	return p && p->graph ? p->graph->n_node : 0;
+}
+
 enum linnet_code proto_size(const struct linnet_model *m, uint64_t *n, struct linnet_error *e)
 {
 	struct saver s = { .m = *m };
