@@ -59,6 +59,8 @@ static bool options_read(const json_t *j, struct again_opt *o)
 	const json_t *fixed = json_object_get(j, "fix_dim");
 	const char *p = text(j, "precision");
 
+	if (!json_is_object(j))
+		return false;
 	*o = (struct again_opt){ .extract = text(j, "extract"), .fuse = text(j, "fuse") };
 	o->opset = json_integer_value(json_object_get(j, "opset"));
 	o->simplify = json_is_true(json_object_get(j, "simplify"));
@@ -71,7 +73,7 @@ static bool options_read(const json_t *j, struct again_opt *o)
 	for (size_t i = 0; o->dim.v && i < json_array_size(fixed); i++)
 		if (json_string_value(json_array_get(fixed, i)))
 			o->dim.v[o->dim.n++] = json_string_value(json_array_get(fixed, i));
-	return json_is_object(j) && o->dim.v;
+	return o->dim.v;
 }
 
 /* ---- Certificates ---- */
