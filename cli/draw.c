@@ -119,7 +119,7 @@ static void tooltip(struct drawing *d, const struct block *b)
 
 static void draw(struct drawing *d, const struct block *b, int x, int y, int w)
 {
-	int h = height(b), at = y + HEAD, cx = x + w / 2;
+	int h = height(b), at = y + HEAD, cx;
 	const char *size = count_words(b->parameters, d->a), *title = block_title(b, d->a);
 
 	str_add(&d->s, "<g>");

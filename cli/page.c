@@ -109,9 +109,9 @@ static void levels(struct str *s, const struct page_axis *a, const struct page_a
 	double span = a->high - a->low, by = pow(10, floor(log10(span / 8)));
 
 	if (a->log) {
-		for (double ten = pow(10, floor(log10(a->low))); ten <= a->high; ten *= 10)
+		for (int power = (int)floor(log10(a->low)); pow(10, power) <= a->high; power++)
 			for (int k = 0; k < (a->high / a->low > 200 ? 1 : 3); k++)
-				level(s, a, across, ten * (const int[]){ 1, 2, 5 }[k]);
+				level(s, a, across, pow(10, power) * (const int[]){ 1, 2, 5 }[k]);
 		return;
 	}
 	by *= span > 40 * by ? 5 : span > 16 * by ? 2 : 1;

@@ -445,15 +445,17 @@ static enum linnet_code judge(struct view *w, const struct node *n, const struct
 	struct finding f = { .g = w->g, .at = (node_id)(n - w->g->node) };
 	const struct why_note *note;
 	const struct node *curve = NULL;
+	enum linnet_code code = LINNET_OK;
 	bool fits = false;
 
 	file_node(w->g, n, &f.node, &f.op);
 	w->why = &why;
 	if (node_is(n, "Loop") || node_is(n, "Scan"))
-		TRY(judge_loop(w, n, &f, e));
-	if (!f.code || f.code == WHY_LOOP_LINEAR)
-		TRY(ask(w, n, &fits, e));
+		code = judge_loop(w, n, &f, e);
+	if (!code && (!f.code || f.code == WHY_LOOP_LINEAR))
+		code = ask(w, n, &fits, e);
 	w->why = NULL;
+	TRY(code);
 	note = deepest(&(struct view){ .g = w->g, .why = &why }, WHY_WHOLE, 0);
 	if (fits)
 		return LINNET_OK;

@@ -257,7 +257,7 @@ static enum linnet_code read_terms(const struct shape_call *c, struct term *in, 
 {
 	const struct attr *q = get(c, "equation");
 	int n = 0, at = 0;
-	bool arrow = false, dots = false;
+	bool dots = false;
 	int seen[128] = { 0 };
 
 	for (size_t i = 0; i < q->s.n; i++) {
@@ -269,7 +269,6 @@ static enum linnet_code read_terms(const struct shape_call *c, struct term *in, 
 			in[n++].s[at] = '\0';
 			at = 0;
 			if (x == '-') {
-				arrow = true;
 				for (i += 2, at = 0; i < q->s.n && at < 150; i++)
 					if (q->s.p[i] != ' ')
 						out->s[at++] = q->s.p[i];
@@ -297,7 +296,6 @@ static enum linnet_code read_terms(const struct shape_call *c, struct term *in, 
 		if (seen[x] == 1)
 			out->s[at++] = (char)x;
 	out->s[at] = '\0';
-	(void)arrow;
 	return LINNET_OK;
 }
 

@@ -503,7 +503,7 @@ static void member_record(unsigned char *p, bool directory, uint32_t crc, uint64
 	unsigned char *q = p + (directory ? 6 : 4);
 
 	memset(p, 0, directory ? 46 : 30);
-	memcpy(p, directory ? "PK\1\2" : "PK\3\4", 4);
+	little(p, directory ? 0x02014b50 : 0x04034b50, 4);
 	little(p + 4, 20, 2);
 	little(q, 20, 2);
 	little(q + 8, 0x21, 2); /* the first day that the format knows */
@@ -564,7 +564,7 @@ static enum linnet_code write_archive(struct file_out *f, const void *ctx, struc
 		const char *name = arena_fmt(a, "%s.npy", list[i].name);
 		unsigned char record[30], *head;
 		uint64_t start = f->size;
-		size_t length;
+		size_t length, chars = name ? strlen(name) : 0;
 		uint32_t crc;
 
 		if (!name)
@@ -573,14 +573,15 @@ static enum linnet_code write_archive(struct file_out *f, const void *ctx, struc
 		crc = crc_of(crc_of(0, head, length), t->data, t->bytes);
 		if (start + length + t->bytes + room > UINT32_MAX)
 			return fail(e, LINNET_ELIMIT, "the archive would be over 4 GiB");
-		member_record(record, false, crc, length + t->bytes, strlen(name), 0);
+		member_record(record, false, crc, length + t->bytes, chars, 0);
 		TRY(file_write(f, record, sizeof record, e));
-		TRY(file_write(f, name, strlen(name), e));
+		TRY(file_write(f, name, chars, e));
 		TRY(file_write(f, head, length, e));
 		TRY(file_write(f, t->data, t->bytes, e));
-		member_record(at, true, crc, length + t->bytes, strlen(name), start);
-		memcpy(at + 46, name, strlen(name));
-		at += 46 + strlen(name);
+		member_record(at, true, crc, length + t->bytes, chars, start);
+		for (size_t k = 0; k < chars; k++) /* no zero behind it */
+			at[46 + k] = (unsigned char)name[k];
+		at += 46 + chars;
 	}
 	from = f->size;
 	TRY(file_write(f, directory, room, e));
