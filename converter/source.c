@@ -119,22 +119,28 @@ static const char *symbol_of(struct dims *t, dim d)
 	return s.name && dim_symbol(t, s.name) == d ? s.name : NULL;
 }
 
-static bool mentions(struct dims *t, const struct shape *s, dim symbol)
+static bool has_symbol(struct dims *t, dim d, dim symbol)
 {
 	struct symbol x = { .dims = t, .wanted = symbol };
 
-	for (int k = 0; k < s->rank; k++)
-		if (dim_is_expr(s->d[k]))
-			dim_symbols(t, s->d[k], meet, &x);
+	if (dim_is_expr(d))
+		dim_symbols(t, d, meet, &x);
 	return x.met;
+}
+
+static bool mentions(struct dims *t, const struct shape *s, dim symbol)
+{
+	for (int k = 0; k < s->rank; k++)
+		if (has_symbol(t, s->d[k], symbol))
+			return true;
+	return false;
 }
 
 /* A length of s is the symbol and something more: what it has when new is put behind old. */
 static bool counts(struct dims *t, const struct shape *s, dim symbol)
 {
 	for (int i = 0; i < s->rank; i++)
-		if (mentions(t, &(struct shape){ 1, { s->d[i] } }, symbol) &&
-		    !mentions(t, &(struct shape){ 1, { dim_sub(t, s->d[i], symbol) } }, symbol))
+		if (has_symbol(t, s->d[i], symbol) && !has_symbol(t, dim_sub(t, s->d[i], symbol), symbol))
 			return true;
 	return false;
 }
@@ -204,7 +210,7 @@ static enum linnet_code shorten(struct graph *g, const struct shape *m, const st
 	const char *name = symbol_of(g->dims, mask.wanted);
 	dim keys = k->d[2];
 
-	if (name && mentions(g->dims, &(struct shape){ 1, { keys } }, mask.wanted)) { /* as those are that are said to be as many as the longer of both */
+	if (name && has_symbol(g->dims, keys, mask.wanted)) { /* as those are that are said to be as many as the longer of both */
 		keys = dim_replace(g->dims, keys, none, &mask);
 		if (!dim_is_expr(keys))
 			return LINNET_OK;
@@ -218,14 +224,13 @@ static enum linnet_code shorten(struct graph *g, const struct shape *m, const st
 /* The mask's length is computed from both lengths of an input, which are no names of the keys': that is of the keys' batch and as long as they are. */
 static enum linnet_code shorten_view(struct graph *g, const struct shape *m, const struct shape *k, struct linnet_error *e)
 {
-	const struct shape *all = &(struct shape){ 1, { m->d[m->rank - 1] } };
-	dim batch = k->d[0], length = k->d[2];
+	dim all = m->d[m->rank - 1], batch = k->d[0], length = k->d[2];
 
 	for (uint32_t i = 0; i < g->nin; i++) {
 		const struct shape *s = &g->value[g->in[i]].type.shape;
 		const char *rows = s->rank == 2 ? symbol_of(g->dims, s->d[0]) : NULL, *columns = s->rank == 2 ? symbol_of(g->dims, s->d[1]) : NULL;
 
-		if (!rows || !columns || !mentions(g->dims, all, s->d[0]) || !mentions(g->dims, all, s->d[1]) || mentions(g->dims, k, s->d[0]) ||
+		if (!rows || !columns || !has_symbol(g->dims, all, s->d[0]) || !has_symbol(g->dims, all, s->d[1]) || mentions(g->dims, k, s->d[0]) ||
 		    mentions(g->dims, k, s->d[1]))
 			continue;
 		TRY(graph_set_dim(g, rows, batch, e));

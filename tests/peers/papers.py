@@ -14,25 +14,6 @@ from classes import BOTH, D, H, KV, L, VOCAB, W, add, attention, floats, glu, id
 classes.ALL.clear()
 
 
-# -- vit-pytorch
-
-def vit(module, attn, cls="ViT", name=None, units=(), inputs=None, ways=BOTH, **cfg):
-    def build(impl):
-        import torch
-        torch.manual_seed(1)
-        model = getattr(importlib.import_module("vit_pytorch." + module), cls)(**cfg).eval()
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(torch.randn_like(p) * 0.02)
-        given = inputs or {"img": lambda: floats(2, 3, 32, 32)}
-        return model, {k: v() for k, v in given.items()}, {}, {k: {0: "batch"} for k in given}, None
-
-    def only_tensors(impl):
-        model, given, more, axes, key = build(impl)
-        return Positional(model), given, more, axes, key
-    add("vit_" + (name or module.removeprefix("simple_vit_with_")), only_tensors, attn, units, ways)
-
-
 def Positional(model):
     import torch
 
@@ -45,6 +26,29 @@ def Positional(model):
             y = self.model(*given.values())
             return y[0] if isinstance(y, tuple) else y
     return Model()
+
+
+def other(name, make, inputs, attn, units=(), ways=("ts14", "dy"), axes=None):
+    def build(impl):
+        import torch
+        torch.manual_seed(1)
+        model = make(impl).eval()
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(torch.randn_like(p) * 0.02)
+        return Positional(model), {k: v() for k, v in inputs.items()}, {}, axes if axes is not None else {k: {0: "batch"} for k in inputs}, None
+    add(name, build, attn, units, ways)
+
+
+# -- vit-pytorch
+
+IMAGE = {"img": lambda: floats(2, 3, 32, 32)}
+
+
+def vit(module, attn, cls="ViT", name=None, units=(), inputs=IMAGE, ways=BOTH, **cfg):
+    def make(impl):
+        return getattr(importlib.import_module("vit_pytorch." + module), cls)(**cfg)
+    other("vit_" + (name or module.removeprefix("simple_vit_with_")), make, inputs, attn, units, ways)
 
 
 VIT = {"image_size": 32, "patch_size": 8, "num_classes": 10, "dim": W, "depth": L, "heads": H, "dim_head": D, "mlp_dim": 64}
@@ -76,21 +80,15 @@ vit("vivit", attention(count=4), "ViViT", inputs={"video": lambda: floats(2, 3, 
 # -- x-transformers
 
 def words(name, attn, units=(), cls="Decoder", ways=("ts14", "dy"), **cfg):
-    def build(impl):
-        import torch
+    def make(impl):
         import x_transformers as x
-        torch.manual_seed(1)
         sizes = {"dim": W, "depth": L, "heads": H, "attn_dim_head": D, "ff_mult": 2}
         try:
             layers = getattr(x, cls)(**{**sizes, "attn_flash": impl == "sdpa", **cfg})
         except AssertionError:  # options that scaled_dot_product_attention does not have
             layers = getattr(x, cls)(**{**sizes, **cfg})
-        model = x.TransformerWrapper(num_tokens=VOCAB, max_seq_len=64, attn_layers=layers).eval()
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(torch.randn_like(p) * 0.02)
-        return Positional(model), {"input_ids": ids(2, 12)}, {}, {"input_ids": {0: "batch", 1: "length"}}, None
-    add("xt_" + name, build, attn, units, ways)
+        return x.TransformerWrapper(num_tokens=VOCAB, max_seq_len=64, attn_layers=layers)
+    other("xt_" + name, make, {"input_ids": lambda: ids(2, 12)}, attn, units, ways, {"input_ids": {0: "batch", 1: "length"}})
 
 
 def seen(**more):
@@ -141,18 +139,6 @@ words("no_bias_glu", seen(), glu("swiglu", True), ff_glu=True, ff_swish=True, ff
 
 # -- others
 
-def other(name, make, inputs, attn, units=(), ways=("ts14", "dy"), axes=None):
-    def build(impl):
-        import torch
-        torch.manual_seed(1)
-        model = make(impl).eval()
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(torch.randn_like(p) * 0.02)
-        return Positional(model), {k: v() for k, v in inputs.items()}, {}, axes if axes is not None else {k: {0: "batch"} for k in inputs}, None
-    add(name, build, attn, units, ways)
-
-
 TOKENS = {"input_ids": lambda: ids(2, 12)}
 
 
@@ -197,7 +183,6 @@ def clip(kind, **cfg):
     return make
 
 
-IMAGE = {"img": lambda: floats(2, 3, 32, 32)}
 other("openclip_image", clip("VisionTransformer", image_size=32, patch_size=8), IMAGE, attention())
 other("openclip_pool", clip("VisionTransformer", image_size=32, patch_size=8, attentional_pool=True, attn_pooler_queries=6, attn_pooler_heads=4), IMAGE,
       [attention(), attention(kind="cross", dim=4, count=1)])
