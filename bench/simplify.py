@@ -2,7 +2,7 @@
 
 simplify.py LINNET WORK [--nodes 10000,30000,100000] [--rounds 3] [--page PAGE]: medians over rounds in turn, from file to file, each in a process of its own
 (onnxsim's without the time that Python takes to import it; given up, in all larger graphs too, after a minute). Reading is `linnet check`: the file, its
-nodes, its types; the others read and write besides. Graphs: decoder blocks with attention, normalisations and gated units, whose weights are shared; a chain with
+nodes, its types; the others read and write besides. Passes / reading: processor time of the passes alone over that of reading, in one process (bench/rewrite.c). Graphs: decoder blocks with attention, normalisations and gated units, whose weights are shared; a chain with
 shapes computed from lengths; nodes beside each other, a seventh of them different; a chain of functions with nothing to simplify; an unrolled recurrence.
 """
 
@@ -139,13 +139,20 @@ def measured(*command):
     return *figures, " ".join(said).strip()
 
 
+def shares(o, source):
+    """What the passes of --simplify and of --fuse take over what reading takes."""
+    said = subprocess.run([os.path.join(os.path.dirname(o.linnet), "bench", "rewrite"), str(2 * o.rounds + 1), source], stdout=subprocess.PIPE, text=True, check=True)
+    parts = json.loads(said.stdout)
+    return " | ".join(f"{parts[w] / parts['reading']:.2f}" for w in ("simplify", "fuse"))
+
+
 def exponent(nodes, values):
     return f"{np.polyfit(np.log(nodes), np.log(values), 1)[0]:.2f}" if len(nodes) > 1 else ""
 
 
 def bench(o):
-    yield "| graph | nodes | reading | " + " | ".join(f"`{w}`" for w in WAYS) + " | MiB | onnxsim | MiB | nodes left | by onnxsim | onnxsim / `--simplify` |"
-    yield "| --- |" + " ---: |" * (len(WAYS) + 8)
+    yield "| graph | nodes | reading | " + " | ".join(f"`{w}`" for w in WAYS) + " | passes of `--simplify` / reading | of `--fuse` | MiB | onnxsim | MiB | nodes left | by onnxsim | onnxsim / `--simplify` |"
+    yield "| --- |" + " ---: |" * (len(WAYS) + 10)
     for make in (blocks, chain, beside, deep, recurrence):
         medians, memory, patient = {w: [] for w in ("reading", *WAYS)}, [], True
         for n in o.nodes:
@@ -166,10 +173,10 @@ def bench(o):
             memory.append(mib)
             left = [len(onnx.load(f).graph.node) for f in ([mine, theirs] if peer else [mine])]
             a, b = medians["--simplify"][-1], statistics.median(t for t, _ in peer) if peer else math.nan
-            yield (f"| {make.__name__} | {n} | " + " | ".join(f"{m[-1]:.2f} s" for m in medians.values()) + f" | {mib:.0f} | " +
+            yield (f"| {make.__name__} | {n} | " + " | ".join(f"{m[-1]:.2f} s" for m in medians.values()) + f" | {shares(o, source)} | {mib:.0f} | " +
                    (f"{b:.2f} s | {peer[-1][1]:.0f} | {left[0]} | {left[1]} | {b / a:.1f} |" if peer else f"- | - | {left[0]} | - | - |"))
         yield (f"| {make.__name__} | grows as n to the | " + " | ".join(exponent(o.nodes, m) for m in medians.values()) +
-               f" | {exponent(o.nodes, memory)} | | | | | |")
+               f" | | | {exponent(o.nodes, memory)} | | | | | |")
 
 
 def main():

@@ -401,7 +401,8 @@ static enum linnet_code constants_write(struct export *x, const struct graph *g,
 }
 
 /* Of the values whose types the file told, so that no model grows by what can be inferred. */
-static enum linnet_code value_info_write(struct export *x, const struct graph *g, Onnx__GraphProto *p, struct linnet_error *e)
+static enum linnet_code value_info_write(struct export *x, const struct graph *g, const node_id *order, uint32_t n, Onnx__GraphProto *p,
+                                         struct linnet_error *e)
 {
 	bool *output;
 
@@ -413,12 +414,15 @@ static enum linnet_code value_info_write(struct export *x, const struct graph *g
 	for (uint32_t i = 0; i < g->nout; i++)
 		output[g->out[i]] = true;
 	TRY_NEW(p->value_info, x->a, g->nvalue);
-	for (value_id v = 1; v < g->nvalue; v++) {
-		const struct value *y = &g->value[v];
+	for (uint32_t k = 0; k < n; k++) {
+		const struct node *node = &g->node[order[k]];
 
-		if (y->kind != VALUE_NODE || output[v] || !y->producer || g->node[y->producer].dead || !y->origin)
-			continue;
-		TRY(value_write(x, y, y->name, &p->value_info[p->n_value_info++], e));
+		for (uint32_t i = 0; i < node->nout; i++) {
+			const struct value *y = &g->value[node->out[i]];
+
+			if (node->out[i] && !output[node->out[i]] && y->origin)
+				TRY(value_write(x, y, y->name, &p->value_info[p->n_value_info++], e));
+		}
 	}
 	return LINNET_OK;
 }
@@ -445,7 +449,7 @@ static enum linnet_code graph_write(struct export *x, struct frame *f, Onnx__Gra
 	}
 	TRY(interface_write(x, f, p, e));
 	TRY(constants_write(x, g, p, e));
-	TRY(value_info_write(x, g, p, e));
+	TRY(value_info_write(x, g, order, n, p, e));
 	*out = p;
 	return LINNET_OK;
 }

@@ -1,6 +1,7 @@
 /* The graph: values, nodes, and what is derived from them on request. */
 #include "graph/graph.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char *const no_name = "";
@@ -48,10 +49,15 @@ bool graph_name_used(const struct graph *g, const char *name)
 
 const char *graph_fresh_name(struct graph *g, const char *hint)
 {
-	const char *stem = hint && *hint ? hint : "v", *name = arena_str(g->arena, stem);
+	enum { SUFFIX = 12 };
+	const char *stem = hint && *hint ? hint : "v";
+	size_t n = strlen(stem);
+	char *name = arena_get(g->arena, n + SUFFIX, 1);
 
+	if (name)
+		memcpy(name, stem, n);
 	while (name && (graph_name_used(g, name) || map_get(&g->inner, name, NULL)))
-		name = arena_fmt(g->arena, "%s_%u", stem, ++g->fresh);
+		snprintf(name + n, SUFFIX, "_%u", ++g->fresh);
 	return name;
 }
 
@@ -357,9 +363,17 @@ const char *node_label(const struct graph *g, const struct node *n)
 	return n->name;
 }
 
-bool node_is(const struct node *n, const char *name)
+/* Every live node behind those whose outputs it reads. */
+static bool is_ordered(const struct graph *g)
 {
-	return !n->dead && n->known && !n->op->domain && n->op->name[0] == name[0] && !strcmp(n->op->name, name);
+	for (node_id id = 1; id < g->nnode; id++)
+		for (uint32_t i = 0; !g->node[id].dead && i < g->node[id].nin; i++) {
+			value_id v = g->node[id].in[i];
+
+			if (v && g->value[v].kind == VALUE_NODE && g->value[v].producer >= id && !g->node[g->value[v].producer].dead)
+				return false;
+		}
+	return true;
 }
 
 enum linnet_code graph_order(const struct graph *g, struct arena *scratch, node_id **order, uint32_t *n,
@@ -371,9 +385,15 @@ enum linnet_code graph_order(const struct graph *g, struct arena *scratch, node_
 	uint32_t top = 0;
 
 	*n = 0;
+	TRY_NEW(*order, scratch, g->nnode + 1);
+	if (is_ordered(g)) {
+		for (node_id id = 1; id < g->nnode; id++)
+			if (!g->node[id].dead)
+				(*order)[(*n)++] = id;
+		return LINNET_OK;
+	}
 	TRY_NEW(state, scratch, g->nnode);
 	TRY_NEW(stack, scratch, g->nnode + 1);
-	TRY_NEW(*order, scratch, g->nnode + 1);
 	for (node_id root = 1; root < g->nnode; root++) {
 		if (g->node[root].dead || state[root])
 			continue;
@@ -412,10 +432,11 @@ enum linnet_code graph_order(const struct graph *g, struct arena *scratch, node_
 struct compaction {
 	struct graph *g;
 	struct arena *scratch;
-	bool *live;     /* by value: a graph output or an input of a live node */
-	bool *visited;  /* by node */
-	node_id *stack; /* live nodes whose inputs have not been looked at */
-	uint32_t top;
+	node_id *order; /* of the live nodes */
+	uint32_t n;
+	bool *live;     /* by value: a graph output or an input of a live node; then: what stays */
+	value_id *to;   /* by value: its new number */
+	node_id *node;  /* by node: the same; NULL: as it is */
 };
 
 static enum linnet_code compact(struct graph *g, struct arena *scratch, bool **kept, struct linnet_error *e);
@@ -442,119 +463,144 @@ static enum linnet_code compact_subgraphs(struct node *n, struct arena *scratch,
 	return LINNET_OK;
 }
 
-static void mark(struct compaction *c, value_id v)
+static bool is_needed(const struct compaction *c, const struct node *n)
 {
-	struct graph *g = c->g;
-
-	if (!v || c->live[v])
-		return;
-	c->live[v] = true;
-	if (g->value[v].kind == VALUE_NODE && !c->visited[g->value[v].producer]) {
-		c->visited[g->value[v].producer] = true;
-		c->stack[c->top++] = g->value[v].producer;
-	}
-}
-
-/* What the outputs need; the rest dies. */
-static enum linnet_code mark_live(struct compaction *c, struct linnet_error *e)
-{
-	struct graph *g = c->g;
-
-	TRY_NEW(c->live, c->scratch, g->nvalue);
-	TRY_NEW(c->visited, c->scratch, g->nnode);
-	TRY_NEW(c->stack, c->scratch, g->nnode);
-	for (uint32_t i = 0; i < g->nout; i++)
-		mark(c, g->out[i]);
-	while (c->top) {
-		struct node *n = &g->node[c->stack[--c->top]];
-
-		TRY(compact_subgraphs(n, c->scratch, e));
-		for (uint32_t i = 0; i < n->nin; i++)
-			mark(c, n->in[i]);
-	}
-	for (uint32_t i = 1; i < g->nnode; i++)
-		if (!c->visited[i])
-			g->node[i].dead = true;
-	return LINNET_OK;
+	for (uint32_t i = 0; i < n->nout; i++)
+		if (c->live[n->out[i]])
+			return true;
+	return false;
 }
 
 /* Optional outputs that nobody reads are not wanted. */
 static void drop_outputs(const struct compaction *c, struct node *n)
 {
 	for (uint32_t i = 0; i < n->nout && n->known; i++) {
-		const struct op_io *io = op_out(n->op, (int)i);
+		const struct op_io *io = n->out[i] && !c->live[n->out[i]] ? op_out(n->op, (int)i) : NULL;
 
-		if (n->out[i] && !c->live[n->out[i]] && io && io->flags & OPTIONAL)
+		if (io && io->flags & OPTIONAL)
 			n->out[i] = 0;
 	}
 	while (n->known && n->nout > 1 && !n->out[n->nout - 1])
 		n->nout--;
 }
 
+/* What the outputs need, from the last node to the first; the rest dies. */
+static enum linnet_code keep_live(struct compaction *c, struct linnet_error *e)
+{
+	struct graph *g = c->g;
+	uint32_t kept = c->n;
+
+	TRY_NEW(c->live, c->scratch, g->nvalue);
+	for (uint32_t i = 0; i < g->nout; i++)
+		c->live[g->out[i]] = true;
+	for (uint32_t k = c->n; k-- > 0;) {
+		struct node *n = &g->node[c->order[k]];
+
+		n->dead = !is_needed(c, n);
+		if (n->dead)
+			continue;
+		TRY(compact_subgraphs(n, c->scratch, e));
+		for (uint32_t i = 0; i < n->nin; i++)
+			c->live[n->in[i]] = n->in[i] != 0;
+		drop_outputs(c, n);
+		for (uint32_t i = 0; i < n->nout; i++) /* an output that is not optional stays */
+			c->live[n->out[i]] = n->out[i] != 0;
+		c->order[--kept] = c->order[k];
+	}
+	c->order += kept;
+	c->n -= kept;
+	return LINNET_OK;
+}
+
+/* Into their order, and without the dead. */
+static enum linnet_code move_nodes(struct compaction *c, struct linnet_error *e)
+{
+	struct graph *g = c->g;
+	struct node *to = g->node;
+	uint32_t from = 0;
+	bool forward = true; /* so none is written over that is still to be moved */
+
+	while (from < c->n && c->order[from] == from + 1)
+		from++;
+	for (uint32_t k = from; k < c->n && forward; k++)
+		forward = c->order[k] > k;
+	if (!forward)
+		TRY_NEW(to, c->scratch, c->n + 1);
+	if (from < c->n)
+		TRY_NEW(c->node, c->scratch, g->nnode);
+	for (node_id id = 1; id <= from && from < c->n; id++)
+		c->node[id] = id;
+	for (uint32_t k = from; k < c->n; k++) {
+		to[k + 1] = g->node[c->order[k]];
+		c->node[c->order[k]] = k + 1;
+	}
+	if (!forward)
+		memcpy(&g->node[from + 1], &to[from + 1], (c->n - from) * sizeof *to);
+	g->nnode = c->n + 1;
+	return LINNET_OK;
+}
+
+/* The values that stay, in the order they were made. */
+static enum linnet_code move_values(struct compaction *c, bool *kept, struct linnet_error *e)
+{
+	struct graph *g = c->g;
+	uint32_t nformal = g->nin - g->ncapture, nin = 0, n = 1;
+
+	for (uint32_t i = 0; i < g->nin; i++) {
+		if (i < nformal)
+			c->live[g->in[i]] = true;
+		else
+			kept[i - nformal] = c->live[g->in[i]];
+		if (!c->live[g->in[i]])
+			continue;
+		g->value[g->in[i]].index = nin;
+		g->in[nin++] = g->in[i];
+	}
+	g->ncapture = nin - nformal;
+	g->nin = nin;
+	while (n < g->nvalue && c->live[n])
+		n++;
+	if (n == g->nvalue && !c->node)
+		return LINNET_OK;
+	TRY_NEW(c->to, c->scratch, g->nvalue);
+	n = 1;
+	for (value_id v = 1; v < g->nvalue; v++) {
+		if (!c->live[v])
+			continue;
+		c->to[v] = n++;
+		if (c->to[v] != v)
+			g->value[c->to[v]] = g->value[v];
+		if (c->node && g->value[c->to[v]].kind == VALUE_NODE)
+			g->value[c->to[v]].producer = c->node[g->value[c->to[v]].producer];
+	}
+	g->nvalue = n;
+	return LINNET_OK;
+}
+
+static void renumber(const struct compaction *c, value_id *v, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		v[i] = c->to[v[i]];
+}
+
 static enum linnet_code compact(struct graph *g, struct arena *scratch, bool **kept, struct linnet_error *e)
 {
 	struct compaction c = { .g = g, .scratch = scratch };
-	uint32_t nformal = g->nin - g->ncapture, nin = 0, nvalue = 1, n;
-	struct value *value;
-	struct node *node;
-	node_id *order;
-	value_id *to;
 
-	TRY(mark_live(&c, e));
-	TRY(graph_order(g, scratch, &order, &n, e));
-	TRY_NEW(value, scratch, g->nvalue);
-	TRY_NEW(to, scratch, g->nvalue);
-	TRY_NEW(node, scratch, n + 1);
+	TRY(graph_order(g, scratch, &c.order, &c.n, e));
+	TRY(keep_live(&c, e));
 	TRY_NEW(*kept, scratch, g->ncapture);
-	for (uint32_t i = 0; i < g->nin; i++) {
-		if (i >= nformal) {
-			(*kept)[i - nformal] = c.live[g->in[i]];
-			if (!c.live[g->in[i]])
-				continue;
-		}
-		value[nvalue] = g->value[g->in[i]];
-		value[nvalue].index = nin;
-		to[g->in[i]] = nvalue;
-		g->in[nin++] = nvalue++;
+	TRY(move_nodes(&c, e));
+	TRY(move_values(&c, *kept, e));
+	if (!c.to)
+		return LINNET_OK;
+	for (node_id id = 1; id < g->nnode; id++) {
+		renumber(&c, g->node[id].in, g->node[id].nin);
+		renumber(&c, g->node[id].out, g->node[id].nout);
 	}
-	for (value_id v = 1; v < g->nvalue; v++)
-		if (g->value[v].kind == VALUE_CONST && c.live[v]) {
-			value[nvalue] = g->value[v];
-			to[v] = nvalue++;
-		}
-	for (uint32_t i = 0; i < n; i++) {
-		node[i + 1] = g->node[order[i]];
-		drop_outputs(&c, &node[i + 1]);
-		for (uint32_t j = 0; j < node[i + 1].nout; j++) {
-			value_id v = node[i + 1].out[j];
-
-			if (!v)
-				continue;
-			value[nvalue] = g->value[v];
-			value[nvalue].producer = i + 1;
-			to[v] = nvalue++;
-		}
-	}
-	for (uint32_t i = 1; i <= n; i++) {
-		for (uint32_t j = 0; j < node[i].nin; j++)
-			node[i].in[j] = to[node[i].in[j]];
-		for (uint32_t j = 0; j < node[i].nout; j++)
-			node[i].out[j] = to[node[i].out[j]];
-	}
-	for (uint32_t i = 0; i < g->nout; i++)
-		g->out[i] = to[g->out[i]];
-	g->ncapture = nin - nformal;
-	g->nin = nin;
-	if (g->value)
-		memcpy(g->value, value, nvalue * sizeof *value);
-	g->nvalue = nvalue;
-	if (g->node)
-		memcpy(g->node, node, (n + 1) * sizeof *node);
-	g->nnode = n + 1;
-	map_clear(&g->names);
-	for (value_id v = 1; v < g->nvalue; v++)
-		if (map_put(&g->names, g->value[v].name, v))
-			return fail_mem(e);
+	renumber(&c, g->in, g->nin);
+	renumber(&c, g->out, g->nout);
+	map_renumber(&g->names, c.to);
 	return LINNET_OK;
 }
 

@@ -7,6 +7,8 @@
 #ifndef LINNET_GRAPH_H
 #define LINNET_GRAPH_H
 
+#include <string.h>
+
 #include "ops/base/map.h"
 #include "ops/op.h"
 
@@ -82,6 +84,7 @@ struct graph {
 	/* Of the main graph: it is read, not run or written. A mask then tells causality also where rows hide every key, which such a node does otherwise. */
 	bool reads;
 	const struct set_dim *set;  /* of the main graph: the last one set */
+	bool stale;                 /* of the main graph: changes since graph_infer() that may let it find other types */
 	uint32_t fresh;             /* counter behind new names */
 	struct map names;           /* value names in use */
 	struct map inner;           /* those in use in subgraphs */
@@ -148,6 +151,14 @@ enum linnet_code graph_add_node(struct graph *g, const struct op *op, const char
  * names with `old` when it is a node's value and no output yet, else an Identity node carries it to the output.
  */
 enum linnet_code graph_replace(struct graph *g, struct uses *u, value_id old, value_id by, struct linnet_error *e);
+
+/* What changes a graph and cannot tell that types stay says so. */
+static inline void graph_types_change(struct graph *g)
+{
+	while (g->outer)
+		g = g->outer;
+	g->stale = true;
+}
 
 /* Whether a value of the graph or of one around it has that name. */
 bool graph_name_used(const struct graph *g, const char *name);
@@ -261,7 +272,11 @@ static inline const struct attr *node_attr(const struct node *n, const char *nam
 }
 /* For messages: the node's name, or that of its first output. */
 const char *node_label(const struct graph *g, const struct node *n);
-bool node_is(const struct node *n, const char *name); /* operator of ai.onnx of that name */
+/* Operator of ai.onnx of that name. */
+static inline bool node_is(const struct node *n, const char *name)
+{
+	return !n->dead && n->known && !n->op->domain && n->op->name[0] == name[0] && !strcmp(n->op->name, name);
+}
 
 /*
  * import.c: name and operator of an imported node as the file has them: of the node it was lowered from, and the name of its first output

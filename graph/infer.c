@@ -723,14 +723,21 @@ enum linnet_code graph_infer(struct graph *g, struct linnet_error *e)
 {
 	struct infer x = { .e = e };
 
-	return infer_graph(&x, g);
+	uint64_t learned = dims_learned(g->dims);
+	enum linnet_code code = infer_graph(&x, g);
+
+	g->stale = dims_learned(g->dims) != learned;
+	return code;
 }
 
 enum linnet_code graph_infer_node(struct graph *g, node_id n, struct linnet_error *e)
 {
 	struct infer x = { .e = e, .scratch = arena_new() };
+	uint64_t learned = dims_learned(g->dims);
 	enum linnet_code code = x.scratch ? infer_node(&x, g, n) : fail_mem(e);
 
+	if (dims_learned(g->dims) != learned)
+		graph_types_change(g);
 	arena_free(x.scratch);
 	return err_node(e, code, node_label(g, &g->node[n]), g->node[n].op->name);
 }

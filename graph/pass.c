@@ -129,13 +129,40 @@ bool swaps_last_two(const struct node *n, int rank)
 
 /* ---- Running ---- */
 
+enum { MET_BITS = 8 };
+
 struct runner {
 	const struct pass *pass;
+	struct pass_turns *turns; /* NULL: it runs alone */
 	uint32_t count, *left;
 	const struct graph *main;
 	struct arena *arena;
 	struct pattern **pattern; /* by rule; read when first asked for */
+	struct met {
+		const struct op *op;
+		uint64_t rules; /* anchored there, a bit each */
+		bool graphs;    /* it has attributes that are graphs */
+	} met[1 << MET_BITS];   /* rows met, in the places of their addresses */
 };
+
+/* The rules for a live node, those of its operator's name and those that look at every node; and whether it holds graphs. */
+static const struct met *met(struct runner *r, const struct node *n)
+{
+	struct met *m = &r->met[((uintptr_t)n->op / sizeof *n->op * UINT64_C(0x9e3779b97f4a7c15)) >> (64 - MET_BITS)];
+
+	if (m->op == n->op)
+		return m;
+	*m = (struct met){ .op = n->op, .graphs = !n->known };
+	for (uint32_t i = 0; i < n->nattr && n->known; i++)
+		m->graphs = m->graphs || n->op->attr[i].kind == ATTR_GRAPH;
+	for (int i = 0; i < r->pass->nrule; i++) {
+		const struct rule *rule = &r->pass->rule[i];
+
+		if (!rule->anchor || (rule->apply ? node_is(n, rule->anchor) : !strcmp(n->op->name, rule->anchor)))
+			m->rules |= UINT64_C(1) << i;
+	}
+	return m;
+}
 
 static enum linnet_code apply_rule(const struct runner *r, int i, const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
@@ -153,15 +180,15 @@ enum { APPLIED_LEAST = 1 << 12, APPLIED_EACH = 64 };
 
 static enum linnet_code try_node(struct runner *r, struct graph *g, struct view *w, node_id id, bool *changed, struct linnet_error *e)
 {
-	for (int i = 0; i < r->pass->nrule; i++) {
+	for (uint64_t rules = met(r, &g->node[id])->rules; rules; rules &= rules - 1) {
+		int i = __builtin_ctzll(rules);
 		const struct rule *rule = &r->pass->rule[i];
 		const struct node *n = &g->node[id];
 		struct patch p;
 
-		if (rule->anchor && (rule->apply ? !node_is(n, rule->anchor) : strcmp(n->op->name, rule->anchor)))
-			continue;
 		patch_init(&p, g, e);
 		p.uses = &w->uses;
+		p.scratch = w->scratch;
 		arena_reset(w->scratch);
 		TRY(err_node(e, apply_rule(r, i, w, n, &p, e), n->name, n->op->name));
 		if (p.code)
@@ -180,13 +207,32 @@ static enum linnet_code try_node(struct runner *r, struct graph *g, struct view 
 
 static enum linnet_code run_graph(struct runner *r, struct graph *g, struct arena *s, struct linnet_error *e);
 
+/* The uses of values, which patches keep up; from the turn before when nothing has changed. */
+static enum linnet_code get_uses(struct runner *r, const struct graph *g, struct arena *s, struct uses *u, struct linnet_error *e)
+{
+	struct pass_turns *t = r->turns;
+
+	if (!t || g->outer)
+		return graph_uses(g, s, u, e);
+	if (t->uses_seen != t->changes + 1) {
+		t->uses_seen = 0;
+		if (!t->memory && !(t->memory = arena_new()))
+			return fail_mem(e);
+		arena_reset(t->memory);
+		TRY(graph_uses(g, t->memory, &t->uses, e));
+		t->uses_seen = t->changes + 1;
+	}
+	*u = t->uses;
+	return LINNET_OK;
+}
+
 static enum linnet_code run_rules(struct runner *r, struct graph *g, struct arena *s, struct arena *scratch, struct linnet_error *e)
 {
 	struct view w = { .g = g, .scratch = scratch };
 	uint64_t most = r->count + APPLIED_LEAST + (uint64_t)APPLIED_EACH * g->nnode;
 	bool again = true;
 
-	TRY(graph_uses(g, s, &w.uses, e));
+	TRY(get_uses(r, g, s, &w.uses, e));
 	while (again && !(r->left && !*r->left)) {
 		again = false;
 		for (node_id id = 1; id < g->nnode && r->count < most && !(r->left && !*r->left); id++)
@@ -216,23 +262,28 @@ static enum linnet_code run_graph(struct runner *r, struct graph *g, struct aren
 		TRY(code);
 	}
 	for (node_id id = 1; id < g->nnode; id++)
-		for (uint32_t i = 0; !g->node[id].dead && i < g->node[id].nattr; i++)
+		for (uint32_t i = 0; !g->node[id].dead && met(r, &g->node[id])->graphs && i < g->node[id].nattr; i++)
 			if (g->node[id].attr[i].kind == ATTR_GRAPH)
 				TRY(run_graph(r, g->node[id].attr[i].g, s, e));
+	if (r->count != before && g->outer)
+		graph_types_change(g);
 	if (r->count != before && !g->outer) {
 		arena_reset(s);
 		TRY(graph_compact(g, s, e));
-		TRY(graph_infer(g, e));
+		if (g->stale)
+			TRY(graph_infer(g, e));
 	}
 	return LINNET_OK;
 }
 
-enum linnet_code pass_run(const struct pass *pass, struct graph *g, uint32_t *count, uint32_t *left, struct linnet_error *e)
+static enum linnet_code run_pass(const struct pass *pass, struct pass_turns *turns, struct graph *g, uint32_t *count, uint32_t *left, struct linnet_error *e)
 {
 	struct arena *s = arena_new(), *patterns = arena_new();
-	struct runner r = { .pass = pass, .left = left, .main = g, .arena = patterns };
+	struct runner r = { .pass = pass, .turns = turns, .left = left, .main = g, .arena = patterns };
 	enum linnet_code code = s && patterns ? LINNET_OK : fail_mem(e);
 
+	if (!code && pass->nrule > 64)
+		code = fail(e, LINNET_EINTERNAL, "pass %s has more than 64 rules", pass->name);
 	if (!code && pass->nrule && !(r.pattern = NEW(patterns, (size_t)pass->nrule, struct pattern *)))
 		code = fail_mem(e);
 	if (!code)
@@ -244,29 +295,59 @@ enum linnet_code pass_run(const struct pass *pass, struct graph *g, uint32_t *co
 	return code;
 }
 
+enum linnet_code pass_run(const struct pass *pass, struct graph *g, uint32_t *count, uint32_t *left, struct linnet_error *e)
+{
+	return run_pass(pass, NULL, g, count, left, e);
+}
+
+enum linnet_code pass_turn(struct pass_turns *t, size_t i, const struct pass *pass, struct graph *g, uint32_t *count, uint32_t *left, struct linnet_error *e)
+{
+	uint32_t n = 0;
+
+	*count = 0;
+	if (t->seen[i] == t->changes + 1)
+		return LINNET_OK;
+	t->seen[i] = t->changes + 1;
+	TRY(run_pass(pass, t, g, &n, left, e));
+	t->changes += n;
+	*count = n;
+	return LINNET_OK;
+}
+
+void pass_turns_end(struct pass_turns *t)
+{
+	arena_free(t->memory);
+}
+
+static enum linnet_code run_all(struct pass_turns *t, struct graph *g, uint32_t *left, struct linnet_error *e)
+{
+	for (int round = 0; round < 8; round++) { /* one pass may open the way for an earlier one */
+		uint64_t before = t->changes;
+
+		for (size_t i = 0; passes[i]; i++) {
+			const struct pass *p = passes[i];
+			uint32_t n;
+
+			if (!(p->late && t->changes != before) && !(g->opset && !g->denied && p->makes && !op_find(NULL, p->makes, g->opset)))
+				TRY(pass_turn(t, i, p, g, &n, left, e));
+		}
+		if (t->changes == before)
+			break;
+	}
+	return LINNET_OK;
+}
+
 enum linnet_code pass_run_all(struct graph *g, uint32_t *left, struct linnet_error *e)
 {
-	uint32_t total = 0;
+	struct pass_turns turns = { 0 };
 	struct arena *s = arena_new();
 	enum linnet_code code = s ? graph_compact(g, s, e) : fail_mem(e); /* rules count uses: what nothing needs has none */
 
 	arena_free(s);
-	if (code)
-		return code;
-	for (int round = 0; round < 8; round++) { /* one pass may open the way for an earlier one */
-		total = 0;
-		for (const struct pass *const *p = passes; *p; p++) {
-			uint32_t n;
-
-			if (((*p)->late && total) || (g->opset && !g->denied && (*p)->makes && !op_find(NULL, (*p)->makes, g->opset)))
-				continue;
-			TRY(pass_run(*p, g, &n, left, e));
-			total += n;
-		}
-		if (!total)
-			break;
-	}
-	return LINNET_OK;
+	if (!code)
+		code = run_all(&turns, g, left, e);
+	pass_turns_end(&turns);
+	return code;
 }
 
 enum linnet_code pass_read_all(struct graph *g, struct linnet_error *e)

@@ -17,6 +17,7 @@
 struct patch {
 	const struct graph *g;
 	struct arena *arena; /* the graph's: what is made may stay */
+	struct arena *scratch; /* until it is applied; the graph's, too, when the caller has none that is shorter lived */
 	struct patch_node *node;
 	uint32_t nnode, cap_node;
 	struct patch_value *value;
@@ -207,6 +208,23 @@ const struct pass *pass_at(int i);
  * left: when not NULL, at most *left changes are made, and it is decreased (for bisection).
  */
 enum linnet_code pass_run(const struct pass *pass, struct graph *g, uint32_t *count, uint32_t *left, struct linnet_error *e);
+
+/*
+ * Passes of a list in turn, until none changes anything: those that found nothing are not asked again of the same graph, and what they needed
+ * to know of it is kept. Begin with zeros, end with pass_turns_end().
+ */
+enum { PASSES_MOST = 24 };
+struct pass_turns {
+	uint64_t changes;
+	uint64_t seen[PASSES_MOST]; /* by pass: changes + 1 when it began */
+	uint64_t uses_seen;         /* the same of uses; 0: there are none */
+	struct uses uses;
+	struct arena *memory;       /* of uses */
+};
+
+/* pass_run() of the pass that is number i of the list, when it is its turn. */
+enum linnet_code pass_turn(struct pass_turns *t, size_t i, const struct pass *pass, struct graph *g, uint32_t *count, uint32_t *left, struct linnet_error *e);
+void pass_turns_end(struct pass_turns *t);
 
 /* The standard list: tidy, fold, recognisers. */
 enum linnet_code pass_run_all(struct graph *g, uint32_t *left, struct linnet_error *e);

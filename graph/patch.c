@@ -32,13 +32,13 @@ struct patch_output {
 
 void patch_init(struct patch *p, const struct graph *g, struct linnet_error *e)
 {
-	*p = (struct patch){ .g = g, .arena = g->arena, .base = g->nvalue, .e = e };
+	*p = (struct patch){ .g = g, .arena = g->arena, .scratch = g->arena, .base = g->nvalue, .e = e };
 }
 
 /* Room for one more; NULL and p->code set without memory. */
 static void *grown(struct patch *p, void *list, uint32_t n, uint32_t *cap, size_t size)
 {
-	void *q = arena_grow(p->arena, list, n, 1, cap, size);
+	void *q = arena_grow(p->scratch, list, n, 1, cap, size);
 
 	if (!q)
 		p->code = fail_mem(p->e);
@@ -62,7 +62,7 @@ static struct attr *copy_attrs(struct patch *p, const struct attr *attr, uint32_
 
 	for (*n = 0; attr && attr[*n].name;)
 		++*n;
-	copy = arena_dup(p->arena, attr, *n * sizeof *attr);
+	copy = arena_dup(p->scratch, attr, *n * sizeof *attr);
 	if (!copy)
 		p->code = fail_mem(p->e);
 	for (uint32_t i = 0; copy && i < *n; i++) {
@@ -88,7 +88,7 @@ value_id patch_op(struct patch *p, const struct op *op, const char *hint, const 
 	p->node = n;
 	n += p->nnode++;
 	*n = (struct patch_node){ .op = op, .hint = hint, .nin = nin, .nout = nout };
-	n->in = arena_dup(p->arena, in, nin * sizeof *in);
+	n->in = arena_dup(p->scratch, in, nin * sizeof *in);
 	if (!n->in)
 		p->code = fail_mem(p->e);
 	n->attr = copy_attrs(p, attr, &n->nattr);
@@ -118,7 +118,7 @@ value_id patch_const(struct patch *p, const struct tensor *t, const char *hint)
 
 value_id patch_input(struct patch *p, const char *name, const struct type *t)
 {
-	struct type *copy = p->code ? NULL : arena_dup(p->arena, t, sizeof *t);
+	struct type *copy = p->code ? NULL : arena_dup(p->scratch, t, sizeof *t);
 	value_id v;
 
 	if (!copy) {
@@ -407,7 +407,7 @@ static enum linnet_code make_nodes(struct graph *g, struct patch *p, const char 
 		const char *name = graph_fresh_name(g, n->hint);
 		node_id id;
 
-		TRY_NEW(in, g->arena, n->nin);
+		TRY_NEW(in, p->scratch, n->nin);
 		if (!name)
 			return fail_mem(e);
 		for (uint32_t j = 0; j < n->nin; j++)
@@ -422,12 +422,17 @@ static enum linnet_code make_nodes(struct graph *g, struct patch *p, const char 
 }
 
 /* A replacement must say the same of the value as was known. */
-static enum linnet_code check_type(const struct graph *g, value_id old, value_id by, const char *from, struct linnet_error *e)
+static enum linnet_code check_type(struct graph *g, value_id old, value_id by, const char *from, struct linnet_error *e)
 {
 	const struct type *a = &g->value[old].type, *b = &g->value[by].type;
 	struct arena *s;
 	enum linnet_code code = LINNET_OK;
-	bool same = (a->dt == b->dt && a->kind == b->kind && a->key == b->key) || a->dt == DT_UNDEFINED;
+	bool same = type_equal(a, b);
+
+	if (same)
+		return LINNET_OK;
+	graph_types_change(g);
+	same = (a->dt == b->dt && a->kind == b->kind && a->key == b->key) || a->dt == DT_UNDEFINED;
 
 	if (a->shape.rank >= 0 && b->shape.rank >= 0) {
 		same = same && a->shape.rank == b->shape.rank;
@@ -574,7 +579,7 @@ static enum linnet_code apply(struct graph *g, struct patch *p, const char *from
 	for (uint32_t i = 0; i < p->noutput; i++) {
 		value_id v = result(p, p->output[i].value);
 
-		if (map_put(&g->names, p->output[i].name, v))
+		if (map_put(&g->names, g->value[v].name, 0) || map_put(&g->names, p->output[i].name, v))
 			return fail_mem(e);
 		g->value[v].name = p->output[i].name;
 		if (graph_add_output(g, v))
@@ -586,9 +591,10 @@ static enum linnet_code apply(struct graph *g, struct patch *p, const char *from
 
 enum linnet_code patch_apply(struct graph *g, struct patch *p, const char *from, struct linnet_error *e)
 {
-	struct arena *s = arena_new();
+	struct arena *s = p->scratch == g->arena ? arena_new() : p->scratch;
 	enum linnet_code code = s ? apply(g, p, from, s, e) : fail_mem(e);
 
-	arena_free(s);
+	if (s != p->scratch)
+		arena_free(s);
 	return code;
 }

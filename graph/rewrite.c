@@ -19,28 +19,31 @@ static enum linnet_code report(const struct rewriting *r, const char *name, uint
 	return r->o->watch && changes ? r->o->watch(r->o->ctx, &step, r->g, e) : LINNET_OK;
 }
 
-static enum linnet_code run_pass(const struct rewriting *r, const struct pass *p, uint32_t *total, struct linnet_error *e)
+static enum linnet_code run_pass(const struct rewriting *r, struct pass_turns *t, size_t i, const struct pass *p, struct linnet_error *e)
 {
-	uint32_t n = 0;
+	uint32_t n;
 
 	if (r->g->opset && !r->g->denied && p->makes && !op_find(NULL, p->makes, r->g->opset))
 		return LINNET_OK;
-	TRY(pass_run(p, r->g, &n, NULL, e));
-	*total += n;
+	TRY(pass_turn(t, i, p, r->g, &n, NULL, e));
 	return report(r, p->name, n, false, e);
 }
 
 /* Passes in turn until none changes anything; one may open the way for an earlier one. */
 static enum linnet_code run_passes(const struct rewriting *r, const struct pass *const *list, struct linnet_error *e)
 {
-	uint32_t total = 1;
+	struct pass_turns turns = { 0 };
+	enum linnet_code code = LINNET_OK;
+	uint64_t before;
+	int round = 0;
 
-	for (int round = 0; round < 8 && total; round++) {
-		total = 0;
-		for (const struct pass *const *p = list; *p; p++)
-			TRY(run_pass(r, *p, &total, e));
-	}
-	return LINNET_OK;
+	do {
+		before = turns.changes;
+		for (size_t i = 0; !code && list[i]; i++)
+			code = run_pass(r, &turns, i, list[i], e);
+	} while (!code && ++round < 8 && turns.changes != before);
+	pass_turns_end(&turns);
+	return code;
 }
 
 static enum linnet_code simplify(const struct rewriting *r, struct linnet_error *e)
@@ -52,7 +55,7 @@ static enum linnet_code simplify(const struct rewriting *r, struct linnet_error 
 
 static enum linnet_code fuse_with(const struct rewriting *r, const struct pass *last, struct linnet_error *e)
 {
-	const struct pass *list[24];
+	const struct pass *list[PASSES_MOST];
 	size_t n = 0;
 
 	list[n++] = pass_find("tidy");

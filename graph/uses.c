@@ -98,26 +98,30 @@ enum linnet_code uses_add_nodes(struct uses *u, const struct graph *g, node_id f
 	TRY(room_values(u, g->nvalue, e));
 	TRY(room(u->a, &u->input, u->nnode, g->nnode, &u->cap_node, e));
 	for (node_id n = first; n < g->nnode; n++) {
-		TRY(room(u->a, &u->place, u->ninput, u->ninput + g->node[n].nin, &u->cap_input, e));
+		const struct node *node = &g->node[n];
+
+		TRY(room(u->a, &u->place, u->ninput, u->ninput + node->nin, &u->cap_input, e));
 		u->input[n] = u->ninput;
-		u->ninput += g->node[n].nin;
+		u->ninput += node->nin;
 		u->nnode = n + 1;
-		for (uint32_t i = 0; !g->node[n].dead && i < g->node[n].nin; i++)
-			if (g->node[n].in[i])
-				TRY(uses_add(u, g->node[n].in[i], (struct use){ n, i }, e));
+		for (uint32_t i = 0; !node->dead && i < node->nin; i++)
+			if (node->in[i])
+				TRY(uses_add(u, node->in[i], (struct use){ n, i }, e));
 	}
 	return LINNET_OK;
 }
 
 enum linnet_code graph_uses(const struct graph *g, struct arena *scratch, struct uses *u, struct linnet_error *e)
 {
-	uint32_t total = 0;
+	uint32_t total = 0, inputs = 0;
 
 	*u = (struct uses){ .a = scratch };
 	TRY(room_values(u, g->nvalue, e));
-	for (uint32_t i = 1; i < g->nnode; i++)
+	for (uint32_t i = 1; i < g->nnode; i++) {
+		inputs += g->node[i].nin;
 		for (uint32_t j = 0; !g->node[i].dead && j < g->node[i].nin; j++)
 			u->room[g->node[i].in[j]]++;
+	}
 	for (uint32_t i = 0; i < g->nout; i++)
 		u->room[g->out[i]]++;
 	u->room[0] = 0;
@@ -126,9 +130,25 @@ enum linnet_code graph_uses(const struct graph *g, struct arena *scratch, struct
 		total += u->room[v];
 	}
 	TRY(room_uses(u, total, e));
+	TRY(room(u->a, &u->input, 0, g->nnode, &u->cap_node, e));
+	TRY(room(u->a, &u->place, 0, inputs, &u->cap_input, e));
 	u->nuse = total;
-	TRY(uses_add_nodes(u, g, 1, e));
+	u->nnode = g->nnode;
+	for (node_id n = 1; n < g->nnode; n++) {
+		const struct node *node = &g->node[n];
+
+		u->input[n] = u->ninput;
+		u->ninput += node->nin;
+		for (uint32_t i = 0; !node->dead && i < node->nin; i++) {
+			value_id v = node->in[i];
+
+			if (!v)
+				continue;
+			u->place[u->input[n] + i] = u->end[v] - u->begin[v];
+			u->use[u->end[v]++] = (struct use){ n, i };
+		}
+	}
 	for (uint32_t i = 0; i < g->nout; i++)
-		TRY(uses_add(u, g->out[i], (struct use){ 0, i }, e));
+		u->use[u->end[g->out[i]]++] = (struct use){ 0, i };
 	return LINNET_OK;
 }

@@ -1,4 +1,5 @@
 /* The list of families, and looking rows up. */
+#include <pthread.h>
 #include <string.h>
 
 #include "ops/op.h"
@@ -61,19 +62,44 @@ static const char *canonical(const char *domain)
 	return !domain || !strcmp(domain, "ai.onnx") ? "" : domain;
 }
 
+/* All rows by the hash of their names, in open addressing; more than half of it stays free. */
+enum { INDEX = 8192 };
+
+static const struct op *row_index[INDEX];
+static pthread_once_t row_index_made = PTHREAD_ONCE_INIT;
+
+static uint32_t home(const char *name)
+{
+	uint32_t h = 2166136261u; /* FNV-1a */
+
+	for (; *name; name++)
+		h = (h ^ (unsigned char)*name) * 16777619u;
+	return (h ^ h >> 15) % INDEX;
+}
+
+static void make_row_index(void)
+{
+	int rows = 0;
+
+	for (const struct op_family *const *f = op_families; *f; f++)
+		for (int i = 0; i < (*f)->n && rows < INDEX / 2; i++, rows++) {
+			uint32_t at = home((*f)->op[i].name);
+
+			while (row_index[at])
+				at = (at + 1) % INDEX;
+			row_index[at] = &(*f)->op[i];
+		}
+}
+
 const struct op *op_find(const char *domain, const char *name, int opset)
 {
-	const struct op *best = NULL;
+	const struct op *best = NULL, *op;
 
+	pthread_once(&row_index_made, make_row_index);
 	domain = canonical(domain);
-	for (const struct op_family *const *f = op_families; *f; f++)
-		for (int i = 0; i < (*f)->n; i++) {
-			const struct op *op = &(*f)->op[i];
-
-			if (op->since <= opset && (!best || op->since > best->since) && !strcmp(op->name, name) &&
-			    !strcmp(canonical(op->domain), domain))
-				best = op;
-		}
+	for (uint32_t at = home(name); (op = row_index[at]); at = (at + 1) % INDEX)
+		if (op->since <= opset && (!best || op->since > best->since) && !strcmp(op->name, name) && !strcmp(canonical(op->domain), domain))
+			best = op;
 	return best;
 }
 

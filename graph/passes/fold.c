@@ -7,18 +7,25 @@
  */
 enum { SMALL_TO_RUN = 1 << 16, SMALL_TO_WRITE = 128 };
 
+/* Whether every element is a known integer. */
+static bool ints_known(const struct type *t)
+{
+	int64_t n = t->shape.rank == 1 ? t->shape.d[0] : 1;
+
+	if (!t->sym || t->shape.rank < 0 || t->shape.rank > 1 || !dim_is_int(n) || !dtype_in(t->dt, INTS))
+		return false;
+	for (int64_t i = 0; i < n; i++)
+		if (!dim_is_int(t->sym[i]))
+			return false;
+	return true;
+}
+
 /* A tensor of known elements. */
 static enum linnet_code from_sym(struct graph *g, const struct type *t, const struct tensor **out, struct linnet_error *e)
 {
 	int64_t n = t->shape.rank ? t->shape.d[0] : 1;
 	struct tensor *x;
 
-	*out = NULL;
-	if (t->shape.rank < 0 || t->shape.rank > 1 || !dim_is_int(n) || !dtype_in(t->dt, INTS))
-		return LINNET_OK;
-	for (int64_t i = 0; i < n; i++)
-		if (!dim_is_int(t->sym[i]))
-			return LINNET_OK;
 	TRY(tensor_new(g->arena, t->dt, t->shape.rank, &n, &x, e));
 	for (int64_t i = 0; i < n; i++)
 		tensor_put_int(x, i, t->sym[i]);
@@ -56,6 +63,19 @@ static bool fits(const struct graph *g, const struct uses *u, const struct node 
 	return size <= small || size <= freed;
 }
 
+/* Whether there is anything to look at: of most nodes nothing is constant. */
+static bool may_fold(const struct graph *g, const struct node *n)
+{
+	bool constant = n->known && n->op->kernel;
+
+	for (uint32_t i = 0; i < n->nout; i++)
+		if (n->out[i] && (g->value[n->out[i]].type.value || ints_known(&g->value[n->out[i]].type)))
+			return true;
+	for (uint32_t i = 0; constant && i < n->nin; i++)
+		constant = !n->in[i] || value_const(g, n->in[i]);
+	return constant;
+}
+
 /* Evaluate a node of constants. */
 static enum linnet_code evaluate(struct graph *g, const struct node *n, struct tensor **out, bool *done, struct linnet_error *e)
 {
@@ -85,12 +105,18 @@ static enum linnet_code evaluate(struct graph *g, const struct node *n, struct t
 
 static enum linnet_code fold_graph(struct graph *g, bool written, uint32_t *count, struct linnet_error *e)
 {
-	struct arena *s = arena_new();
+	struct arena *s;
 	struct uses u;
-	node_id *order;
+	node_id *order, first = 1;
 	uint32_t n = 0;
-	enum linnet_code code = s ? graph_order(g, s, &order, &n, e) : fail_mem(e);
+	enum linnet_code code;
 
+	while (first < g->nnode && (g->node[first].dead || !may_fold(g, &g->node[first])))
+		first++;
+	if (first == g->nnode)
+		return LINNET_OK;
+	s = arena_new();
+	code = s ? graph_order(g, s, &order, &n, e) : fail_mem(e);
 	if (!code)
 		code = graph_uses(g, s, &u, e);
 	for (uint32_t i = 0; !code && i < n; i++) {
@@ -98,13 +124,15 @@ static enum linnet_code fold_graph(struct graph *g, bool written, uint32_t *coun
 		struct tensor *out[8] = { NULL };
 		bool all = node->nout <= 8, done = false, some = false;
 
+		if (!may_fold(g, node))
+			continue;
 		if (written && !fits(g, &u, node, written))
 			continue;
 		for (uint32_t k = 0; all && k < node->nout && !code; k++) {
 			const struct type *t = node->out[k] ? &g->value[node->out[k]].type : NULL;
 			const struct tensor *known = t ? t->value : NULL;
 
-			if (t && !known && t->sym)
+			if (t && !known && ints_known(t))
 				code = from_sym(g, t, &known, e);
 			some = some || known;
 			all = !t || known;
@@ -126,6 +154,8 @@ static enum linnet_code fold_graph(struct graph *g, bool written, uint32_t *coun
 			v->kind = VALUE_CONST;
 			v->producer = 0;
 			v->origin = NULL; /* what the file said of the node's output is not about a constant */
+			if (v->type.value != out[k])
+				graph_types_change(g);
 			v->type = (struct type){ .dt = out[k]->dt, .shape = shape_of(out[k]), .value = out[k] };
 		}
 	}

@@ -123,9 +123,13 @@ static enum linnet_code share_graph(struct graph *g, bool all, uint32_t *count, 
 				keep = keep || graph_is_output(g, node->out[j]);
 			if (keep)
 				break; /* what gives an output its name stays */
-			for (uint32_t j = 0; j < node->nout; j++)
-				if (node->out[j])
-					to[node->out[j]] = g->node[*at].out[j];
+			for (uint32_t j = 0; j < node->nout; j++) {
+				value_id v = node->out[j], by = g->node[*at].out[j];
+
+				if (v && !type_equal(&g->value[v].type, &g->value[by].type))
+					graph_types_change(g);
+				to[v] = by;
+			}
 			node->dead = true;
 			++*count;
 			break;

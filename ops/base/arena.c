@@ -1,4 +1,5 @@
 /* Arenas: blocks in a list, a bump pointer in the newest. */
+#define _DEFAULT_SOURCE /* madvise() */
 #include "ops/base/arena.h"
 
 #include <stdarg.h>
@@ -6,12 +7,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { BLOCK = 64 * 1024, BIG_ALIGN = 64, SMALL_ALIGN = 16 };
+/* Blocks double from the first up to a huge page: so many small pages take longer to get from the system than to fill. */
+enum { FIRST_BLOCK = 4 * 1024, BLOCK = 2 * 1024 * 1024, PAGE = 64 * 1024 /* none is larger, but for huge ones */, BIG_ALIGN = 64, SMALL_ALIGN = 16 };
+
+#if defined(__SANITIZE_ADDRESS__)
+#define CHECKED 1
+#elif defined(__has_feature)
+#define CHECKED __has_feature(address_sanitizer)
+#else
+#define CHECKED 0
+#endif
 
 struct block {
 	struct block *next;
 	size_t size, used; /* of the bytes behind this header */
+	bool mapped;       /* from the system, not from malloc() */
+	bool zero;         /* what is not used yet reads as zeros */
 };
 
 struct done {
@@ -46,17 +59,82 @@ static bool may_allocate(void)
 	return ++requests < fail_from;
 }
 
+/* Where that does not work there are small ones. */
+static void want_huge_pages(void *p, size_t n)
+{
+#ifdef MADV_HUGEPAGE
+	uintptr_t from = ((uintptr_t)p + BLOCK - 1) / BLOCK * BLOCK, to = ((uintptr_t)p + n) / BLOCK * BLOCK;
+
+	if (from < to)
+		madvise((void *)from, to - from, MADV_HUGEPAGE);
+#else
+	(void)p;
+	(void)n;
+#endif
+}
+
 void *mem_get(size_t n)
 {
-	if (!may_allocate() || n > SIZE_MAX - BIG_ALIGN)
+	size_t align = n < BLOCK ? BIG_ALIGN : BLOCK;
+	void *p;
+
+	if (!may_allocate() || n > SIZE_MAX - BLOCK)
 		return NULL;
 	n = (n + BIG_ALIGN - 1) / BIG_ALIGN * BIG_ALIGN;
-	return aligned_alloc(BIG_ALIGN, n ? n : BIG_ALIGN);
+	if (posix_memalign(&p, align, n ? n : BIG_ALIGN))
+		return NULL;
+	if (n >= BLOCK)
+		want_huge_pages(p, n);
+	return p;
 }
 
 void mem_put(void *p)
 {
 	free(p);
+}
+
+/* n bytes at a huge page's beginning; NULL without memory. */
+static void *map(size_t n)
+{
+	uintptr_t at, from;
+	void *p;
+
+	if (n > SIZE_MAX - 2 * BLOCK)
+		return NULL;
+	n = (n + PAGE - 1) / PAGE * PAGE;
+	p = mmap(NULL, n + BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return NULL;
+	at = (uintptr_t)p;
+	from = (at + BLOCK - 1) / BLOCK * BLOCK;
+	if (from > at)
+		munmap(p, from - at);
+	if (at + BLOCK > from)
+		munmap((void *)(from + n), at + BLOCK - from);
+	want_huge_pages((void *)from, n);
+	return (void *)from;
+}
+
+/* Large ones come from the system, filled with zeros, and take up memory as they are used. The leak checker cannot see into them. */
+static struct block *block_get(size_t n)
+{
+	bool mapped = !CHECKED && n >= 2 * BLOCK;
+	struct block *b = !mapped ? mem_get(n) : may_allocate() ? map(n) : NULL;
+
+	if (!b)
+		return NULL;
+	b->size = n - BIG_ALIGN;
+	b->used = 0;
+	b->mapped = b->zero = mapped;
+	return b;
+}
+
+static void block_put(struct block *b)
+{
+	if (b && b->mapped)
+		munmap(b, b->size + BIG_ALIGN);
+	else
+		mem_put(b);
 }
 
 struct arena *arena_new(void)
@@ -85,7 +163,7 @@ void arena_free(struct arena *a)
 	for (struct block *b = a->head; b;) {
 		struct block *next = b->next;
 
-		mem_put(b);
+		block_put(b);
 		b = next;
 	}
 	mem_put(a);
@@ -100,16 +178,17 @@ void arena_reset(struct arena *a)
 		struct block *next = b->next;
 
 		if (!keep || b->size > keep->size) {
-			mem_put(keep);
+			block_put(keep);
 			keep = b;
 		} else {
-			mem_put(b);
+			block_put(b);
 		}
 		b = next;
 	}
 	if (keep) {
 		keep->next = NULL;
 		keep->used = 0;
+		keep->zero = false;
 	}
 	a->head = keep;
 	a->used = 0;
@@ -122,17 +201,18 @@ static unsigned char *block_data(struct block *b)
 
 static struct block *block_new(struct arena *a, size_t need)
 {
-	size_t size = need > BLOCK ? need : BLOCK;
+	size_t size = !a->head ? FIRST_BLOCK : a->head->size < BLOCK / 2 ? 2 * (a->head->size + BIG_ALIGN) : BLOCK;
 	struct block *b;
 
+	size = need > size ? need : size;
+	if (need <= size - BIG_ALIGN)
+		size -= BIG_ALIGN; /* with its header it is as large as said */
 	if (size > SIZE_MAX - BIG_ALIGN)
 		return NULL;
-	b = mem_get(size + BIG_ALIGN);
+	b = block_get(size + BIG_ALIGN);
 	if (!b)
 		return NULL;
-	b->size = size;
-	b->used = 0;
-	if (need > BLOCK / 2 && a->head) { /* a big one goes behind, so the bump block stays in use */
+	if (need > BLOCK / 2 && a->head && a->head->size >= BLOCK / 2) { /* a big one goes behind, so the bump block stays in use */
 		b->next = a->head->next;
 		a->head->next = b;
 	} else {
@@ -166,7 +246,7 @@ void *arena_get(struct arena *a, size_t n, size_t size)
 	p = block_data(b) + at;
 	b->used = at + bytes;
 	a->used += bytes;
-	return memset(p, 0, bytes);
+	return b->zero ? p : memset(p, 0, bytes);
 }
 
 void *arena_grow(struct arena *a, void *p, uint32_t n, size_t more, uint32_t *cap, size_t size)

@@ -55,6 +55,7 @@ struct dims {
 	struct index by_expr, by_atom;
 	struct map symbols, unknowns; /* atoms by name, by dim_unknown()'s key */
 	uint32_t fresh;
+	uint64_t learned; /* bounds that grew */
 };
 
 struct dims *dims_new(struct arena *a)
@@ -461,7 +462,15 @@ void dim_at_least(struct dims *t, dim d, int64_t lo)
 		return;
 	a = &t->atom[p.t[0].atom[0]];
 	lo = -floor_div(-lo, p.t[0].c);
-	a->lo = lo > a->lo ? lo : a->lo;
+	if (lo > a->lo) {
+		a->lo = lo;
+		t->learned++;
+	}
+}
+
+uint64_t dims_learned(const struct dims *t)
+{
+	return t ? t->learned : 0;
 }
 
 /* A lower bound of the term's value, from those of its atoms. */

@@ -40,6 +40,9 @@ dim dim_unknown(struct dims *t, const char *key, const char *hint);
 /* Let it be known that d is at least lo. Bounds only grow. Ignored where more than one symbol, floor division or maximum is in d. */
 void dim_at_least(struct dims *t, dim d, int64_t lo);
 
+/* How often bounds have grown: expressions made since may come out simpler than before. */
+uint64_t dims_learned(const struct dims *t);
+
 /*
  * A name as exporters write it: an identifier, or an expression over + - * / // % ** ( ) max min mod ceil floor with
  * integers and identifiers; anything else becomes one symbol of that whole name. "/" is exact inside floor() and

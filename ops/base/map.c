@@ -17,13 +17,6 @@ void map_init(struct map *m, struct arena *a)
 	*m = (struct map){ .a = a };
 }
 
-void map_clear(struct map *m)
-{
-	if (m->cap)
-		memset(m->slot, 0, m->cap * sizeof *m->slot);
-	m->n = 0;
-}
-
 static struct map_slot *find(const struct map *m, const char *key, uint32_t hash)
 {
 	for (uint32_t i = hash;; i++) {
@@ -79,4 +72,27 @@ int map_put(struct map *m, const char *key, uint32_t value)
 	}
 	s->value = value;
 	return 0;
+}
+
+void map_renumber(struct map *m, const uint32_t *to)
+{
+	uint32_t start = 0;
+
+	while (start < m->cap && m->slot[start].key)
+		start++;
+	for (uint32_t i = 1; i <= m->cap; i++) { /* from behind a free slot on, so that each finds its place among those put back */
+		struct map_slot *s = &m->slot[(start + i) & (m->cap - 1)], taken = *s;
+		uint32_t at = taken.hash;
+
+		if (!taken.key)
+			continue;
+		s->key = NULL;
+		taken.value = to[taken.value];
+		m->n -= !taken.value;
+		if (!taken.value)
+			continue;
+		while (m->slot[at & (m->cap - 1)].key)
+			at++;
+		m->slot[at & (m->cap - 1)] = taken;
+	}
 }

@@ -20,7 +20,8 @@ struct map {
 
 void map_init(struct map *m, struct arena *a);
 bool map_get(const struct map *m, const char *key, uint32_t *value);
-void map_clear(struct map *m); /* forgets the names, keeps the memory */
+/* Each number x becomes to[x]; names of numbers that become 0 are forgotten. */
+void map_renumber(struct map *m, const uint32_t *to);
 int map_put(struct map *m, const char *key, uint32_t value); /* adds or replaces; -1 without memory */
 
 #endif

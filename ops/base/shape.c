@@ -51,6 +51,18 @@ bool shape_equal(const struct shape *a, const struct shape *b)
 	return true;
 }
 
+bool type_equal(const struct type *a, const struct type *b)
+{
+	int64_t n = a->sym && a->shape.rank == 1 ? a->shape.d[0] : 1;
+
+	if (a->kind != b->kind || a->dt != b->dt || a->key != b->key || a->shape.rank != b->shape.rank || a->den != b->den || !a->value != !b->value || !a->sym != !b->sym)
+		return false;
+	for (int i = 0; i < a->shape.rank; i++)
+		if (a->shape.d[i] != b->shape.d[i])
+			return false;
+	return (!a->value || a->value == b->value || tensor_same(a->value, b->value)) && (!a->sym || !memcmp(a->sym, b->sym, (size_t)n * sizeof *a->sym));
+}
+
 bool shape_known(const struct shape *s)
 {
 	if (s->rank < 0)

@@ -80,6 +80,9 @@ void shape_share(struct shape *s, const struct shape *other); /* s keeps what bo
 dim shape_count(struct dims *t, const struct shape *s, int from, int to); /* product of d[from..to) */
 const char *shape_str(struct dims *t, const struct shape *s, struct arena *a); /* "[batch,seq,64]"; "[?]" without rank */
 
+/* Whether the same is known of both. */
+bool type_equal(const struct type *a, const struct type *b);
+
 /* "float[batch,?]", "seq(float[3])", "map(int64, float)"; NULL without memory. */
 const char *type_str(struct dims *t, const struct type *type, struct arena *a);
 

@@ -154,6 +154,33 @@ static void maps_grow(void **state)
 	arena_free(a);
 }
 
+static void maps_follow_numbers(void **state)
+{
+	enum { N = 1000 };
+	struct arena *a = arena_new();
+	struct map m;
+	uint32_t to[N], v;
+
+	(void)state;
+	map_init(&m, a);
+	map_renumber(&m, to);
+	for (uint32_t i = 0; i < N; i++)
+		assert_int_equal(map_put(&m, arena_fmt(a, "k%u", i), i), 0);
+	for (uint32_t i = 0; i < N; i++)
+		to[i] = i % 3 ? N - i : 0;
+	map_renumber(&m, to);
+	assert_int_equal(m.n, N - (N + 2) / 3);
+	for (uint32_t i = 0; i < N; i++) {
+		const char *key = arena_fmt(a, "k%u", i);
+
+		assert_int_equal(map_get(&m, key, &v), i % 3 != 0);
+		assert_true(!(i % 3) || v == N - i);
+		assert_int_equal(map_put(&m, key, i), 0);
+	}
+	assert_int_equal(m.n, N);
+	arena_free(a);
+}
+
 static void tensor_sizes_are_bounded(void **state)
 {
 	struct linnet_error e = { 0 };
@@ -235,7 +262,7 @@ int main(void)
 		cmocka_unit_test(arena_alignment_and_failure), cmocka_unit_test(errors_keep_the_first),
 		cmocka_unit_test(errors_are_printable),
 		cmocka_unit_test(narrow_floats),               cmocka_unit_test(sixteen_bits),
-		cmocka_unit_test(packed_integers),             cmocka_unit_test(maps_grow),
+		cmocka_unit_test(packed_integers),             cmocka_unit_test(maps_grow), cmocka_unit_test(maps_follow_numbers),
 		cmocka_unit_test(tensor_sizes_are_bounded),   cmocka_unit_test(pieces_run_once),
 	};
 

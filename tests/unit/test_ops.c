@@ -177,6 +177,8 @@ static void rows_are_complete(void **state)
 			const struct op *op = &(*f)->op[i];
 
 			check_row(op);
+			if (op_find(op->domain, op->name, op->since) != op)
+				complain("%s: op_find() finds another row", row_title(op));
 			for (const struct op_family *const *g = op_families; *g; g++)
 				for (int k = 0; k < (*g)->n; k++) {
 					const struct op *other = &(*g)->op[k];

@@ -698,6 +698,21 @@ static struct linnet_model *parsed(const char *text, size_t n, struct arena *a, 
 	return m;
 }
 
+/* A pass leaves types as inference finds them, though it may not have asked it. */
+static void types_hold(struct graph *g, struct arena *a, const char *where)
+{
+	struct linnet_error e = { 0 };
+	struct graph *before;
+	char line[800];
+
+	if (graph_copy(g, a, &before, &e) || graph_infer(g, &e))
+		fail_msg("%s: %s", where, linnet_error_line(&e, line, sizeof line));
+	for (value_id v = 1; v < g->nvalue; v++)
+		if (!type_equal(&g->value[v].type, &before->value[v].type))
+			fail_msg("%s: \"%s\" is %s, inferred anew %s", where, g->value[v].name, type_str(g->dims, &before->value[v].type, a),
+			         type_str(g->dims, &g->value[v].type, a));
+}
+
 /* The graph of `text` as it is printed after pass p, tidied before; *count: changes by p. */
 static char *after(const char *text, size_t n, const struct pass *p, struct arena *a, uint32_t *count, const char *where)
 {
@@ -713,6 +728,7 @@ static char *after(const char *text, size_t n, const struct pass *p, struct aren
 			fail_msg("%s: %s", where, linnet_error_line(&e, line, sizeof line));
 		if (pass_run(p, m->graph, &more, NULL, &e) || graph_verify(m->graph, &e))
 			fail_msg("%s: %s", where, linnet_error_line(&e, line, sizeof line));
+		types_hold(m->graph, a, where);
 		*count += more;
 	} while (more);
 	if (graph_export(m, 28, &e) || text_print_model(m, &brief, a, &out, &e))
