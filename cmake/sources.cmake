@@ -9,6 +9,7 @@ layer(ops
 	ops/base/str.c
 	ops/base/utf8.c
 	ops/base/map.c
+	ops/base/idmap.c
 	ops/base/thread.c
 	ops/table.c ops/since.c ops/function.c
 	ops/shapes.c

@@ -1471,7 +1471,8 @@ static enum linnet_code import_graph(struct import *im, const Onnx__GraphProto *
 	s->g->doc = p->doc_string;
 	s->g->origin = p;
 	map_init(&s->names, im->scratch);
-	TRY(graph_reserve(s->g, p->n_input + p->n_initializer + p->n_node, p->n_node, e));
+	/* passes will add to it: room for twice as much, which takes up memory as it is used */
+	TRY(graph_reserve(s->g, 2 * (p->n_input + p->n_initializer + p->n_node), 2 * p->n_node, e));
 	TRY(import_interface(im, s, p, e));
 	TRY(import_nodes(im, s, p->node, p->n_node, e));
 	TRY(import_outputs(im, s, p, e));

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "graph/recognise.h"
+#include "ops/base/idmap.h"
 #include "ops/base/rng.h"
 #include "ops/kernel.h"
 
@@ -40,7 +41,7 @@ struct part {
 struct eval {
 	const struct graph *g;
 	struct arena *a;
-	struct part **done; /* by value */
+	struct idmap done; /* by value: the list of its parts */
 	const struct pick *picks;
 	struct places *places; /* of rows and columns, while they are chosen */
 	int trial;
@@ -239,9 +240,8 @@ static enum linnet_code keep(struct eval *ev, value_id v, const struct pick *con
 	TRY_NEW(p, ev->a, 1);
 	memcpy(p->axis, axis, sizeof p->axis);
 	p->t = t;
-	p->next = ev->done[v];
-	ev->done[v] = p;
-	return LINNET_OK;
+	p->next = idmap_get(&ev->done, v);
+	return idmap_put(&ev->done, v, p) ? fail_mem(e) : LINNET_OK;
 }
 
 /* Integers, one or a list of them that has none for each key: lengths rather than marks. */
@@ -827,7 +827,7 @@ static enum linnet_code eval_at(struct eval *ev, value_id v, const struct pick *
 	bool some = picked(axis, val->type.shape.rank < 0 ? 0 : val->type.shape.rank);
 
 	*out = NULL;
-	for (const struct part *p = ev->done[v]; p; p = p->next)
+	for (const struct part *p = idmap_get(&ev->done, v); p; p = p->next)
 		if (!memcmp(p->axis, axis, sizeof p->axis)) {
 			*out = p->t;
 			return LINNET_OK;
@@ -838,7 +838,7 @@ static enum linnet_code eval_at(struct eval *ev, value_id v, const struct pick *
 		TRY(draw_input(ev, v, axis, out));
 	} else if (val->kind == VALUE_NODE && val->producer && !some) {
 		TRY(eval_node(ev, &ev->g->node[val->producer]));
-		for (const struct part *p = ev->done[v]; p; p = p->next)
+		for (const struct part *p = idmap_get(&ev->done, v); p; p = p->next)
 			if (!memcmp(p->axis, axis, sizeof p->axis))
 				*out = p->t;
 	} else if (val->kind == VALUE_NODE && val->producer) {
@@ -950,16 +950,25 @@ static void look_at_node(const struct graph *g, const struct node *n, struct bou
 		add_bound(b, ldexp(1, (int)(tensor_get_int(value_const(g, n->in[1]), 0) & 31)));
 }
 
+/* Put v on the list when it was not there before. */
+static enum linnet_code first_met(struct idmap *seen, value_id **list, uint32_t *n, uint32_t *cap, value_id v, struct linnet_error *e)
+{
+	if (idmap_get(seen, v))
+		return LINNET_OK;
+	*list = arena_grow(seen->a, *list, *n, 1, cap, sizeof **list);
+	if (!*list || idmap_put(seen, v, seen))
+		return fail_mem(e);
+	(*list)[(*n)++] = v;
+	return LINNET_OK;
+}
+
 static enum linnet_code find_bounds(const struct graph *g, value_id v, struct arena *a, struct bounds *b, struct linnet_error *e)
 {
-	value_id *todo;
-	uint32_t n = 0, have = 0;
-	bool *seen;
+	struct idmap seen = { .a = a };
+	value_id *todo = NULL;
+	uint32_t n = 0, have = 0, cap = 0;
 
-	TRY_NEW(seen, a, g->nvalue);
-	TRY_NEW(todo, a, g->nvalue);
-	todo[have++] = v;
-	seen[v] = true;
+	TRY(first_met(&seen, &todo, &have, &cap, v, e));
 	while (n < have) {
 		const struct value *val = &g->value[todo[n++]];
 		const struct node *from = val->kind == VALUE_NODE && val->producer ? &g->node[val->producer] : NULL;
@@ -970,10 +979,8 @@ static enum linnet_code find_bounds(const struct graph *g, value_id v, struct ar
 			continue;
 		look_at_node(g, from, b);
 		for (uint32_t i = 0; i < from->nin && !(from->op->flags & OP_SHAPE_ONLY); i++)
-			if (from->in[i] && !seen[from->in[i]]) {
-				seen[from->in[i]] = true;
-				todo[have++] = from->in[i];
-			}
+			if (from->in[i])
+				TRY(first_met(&seen, &todo, &have, &cap, from->in[i], e));
 	}
 	return LINNET_OK;
 }
@@ -1114,7 +1121,7 @@ static enum linnet_code take(struct eval *ev, value_id v, const struct bounds *b
 	ev->nodes = ev->work = 0;
 	ev->costly = false;
 	ev->picks = NULL;
-	TRY_NEW(ev->done, ev->a, g->nvalue);
+	ev->done = (struct idmap){ .a = ev->a };
 	ev->first = rank >= 2 && concrete(ev, &g->value[v].type.shape, d) && d[rank - 1] > d[rank - 2] ? d[rank - 1] - d[rank - 2] : 0;
 	if (rank >= 2 && lengths(ev, v, d)) {
 		TRY(choose(ev, b, d[rank - 2], d[rank - 1], &row, &col));
@@ -1303,9 +1310,8 @@ enum linnet_code samples_given(const struct graph *g, value_id v, const struct g
 
 enum linnet_code sample_layout(const struct graph *g, value_id v, struct arena *a, const struct tensor **out, struct linnet_error *e)
 {
-	struct eval ev = { .g = g, .a = a, .draw = true, .projects = true, .trial = 1, .e = e };
+	struct eval ev = { .g = g, .a = a, .draw = true, .projects = true, .trial = 1, .done.a = a, .e = e };
 
-	TRY_NEW(ev.done, a, g->nvalue);
 	return eval_whole(&ev, v, out);
 }
 
@@ -1315,9 +1321,8 @@ enum linnet_code sample_channels(const struct graph *g, value_id v, struct arena
 
 	*out = NULL;
 	for (size_t i = 0; i < sizeof trials / sizeof *trials && !*out; i++) {
-		struct eval ev = { .g = g, .a = a, .draw = true, .projects = true, .channels = true, .trial = trials[i], .e = e };
+		struct eval ev = { .g = g, .a = a, .draw = true, .projects = true, .channels = true, .trial = trials[i], .done.a = a, .e = e };
 
-		TRY_NEW(ev.done, a, g->nvalue);
 		TRY(eval_whole(&ev, v, out));
 	}
 	return LINNET_OK;
