@@ -463,6 +463,7 @@ enum { MAX_WHOLE = 3, MAX_CONTENT = 12 };
 struct sources {
 	bool each_pair, each_key; /* inputs [..., L, S]; inputs with a number for each key */
 	bool boolean, real, each_head; /* of the former */
+	bool single;              /* an integer: how many keys there are, of a single batch, or where the queries are */
 	bool learned;             /* a table of numbers, whatever data picks from it */
 	dim batch, rows, keys;    /* of the scores, as the mask has them */
 	dim added;                /* how many keys the scores have by themselves; DIM_NONE: not known */
@@ -533,6 +534,7 @@ static void mask_sources(const struct graph *g, value_id v, struct origin *o, st
 			single = single && d[i] == 1;
 		if (s->nwhole < MAX_WHOLE && dtype_in(t->dt, INTS) && (r == 1 || r == 2) && !single && (d[r - 1] == s->rows || d[r - 1] == s->keys))
 			s->whole[s->nwhole++] = v;
+		s->single = s->single || (single && dtype_in(t->dt, INTS));
 		if (is_position_input(s, v))
 			;
 		else if (r > 2 || (r == 2 && (d[0] == d[1] || (d[0] == s->rows && d[0] != s->batch)))) {
@@ -666,6 +668,29 @@ static bool is_prefix(const struct samples *all)
 		}
 	}
 	return all->data && hidden;
+}
+
+/*
+ * The last of several queries, which sees what causality hides from others, sees the keys up to a place that data tells: behind it is padding. With a cache, which
+ * may have room behind the last query's key, all queries must see the same.
+ */
+static bool ends_early(const struct samples *all, bool cache)
+{
+	bool hidden = false;
+
+	for (int i = 0; i < all->n && all->data; i++) {
+		const struct tensor *t = all->at[i].t;
+		int64_t cols = t->rank >= 2 ? t->d[t->rank - 1] : 0;
+
+		for (int64_t k = t->n - cols; k < t->n; k++) {
+			bool seen = mask_entry(t, k) != -INFINITY;
+
+			if ((cache && t->d[t->rank - 2] != 1) || (!seen && k == t->n - cols) || (seen && k % cols && mask_entry(t, k - 1) == -INFINITY))
+				return false;
+			hidden = hidden || !seen;
+		}
+	}
+	return hidden;
 }
 
 /* Biases are a matter of how far a key lies from the query. */
@@ -829,6 +854,8 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
 	}
 	if (f->kv_cache && s.rows == 1 && !s.each_key && !s.each_pair && is_prefix(all))
 		f->causal = true;
+	if (s.single && !s.each_key && !s.each_pair && s.rows != 1 && ends_early(all, f->kv_cache))
+		s.each_key = true;
 	if (all->n && all->at[0].t->rank >= 2)
 		structure(all, s.each_key || s.each_pair || s.nposition, s.ncontent > 0, f);
 	if (s.each_pair && s.real && !s.each_head && !strcmp(f->mask, "relative_bias"))

@@ -308,6 +308,8 @@ static unsigned channel_axes(const struct graph *g, value_id v)
 			all = all && dim_is_int(g->value[v].type.shape.d[i]);
 			along |= dim_is_int(g->value[v].type.shape.d[i]) ? 1u << i : 0;
 		}
+		if (along & (along - 1) & ~1u) /* the first is the batch's where another may be that of heads */
+			along &= ~1u;
 		return all || !(along & (along - 1)) ? ~1u : along;
 	}
 	if (!n)

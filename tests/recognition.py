@@ -140,4 +140,5 @@ def main():
         f.write(page[:begin] + "\n" + text + page[end:])
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -934,27 +934,30 @@ static bool scale_of(const struct graph *g, const struct node *n, double *scale)
 	return true;
 }
 
-/* Expand n has one length for the batch and ones for the other axes. */
-static bool expands_batch(const struct graph *g, const struct node *n)
-{
-	const struct node *to = node_is(n, "Expand") ? value_from(g, n->in[1], "Concat") : NULL;
-	int rank = g->value[n->in[0]].type.shape.rank, count, total = 1;
-	int64_t ones[MAX_RANK];
+enum { MAX_JOINED = 16 };
 
-	if (!to || g->value[n->out[0]].type.shape.rank != rank)
-		return false;
-	for (uint32_t i = 1; i < to->nin; i++) {
-		if (!value_ints(g, to->in[i], ones, MAX_RANK, &count))
-			return false;
-		total += count;
-		while (count--)
-			if (ones[count] != 1)
-				return false;
-	}
-	return total == rank && g->value[to->in[0]].type.shape.d[0] == 1;
+/* Concat of one value with itself. */
+static bool joins_one(const struct node *n)
+{
+	bool one = node_is(n, "Concat") && n->nin <= MAX_JOINED;
+
+	for (uint32_t i = 1; one && i < n->nin; i++)
+		one = n->in[i] == n->in[0];
+	return one;
 }
 
-enum { MAX_LAYOUT = 5 };
+/* Its first output is numbers of its first input, moved, repeated or turned, so a factor of theirs is one of its own. */
+static bool keeps_factor(const struct node *n)
+{
+	static const char *const steps[] = { "Transpose", "Reshape", "Unsqueeze", "Squeeze", "RotaryEmbedding", "Expand", "Tile", "Gather", NULL };
+
+	for (const char *const *step = steps; *step; step++)
+		if (node_is(n, *step))
+			return true;
+	return joins_one(n);
+}
+
+enum { MAX_LAYOUT = 10 };
 
 /* q or k = x * c, before layout steps and turning or without: the factor moves into `scale`. */
 static enum linnet_code attend_scale(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
@@ -971,8 +974,7 @@ static enum linnet_code attend_scale(const struct view *w, const struct node *n,
 		const struct node *m = value_node(g, in[i]), *layout[MAX_LAYOUT];
 		int at, steps = 0;
 
-		while (m && steps < MAX_LAYOUT && (node_is(m, "Transpose") || node_is(m, "Reshape") || node_is(m, "Unsqueeze") || node_is(m, "Squeeze") ||
-		                                        node_is(m, "RotaryEmbedding") || expands_batch(g, m))) {
+		while (m && steps < MAX_LAYOUT && keeps_factor(m)) {
 			layout[steps++] = m;
 			m = value_node(g, m->in[0]);
 		}
@@ -992,11 +994,11 @@ static enum linnet_code attend_scale(const struct view *w, const struct node *n,
 		while (steps--) {
 			const struct node *step = layout[steps];
 			struct attr attr[8];
-			value_id again[4] = { in[i] };
+			value_id again[MAX_JOINED] = { in[i] };
 			uint32_t na = 0;
 
-			for (uint32_t k = 1; k < step->nin && k < 4; k++)
-				again[k] = step->in[k];
+			for (uint32_t k = 1; k < step->nin && k < MAX_JOINED; k++)
+				again[k] = joins_one(step) ? in[i] : step->in[k];
 			for (uint32_t k = 0; k < step->nattr && na < 7; k++)
 				if (step->attr[k].given)
 					attr[na++] = step->attr[k];
@@ -1209,6 +1211,26 @@ static bool is_padded(const struct graph *g, value_id v)
 	const struct node *n = value_from(g, v, "Pad");
 
 	return n && g->value[v].type.shape.rank == 4 && appends_zero(g, n, 2);
+}
+
+/* Expand n has one length for the batch and ones for the other axes. */
+static bool expands_batch(const struct graph *g, const struct node *n)
+{
+	const struct node *to = node_is(n, "Expand") ? value_from(g, n->in[1], "Concat") : NULL;
+	int rank = g->value[n->in[0]].type.shape.rank, count, total = 1;
+	int64_t ones[MAX_RANK];
+
+	if (!to || g->value[n->out[0]].type.shape.rank != rank)
+		return false;
+	for (uint32_t i = 1; i < to->nin; i++) {
+		if (!value_ints(g, to->in[i], ones, MAX_RANK, &count))
+			return false;
+		total += count;
+		while (count--)
+			if (ones[count] != 1)
+				return false;
+	}
+	return total == rank && g->value[to->in[0]].type.shape.d[0] == 1;
 }
 
 static enum linnet_code attend_group(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)

@@ -218,6 +218,71 @@ static enum linnet_code scores_einsum(const struct view *w, const struct node *n
 	return LINNET_OK;
 }
 
+/* Terms of an equation for x y, summed over an axis, and the axes along which one of them is repeated. */
+struct outer {
+	char equation[4 * MAX_RANK + 8];
+	int64_t dropped[2][MAX_RANK];
+	int ndropped[2];
+};
+
+/* Operands of one rank that are repeated along each other's axes and summed over one that both have: their product is never needed whole. */
+static bool read_outer(const struct shape *x, const struct shape *y, int sum, struct outer *o)
+{
+	const struct shape *s[2] = { x, y };
+	int at = 0;
+
+	*o = (struct outer){ 0 };
+	if (x->rank != y->rank || x->rank > LABELS || x->d[sum] != y->d[sum] || x->d[sum] == DIM_NONE || x->d[sum] == 1)
+		return false;
+	for (int k = 0; k < 2; k++) {
+		for (int i = 0; i < x->rank; i++) {
+			if (s[k]->d[i] == 1 && s[1 - k]->d[i] != 1)
+				o->dropped[k][o->ndropped[k]++] = i;
+			else if (s[k]->d[i] != s[1 - k]->d[i] && s[1 - k]->d[i] != 1)
+				return false;
+			else
+				o->equation[at++] = (char)('a' + i);
+		}
+		o->equation[at++] = k ? '-' : ',';
+	}
+	o->equation[at++] = '>';
+	for (int i = 0; i < x->rank; i++)
+		if (i != sum)
+			o->equation[at++] = (char)('a' + i);
+	return o->ndropped[0] && o->ndropped[1];
+}
+
+static enum linnet_code scores_outer(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
+{
+	const struct graph *g = w->g;
+	const struct node *product = value_from(g, n->in[0], "Mul");
+	struct contraction c;
+	struct outer o;
+	value_id in[2], y;
+	int64_t axis;
+	int count, rank = g->value[n->in[0]].type.shape.rank;
+	dim summed;
+
+	(void)e;
+	if (!product || value_uses(w, n->in[0]) != 1 || n->nin < 2 || !value_ints(g, n->in[1], &axis, 1, &count) || count != 1)
+		return LINNET_OK;
+	axis += axis < 0 ? rank : 0;
+	summed = g->value[n->in[0]].type.shape.d[axis];
+	if ((node_is(n, "ReduceMean") && !dim_is_int(summed)) ||
+	    !read_outer(&g->value[product->in[0]].type.shape, &g->value[product->in[1]].type.shape, (int)axis, &o) ||
+	    !read_contraction((struct text){ o.equation, strlen(o.equation) }, -1, (bool[2]){ false, false }, &c))
+		return LINNET_OK;
+	for (int k = 0; k < 2; k++)
+		in[k] = patch_node(p, "Squeeze", k ? "right" : "left", PATCH_IN(product->in[k], patch_ints(p, o.dropped[k], o.ndropped[k], "axes")), 1, NULL);
+	y = patch_node(p, "Einsum", *n->name ? n->name : "product", in, 2, 1, (struct attr[]){ attr_string("equation", arena_str(p->arena, o.equation)), { .name = NULL } });
+	if (node_is(n, "ReduceMean"))
+		y = patch_node(p, "Div", "mean", PATCH_IN(y, patch_float(p, g->value[n->out[0]].type.dt, (double)summed, "count")), 1, NULL);
+	if (node_attr(n, "keepdims")->i)
+		y = patch_node(p, "Unsqueeze", "kept", PATCH_IN(y, patch_ints(p, &axis, 1, "axes")), 1, NULL);
+	patch_replace(p, n->out[0], y);
+	return LINNET_OK;
+}
+
 /* com.microsoft.FusedMatMul: alpha a b, each turned or not. */
 static enum linnet_code scores_fused(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
 {
@@ -1533,6 +1598,9 @@ static enum linnet_code scores_apart(const struct view *w, const struct node *n,
 
 static const struct rule rules[] = {
 	{ .name = "scores/einsum", .doc = "Einsum of two operands with batch axes that is a product of matrices becomes MatMul", .anchor = "Einsum", .apply = scores_einsum, .differs = 1e-12 },
+	{ .name = "scores/outer", .doc = "operands repeated along each other's axes, multiplied and summed over one that both have become Einsum", .anchor = "ReduceSum",
+	  .apply = scores_outer, .differs = 1e-12 },
+	{ .name = "scores/outer-mean", .doc = "the same of their mean", .anchor = "ReduceMean", .apply = scores_outer, .differs = 1e-12 },
 	{ .name = "scores/fused", .doc = "com.microsoft.FusedMatMul becomes Transpose, MatMul and Mul", .apply = scores_fused, .differs = 1e-12 },
 	{ .name = "scores/softmax", .doc = "exp x over its sum, before or behind the product with values, becomes Softmax; masked by a product, and with one more logit in the sum, too", .anchor = "Div", .apply = scores_softmax, .differs = 1e-12 },
 	{ .name = "scores/bias", .doc = "com.microsoft.BiasSoftmax over the last axis becomes Add and Softmax", .anchor = "BiasSoftmax",
