@@ -263,7 +263,7 @@ static int validate_run(void *opt, int argc, char **argv)
 	return status;
 }
 
-static const struct validate_cli defaults = { .kernels = "fast", .cases = 16, .seed = 1, .axis = 1, .context = 512, .batch = 8,
+static const struct validate_cli defaults = { .kernels = "fast", .cases = 16, .seed = 1, .context = 512, .batch = 8,
 	                                      .rtol = 1e-3, .atol = 1e-5 };
 
 const struct command validate_command = {
@@ -291,7 +291,7 @@ const struct command validate_command = {
 		{ "rtol", 0, OPT_REAL, OPT(struct validate_cli, rtol), "X", "relative tolerance, 1e-3 by default", NULL },
 		{ "atol", 0, OPT_REAL, OPT(struct validate_cli, atol), "X", "absolute tolerance for outputs of size 1, 1e-5 by default", NULL },
 		{ "budget", 0, OPT_REAL, OPT(struct validate_cli, budget), "X", "accept floats up to this normalised mean square error", NULL },
-		{ "axis", 0, OPT_INT, OPT(struct validate_cli, axis), "N", "axis of tokens for a step model, 1 by default", NULL },
+		{ "axis", 0, OPT_INT, OPT(struct validate_cli, axis), "N", "axis of tokens for a step model, by default that of the length that is in no state, else 1", NULL },
 		{ "kernels", 'k', OPT_STRING, OPT(struct validate_cli, kernels), "WHICH", "kernels to run, fast by default", "reference|fast" },
 		{ "a-kernels", 0, OPT_STRING, OPT(struct validate_cli, a_kernels), "WHICH", "kernels of A", "reference|fast" },
 		{ "b-kernels", 0, OPT_STRING, OPT(struct validate_cli, b_kernels), "WHICH", "kernels of B", "reference|fast" },

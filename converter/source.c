@@ -194,15 +194,6 @@ static enum linnet_code forget(struct graph *g, struct linnet_error *e)
 	return LINNET_OK;
 }
 
-/* Nothing for the length wanted. */
-static dim none(void *ctx, const char *name)
-{
-	const struct symbol *s = ctx;
-	dim d = dim_symbol(s->dims, name);
-
-	return d == s->wanted ? 0 : d;
-}
-
 /* The mask's length has a name of its own among the inputs': it is the keys'. */
 static enum linnet_code shorten(struct graph *g, const struct shape *m, const struct shape *k, struct linnet_error *e)
 {
@@ -211,7 +202,7 @@ static enum linnet_code shorten(struct graph *g, const struct shape *m, const st
 	dim keys = k->d[2];
 
 	if (name && has_symbol(g->dims, keys, mask.wanted)) { /* as those are that are said to be as many as the longer of both */
-		keys = dim_replace(g->dims, keys, none, &mask);
+		keys = dim_put(g->dims, keys, mask.wanted, 0);
 		if (!dim_is_expr(keys))
 			return LINNET_OK;
 	}

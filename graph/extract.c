@@ -299,21 +299,16 @@ enum linnet_code graph_extract(struct graph *g, const char *from_to, struct linn
 
 /* ---- Lengths ---- */
 
-struct setting {
-	struct dims *dims;
+struct searched {
 	const char *name;
-	dim by;
 	bool found;
 };
 
-static dim replaced(void *ctx, const char *name)
+static void look_for(void *ctx, const char *name)
 {
-	struct setting *s = ctx;
+	struct searched *s = ctx;
 
-	if (strcmp(name, s->name) != 0)
-		return dim_symbol(s->dims, name);
-	s->found = true;
-	return s->by;
+	s->found = s->found || !strcmp(name, s->name);
 }
 
 /* Constants apart, values hold what is about to be found anew. */
@@ -330,11 +325,10 @@ static void forget_types(struct graph *g)
 }
 
 struct lengths {
-	struct dims *dims;
 	struct str list;
 };
 
-static dim noted(void *ctx, const char *name)
+static void note_length(void *ctx, const char *name)
 {
 	struct lengths *l = ctx;
 	size_t n = strlen(name);
@@ -344,41 +338,36 @@ static dim noted(void *ctx, const char *name)
 		p++;
 	if (!p)
 		str_addf(&l->list, "%s%s", l->list.n ? ", " : "", name);
-	return dim_symbol(l->dims, name);
 }
 
-/* Apply f to the names in the lengths of the graph's inputs; set: they become what it says. */
-static void each_length(const struct graph *g, dim (*f)(void *ctx, const char *name), void *ctx, bool set)
+/* Call f with the names in the lengths of the graph's inputs. */
+static void each_length(const struct graph *g, void (*f)(void *ctx, const char *name), void *ctx)
 {
 	for (uint32_t i = 0; i < g->nin; i++) {
-		struct shape *s = &g->value[g->in[i]].type.shape;
+		const struct shape *s = &g->value[g->in[i]].type.shape;
 
 		for (int k = 0; k < s->rank; k++)
-			if (dim_is_expr(s->d[k])) {
-				dim d = dim_replace(g->dims, s->d[k], f, ctx);
-
-				s->d[k] = set ? d : s->d[k];
-			}
+			dim_symbols(g->dims, s->d[k], f, ctx);
 	}
 }
 
 enum linnet_code graph_has_dim(const struct graph *g, const char *symbol, struct linnet_error *e)
 {
-	struct setting s = { .dims = g->dims, .name = symbol };
-	struct lengths l = { .dims = g->dims };
+	struct searched s = { .name = symbol };
+	struct lengths l;
 
-	each_length(g, replaced, &s, false);
+	each_length(g, look_for, &s);
 	if (s.found)
 		return LINNET_OK;
 	str_init(&l.list, g->arena);
-	each_length(g, noted, &l, false);
+	each_length(g, note_length, &l);
 	return l.list.n ? fail(e, LINNET_EUSAGE, "no input has a length \"%s\"; there are %s", symbol, str_done(&l.list) ? l.list.p : "others")
 	                : fail(e, LINNET_EUSAGE, "no input has a length \"%s\"; all are numbers", symbol);
 }
 
 enum linnet_code graph_set_dim(struct graph *g, const char *symbol, dim by, struct linnet_error *e)
 {
-	struct setting s = { .dims = g->dims, .name = symbol, .by = by };
+	dim wanted = dim_symbol(g->dims, symbol);
 	struct set_dim *set;
 
 	TRY(graph_has_dim(g, symbol, e));
@@ -387,7 +376,13 @@ enum linnet_code graph_set_dim(struct graph *g, const char *symbol, dim by, stru
 	if (!set->name)
 		return fail_mem(e);
 	g->set = set;
-	each_length(g, replaced, &s, true);
+	for (uint32_t i = 0; i < g->nin; i++) {
+		struct shape *s = &g->value[g->in[i]].type.shape;
+
+		for (int k = 0; k < s->rank; k++)
+			if (dim_is_expr(s->d[k]))
+				s->d[k] = dim_put(g->dims, s->d[k], wanted, by);
+	}
 	forget_types(g);
 	return graph_infer(g, e);
 }

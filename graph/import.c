@@ -327,18 +327,6 @@ static enum linnet_code type_read(struct dims *dims, const Onnx__TypeProto *p, c
 	return LINNET_OK;
 }
 
-struct set_now {
-	struct dims *dims;
-	const struct set_dim *set;
-};
-
-static dim what_is_set(void *ctx, const char *name)
-{
-	const struct set_now *s = ctx;
-
-	return strcmp(name, s->set->name) ? dim_symbol(s->dims, name) : s->set->by;
-}
-
 /* Lengths as they were set, one after the other. */
 static void set_again(struct dims *dims, const struct set_dim *last, struct shape *s)
 {
@@ -347,7 +335,7 @@ static void set_again(struct dims *dims, const struct set_dim *last, struct shap
 	set_again(dims, last->before, s);
 	for (int i = 0; i < s->rank; i++)
 		if (dim_is_expr(s->d[i]))
-			s->d[i] = dim_replace(dims, s->d[i], what_is_set, &(struct set_now){ dims, last });
+			s->d[i] = dim_put(dims, s->d[i], dim_symbol(dims, last->name), last->by);
 }
 
 enum linnet_code graph_annotation(const struct graph *g, value_id v, struct type *t, struct linnet_error *e)

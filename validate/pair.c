@@ -13,7 +13,8 @@ struct pair {
 	struct plan *plan;       /* of a */
 	struct plan *whole;      /* of b, or */
 	struct session *session; /* of b, when it is a step model */
-	int axis;
+	int axis;                /* of tokens, where no symbol tells */
+	dim tokens;              /* the symbol of a's inputs that counts them, or DIM_NONE */
 	int *from;               /* of each input of b that is no state, which input of a */
 	uint32_t *bin, nbin;     /* inputs of b that are no states */
 	int *to;                 /* of each output of b that is no state, which member of report->out, or -1 */
@@ -126,9 +127,72 @@ static enum linnet_code piece(struct arena *scratch, const struct tensor *t, int
 	return LINNET_OK;
 }
 
-static bool along(const struct pair *p, const struct tensor *t, int64_t tokens)
+/* The axis of tokens of t, which a has as value v; -1: it has none. */
+static int along(const struct pair *p, value_id v, const struct tensor *t, int64_t tokens)
 {
-	return t->rank > p->axis && t->d[p->axis] == tokens;
+	const struct shape *s = &p->a->g->value[v].type.shape;
+
+	if (p->tokens == DIM_NONE || s->rank != t->rank)
+		return t->rank > p->axis && t->d[p->axis] == tokens ? p->axis : -1;
+	for (int i = 0; i < s->rank; i++)
+		if (s->d[i] == p->tokens)
+			return i;
+	return -1;
+}
+
+struct mentioned {
+	const char *name;
+	bool found;
+};
+
+static void look_for(void *ctx, const char *name)
+{
+	struct mentioned *m = ctx;
+
+	m->found = m->found || !strcmp(m->name, name);
+}
+
+/* Some state of b has it in its lengths, as it has those of batches. */
+static bool in_states(const struct pair *p, const char *name)
+{
+	const struct graph *b = p->b->g;
+	struct mentioned m = { .name = name };
+
+	for (uint32_t i = 0; i < b->nin; i++) {
+		const struct value *v = &b->value[b->in[i]];
+
+		for (int k = 0; k < v->type.shape.rank && is_state(p, v->name, true); k++)
+			dim_symbols(b->dims, v->type.shape.d[k], look_for, &m);
+	}
+	return m.found;
+}
+
+static void keep_name(void *ctx, const char *name)
+{
+	*(const char **)ctx = name;
+}
+
+/* The symbol, by itself a length of inputs that both have, that is in no state: of several the one that is a second axis, else the first. */
+static dim find_tokens(const struct pair *p)
+{
+	const struct graph *a = p->a->g;
+	dim found = DIM_NONE;
+	int at = 0;
+
+	for (uint32_t i = 0; i < p->nbin; i++) {
+		const struct shape *s = p->from[i] >= 0 ? &a->value[a->in[p->from[i]]].type.shape : NULL;
+
+		for (int k = 0; s && k < s->rank; k++) {
+			const char *name = NULL;
+
+			dim_symbols(a->dims, s->d[k], keep_name, &name);
+			if (!name || dim_symbol(a->dims, name) != s->d[k] || in_states(p, name) || (found != DIM_NONE && (at == 1 || k != 1)))
+				continue;
+			found = s->d[k];
+			at = k;
+		}
+	}
+	return found;
 }
 
 /* Numbers of tokens [at, at + n) in the shape that the input declares: its last axis counts tokens, or is 1 long for their first. */
@@ -157,17 +221,23 @@ static enum linnet_code inputs_of_b(const struct pair *p, const struct tensor *c
 {
 	int64_t batch = 1;
 
-	for (uint32_t i = 0; i < p->a->g->nin; i++)
-		if (ain[i] && p->report->steps && along(p, ain[i], tokens))
-			batch = ain[i]->d[0];
+	for (uint32_t i = 0; i < p->a->g->nin; i++) {
+		int axis = ain[i] && p->report->steps ? along(p, p->a->g->in[i], ain[i], tokens) : -1;
+
+		if (axis >= 0 && ain[i]->rank > 1)
+			batch = ain[i]->d[axis == 0];
+	}
 	for (uint32_t i = 0; i < p->nbin; i++) {
 		const struct value *v = &p->b->g->value[p->b->g->in[p->bin[i]]];
 
+		int axis;
+
 		in[i] = p->from[i] >= 0 ? ain[p->from[i]] : NULL;
+		axis = p->report->steps && in[i] ? along(p, p->a->g->in[p->from[i]], in[i], tokens) : -1;
 		if (p->from[i] == POSITION)
 			TRY(positions(p, v, batch, at, n, &in[i], e));
-		else if (p->report->steps && in[i] && along(p, in[i], tokens))
-			TRY(piece(p->scratch, in[i], p->axis, at, n, &in[i], e));
+		else if (axis >= 0)
+			TRY(piece(p->scratch, in[i], axis, at, n, &in[i], e));
 	}
 	return LINNET_OK;
 }
@@ -177,12 +247,14 @@ static enum linnet_code compare_outputs(struct pair *p, struct tensor *const *ao
 {
 	for (uint32_t i = 0; i < p->nbout; i++) {
 		const struct tensor *a;
+		int axis;
 
 		if (p->to[i] < 0)
 			continue;
 		a = aout[p->to_a[p->to[i]]];
-		if (p->report->steps && along(p, a, tokens))
-			TRY(piece(p->scratch, a, p->axis, at, n, &a, e));
+		axis = p->report->steps ? along(p, p->a->g->out[p->to_a[p->to[i]]], a, tokens) : -1;
+		if (axis >= 0)
+			TRY(piece(p->scratch, a, axis, at, n, &a, e));
 		else if (at + n < tokens)
 			continue;
 		diff_add(&p->report->out[p->to[i]], a, bout[i], &p->opt->tolerance);
@@ -215,6 +287,12 @@ static int64_t count_tokens(const struct pair *p, const struct tensor *const *ai
 {
 	int64_t n = 0;
 
+	for (uint32_t i = 0; i < p->a->g->nin && p->tokens != DIM_NONE; i++) {
+		int axis = ain[i] ? along(p, p->a->g->in[i], ain[i], 0) : -1;
+
+		if (axis >= 0)
+			return ain[i]->d[axis];
+	}
 	for (uint32_t i = 0; i < p->a->g->nin; i++)
 		if (ain[i] && ain[i]->rank > p->axis && !dim_is_int(p->a->g->value[p->a->g->in[i]].type.shape.d[p->axis]) &&
 		    ain[i]->d[p->axis] > n)
@@ -316,7 +394,7 @@ static enum linnet_code prepare(struct pair *p, struct linnet_error *e)
 enum linnet_code pair_compare(const struct side *a, const struct side *b, const struct pair_opt *opt, struct arena *arena,
                               struct pair_report *report, struct linnet_error *e)
 {
-	struct pair p = { .a = a, .b = b, .opt = opt, .report = report, .axis = opt->axis > 0 && opt->axis < MAX_RANK ? opt->axis : 1 };
+	struct pair p = { .a = a, .b = b, .opt = opt, .report = report, .axis = opt->axis > 0 && opt->axis < MAX_RANK ? opt->axis : 1, .tokens = DIM_NONE };
 	enum linnet_code code;
 
 	memset(report, 0, sizeof *report);
@@ -328,6 +406,8 @@ enum linnet_code pair_compare(const struct side *a, const struct side *b, const 
 		code = match_inputs(&p, e);
 	if (!code)
 		code = match_outputs(&p, arena, e);
+	if (!code && opt->axis <= 0 && report->steps)
+		p.tokens = find_tokens(&p);
 	if (!code)
 		code = plan_new(a->g, &a->run, &p.plan, e);
 	if (!code)

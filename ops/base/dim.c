@@ -904,9 +904,22 @@ dim dim_eval(struct dims *t, dim d, dim (*get)(void *ctx, const char *name), voi
 	return evaluate(t, NULL, d, get, ctx);
 }
 
-dim dim_replace(struct dims *t, dim d, dim (*get)(void *ctx, const char *name), void *ctx)
+struct put {
+	struct dims *t;
+	dim symbol, by;
+};
+
+static dim in_place(void *ctx, const char *name)
 {
-	return evaluate(t, t, d, get, ctx);
+	const struct put *p = ctx;
+	dim d = dim_symbol(p->t, name);
+
+	return d == p->symbol ? p->by : d;
+}
+
+dim dim_put(struct dims *t, dim d, dim symbol, dim by)
+{
+	return evaluate(t, t, d, in_place, &(struct put){ t, symbol, by });
 }
 
 void dim_symbols(struct dims *t, dim d, void (*f)(void *ctx, const char *name), void *ctx)

@@ -70,8 +70,8 @@ bool dim_divides(struct dims *t, int64_t d, dim a); /* d divides a for all value
 
 /* Value under an assignment of symbols: get(ctx, name) gives each, or DIM_NONE. */
 dim dim_eval(struct dims *t, dim d, dim (*get)(void *ctx, const char *name), void *ctx);
-/* The same where a symbol may stand for another expression, or for itself. */
-dim dim_replace(struct dims *t, dim d, dim (*get)(void *ctx, const char *name), void *ctx);
+/* d with another length in the place of a symbol. */
+dim dim_put(struct dims *t, dim d, dim symbol, dim by);
 
 /* Call f for each symbol's name in d, once or more. */
 void dim_symbols(struct dims *t, dim d, void (*f)(void *ctx, const char *name), void *ctx);

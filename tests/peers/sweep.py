@@ -239,7 +239,7 @@ def one(linnet, source, mechanism, target, base, tmp):
     base.setdefault("converted", r["converted"])
     pair = next((p for p in base.get("targets", []) if p["target"] == target), None)
     if pair:
-        r["certificate"] = "agrees" if pair.get("agrees") else pair.get("not_run") or f"nmse {pair['nmse']:.2g}, bound {pair['bound']:.2g}"
+        r["certificate"] = "agrees" if pair.get("agrees") else pair.get("not_run") or f"nmse {float(pair['nmse']):.2g}, bound {pair['bound']:.2g}"
     if target == "onnx":
         r["reference"] = verdict(out, feed, Reference, mine, bound, source)
     else:

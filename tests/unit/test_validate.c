@@ -248,6 +248,26 @@ static void feeds_states(void **state)
 	model_free(a);
 }
 
+/* Tokens are the first axis of one input and the second of another: theirs is the length that no state has. */
+static void finds_tokens(void **state)
+{
+	struct linnet_model *a = parse(HEAD "g (float[seq,batch] x, float[batch,seq] u) => (float[seq,batch] y) <int64 zero = {0}>\n"
+	                                    "{ v = Transpose (u)\n z = Add (x, v)\n y = CumSum (z, zero) }"),
+	                    *b = parse(HEAD "g (float[seq,batch] x, float[batch,seq] u, float[1,batch] past_sum) => (float[seq,batch] y, float[1,batch] present_sum)\n"
+	                                    "<int64 zero = {0}, int64[1] axis = {0}>\n"
+	                                    "{ v = Transpose (u)\n z = Add (x, v)\n c = CumSum (z, zero)\n y = Add (c, past_sum)\n t = ReduceSum (z, axis)\n"
+	                                    "  present_sum = Add (t, past_sum) }");
+	struct pair_report r = run_pair(a, b, a->arena);
+
+	(void)state;
+	assert_true(r.steps);
+	assert_int_equal(r.nout, 1);
+	assert_true(diff_agrees(&r.out[0], &usual));
+	assert_true(r.out[0].n > 0);
+	model_free(a);
+	model_free(b);
+}
+
 /* Where the number of tokens is fixed there is one piece. */
 static void feeds_states_in_one_piece(void **state)
 {
@@ -558,6 +578,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tolerance_follows_the_size),
+		cmocka_unit_test(finds_tokens),
 		cmocka_unit_test(encodes_text),
 		cmocka_unit_test(encodes_what_it_decodes),
 		cmocka_unit_test(goes_on_as_onnxruntime),
