@@ -91,47 +91,10 @@ enum linnet_code source_spread(struct graph *g, struct linnet_error *e)
 
 /* ---- Caches ---- */
 
-struct symbol {
-	const char *name; /* of the last symbol met */
-	int n;
-	dim wanted;
-	struct dims *dims;
-	bool met;
-};
-
-static void meet(void *ctx, const char *name)
-{
-	struct symbol *s = ctx;
-
-	s->name = name;
-	s->n++;
-	s->met = s->met || dim_symbol(s->dims, name) == s->wanted;
-}
-
-/* The name of a length that is one symbol and nothing else; NULL otherwise. */
-static const char *symbol_of(struct dims *t, dim d)
-{
-	struct symbol s = { .dims = t };
-
-	if (!dim_is_expr(d))
-		return NULL;
-	dim_symbols(t, d, meet, &s);
-	return s.name && dim_symbol(t, s.name) == d ? s.name : NULL;
-}
-
-static bool has_symbol(struct dims *t, dim d, dim symbol)
-{
-	struct symbol x = { .dims = t, .wanted = symbol };
-
-	if (dim_is_expr(d))
-		dim_symbols(t, d, meet, &x);
-	return x.met;
-}
-
 static bool mentions(struct dims *t, const struct shape *s, dim symbol)
 {
 	for (int k = 0; k < s->rank; k++)
-		if (has_symbol(t, s->d[k], symbol))
+		if (dim_has(t, s->d[k], symbol))
 			return true;
 	return false;
 }
@@ -140,7 +103,7 @@ static bool mentions(struct dims *t, const struct shape *s, dim symbol)
 static bool counts(struct dims *t, const struct shape *s, dim symbol)
 {
 	for (int i = 0; i < s->rank; i++)
-		if (has_symbol(t, s->d[i], symbol) && !has_symbol(t, dim_sub(t, s->d[i], symbol), symbol))
+		if (dim_has(t, s->d[i], symbol) && !dim_has(t, dim_sub(t, s->d[i], symbol), symbol))
 			return true;
 	return false;
 }
@@ -153,7 +116,7 @@ static const char *cache_length(const struct graph *g)
 	for (node_id id = 1; id < g->nnode; id++)
 		if (attention(g, id, in) && in[PAST_K] && in[PAST_V]) {
 			const struct shape *s = &g->value[in[PAST_K]].type.shape;
-			const char *name = s->rank == 4 ? symbol_of(g->dims, s->d[2]) : NULL;
+			const char *name = s->rank == 4 ? dim_name(g->dims, s->d[2]) : NULL;
 
 			for (uint32_t i = 0; name && i < g->nin; i++)
 				if (mentions(g->dims, &g->value[g->in[i]].type.shape, s->d[2]))
@@ -197,17 +160,17 @@ static enum linnet_code forget(struct graph *g, struct linnet_error *e)
 /* The mask's length has a name of its own among the inputs': it is the keys'. */
 static enum linnet_code shorten(struct graph *g, const struct shape *m, const struct shape *k, struct linnet_error *e)
 {
-	struct symbol mask = { .dims = g->dims, .wanted = m->d[m->rank - 1] };
-	const char *name = symbol_of(g->dims, mask.wanted);
+	dim wanted = m->d[m->rank - 1];
+	const char *name = dim_name(g->dims, wanted);
 	dim keys = k->d[2];
 
-	if (name && has_symbol(g->dims, keys, mask.wanted)) { /* as those are that are said to be as many as the longer of both */
-		keys = dim_put(g->dims, keys, mask.wanted, 0);
+	if (name && dim_has(g->dims, keys, wanted)) { /* as those are that are said to be as many as the longer of both */
+		keys = dim_put(g->dims, keys, wanted, 0);
 		if (!dim_is_expr(keys))
 			return LINNET_OK;
 	}
 	for (uint32_t i = 0; name && i < g->nin; i++)
-		if (mentions(g->dims, &g->value[g->in[i]].type.shape, mask.wanted))
+		if (mentions(g->dims, &g->value[g->in[i]].type.shape, wanted))
 			return graph_set_dim(g, name, keys, e);
 	return LINNET_OK;
 }
@@ -219,9 +182,9 @@ static enum linnet_code shorten_view(struct graph *g, const struct shape *m, con
 
 	for (uint32_t i = 0; i < g->nin; i++) {
 		const struct shape *s = &g->value[g->in[i]].type.shape;
-		const char *rows = s->rank == 2 ? symbol_of(g->dims, s->d[0]) : NULL, *columns = s->rank == 2 ? symbol_of(g->dims, s->d[1]) : NULL;
+		const char *rows = s->rank == 2 ? dim_name(g->dims, s->d[0]) : NULL, *columns = s->rank == 2 ? dim_name(g->dims, s->d[1]) : NULL;
 
-		if (!rows || !columns || !has_symbol(g->dims, all, s->d[0]) || !has_symbol(g->dims, all, s->d[1]) || mentions(g->dims, k, s->d[0]) ||
+		if (!rows || !columns || !dim_has(g->dims, all, s->d[0]) || !dim_has(g->dims, all, s->d[1]) || mentions(g->dims, k, s->d[0]) ||
 		    mentions(g->dims, k, s->d[1]))
 			continue;
 		TRY(graph_set_dim(g, rows, batch, e));

@@ -299,18 +299,6 @@ enum linnet_code graph_extract(struct graph *g, const char *from_to, struct linn
 
 /* ---- Lengths ---- */
 
-struct searched {
-	const char *name;
-	bool found;
-};
-
-static void look_for(void *ctx, const char *name)
-{
-	struct searched *s = ctx;
-
-	s->found = s->found || !strcmp(name, s->name);
-}
-
 /* Constants apart, values hold what is about to be found anew. */
 static void forget_types(struct graph *g)
 {
@@ -340,27 +328,22 @@ static void note_length(void *ctx, const char *name)
 		str_addf(&l->list, "%s%s", l->list.n ? ", " : "", name);
 }
 
-/* Call f with the names in the lengths of the graph's inputs. */
-static void each_length(const struct graph *g, void (*f)(void *ctx, const char *name), void *ctx)
-{
-	for (uint32_t i = 0; i < g->nin; i++) {
-		const struct shape *s = &g->value[g->in[i]].type.shape;
-
-		for (int k = 0; k < s->rank; k++)
-			dim_symbols(g->dims, s->d[k], f, ctx);
-	}
-}
 
 enum linnet_code graph_has_dim(const struct graph *g, const char *symbol, struct linnet_error *e)
 {
-	struct searched s = { .name = symbol };
+	dim wanted = dim_symbol(g->dims, symbol);
 	struct lengths l;
 
-	each_length(g, look_for, &s);
-	if (s.found)
-		return LINNET_OK;
 	str_init(&l.list, g->arena);
-	each_length(g, note_length, &l);
+	for (uint32_t i = 0; i < g->nin; i++) {
+		const struct shape *s = &g->value[g->in[i]].type.shape;
+
+		for (int k = 0; k < s->rank; k++) {
+			if (dim_has(g->dims, s->d[k], wanted))
+				return LINNET_OK;
+			dim_symbols(g->dims, s->d[k], note_length, &l);
+		}
+	}
 	return l.list.n ? fail(e, LINNET_EUSAGE, "no input has a length \"%s\"; there are %s", symbol, str_done(&l.list) ? l.list.p : "others")
 	                : fail(e, LINNET_EUSAGE, "no input has a length \"%s\"; all are numbers", symbol);
 }

@@ -423,31 +423,14 @@ static void carried_out(struct shape_call *c, const struct graph *body, uint32_t
 	}
 }
 
-struct occurrence {
-	struct dims *dims;
-	dim symbol;
-	bool found;
-};
-
-static void note_symbol(void *ctx, const char *name)
-{
-	struct occurrence *o = ctx;
-
-	o->found |= dim_symbol(o->dims, name) == o->symbol;
-}
-
 /* Whether a length is in terms of one that is another at each way round. */
 static bool varies(struct dims *dims, dim d, const struct type *state, bool (*open)[MAX_RANK], uint32_t n)
 {
-	struct occurrence o = { .dims = dims };
-
 	for (uint32_t i = 0; i < n; i++)
-		for (int k = 0; k < state[i].shape.rank; k++) {
-			o.symbol = state[i].shape.d[k];
-			if (open[i][k])
-				dim_symbols(dims, d, note_symbol, &o);
-		}
-	return o.found;
+		for (int k = 0; k < state[i].shape.rank; k++)
+			if (open[i][k] && dim_has(dims, d, state[i].shape.d[k]))
+				return true;
+	return false;
 }
 
 static enum linnet_code check_stacked(const struct graph *body, uint32_t from, struct linnet_error *e)

@@ -140,36 +140,20 @@ static int along(const struct pair *p, value_id v, const struct tensor *t, int64
 	return -1;
 }
 
-struct mentioned {
-	const char *name;
-	bool found;
-};
-
-static void look_for(void *ctx, const char *name)
-{
-	struct mentioned *m = ctx;
-
-	m->found = m->found || !strcmp(m->name, name);
-}
-
 /* Some state of b has it in its lengths, as it has those of batches. */
 static bool in_states(const struct pair *p, const char *name)
 {
 	const struct graph *b = p->b->g;
-	struct mentioned m = { .name = name };
+	dim symbol = dim_symbol(b->dims, name);
 
 	for (uint32_t i = 0; i < b->nin; i++) {
 		const struct value *v = &b->value[b->in[i]];
 
 		for (int k = 0; k < v->type.shape.rank && is_state(p, v->name, true); k++)
-			dim_symbols(b->dims, v->type.shape.d[k], look_for, &m);
+			if (dim_has(b->dims, v->type.shape.d[k], symbol))
+				return true;
 	}
-	return m.found;
-}
-
-static void keep_name(void *ctx, const char *name)
-{
-	*(const char **)ctx = name;
+	return false;
 }
 
 /* The symbol, by itself a length of inputs that both have, that is in no state: of several the one that is a second axis, else the first. */
@@ -183,10 +167,9 @@ static dim find_tokens(const struct pair *p)
 		const struct shape *s = p->from[i] >= 0 ? &a->value[a->in[p->from[i]]].type.shape : NULL;
 
 		for (int k = 0; s && k < s->rank; k++) {
-			const char *name = NULL;
+			const char *name = dim_name(a->dims, s->d[k]);
 
-			dim_symbols(a->dims, s->d[k], keep_name, &name);
-			if (!name || dim_symbol(a->dims, name) != s->d[k] || in_states(p, name) || (found != DIM_NONE && (at == 1 || k != 1)))
+			if (!name || in_states(p, name) || (found != DIM_NONE && (at == 1 || k != 1)))
 				continue;
 			found = s->d[k];
 			at = k;

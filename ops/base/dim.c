@@ -904,6 +904,28 @@ dim dim_eval(struct dims *t, dim d, dim (*get)(void *ctx, const char *name), voi
 	return evaluate(t, NULL, d, get, ctx);
 }
 
+const char *dim_name(const struct dims *t, dim d)
+{
+	const struct expr *e = t && dim_is_expr(d) ? expr_of(t, d) : NULL;
+	const struct atom *a = e && e->n == 1 && e->t[0].degree == 1 && e->t[0].c == 1 ? &t->atom[e->t[0].atom[0]] : NULL;
+
+	return a && a->kind == SYMBOL ? a->name : NULL;
+}
+
+bool dim_has(const struct dims *t, dim d, dim symbol)
+{
+	if (!t || !dim_is_expr(d))
+		return false;
+	for (int i = 0; i < expr_of(t, d)->n; i++)
+		for (uint32_t j = 0; j < expr_of(t, d)->t[i].degree; j++) {
+			const struct atom *a = &t->atom[expr_of(t, d)->t[i].atom[j]];
+
+			if (a->self == symbol || dim_has(t, a->p, symbol) || dim_has(t, a->q, symbol))
+				return true;
+		}
+	return false;
+}
+
 struct put {
 	struct dims *t;
 	dim symbol, by;

@@ -70,6 +70,10 @@ bool dim_divides(struct dims *t, int64_t d, dim a); /* d divides a for all value
 
 /* Value under an assignment of symbols: get(ctx, name) gives each, or DIM_NONE. */
 dim dim_eval(struct dims *t, dim d, dim (*get)(void *ctx, const char *name), void *ctx);
+/* The name of the symbol that d is; NULL when it is a number or more than a symbol. */
+const char *dim_name(const struct dims *t, dim d);
+/* Whether the symbol is in d. */
+bool dim_has(const struct dims *t, dim d, dim symbol);
 /* d with another length in the place of a symbol. */
 dim dim_put(struct dims *t, dim d, dim symbol, dim by);
 
