@@ -178,9 +178,10 @@ static enum linnet_code apply_rule(const struct runner *r, int i, const struct v
 /* Rules that undo each other would never end: so often a graph's nodes are rewritten by one pass, which leaves it exact wherever it stops. */
 enum { APPLIED_LEAST = 1 << 12, APPLIED_EACH = 64 };
 
-static enum linnet_code try_node(struct runner *r, struct graph *g, struct view *w, node_id id, bool *changed, struct linnet_error *e)
+/* Of these rules, each a bit. */
+static enum linnet_code try_node(struct runner *r, struct graph *g, struct view *w, node_id id, uint64_t these, bool *changed, struct linnet_error *e)
 {
-	for (uint64_t rules = met(r, &g->node[id])->rules; rules; rules &= rules - 1) {
+	for (uint64_t rules = met(r, &g->node[id])->rules & these; rules; rules &= rules - 1) {
 		int i = __builtin_ctzll(rules);
 		const struct rule *rule = &r->pass->rule[i];
 		const struct node *n = &g->node[id];
@@ -226,18 +227,35 @@ static enum linnet_code get_uses(struct runner *r, const struct graph *g, struct
 	return LINNET_OK;
 }
 
+static uint64_t first_rules(const struct pass *pass)
+{
+	uint64_t rules = 0;
+
+	for (int i = 0; i < pass->nrule; i++)
+		rules |= pass->rule[i].first ? UINT64_C(1) << i : 0;
+	return rules;
+}
+
+/* These rules at all nodes; those that a patch adds come last. */
+static enum linnet_code scan(struct runner *r, struct graph *g, struct view *w, uint64_t these, uint64_t most, bool *changed, struct linnet_error *e)
+{
+	*changed = false;
+	for (node_id id = 1; these && id < g->nnode && r->count < most && !(r->left && !*r->left); id++)
+		if (!g->node[id].dead)
+			TRY(try_node(r, g, w, id, these, changed, e));
+	return LINNET_OK;
+}
+
 static enum linnet_code run_rules(struct runner *r, struct graph *g, struct arena *s, struct arena *scratch, struct linnet_error *e)
 {
 	struct view w = { .g = g, .scratch = scratch };
-	uint64_t most = r->count + APPLIED_LEAST + (uint64_t)APPLIED_EACH * g->nnode;
-	bool again = true;
+	uint64_t first = first_rules(r->pass), most = r->count + APPLIED_LEAST + (uint64_t)APPLIED_EACH * g->nnode;
+	bool again = true, ignored;
 
 	TRY(get_uses(r, g, s, &w.uses, e));
 	while (again && !(r->left && !*r->left)) {
-		again = false;
-		for (node_id id = 1; id < g->nnode && r->count < most && !(r->left && !*r->left); id++)
-			if (!g->node[id].dead)
-				TRY(try_node(r, g, &w, id, &again, e));
+		TRY(scan(r, g, &w, first, most, &ignored, e));
+		TRY(scan(r, g, &w, ~first, most, &again, e));
 	}
 	return LINNET_OK;
 }

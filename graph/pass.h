@@ -149,6 +149,7 @@ struct rule {
 	const char *name; /* "pass/what" */
 	const char *doc;
 	const char *anchor; /* NULL: every node */
+	bool first;         /* it is tried on all nodes before the pass's other rules are: it spares them what it drops */
 	enum linnet_code (*apply)(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e);
 	const char *from, *to;
 	bool (*guard)(const struct match *m); /* what the texts cannot say; NULL: nothing */

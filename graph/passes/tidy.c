@@ -704,7 +704,7 @@ static enum linnet_code tidy_moved(const struct view *w, const struct node *n, s
 
 static const struct rule rules[] = {
 	{ .name = "tidy/length", .doc = "lengths are read off the graph's inputs, or the first value that has them", .apply = tidy_length },
-	{ .name = "tidy/identity", .doc = "nodes that change nothing are dropped", .apply = tidy_identity },
+	{ .name = "tidy/identity", .doc = "nodes that change nothing are dropped", .first = true, .apply = tidy_identity },
 	{ .name = "tidy/transpose", .doc = "transposes in a row become one or none", .anchor = "Transpose", .apply = tidy_transpose },
 	{ .name = "tidy/turned-unit", .doc = "axes of length 1 are made behind a transpose", .anchor = "Transpose", .apply = tidy_turned_unit },
 	{ .name = "tidy/reshape", .doc = "reshapes in a row become one", .anchor = "Reshape", .apply = tidy_reshape },

@@ -173,6 +173,8 @@ void arena_reset(struct arena *a)
 {
 	struct block *keep = NULL;
 
+	if (!a->used && !a->done) /* nothing was given out */
+		return;
 	run_done(a);
 	for (struct block *b = a->head; b;) {
 		struct block *next = b->next;
