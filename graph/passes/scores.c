@@ -267,6 +267,8 @@ static enum linnet_code scores_outer(const struct view *w, const struct node *n,
 	if (!product || value_uses(w, n->in[0]) != 1 || n->nin < 2 || !value_ints(g, n->in[1], &axis, 1, &count) || count != 1)
 		return LINNET_OK;
 	axis += axis < 0 ? rank : 0;
+	if (axis < 0 || axis >= rank || !dtype_in(g->value[n->in[0]].type.dt, FLOATS))
+		return LINNET_OK;
 	summed = g->value[n->in[0]].type.shape.d[axis];
 	if ((node_is(n, "ReduceMean") && !dim_is_int(summed)) ||
 	    !read_outer(&g->value[product->in[0]].type.shape, &g->value[product->in[1]].type.shape, (int)axis, &o) ||
