@@ -363,8 +363,7 @@ const char *node_label(const struct graph *g, const struct node *n)
 	return n->name;
 }
 
-/* Every live node behind those whose outputs it reads. */
-static bool is_ordered(const struct graph *g)
+bool graph_is_ordered(const struct graph *g)
 {
 	for (node_id id = 1; id < g->nnode; id++)
 		for (uint32_t i = 0; !g->node[id].dead && i < g->node[id].nin; i++) {
@@ -386,7 +385,7 @@ enum linnet_code graph_order(const struct graph *g, struct arena *scratch, node_
 
 	*n = 0;
 	TRY_NEW(*order, scratch, g->nnode + 1);
-	if (is_ordered(g)) {
+	if (graph_is_ordered(g)) {
 		for (node_id id = 1; id < g->nnode; id++)
 			if (!g->node[id].dead)
 				(*order)[(*n)++] = id;

@@ -246,6 +246,9 @@ enum linnet_code uses_add(struct uses *u, value_id v, struct use use, struct lin
 void uses_drop_node(struct uses *u, const struct graph *g, node_id n);
 static inline uint32_t uses_of(const struct uses *u, value_id v) { return v < u->nvalue ? u->end[v] - u->begin[v] : 0; }
 
+/* Every live node behind those whose outputs it reads. */
+bool graph_is_ordered(const struct graph *g);
+
 /* Live nodes, producers before users; LINNET_EMODEL names a node on a cycle. Stable: file order where it may be kept. */
 enum linnet_code graph_order(const struct graph *g, struct arena *scratch, node_id **order, uint32_t *n,
                              struct linnet_error *e);

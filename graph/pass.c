@@ -323,11 +323,13 @@ enum linnet_code pass_turn(struct pass_turns *t, size_t i, const struct pass *pa
 	uint32_t n = 0;
 
 	*count = 0;
-	if (t->seen[i] == t->changes + 1)
+	if (t->seen[i] == t->changes + 1 || (g->opset && !g->denied && pass->makes && !op_find(NULL, pass->makes, g->opset)))
 		return LINNET_OK;
 	t->seen[i] = t->changes + 1;
 	TRY(run_pass(pass, t, g, &n, left, e));
 	t->changes += n;
+	if (pass->settles)
+		t->seen[i] = t->changes + 1;
 	*count = n;
 	return LINNET_OK;
 }
@@ -343,11 +345,10 @@ static enum linnet_code run_all(struct pass_turns *t, struct graph *g, uint32_t 
 		uint64_t before = t->changes;
 
 		for (size_t i = 0; passes[i]; i++) {
-			const struct pass *p = passes[i];
 			uint32_t n;
 
-			if (!(p->late && t->changes != before) && !(g->opset && !g->denied && p->makes && !op_find(NULL, p->makes, g->opset)))
-				TRY(pass_turn(t, i, p, g, &n, left, e));
+			if (!passes[i]->late || t->changes == before)
+				TRY(pass_turn(t, i, passes[i], g, &n, left, e));
 		}
 		if (t->changes == before)
 			break;

@@ -187,6 +187,7 @@ struct pass {
 	enum linnet_code (*run)(struct graph *g, uint32_t *count, struct linnet_error *e);
 	double differs; /* of run(): as a rule's */
 	bool late;      /* it costs: of all passes together it waits until the others change nothing */
+	bool settles;   /* what it changes leaves it nothing more to do */
 };
 
 #define PASS_RULES(rules) .rule = (rules), .nrule = (int)(sizeof(rules) / sizeof *(rules))
@@ -223,7 +224,7 @@ struct pass_turns {
 	struct arena *memory;       /* of uses */
 };
 
-/* pass_run() of the pass that is number i of the list, when it is its turn. */
+/* pass_run() of the pass that is number i of the list, when it is its turn and the wanted opset has what it makes. */
 enum linnet_code pass_turn(struct pass_turns *t, size_t i, const struct pass *pass, struct graph *g, uint32_t *count, uint32_t *left, struct linnet_error *e);
 void pass_turns_end(struct pass_turns *t);
 

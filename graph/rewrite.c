@@ -23,8 +23,6 @@ static enum linnet_code run_pass(const struct rewriting *r, struct pass_turns *t
 {
 	uint32_t n;
 
-	if (r->g->opset && !r->g->denied && p->makes && !op_find(NULL, p->makes, r->g->opset))
-		return LINNET_OK;
 	TRY(pass_turn(t, i, p, r->g, &n, NULL, e));
 	return report(r, p->name, n, false, e);
 }
@@ -163,17 +161,11 @@ int own_opset(const struct linnet_model *m)
 /* As the specification wants nodes, each behind what it reads; graphs are read that are not. */
 static bool in_order(const struct graph *g)
 {
-	for (node_id id = 1; id < g->nnode; id++) {
-		const struct node *n = &g->node[id];
-
-		for (uint32_t i = 0; i < n->nin; i++)
-			if (n->in[i] && g->value[n->in[i]].kind == VALUE_NODE && g->value[n->in[i]].producer > id)
+	for (node_id id = 1; id < g->nnode; id++)
+		for (uint32_t i = 0; i < g->node[id].nattr; i++)
+			if (g->node[id].attr[i].kind == ATTR_GRAPH && !in_order(g->node[id].attr[i].g))
 				return false;
-		for (uint32_t i = 0; i < n->nattr; i++)
-			if (n->attr[i].kind == ATTR_GRAPH && !in_order(n->attr[i].g))
-				return false;
-	}
-	return true;
+	return graph_is_ordered(g);
 }
 
 /* Two settings NAME=LENGTH of one name. */

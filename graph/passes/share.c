@@ -142,5 +142,6 @@ static enum linnet_code share_graph(struct graph *g, bool all, uint32_t *count, 
 static enum linnet_code share_run(struct graph *g, uint32_t *count, struct linnet_error *e) { return share_graph(g, false, count, e); }
 static enum linnet_code share_all_run(struct graph *g, uint32_t *count, struct linnet_error *e) { return share_graph(g, true, count, e); }
 
-const struct pass share_all_pass = { .name = "share", .doc = "Keep one of several equal constants or nodes", .kind = PASS_EXACT, .run = share_all_run };
-const struct pass share_pass = { .name = "share", .doc = "Compute once what several nodes compute", .kind = PASS_EXACT, .run = share_run };
+const struct pass share_all_pass = { .name = "share", .doc = "Keep one of several equal constants or nodes", .kind = PASS_EXACT, .run = share_all_run,
+	                               .settles = true };
+const struct pass share_pass = { .name = "share", .doc = "Compute once what several nodes compute", .kind = PASS_EXACT, .run = share_run, .settles = true };
