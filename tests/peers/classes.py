@@ -75,6 +75,16 @@ AXES = {"input_ids": {0: "batch", 1: "length"}, "attention_mask": {0: "batch", 1
         "decoder_attention_mask": {0: "batch", 1: "target"}}
 
 
+def stirred(model, by=0.02):
+    """Ready to be run, with no weights left that are all zeros or ones."""
+    import torch
+    model = model.eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * by)
+    return model
+
+
 def made(auto, kind, cfg, impl, shift=0):
     """A model of the configuration, its parameters moved a little so that none is 0 or 1 everywhere."""
     import torch
@@ -86,11 +96,7 @@ def made(auto, kind, cfg, impl, shift=0):
     if hasattr(config, "num_experts_per_tok") or hasattr(config, "num_local_experts"):
         how["experts_implementation"] = "batched_mm"
     model = kind_of.from_config(config, **how) if auto.startswith("AutoModel") else (kind_of._from_config(config, **how) if hasattr(kind_of, "_from_config") else kind_of(config))
-    model = model.float().eval()
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(torch.randn_like(p) * 0.05)
-    return model
+    return stirred(model.float(), 0.05)
 
 
 COMMON = {"vocab_size": VOCAB, "hidden_size": W, "num_hidden_layers": L, "num_attention_heads": H, "intermediate_size": 64,
@@ -433,10 +439,7 @@ def timm_model(name, create, attn=(), units=(), side=32, ways=BOTH, **cfg):
         import torch
         torch.manual_seed(1)
         timm.layers.set_fused_attn(impl == "sdpa")
-        model = (timm.create_model(create, pretrained=False, num_classes=5, **cfg) if isinstance(create, str) else create(**cfg)).eval()
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(torch.randn_like(p) * 0.02)
+        model = stirred(timm.create_model(create, pretrained=False, num_classes=5, **cfg) if isinstance(create, str) else create(**cfg))
         return model, {"x": floats(2, 3, side, side)}, {}, {"x": {0: "batch"}}, None
     add("timm_" + name, build, attn, units, ways)
 
@@ -516,10 +519,7 @@ def diffusion(name, build_model, inputs, attn, units=(), ways=BOTH, axes=None):
         import torch
         import diffusers
         torch.manual_seed(1)
-        model = build_model(diffusers).eval()
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(torch.randn_like(p) * 0.02)
+        model = stirred(build_model(diffusers))
         if hasattr(model, "set_attn_processor") and impl == "eager":
             from diffusers.models.attention_processor import AttnProcessor
             try:

@@ -9,7 +9,7 @@ As classes.py: FOLDER/NAME/{model.onnx,truth.json,inputs.npz}. Packages: torch, 
 import importlib
 
 import classes
-from classes import BOTH, D, H, KV, L, VOCAB, W, add, attention, floats, glu, ids
+from classes import BOTH, D, H, KV, L, VOCAB, W, add, attention, floats, glu, ids, stirred
 
 classes.ALL.clear()
 
@@ -32,11 +32,7 @@ def other(name, make, inputs, attn, units=(), ways=("ts14", "dy"), axes=None):
     def build(impl):
         import torch
         torch.manual_seed(1)
-        model = make(impl).eval()
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(torch.randn_like(p) * 0.02)
-        return Positional(model), {k: v() for k, v in inputs.items()}, {}, axes if axes is not None else {k: {0: "batch"} for k in inputs}, None
+        return Positional(stirred(make(impl))), {k: v() for k, v in inputs.items()}, {}, axes if axes is not None else {k: {0: "batch"} for k in inputs}, None
     add(name, build, attn, units, ways)
 
 

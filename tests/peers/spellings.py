@@ -6,7 +6,6 @@ it is and after --simplify and --fuse=ort. Prints what differs, and one line at 
 
 import argparse
 import collections
-import json
 import os
 import random
 import subprocess
@@ -126,12 +125,11 @@ class Spelling:
 
     # ---- lengths of the model ----
 
-    def lengths(self, x, fixed):
+    def lengths(self, x):
         """How batch and tokens of x [B, T, D] are said in a reshape."""
-        how = self.r.choice(["zero", "minus", "computed"] + ["fixed"] * bool(fixed))
-        B, T = self.B, self.T
+        how = self.r.choice(["zero", "minus", "computed"] + ["fixed"] * self.fixed)
         if how == "fixed":
-            return [B, T]
+            return [self.B, self.T]
         if how == "computed":
             return [self.length(x, 0), self.length(x, 1)]
         return [0, 0] if how == "zero" else [0, -1]
@@ -156,7 +154,7 @@ class Spelling:
             if self.r.random() < 0.5:
                 return self.reshape(x, B, T, H, self.d)
             x = self.reshape(x, B, T, H * self.d)
-        lengths = self.lengths(source if self.r.random() < 0.5 else x, self.fixed)
+        lengths = self.lengths(source if self.r.random() < 0.5 else x)
         return self.reshape(x, *lengths, H, -1 if -1 not in lengths and self.r.random() < 0.3 else self.d)
 
     def project(self, x, H, bias):
@@ -176,7 +174,7 @@ class Spelling:
         if how == "parts":
             return [self.heads_of(p, x, n) for p, n in zip(self.parts(y, [H * self.d, K * self.d, K * self.d], self.r.choice([2, -1])), (H, K, K))]
         axis = 2 if how == "stacked" else 3
-        y = self.reshape(y, *self.lengths(x, self.fixed), *((3, H, self.d) if how == "stacked" else (H, 3, self.d)))
+        y = self.reshape(y, *self.lengths(x), *((3, H, self.d) if how == "stacked" else (H, 3, self.d)))
         if self.r.random() < 0.5: # the three in front
             rest = [i for i in range(5) if i != axis]
             y, axis = self.op("Transpose", y, perm=[axis, *rest]), 0
@@ -191,7 +189,7 @@ class Spelling:
         how = self.choose("norm", "rms", "l2", "layer")
         if how == "l2":
             if self.r.random() < 0.5:
-                n = self.op("ReduceL2", x, axes=[-1], keepdims=1) if self.opset < 18 else self.op("ReduceL2", x, self.const([-1], I), keepdims=1)
+                n = self.reduce("ReduceL2", x, -1)
                 return self.op("Div", x, self.op("Clip", n, self.const(1e-6, F)) if self.r.random() < 0.5 else self.op("Max", n, self.const(1e-6, F)))
             return self.op("Div", x, self.op("Sqrt", self.reduce_sum(self.op("Mul", x, x), -1, 1)))
         if how == "layer":
@@ -225,7 +223,7 @@ class Spelling:
             a = self.op("Concat", a, a, axis=-1)
         return self.op("Cos", a), self.op("Sin", a)
 
-    def rotate(self, x, cos, sin, width, axis):
+    def rotate(self, x, cos, sin, width):
         """x [.., d], cos and sin that broadcast to it; the first `width` columns are turned."""
         rest = None
         if width < self.d:
@@ -295,7 +293,7 @@ class Spelling:
             else:
                 y = self.slice(buffer, 0, T, 0)
             y = self.slice(y, 0, S, 1)
-            return y if kind is BOOL else self.op("Equal", y, self.const(1, F)) if self.opset >= 11 and self.r.random() < 0.5 else self.cast(y, BOOL)
+            return y if kind is BOOL else self.op("Equal", y, self.const(1, F)) if self.r.random() < 0.5 else self.cast(y, BOOL)
         square = self.op("Concat", T, S, axis=0)
         if how == "cumsum":
             ones = self.op("Expand", self.const(1, I), square)
@@ -306,10 +304,8 @@ class Spelling:
         kind = self.r.randrange(3)
         ones = self.op("ConstantOfShape", square, value=helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0])) if kind else self.op("Expand", self.const(1, F), square)
         if kind == 1:
-            k = [self.op("Add", past, self.const([1], I))] if past else [self.const(1, I)]
-            if past:
-                k = [self.squeeze(k[0], 0)]
-            return self.op("Not", self.cast(self.op("Trilu", ones, *k, upper=1), BOOL))
+            k = self.squeeze(self.op("Add", past, self.const([1], I)), 0) if past else self.const(1, I)
+            return self.op("Not", self.cast(self.op("Trilu", ones, k, upper=1), BOOL))
         k = [self.squeeze(past, 0)] if past else []
         return self.cast(self.op("Trilu", ones, *k, upper=0), BOOL)
 
@@ -522,7 +518,7 @@ class Spelling:
             below = self.either("Add", self.op("Exp", self.op("Neg", x)), self.const(1, F))
             return self.op("Reciprocal", below) if r.random() < 0.5 else self.op("Div", self.const(1, F), below)
         if kind == "relu":
-            return self.op("Relu", x) if r.random() < 0.6 else self.op("Max", x, self.const(0, F)) if r.random() < 0.5 or self.opset < 11 else self.op("Clip", x, self.const(0, F))
+            return self.op("Relu", x) if r.random() < 0.6 else self.op("Max", x, self.const(0, F)) if r.random() < 0.5 else self.op("Clip", x, self.const(0, F))
         if kind == "silu":
             return self.either("Mul", x, self.activation(x, "sigmoid"))
         if kind == "erf":
@@ -549,7 +545,6 @@ class Spelling:
         for _ in range(r.choice([1, 2])):
             kind, fused, bias = self.choose("unit", *self.ACTIVATIONS), self.maybe("one_product"), self.maybe("bias")
             hidden = r.choice([12, 24])
-            axis = r.choice([2, -1])
             if fused:
                 both, flat = self.linear(y, self.D, 2 * hidden, bias)
                 if r.random() < 0.7:
@@ -650,11 +645,11 @@ class Spelling:
             late = r.random() < 0.5 # behind the transpose
             if not late:
                 c, s = (self.unsqueeze(self.unsqueeze(t, 1), 0) for t in (cos, sin))
-                q, k = self.rotate(q, c, s, width, 1), self.rotate(k, c, s, width, 1)
+                q, k = self.rotate(q, c, s, width), self.rotate(k, c, s, width)
         q, k, v = (self.op("Transpose", t, perm=[0, 2, 1, 3]) for t in (q, k, v))
         if rope and late:
             c, s = (self.unsqueeze(t, 0, 1) for t in (cos, sin))
-            q, k = self.rotate(q, c, s, width, 2), self.rotate(k, c, s, width, 2)
+            q, k = self.rotate(q, c, s, width), self.rotate(k, c, s, width)
         past = None
         if cache:
             P = r.choice([0, 3, 4])
@@ -731,16 +726,10 @@ class Spelling:
             o = self.reshape(o, 0, H, -1, self.d)
         o = self.op("Transpose", o, perm=[0, 2, 1, 3])
         o = self.reshape(o, *r.choice([(0, 0, self.D), (0, -1, self.D), (0, 0, -1)])) if r.random() < 0.7 else self.reshape(o, self.length(x, 0), T_name, self.D)
-        y, flat = self.linear(o, self.D, self.D, bias)
-        if flat:
-            y = self.reshape(y, self.length(x, 0), T_name, self.D)
-        self.output(y, "y")
-        self.truth = {"kind": "cross" if cross else "mha" if K == H else "mqa" if K == 1 else "gqa", "heads": H, "kv_heads": K, "head_dim": self.d,
-                      "causal": mask in ("causal", "both", "window", "alibi"),
-                      "mask": {"causal": "none", "both": "padding", "window": "sliding_window", "relative": "relative_bias"}.get(mask, mask),
-                      "scale": scale, "softcap": softcap, "rope": rope, "qk_norm": self.drawn["norm_qk"], "kv_cache": cache, "count": 1}
-        if window:
-            self.truth["window"] = window
+        self.finish(o)
+        self.record("cross" if cross else "mha" if K == H else "mqa" if K == 1 else "gqa", H, K, mask in ("causal", "both", "window", "alibi"),
+                    {"causal": "none", "both": "padding", "window": "sliding_window", "relative": "relative_bias"}.get(mask, mask), scale,
+                    softcap=softcap, rope=rope, qk_norm=self.drawn["norm_qk"], kv_cache=cache, **({"window": window} if window else {}))
 
     def repeat(self, x, K, G, how):
         if how == "gather":
@@ -758,12 +747,13 @@ class Spelling:
     def product(self, q, k, five):
         """[B, H, T, S]; five: [B, K, G, T, S]."""
         how = self.choose("product", "matmul", "matmul", "einsum" if self.opset >= 12 else "matmul", "flat", "sum")
-        if how == "einsum" and not five and self.drawn.get("repeat") != "broadcast":
+        alike = not five and self.drawn.get("repeat") != "broadcast" # as many heads on both sides
+        if how == "einsum" and alike:
             return self.op("Einsum", q, k, equation=self.r.choice(["bhqd,bhkd->bhqk", "abcd,abed->abce"]))
         if how == "sum" and not five:
             return self.reduce_sum(self.op("Mul", self.unsqueeze(q, 3), self.unsqueeze(k, 2)), -1)
         turned = self.op("Transpose", k, perm=[0, 1, 2, 4, 3] if five else [0, 1, 3, 2])
-        if how == "flat" and not five and self.drawn.get("repeat") != "broadcast": # [B H, T, S]
+        if how == "flat" and alike: # [B H, T, S]
             H = self.drawn["heads"]
             a, b = self.reshape(q, -1, self.T if self.fixed else self.length(q, 2), self.d), self.reshape(turned, -1, self.d, self.length(k, 2))
             return self.reshape(self.op("MatMul", a, b), -1, H, self.length(q, 2), self.length(k, 2))
@@ -771,9 +761,10 @@ class Spelling:
 
     def weighted(self, p, v, five):
         how = self.choose("weighted", "matmul", "matmul", "einsum" if self.opset >= 12 else "matmul", "flat")
-        if how == "einsum" and not five and self.drawn.get("repeat") != "broadcast":
+        alike = not five and self.drawn.get("repeat") != "broadcast"
+        if how == "einsum" and alike:
             return self.op("Einsum", p, v, equation="bhqk,bhkd->bhqd")
-        if how == "flat" and not five and self.drawn.get("repeat") != "broadcast":
+        if how == "flat" and alike:
             H = self.drawn["heads"]
             a, b = self.reshape(p, -1, self.length(p, 2), self.length(p, 3)), self.reshape(v, -1, self.length(v, 2), self.d)
             return self.reshape(self.op("MatMul", a, b), -1, H, self.length(p, 2), self.d)
@@ -840,7 +831,7 @@ def main():
     p.add_argument("--keep", action="store_true")
     o = p.parse_args()
     os.makedirs(o.work, exist_ok=True)
-    bad, blame = 0, collections.Counter()
+    bad = 0
     for seed in [o.only] if o.only is not None else range(o.seed, o.seed + o.count):
         s, wrong = examine(o, seed)
         bad += bool(wrong)
