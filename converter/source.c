@@ -91,14 +91,6 @@ enum linnet_code source_spread(struct graph *g, struct linnet_error *e)
 
 /* ---- Caches ---- */
 
-static bool mentions(struct dims *t, const struct shape *s, dim symbol)
-{
-	for (int k = 0; k < s->rank; k++)
-		if (dim_has(t, s->d[k], symbol))
-			return true;
-	return false;
-}
-
 /* A length of s is the symbol and something more: what it has when new is put behind old. */
 static bool counts(struct dims *t, const struct shape *s, dim symbol)
 {
@@ -119,7 +111,7 @@ static const char *cache_length(const struct graph *g)
 			const char *name = s->rank == 4 ? dim_name(g->dims, s->d[2]) : NULL;
 
 			for (uint32_t i = 0; name && i < g->nin; i++)
-				if (mentions(g->dims, &g->value[g->in[i]].type.shape, s->d[2]))
+				if (shape_has(g->dims, &g->value[g->in[i]].type.shape, s->d[2]))
 					return name;
 		}
 	return NULL;
@@ -170,7 +162,7 @@ static enum linnet_code shorten(struct graph *g, const struct shape *m, const st
 			return LINNET_OK;
 	}
 	for (uint32_t i = 0; name && i < g->nin; i++)
-		if (mentions(g->dims, &g->value[g->in[i]].type.shape, wanted))
+		if (shape_has(g->dims, &g->value[g->in[i]].type.shape, wanted))
 			return graph_set_dim(g, name, keys, e);
 	return LINNET_OK;
 }
@@ -184,8 +176,8 @@ static enum linnet_code shorten_view(struct graph *g, const struct shape *m, con
 		const struct shape *s = &g->value[g->in[i]].type.shape;
 		const char *rows = s->rank == 2 ? dim_name(g->dims, s->d[0]) : NULL, *columns = s->rank == 2 ? dim_name(g->dims, s->d[1]) : NULL;
 
-		if (!rows || !columns || !dim_has(g->dims, all, s->d[0]) || !dim_has(g->dims, all, s->d[1]) || mentions(g->dims, k, s->d[0]) ||
-		    mentions(g->dims, k, s->d[1]))
+		if (!rows || !columns || !dim_has(g->dims, all, s->d[0]) || !dim_has(g->dims, all, s->d[1]) || shape_has(g->dims, k, s->d[0]) ||
+		    shape_has(g->dims, k, s->d[1]))
 			continue;
 		TRY(graph_set_dim(g, rows, batch, e));
 		return graph_set_dim(g, columns, length, e);

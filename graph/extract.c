@@ -312,40 +312,35 @@ static void forget_types(struct graph *g)
 				forget_types(g->node[id].attr[i].g);
 }
 
-struct lengths {
-	struct str list;
-};
-
+/* Put a name on the list, "a, b", when it is not there. */
 static void note_length(void *ctx, const char *name)
 {
-	struct lengths *l = ctx;
+	struct str *list = ctx;
 	size_t n = strlen(name);
-	const char *p = l->list.n ? l->list.p : NULL;
+	const char *p = list->n ? list->p : NULL;
 
-	while (p && (p = strstr(p, name)) != NULL && !((p == l->list.p || p[-1] == ' ') && (!p[n] || p[n] == ',')))
+	while (p && (p = strstr(p, name)) != NULL && !((p == list->p || p[-1] == ' ') && (!p[n] || p[n] == ',')))
 		p++;
 	if (!p)
-		str_addf(&l->list, "%s%s", l->list.n ? ", " : "", name);
+		str_addf(list, "%s%s", list->n ? ", " : "", name);
 }
-
 
 enum linnet_code graph_has_dim(const struct graph *g, const char *symbol, struct linnet_error *e)
 {
 	dim wanted = dim_symbol(g->dims, symbol);
-	struct lengths l;
+	struct str list;
 
-	str_init(&l.list, g->arena);
+	str_init(&list, g->arena);
 	for (uint32_t i = 0; i < g->nin; i++) {
 		const struct shape *s = &g->value[g->in[i]].type.shape;
 
-		for (int k = 0; k < s->rank; k++) {
-			if (dim_has(g->dims, s->d[k], wanted))
-				return LINNET_OK;
-			dim_symbols(g->dims, s->d[k], note_length, &l);
-		}
+		if (shape_has(g->dims, s, wanted))
+			return LINNET_OK;
+		for (int k = 0; k < s->rank; k++)
+			dim_symbols(g->dims, s->d[k], note_length, &list);
 	}
-	return l.list.n ? fail(e, LINNET_EUSAGE, "no input has a length \"%s\"; there are %s", symbol, str_done(&l.list) ? l.list.p : "others")
-	                : fail(e, LINNET_EUSAGE, "no input has a length \"%s\"; all are numbers", symbol);
+	return list.n ? fail(e, LINNET_EUSAGE, "no input has a length \"%s\"; there are %s", symbol, str_done(&list) ? list.p : "others")
+	              : fail(e, LINNET_EUSAGE, "no input has a length \"%s\"; all are numbers", symbol);
 }
 
 enum linnet_code graph_set_dim(struct graph *g, const char *symbol, dim by, struct linnet_error *e)

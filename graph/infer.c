@@ -32,19 +32,11 @@ static enum linnet_code infer_graph(struct infer *x, struct graph *g);
 
 static const struct type unknown_type = { .shape.rank = -1 };
 
-/* The number of a type's symbolic elements. */
-static int nsym(const struct type *t)
-{
-	if (!t->sym || t->shape.rank < 0 || t->shape.rank > 1 || (t->shape.rank && !dim_is_int(t->shape.d[0])))
-		return -1;
-	return t->shape.rank ? (t->shape.d[0] <= MAX_SYM ? (int)t->shape.d[0] : -1) : 1;
-}
-
 static bool sym_equal(const struct type *a, const struct type *b)
 {
-	int n = nsym(a);
+	int n = type_nsym(a);
 
-	return n >= 0 && n == nsym(b) && a->den == b->den && !memcmp(a->sym, b->sym, (size_t)n * sizeof *a->sym);
+	return n >= 0 && n == type_nsym(b) && a->den == b->den && !memcmp(a->sym, b->sym, (size_t)n * sizeof *a->sym);
 }
 
 /* The symbol of length i of value v. */
@@ -109,7 +101,7 @@ static enum linnet_code join(const struct type *a, const struct type *b, struct 
 /* A tensor of the elements when they are all integers; *out stays NULL otherwise. */
 static enum linnet_code tensor_of_sym(struct infer *x, const struct type *t, struct tensor **out)
 {
-	int n = nsym(t);
+	int n = type_nsym(t);
 
 	*out = NULL;
 	for (int i = 0; i < n; i++)
@@ -191,12 +183,12 @@ static enum linnet_code settle(struct infer *x, struct graph *g, value_id id, st
 		TRY(tensor_of_sym(x, &t, &whole));
 	if (whole)
 		TRY(keep_tensor(g, whole, v, &t.value, x->e));
-	if (t.value || nsym(&t) < 0) {
+	if (t.value || type_nsym(&t) < 0) {
 		t.sym = NULL;
 	} else if (sym_equal(&t, &v->type)) {
 		t.sym = v->type.sym;
 	} else {
-		t.sym = arena_dup(g->arena, t.sym, (size_t)nsym(&t) * sizeof *t.sym);
+		t.sym = arena_dup(g->arena, t.sym, (size_t)type_nsym(&t) * sizeof *t.sym);
 		if (!t.sym)
 			return fail_mem(x->e);
 	}
@@ -623,11 +615,11 @@ static void likely_shape(const struct node *n, const struct shape_call *c, struc
 	bool expand = node_is(n, "Expand");
 
 	*likely = shape_unknown();
-	if (!c->nout || n->op->domain || !(n->op->flags & OP_EACH || node_is(n, "MatMul") || (expand && c->in[1]->sym && nsym(c->in[1]) >= 0)))
+	if (!c->nout || n->op->domain || !(n->op->flags & OP_EACH || node_is(n, "MatMul") || (expand && c->in[1]->sym && type_nsym(c->in[1]) >= 0)))
 		return;
 	*likely = *y;
 	for (int i = 0; i < y->rank; i++) {
-		int from_end = y->rank - i, asked = expand ? nsym(c->in[1]) : 0;
+		int from_end = y->rank - i, asked = expand ? type_nsym(c->in[1]) : 0;
 
 		if (y->d[i] != DIM_NONE || (node_is(n, "MatMul") && from_end <= 2))
 			continue;

@@ -427,13 +427,11 @@ static enum linnet_code check_type(struct graph *g, value_id old, value_id by, c
 	const struct type *a = &g->value[old].type, *b = &g->value[by].type;
 	struct arena *s;
 	enum linnet_code code = LINNET_OK;
-	bool same = type_equal(a, b);
+	bool same = (a->dt == b->dt && a->kind == b->kind && a->key == b->key) || a->dt == DT_UNDEFINED;
 
-	if (same)
+	if (type_equal(a, b))
 		return LINNET_OK;
 	graph_types_change(g);
-	same = (a->dt == b->dt && a->kind == b->kind && a->key == b->key) || a->dt == DT_UNDEFINED;
-
 	if (a->shape.rank >= 0 && b->shape.rank >= 0) {
 		same = same && a->shape.rank == b->shape.rank;
 		for (int i = 0; same && i < a->shape.rank; i++)

@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "ops/base/map.h"
 #include "ops/op.h"
 
 #define FAMILIES(X)                                                                                \
@@ -68,22 +69,13 @@ enum { INDEX = 8192 };
 static const struct op *row_index[INDEX];
 static pthread_once_t row_index_made = PTHREAD_ONCE_INIT;
 
-static uint32_t home(const char *name)
-{
-	uint32_t h = 2166136261u; /* FNV-1a */
-
-	for (; *name; name++)
-		h = (h ^ (unsigned char)*name) * 16777619u;
-	return (h ^ h >> 15) % INDEX;
-}
-
 static void make_row_index(void)
 {
 	int rows = 0;
 
 	for (const struct op_family *const *f = op_families; *f; f++)
 		for (int i = 0; i < (*f)->n && rows < INDEX / 2; i++, rows++) {
-			uint32_t at = home((*f)->op[i].name);
+			uint32_t at = map_hash((*f)->op[i].name) % INDEX;
 
 			while (row_index[at])
 				at = (at + 1) % INDEX;
@@ -97,7 +89,7 @@ const struct op *op_find(const char *domain, const char *name, int opset)
 
 	pthread_once(&row_index_made, make_row_index);
 	domain = canonical(domain);
-	for (uint32_t at = home(name); (op = row_index[at]); at = (at + 1) % INDEX)
+	for (uint32_t at = map_hash(name) % INDEX; (op = row_index[at]); at = (at + 1) % INDEX)
 		if (op->since <= opset && (!best || op->since > best->since) && !strcmp(op->name, name) && !strcmp(canonical(op->domain), domain))
 			best = op;
 	return best;

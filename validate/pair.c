@@ -149,9 +149,8 @@ static bool in_states(const struct pair *p, const char *name)
 	for (uint32_t i = 0; i < b->nin; i++) {
 		const struct value *v = &b->value[b->in[i]];
 
-		for (int k = 0; k < v->type.shape.rank && is_state(p, v->name, true); k++)
-			if (dim_has(b->dims, v->type.shape.d[k], symbol))
-				return true;
+		if (is_state(p, v->name, true) && shape_has(b->dims, &v->type.shape, symbol))
+			return true;
 	}
 	return false;
 }

@@ -10,14 +10,12 @@ enum { SMALL_TO_RUN = 1 << 16, SMALL_TO_WRITE = 128 };
 /* Whether every element is a known integer. */
 static bool ints_known(const struct type *t)
 {
-	int64_t n = t->shape.rank == 1 ? t->shape.d[0] : 1;
+	int n = type_nsym(t);
 
-	if (!t->sym || t->shape.rank < 0 || t->shape.rank > 1 || !dim_is_int(n) || !dtype_in(t->dt, INTS))
-		return false;
-	for (int64_t i = 0; i < n; i++)
+	for (int i = 0; i < n; i++)
 		if (!dim_is_int(t->sym[i]))
 			return false;
-	return true;
+	return n >= 0 && dtype_in(t->dt, INTS);
 }
 
 /* A tensor of known elements. */
@@ -124,9 +122,7 @@ static enum linnet_code fold_graph(struct graph *g, bool written, uint32_t *coun
 		struct tensor *out[8] = { NULL };
 		bool all = node->nout <= 8, done = false, some = false;
 
-		if (!may_fold(g, node))
-			continue;
-		if (written && !fits(g, &u, node, written))
+		if (!may_fold(g, node) || (written && !fits(g, &u, node, written)))
 			continue;
 		for (uint32_t k = 0; all && k < node->nout && !code; k++) {
 			const struct type *t = node->out[k] ? &g->value[node->out[k]].type : NULL;

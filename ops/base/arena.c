@@ -36,7 +36,7 @@ struct done {
 struct arena {
 	struct block *head;
 	struct done *done;
-	size_t used;
+	size_t used, next; /* bytes given out; of the next block, with its header */
 };
 
 static uint64_t requests, fail_from;
@@ -142,7 +142,7 @@ struct arena *arena_new(void)
 	struct arena *a = mem_get(sizeof *a);
 
 	if (a)
-		memset(a, 0, sizeof *a);
+		*a = (struct arena){ .next = FIRST_BLOCK };
 	return a;
 }
 
@@ -203,18 +203,14 @@ static unsigned char *block_data(struct block *b)
 
 static struct block *block_new(struct arena *a, size_t need)
 {
-	size_t size = !a->head ? FIRST_BLOCK : a->head->size < BLOCK / 2 ? 2 * (a->head->size + BIG_ALIGN) : BLOCK;
-	struct block *b;
+	bool apart = need > a->next - BIG_ALIGN;
+	struct block *b = need > SIZE_MAX - BIG_ALIGN ? NULL : block_get(apart ? need + BIG_ALIGN : a->next);
 
-	size = need > size ? need : size;
-	if (need <= size - BIG_ALIGN)
-		size -= BIG_ALIGN; /* with its header it is as large as said */
-	if (size > SIZE_MAX - BIG_ALIGN)
-		return NULL;
-	b = block_get(size + BIG_ALIGN);
 	if (!b)
 		return NULL;
-	if (need > BLOCK / 2 && a->head && a->head->size >= BLOCK / 2) { /* a big one goes behind, so the bump block stays in use */
+	if (!apart && a->next < BLOCK)
+		a->next *= 2;
+	if (apart && a->head) { /* a big one goes behind, so the bump block stays in use */
 		b->next = a->head->next;
 		a->head->next = b;
 	} else {

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static uint32_t hash_of(const char *s)
+uint32_t map_hash(const char *s)
 {
 	uint32_t h = 2166136261u; /* FNV-1a, folded */
 
@@ -33,7 +33,7 @@ bool map_get(const struct map *m, const char *key, uint32_t *value)
 
 	if (!m->cap)
 		return false;
-	s = find(m, key, hash_of(key));
+	s = find(m, key, map_hash(key));
 	if (!s->key)
 		return false;
 	if (value)
@@ -59,7 +59,7 @@ static int grow(struct map *m)
 
 int map_put(struct map *m, const char *key, uint32_t value)
 {
-	uint32_t hash = hash_of(key);
+	uint32_t hash = map_hash(key);
 	struct map_slot *s;
 
 	if (m->n * 2 >= m->cap && grow(m))

@@ -18,6 +18,7 @@ struct map {
 	uint32_t n, cap;
 };
 
+uint32_t map_hash(const char *s);
 void map_init(struct map *m, struct arena *a);
 bool map_get(const struct map *m, const char *key, uint32_t *value);
 /* Each number x becomes to[x]; names of numbers that become 0 are forgotten. */

@@ -51,16 +51,31 @@ bool shape_equal(const struct shape *a, const struct shape *b)
 	return true;
 }
 
+bool shape_has(const struct dims *t, const struct shape *s, dim symbol)
+{
+	for (int i = 0; i < s->rank; i++)
+		if (dim_has(t, s->d[i], symbol))
+			return true;
+	return false;
+}
+
+int type_nsym(const struct type *t)
+{
+	if (!t->sym || t->shape.rank < 0 || t->shape.rank > 1 || (t->shape.rank && !dim_is_int(t->shape.d[0])))
+		return -1;
+	return t->shape.rank ? (t->shape.d[0] <= MAX_SYM ? (int)t->shape.d[0] : -1) : 1;
+}
+
 bool type_equal(const struct type *a, const struct type *b)
 {
-	int64_t n = a->sym && a->shape.rank == 1 ? a->shape.d[0] : 1;
+	int n = type_nsym(a);
 
 	if (a->kind != b->kind || a->dt != b->dt || a->key != b->key || a->shape.rank != b->shape.rank || a->den != b->den || !a->value != !b->value || !a->sym != !b->sym)
 		return false;
 	for (int i = 0; i < a->shape.rank; i++)
 		if (a->shape.d[i] != b->shape.d[i])
 			return false;
-	return (!a->value || a->value == b->value || tensor_same(a->value, b->value)) && (!a->sym || !memcmp(a->sym, b->sym, (size_t)n * sizeof *a->sym));
+	return (!a->value || a->value == b->value || tensor_same(a->value, b->value)) && (!a->sym || (n >= 0 && !memcmp(a->sym, b->sym, (size_t)n * sizeof *a->sym)));
 }
 
 bool shape_known(const struct shape *s)

@@ -80,6 +80,11 @@ void shape_share(struct shape *s, const struct shape *other); /* s keeps what bo
 dim shape_count(struct dims *t, const struct shape *s, int from, int to); /* product of d[from..to) */
 const char *shape_str(struct dims *t, const struct shape *s, struct arena *a); /* "[batch,seq,64]"; "[?]" without rank */
 
+bool shape_has(const struct dims *t, const struct shape *s, dim symbol); /* the symbol is in some length */
+
+/* How many elements t->sym has; -1 when there are none or too many. */
+int type_nsym(const struct type *t);
+
 /* Whether the same is known of both. */
 bool type_equal(const struct type *a, const struct type *b);
 

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "ops/base/idmap.h"
 #include "ops/base/map.h"
 #include "ops/base/shape.h"
 #include "ops/base/str.h"
@@ -181,6 +182,26 @@ static void maps_follow_numbers(void **state)
 	arena_free(a);
 }
 
+static void numbers_are_kept(void **state)
+{
+	struct arena *a = arena_new();
+	struct idmap m = { .a = a };
+	uint32_t x[1000];
+
+	(void)state;
+	assert_null(idmap_get(&m, 7));
+	for (uint32_t i = 1; i < 1000; i++)
+		assert_int_equal(idmap_put(&m, i * 4096, &x[i]), 0);
+	assert_int_equal(idmap_put(&m, 4096, &x[0]), 0);
+	assert_int_equal(m.n, 999);
+	for (uint32_t i = 2; i < 1000; i++)
+		assert_ptr_equal(idmap_get(&m, i * 4096), &x[i]);
+	assert_ptr_equal(idmap_get(&m, 4096), &x[0]);
+	assert_null(idmap_get(&m, 1));
+	assert_null(idmap_get(&m, 0));
+	arena_free(a);
+}
+
 static void tensor_sizes_are_bounded(void **state)
 {
 	struct linnet_error e = { 0 };
@@ -262,7 +283,7 @@ int main(void)
 		cmocka_unit_test(arena_alignment_and_failure), cmocka_unit_test(errors_keep_the_first),
 		cmocka_unit_test(errors_are_printable),
 		cmocka_unit_test(narrow_floats),               cmocka_unit_test(sixteen_bits),
-		cmocka_unit_test(packed_integers),             cmocka_unit_test(maps_grow), cmocka_unit_test(maps_follow_numbers),
+		cmocka_unit_test(packed_integers),             cmocka_unit_test(maps_grow), cmocka_unit_test(maps_follow_numbers), cmocka_unit_test(numbers_are_kept),
 		cmocka_unit_test(tensor_sizes_are_bounded),   cmocka_unit_test(pieces_run_once),
 	};
 

@@ -161,17 +161,14 @@ static dim length_of(void *ctx, const char *symbol)
 	return DIM_NONE;
 }
 
-static void keep_name(void *ctx, const char *name) { *(const char **)ctx = name; }
-
 /* The length d is n now: compared, or, when d is a symbol not met before, kept. */
 static void meet(struct check *c, const struct value *v, dim d, int64_t n)
 {
 	dim now = dim_eval(c->m->dims, d, length_of, c);
-	const char *name = NULL;
+	const char *name = dim_name(c->m->dims, d);
 
 	if (now == DIM_NONE) {
-		dim_symbols(c->m->dims, d, keep_name, &name);
-		if (!name || d != dim_symbol(c->m->dims, name) || c->nbound == c->cap)
+		if (!name || c->nbound == c->cap)
 			return;
 		c->bound[c->nbound++] = (struct bound){ name, n };
 	} else if (now != n) {
