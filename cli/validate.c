@@ -291,7 +291,7 @@ const struct command validate_command = {
 		{ "rtol", 0, OPT_REAL, OPT(struct validate_cli, rtol), "X", "relative tolerance, 1e-3 by default", NULL },
 		{ "atol", 0, OPT_REAL, OPT(struct validate_cli, atol), "X", "absolute tolerance for outputs of size 1, 1e-5 by default", NULL },
 		{ "budget", 0, OPT_REAL, OPT(struct validate_cli, budget), "X", "accept floats up to this normalised mean square error", NULL },
-		{ "axis", 0, OPT_INT, OPT(struct validate_cli, axis), "N", "axis of tokens for a step model, by default that of the length that is in no state, else 1", NULL },
+		{ "axis", 0, OPT_INT, OPT(struct validate_cli, axis), "N", "axis of tokens for a step model, by default that of what its position counts, else of the length that is in no state, else 1", NULL },
 		{ "kernels", 'k', OPT_STRING, OPT(struct validate_cli, kernels), "WHICH", "kernels to run, fast by default", "reference|fast" },
 		{ "a-kernels", 0, OPT_STRING, OPT(struct validate_cli, a_kernels), "WHICH", "kernels of A", "reference|fast" },
 		{ "b-kernels", 0, OPT_STRING, OPT(struct validate_cli, b_kernels), "WHICH", "kernels of B", "reference|fast" },

@@ -115,6 +115,17 @@ bool value_ints(const struct graph *g, value_id v, int64_t *out, int max, int *n
 	return true;
 }
 
+dim value_length(const struct graph *g, value_id v)
+{
+	const struct type *t = &g->value[v].type;
+	int64_t x;
+	int n;
+
+	if (value_ints(g, v, &x, 1, &n))
+		return n == 1 ? x : DIM_NONE;
+	return type_nsym(t) == 1 && t->den < 2 ? t->sym[0] : DIM_NONE;
+}
+
 bool swaps_last_two(const struct node *n, int rank)
 {
 	const struct attr *perm = node_attr(n, "perm");

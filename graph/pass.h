@@ -127,6 +127,8 @@ bool value_scalar(const struct graph *g, value_id v, double *x);
 bool value_filled(const struct graph *g, value_id v, double *x);
 /* v is a constant list of integers. */
 bool value_ints(const struct graph *g, value_id v, int64_t *out, int max, int *n);
+/* The only element of v, an integer or an expression of lengths; DIM_NONE: it has more, or nothing is known of it. */
+dim value_length(const struct graph *g, value_id v);
 
 /* Whether a Transpose of values of that rank exchanges rows and columns and nothing else. */
 bool swaps_last_two(const struct node *n, int rank);

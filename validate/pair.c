@@ -1,6 +1,7 @@
 /* Two models on the same inputs: whole against whole, and whole against step by step. */
 #include <string.h>
 
+#include "graph/pass.h"
 #include "validate/validate.h"
 
 enum { NO_INPUT = -1, POSITION = -2 }; /* instead of an input of a */
@@ -13,6 +14,7 @@ struct pair {
 	struct plan *plan;       /* of a */
 	struct plan *whole;      /* of b, or */
 	struct session *session; /* of b, when it is a step model */
+	bool cut;                /* b gets the sequence in pieces */
 	int axis;                /* of tokens, where no symbol tells */
 	dim tokens;              /* the symbol of a's inputs that counts them, or DIM_NONE */
 	int *from;               /* of each input of b that is no state, which input of a */
@@ -155,23 +157,59 @@ static bool in_states(const struct pair *p, const char *name)
 	return false;
 }
 
-/* The symbol, by itself a length of inputs that both have, that is in no state: of several the one that is a second axis, else the first. */
-static dim find_tokens(const struct pair *p)
+/* By how much a state of b grows in a run, as its number of tokens so far does: position + Shape(...). DIM_NONE: no state counts so. */
+static dim growth(const struct pair *p)
+{
+	const struct graph *b = p->b->g;
+
+	for (int i = 0; i < session_nstate(p->session); i++) {
+		struct state_pair s = session_pair(p->session, i);
+		const struct node *sum = value_from(b, b->out[find(b, b->out, b->nout, s.output)], "Add");
+
+		for (uint32_t k = 0; sum && k < 2; k++) {
+			dim by = value_length(b, sum->in[1 - k]);
+
+			if (sum->in[k] == b->in[find(b, b->in, b->nin, s.input)] && by != DIM_NONE)
+				return by;
+		}
+	}
+	return DIM_NONE;
+}
+
+/* How much speaks for axis k of input v of a, whose length is a symbol, being that of tokens where nothing counts them; 0: some state has it. */
+static int likely(const struct pair *p, dim symbol, int k)
 {
 	const struct graph *a = p->a->g;
+	int n = 1 + (k == 1);
+
+	if (in_states(p, dim_name(a->dims, symbol)))
+		return 0;
+	for (uint32_t i = 0; i < p->report->nout; i++)
+		if (shape_has(a->dims, &a->value[a->out[p->to_a[i]]].type.shape, symbol))
+			return n + 2;
+	return n;
+}
+
+/* The symbol that counts tokens, by itself a length of inputs that both have: what b counts by, else the most likely. DIM_NONE: their number is fixed, or nothing tells. */
+static dim find_tokens(const struct pair *p, dim grows)
+{
+	const struct graph *a = p->a->g, *b = p->b->g;
 	dim found = DIM_NONE;
-	int at = 0;
+	int most = 0;
 
 	for (uint32_t i = 0; i < p->nbin; i++) {
-		const struct shape *s = p->from[i] >= 0 ? &a->value[a->in[p->from[i]]].type.shape : NULL;
+		const struct shape *s = p->from[i] >= 0 ? &a->value[a->in[p->from[i]]].type.shape : NULL,
+		                   *t = &b->value[b->in[p->bin[i]]].type.shape;
 
-		for (int k = 0; s && k < s->rank; k++) {
-			const char *name = dim_name(a->dims, s->d[k]);
-
-			if (!name || in_states(p, name) || (found != DIM_NONE && (at == 1 || k != 1)))
+		for (int k = 0; s && k < s->rank && s->rank == t->rank; k++) {
+			if (!dim_name(a->dims, s->d[k]))
 				continue;
-			found = s->d[k];
-			at = k;
+			int n = grows == DIM_NONE ? likely(p, s->d[k], k) : t->d[k] == grows;
+
+			if (n > most) {
+				found = s->d[k];
+				most = n;
+			}
 		}
 	}
 	return found;
@@ -204,7 +242,7 @@ static enum linnet_code inputs_of_b(const struct pair *p, const struct tensor *c
 	int64_t batch = 1;
 
 	for (uint32_t i = 0; i < p->a->g->nin; i++) {
-		int axis = ain[i] && p->report->steps ? along(p, p->a->g->in[i], ain[i], tokens) : -1;
+		int axis = ain[i] && p->cut ? along(p, p->a->g->in[i], ain[i], tokens) : -1;
 
 		if (axis >= 0 && ain[i]->rank > 1)
 			batch = ain[i]->d[axis == 0];
@@ -215,7 +253,7 @@ static enum linnet_code inputs_of_b(const struct pair *p, const struct tensor *c
 		int axis;
 
 		in[i] = p->from[i] >= 0 ? ain[p->from[i]] : NULL;
-		axis = p->report->steps && in[i] ? along(p, p->a->g->in[p->from[i]], in[i], tokens) : -1;
+		axis = p->cut && in[i] ? along(p, p->a->g->in[p->from[i]], in[i], tokens) : -1;
 		if (p->from[i] == POSITION)
 			TRY(positions(p, v, batch, at, n, &in[i], e));
 		else if (axis >= 0)
@@ -234,7 +272,7 @@ static enum linnet_code compare_outputs(struct pair *p, struct tensor *const *ao
 		if (p->to[i] < 0)
 			continue;
 		a = aout[p->to_a[p->to[i]]];
-		axis = p->report->steps ? along(p, p->a->g->out[p->to_a[p->to[i]]], a, tokens) : -1;
+		axis = p->cut ? along(p, p->a->g->out[p->to_a[p->to[i]]], a, tokens) : -1;
 		if (axis >= 0)
 			TRY(piece(p->scratch, a, axis, at, n, &a, e));
 		else if (at + n < tokens)
@@ -285,7 +323,7 @@ static int64_t count_tokens(const struct pair *p, const struct tensor *const *ai
 static enum linnet_code run_b(struct pair *p, const struct tensor *const *ain, struct tensor *const *aout, int number,
                               struct rng *r, struct linnet_error *e)
 {
-	int64_t tokens = p->report->steps ? count_tokens(p, ain) : 0, n;
+	int64_t tokens = p->cut ? count_tokens(p, ain) : 0, n;
 
 	if (p->session)
 		session_reset(p->session);
@@ -373,6 +411,18 @@ static enum linnet_code prepare(struct pair *p, struct linnet_error *e)
 	return plan_new(p->b->g, &p->b->run, &p->whole, e);
 }
 
+/* Of tokens, unless it is given; where b counts a fixed number of them in a run and a's is fixed too there are no pieces. */
+static void choose_axis(struct pair *p)
+{
+	p->cut = true;
+	if (p->opt->axis <= 0) {
+		dim grows = growth(p);
+
+		p->tokens = find_tokens(p, grows);
+		p->cut = p->tokens != DIM_NONE || !dim_is_int(grows);
+	}
+}
+
 enum linnet_code pair_compare(const struct side *a, const struct side *b, const struct pair_opt *opt, struct arena *arena,
                               struct pair_report *report, struct linnet_error *e)
 {
@@ -388,8 +438,8 @@ enum linnet_code pair_compare(const struct side *a, const struct side *b, const 
 		code = match_inputs(&p, e);
 	if (!code)
 		code = match_outputs(&p, arena, e);
-	if (!code && opt->axis <= 0 && report->steps)
-		p.tokens = find_tokens(&p);
+	if (!code && report->steps)
+		choose_axis(&p);
 	if (!code)
 		code = plan_new(a->g, &a->run, &p.plan, e);
 	if (!code)

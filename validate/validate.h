@@ -149,7 +149,7 @@ struct pair_opt {
 	struct gen_opt gen; /* length and batch 0: 8 and 2 in the first case, then drawn in [1, 16] and [1, 3] */
 	struct tolerance tolerance;
 	const struct tensor *const *given; /* of a's inputs, in order; NULL or members NULL: drawn */
-	int axis;           /* of tokens, for a step model; 0: that of the symbol that is in no state's lengths, else 1 */
+	int axis;           /* of tokens, for a step model; 0: that of what b's position counts, else of the symbol that is in no state's lengths, else 1 */
 	void (*progress)(void *ctx, int done, int total);
 	void *progress_ctx;
 };

@@ -549,29 +549,17 @@ struct ends {
 	bool fits;
 };
 
-/* The element of a list of one number: an integer or an expression. */
-static dim only_element(const struct graph *g, value_id v)
-{
-	const struct type *t = &g->value[v].type;
-	int64_t x;
-	int count;
-
-	if (value_ints(g, v, &x, 1, &count))
-		return count == 1 ? x : DIM_NONE;
-	return t->sym && t->shape.rank == 1 && t->shape.d[0] == 1 ? t->sym[0] : DIM_NONE;
-}
-
 static bool read_ends(struct ends *c)
 {
 	const struct graph *g = c->w->g;
 	const struct node *n = c->n;
 	int rank = g->value[n->in[0]].type.shape.rank;
-	dim axis = n->nin > 3 && n->in[3] ? only_element(g, n->in[3]) : 0;
+	dim axis = n->nin > 3 && n->in[3] ? value_length(g, n->in[3]) : 0;
 
-	if (rank < 1 || only_element(g, n->in[1]) != 0 || !dim_is_int(axis) || (n->nin > 4 && n->in[4] && only_element(g, n->in[4]) != 1))
+	if (rank < 1 || value_length(g, n->in[1]) != 0 || !dim_is_int(axis) || (n->nin > 4 && n->in[4] && value_length(g, n->in[4]) != 1))
 		return false;
 	c->axis = (int)(axis < 0 ? axis + rank : axis);
-	c->end = only_element(g, n->in[2]);
+	c->end = value_length(g, n->in[2]);
 	return c->end != DIM_NONE && c->axis >= 0 && c->axis < rank;
 }
 

@@ -268,6 +268,43 @@ static void finds_tokens(void **state)
 	model_free(b);
 }
 
+/*
+ * A memory comes whole, whatever its axis: tokens are what the step model counts, else the length that outputs have too. Of a fixed number there is
+ * one piece.
+ */
+static void leaves_memories_whole(void **state)
+{
+	static const char whole[] = HEAD "g (float[batch,ctx] m, float[batch,%s] x) => (float[batch,%s] y)\n<int64 one = {1}, int64[1] axis = {1}>\n"
+	                                 "{ s = ReduceSum (m, axis)\n z = Add (x, s)\n y = CumSum (z, one) }";
+	static const char step[] = HEAD "g (float[batch,ctx] m, float[batch,%s] x, float[batch,1] past_sum%s) => (float[batch,%s] y, float[batch,1] present_sum%s)\n"
+	                                "<int64 one = {1}, int64[1] axis = {1}>\n"
+	                                "{ s = ReduceSum (m, axis)\n z = Add (x, s)\n c = CumSum (z, one)\n y = Add (c, past_sum)\n t = ReduceSum (z, axis)\n"
+	                                "  present_sum = Add (t, past_sum) %s }";
+	static const char *const counts[3] = { ", int64[1] position", ", int64[1] present_position",
+	                                       "\n n = Shape <start = 1, end = 2> (x)\n present_position = Add (position, n)" };
+
+	(void)state;
+	for (int k = 0; k < 3; k++) {
+		bool counted = k > 0, fixed = k > 1;
+		const char *n = fixed ? "5" : "seq", *of_b = fixed ? "5" : counted ? "n" : "seq"; /* the same length may have another name */
+		char text[2][700];
+		struct linnet_model *a, *b;
+		struct pair_report r;
+
+		snprintf(text[0], sizeof text[0], whole, n, n);
+		snprintf(text[1], sizeof text[1], step, of_b, counted ? counts[0] : "", of_b, counted ? counts[1] : "", counted ? counts[2] : "");
+		a = parse(text[0]);
+		b = parse(text[1]);
+		r = run_pair(a, b, a->arena);
+		assert_true(r.steps);
+		assert_true(diff_agrees(&r.out[0], &usual));
+		assert_true(r.out[0].n > 0);
+		assert_true(!fixed || r.out[0].n % 5 == 0);
+		model_free(a);
+		model_free(b);
+	}
+}
+
 /* Where the number of tokens is fixed there is one piece. */
 static void feeds_states_in_one_piece(void **state)
 {
@@ -579,6 +616,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tolerance_follows_the_size),
 		cmocka_unit_test(finds_tokens),
+		cmocka_unit_test(leaves_memories_whole),
 		cmocka_unit_test(encodes_text),
 		cmocka_unit_test(encodes_what_it_decodes),
 		cmocka_unit_test(goes_on_as_onnxruntime),
