@@ -268,6 +268,55 @@ static enum linnet_code drop_inputs(struct graph *g, const bool *was_cache, stru
 	return graph_compact(g, scratch, e);
 }
 
+/* The name of columns of input i [batch, columns] that no other input has; NULL: it has no such. */
+static const char *own_columns(const struct graph *g, uint32_t i)
+{
+	const struct shape *s = &g->value[g->in[i]].type.shape;
+	const char *name = s->rank == 2 ? dim_name(g->dims, s->d[1]) : NULL;
+
+	for (uint32_t k = 0; name && k < g->nin; k++)
+		if (k != i && shape_has(g->dims, &g->value[g->in[k]].type.shape, s->d[1]))
+			return NULL;
+	return name;
+}
+
+/*
+ * A list of the keys, old and new, under a name of its own, from which masks pick columns by number, so that theirs is the keys' length already: now it
+ * is as long as the keys. g is in order.
+ */
+static enum linnet_code shorten_lists(struct graph *g, struct arena *scratch, struct linnet_error *e)
+{
+	value_id in[NINPUT];
+	dim keys = DIM_NONE;
+	bool *hides;
+
+	TRY_NEW(hides, scratch, g->nvalue);
+	for (node_id id = g->nnode - 1; id > 0; id--) {
+		const struct node *n = &g->node[id];
+		bool read = false;
+
+		for (uint32_t i = 0; i < n->nout && !read; i++)
+			read = n->out[i] && hides[n->out[i]];
+		for (uint32_t i = 0; i < n->nin && read; i++)
+			hides[n->in[i]] = true;
+		if (attention(g, id, in) && in[MASK]) {
+			const struct shape *m = &g->value[in[MASK]].type.shape, *k = &g->value[in[K]].type.shape;
+
+			if (k->rank == 4 && m->rank > 1 && m->d[m->rank - 1] == k->d[2] && (keys == DIM_NONE || keys == k->d[2])) {
+				keys = k->d[2];
+				hides[in[MASK]] = true;
+			}
+		}
+	}
+	for (uint32_t i = 0; i < g->nin && keys != DIM_NONE; i++) {
+		const char *name = hides[g->in[i]] ? own_columns(g, i) : NULL;
+
+		if (name && !dim_has(g->dims, keys, dim_symbol(g->dims, name)))
+			TRY(graph_set_dim(g, name, keys, e));
+	}
+	return LINNET_OK;
+}
+
 enum linnet_code cache_drop(struct graph *g, struct arena *scratch, uint32_t *dropped, struct linnet_error *e)
 {
 	const char *name;
@@ -291,5 +340,6 @@ enum linnet_code cache_drop(struct graph *g, struct arena *scratch, uint32_t *dr
 	}
 	TRY(shorten_masks(g, e));
 	TRY(read_elsewhere(g, was_cache, e));
-	return drop_inputs(g, was_cache, scratch, dropped, e);
+	TRY(drop_inputs(g, was_cache, scratch, dropped, e));
+	return *dropped ? shorten_lists(g, scratch, e) : LINNET_OK;
 }

@@ -131,7 +131,7 @@ static struct linnet_model *parse(const char *text)
 	return m;
 }
 
-#define HEAD "<ir_version: 9, opset_import: [\"\" : 21]>\n"
+#define HEAD "<ir_version: 10, opset_import: [\"\" : 23]>\n"
 
 static void draws_in_range(void **state)
 {
@@ -332,36 +332,61 @@ static void feeds_states_in_one_piece(void **state)
 	model_free(a);
 }
 
-/* The certificate of a model that places tokens by a sum over those so far, padding left out: a step model carries the sum on. */
+/* The certificate of a model with one attention: all targets say the same, those with states only where steps do. */
+static void is_certified(const char *text, bool steps)
+{
+	struct linnet_model *m = parse(text);
+	struct convert_opt opt = { .mechanism = mechanism_find("elu") };
+	struct linnet_error e = { 0 };
+	struct agreement all;
+
+	assert_int_equal(targets_agree(m, &opt, 1, m->arena, &all, &e), LINNET_OK);
+	assert_null(all.skipped);
+	assert_int_equal(all.npair, NTARGET - 1);
+	assert_int_equal(all.agree, steps);
+	for (int i = 0; i < all.npair; i++) {
+		assert_null(all.pair[i].failed);
+		assert_int_equal(all.pair[i].agrees, steps || !target_has_states(all.pair[i].target));
+	}
+	model_free(m);
+}
+
+/* Tokens placed by a sum over those so far, padding left out: a step model carries the sum on. Reversed it is no state, and the certificate says so. */
 static void certifies_sums_over_tokens(void **state)
 {
-	static const char *const texts[] = {
-		"<ir_version: 10, opset_import: [\"\" : 23]>\n" "g (float[batch,seq,8] x, int64[batch,seq] mask) => (float[batch,seq,8] y)\n<int64 one = {1}, int64[1] at = {1}, int64[1] last = {-1}>\n"
-		     "{ c = CumSum (mask, one)\n f = Cast <to = 1> (c)\n u = Unsqueeze (f, last)\n s = Sin (u)\n z = Add (x, s)\n h = Unsqueeze (z, at)\n"
-		     "  a = Attention <is_causal = 1> (h, h, h)\n y = Squeeze (a, at) }",
-		/* reversed it is no state: step models differ, and the certificate says so */
-		"<ir_version: 10, opset_import: [\"\" : 23]>\n" "g (float[batch,seq,8] x, int64[batch,seq] mask) => (float[batch,seq,8] y)\n<int64 one = {1}, int64[1] at = {1}, int64[1] last = {-1}>\n"
-		     "{ c = CumSum <reverse = 1> (mask, one)\n f = Cast <to = 1> (c)\n u = Unsqueeze (f, last)\n s = Sin (u)\n z = Add (x, s)\n h = Unsqueeze (z, at)\n"
-		     "  a = Attention <is_causal = 1> (h, h, h)\n y = Squeeze (a, at) }",
-	};
-
 	(void)state;
 	for (int reversed = 0; reversed < 2; reversed++) {
-		struct linnet_model *m = parse(texts[reversed]);
-		struct convert_opt opt = { .mechanism = mechanism_find("elu") };
-		struct linnet_error e = { 0 };
-		struct agreement all;
+		char text[700];
 
-		assert_int_equal(targets_agree(m, &opt, 1, m->arena, &all, &e), LINNET_OK);
-		assert_null(all.skipped);
-		assert_int_equal(all.npair, NTARGET - 1);
-		assert_int_equal(all.agree, !reversed);
-		for (int i = 0; i < all.npair; i++) {
-			assert_null(all.pair[i].failed);
-			assert_int_equal(all.pair[i].agrees, !reversed || !target_has_states(all.pair[i].target));
-		}
-		model_free(m);
+		snprintf(text, sizeof text, HEAD "g (float[batch,seq,8] x, int64[batch,seq] mask) => (float[batch,seq,8] y)\n"
+		         "<int64 one = {1}, int64[1] at = {1}, int64[1] last = {-1}>\n"
+		         "{ c = CumSum <reverse = %d> (mask, one)\n f = Cast <to = 1> (c)\n u = Unsqueeze (f, last)\n s = Sin (u)\n z = Add (x, s)\n h = Unsqueeze (z, at)\n"
+		         "  a = Attention <is_causal = 1> (h, h, h)\n y = Squeeze (a, at) }", reversed);
+		is_certified(text, !reversed);
 	}
+}
+
+/* A list of cached and new keys under a length of its own, from which the mask is picked: without the cache it is as long as the tokens, and cut with them. */
+static void certifies_lists_of_keys(void **state)
+{
+	static const char text[] = HEAD "g (float[batch,1,seq,8] x, int64[batch,total] list, float[batch,1,past,8] pk, float[batch,1,past,8] pv) => "
+	                                "(float[batch,1,seq,8] y, float[batch,1,all,8] nk, float[batch,1,all,8] nv)\n"
+	                                "<int64 zero = {0}, int64 one = {1}, int64[2] at = {1, 2}>\n"
+	                                "{ t = Shape <start = 2, end = 3> (x)\n p = Shape <start = 2, end = 3> (pk)\n n = Add (p, t)\n n0 = Squeeze (n)\n"
+	                                "  r = Range (zero, n0, one)\n b = Cast <to = 9> (list)\n picked = Gather <axis = 1> (b, r)\n m = Unsqueeze (picked, at)\n"
+	                                "  y, nk, nv = Attention <is_causal = 1> (x, x, x, m, pk, pv) }";
+	struct convert_opt opt = { .mechanism = mechanism_find("elu"), .target = TARGET_STEP };
+	struct linnet_model *m = parse(text);
+	struct convert_report r;
+	struct linnet_error e = { 0 };
+	const struct graph *g = m->graph;
+
+	(void)state;
+	is_certified(text, true);
+	assert_int_equal(convert_model(m, &opt, &r, &e), LINNET_OK);
+	assert_string_equal(g->value[g->in[1]].name, "list");
+	assert_string_equal(dim_name(g->dims, g->value[g->in[1]].type.shape.d[1]), "seq");
+	model_free(m);
 }
 
 static void refuses_other_interfaces(void **state)
@@ -633,6 +658,7 @@ int main(void)
 		cmocka_unit_test(feeds_states),
 		cmocka_unit_test(feeds_states_in_one_piece),
 		cmocka_unit_test(certifies_sums_over_tokens),
+		cmocka_unit_test(certifies_lists_of_keys),
 		cmocka_unit_test(refuses_other_interfaces),
 		cmocka_unit_test(predicts_by_a_table),
 		cmocka_unit_test(predicts_as_onnxruntime),
