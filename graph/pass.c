@@ -126,6 +126,36 @@ dim value_length(const struct graph *g, value_id v)
 	return type_nsym(t) == 1 && t->den < 2 ? t->sym[0] : DIM_NONE;
 }
 
+bool pads_zeros(const struct graph *g, const struct node *n)
+{
+	struct text mode;
+	double zero = 0;
+
+	if (!node_is(n, "Pad") || (n->nin > 3 && n->in[3]) || (n->nin > 2 && n->in[2] && !value_scalar(g, n->in[2], &zero)))
+		return false;
+	mode = node_attr(n, "mode")->s;
+	return zero == 0 && mode.n == 8 && !memcmp(mode.p, "constant", 8);
+}
+
+bool keeps_factor(const struct graph *g, const struct node *n)
+{
+	static const char *const steps[] = { "Transpose", "Reshape", "Unsqueeze", "Squeeze", "RotaryEmbedding", "Expand", "Tile", "Gather", "Slice", NULL };
+
+	for (const char *const *step = steps; *step; step++)
+		if (node_is(n, *step))
+			return true;
+	return pads_zeros(g, n) || joins_one(n);
+}
+
+bool joins_one(const struct node *n)
+{
+	bool one = node_is(n, "Concat");
+
+	for (uint32_t i = 1; one && i < n->nin; i++)
+		one = n->in[i] == n->in[0];
+	return one;
+}
+
 bool swaps_last_two(const struct node *n, int rank)
 {
 	const struct attr *perm = node_attr(n, "perm");

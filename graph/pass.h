@@ -130,6 +130,13 @@ bool value_ints(const struct graph *g, value_id v, int64_t *out, int max, int *n
 /* The only element of v, an integer or an expression of lengths; DIM_NONE: it has more, or nothing is known of it. */
 dim value_length(const struct graph *g, value_id v);
 
+/* Whether it is a Pad that puts zeros around its first input; where, its second says for all axes. */
+bool pads_zeros(const struct graph *g, const struct node *n);
+/* Whether it is a Concat of one value with itself. */
+bool joins_one(const struct node *n);
+/* Whether its first output is numbers of its first input, moved, repeated, turned or zeros beside them: a factor of theirs is one of its own. */
+bool keeps_factor(const struct graph *g, const struct node *n);
+
 /* Whether a Transpose of values of that rank exchanges rows and columns and nothing else. */
 bool swaps_last_two(const struct node *n, int rank);
 

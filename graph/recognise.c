@@ -1110,19 +1110,25 @@ static bool is_quantised(const struct graph *g, value_id v)
 	return n && !dtype_in(g->value[n->in[0]].type.dt, FLOATS);
 }
 
-/* The constant that v is multiplied by, before layout steps. */
+/* The constants that v is multiplied by, before layout steps and between them. */
 static double factor(const struct graph *g, value_id v)
 {
-	static const char *const layouts[] = { "Transpose", "Reshape", "Identity", "Split", "Slice", "Squeeze", "Unsqueeze", NULL };
 	const struct node *n;
-	double c;
+	double all = 1, c;
 
-	while ((n = value_node(g, v)) != NULL && op_among(n, layouts))
-		v = n->in[0];
-	for (int i = 0; n && i < 2; i++)
-		if (node_is(n, "Mul") && value_scalar(g, n->in[i], &c) && !is_quantised(g, n->in[1 - i]))
-			return c;
-	return n && node_is(n, "Div") && value_scalar(g, n->in[1], &c) && c != 0 ? 1 / c : 1;
+	while ((n = value_node(g, v)) != NULL) {
+		if (keeps_factor(g, n) || node_is(n, "Split")) {
+			v = n->in[0];
+			continue;
+		}
+		bool mul = node_is(n, "Mul"), first = mul && value_scalar(g, n->in[0], &c);
+
+		if ((!first && !((mul || node_is(n, "Div")) && value_scalar(g, n->in[1], &c))) || c == 0 || is_quantised(g, n->in[first]))
+			break;
+		all *= mul ? c : 1 / c;
+		v = n->in[first];
+	}
+	return all;
 }
 
 static enum linnet_code describe(const struct graph *g, const struct node *n, struct arena *a, struct attention_group *f, struct linnet_error *e)

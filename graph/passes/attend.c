@@ -40,6 +40,7 @@ struct scores {
 	int level;         /* Reshapes met so far */
 	value_id at[3];    /* from 1 on: the scores in front of each */
 	bool turned;       /* the product is k q^T: terms are [..., S, L] */
+	bool grouped;      /* they are [B, Hkv, G, L, S] where the softmax is */
 	double floor;      /* scores are kept from this number, as low as what hides, on */
 	value_id blind;    /* which rows have -inf only, and are scored 0 before the softmax and weighted 0 behind it; 0: not said */
 	int steps;
@@ -153,11 +154,8 @@ static bool appends_zero(const struct graph *g, const struct node *n, int axis)
 {
 	int64_t pads[2 * MAX_RANK];
 	int rank = g->value[n->in[0]].type.shape.rank, count;
-	struct text mode = node_attr(n, "mode")->s;
-	double zero;
 
-	if (!node_is(n, "Pad") || mode.n != 8 || memcmp(mode.p, "constant", 8) != 0 || (n->nin > 3 && n->in[3]) || rank < axis ||
-	    !value_ints(g, n->in[1], pads, 2 * MAX_RANK, &count) || count != 2 * rank || (n->nin > 2 && n->in[2] && (!value_scalar(g, n->in[2], &zero) || zero != 0)))
+	if (!pads_zeros(g, n) || rank < axis || !value_ints(g, n->in[1], pads, 2 * MAX_RANK, &count) || count != 2 * rank)
 		return false;
 	for (int i = 0; i < count; i++)
 		if (pads[i] != (i == count - axis))
@@ -476,6 +474,33 @@ static value_id with_leads(struct patch *p, value_id v, value_id like)
 	return patch_node(p, "Expand", "mask", PATCH_IN(v, leads_of(p, like, v, one)), 1, NULL);
 }
 
+/* Length `axis` of five that s broadcasts to. */
+static dim of_five(const struct shape *s, int axis)
+{
+	return axis >= 5 - s->rank ? s->d[axis - (5 - s->rank)] : 1;
+}
+
+/* Key heads and groups of s, which broadcasts to scores [B, Hkv, G, L, S], are those of the scores or both 1. */
+static bool groups_fit(const struct shape *s, const struct shape *scores)
+{
+	dim heads = of_five(s, 1), groups = of_five(s, 2);
+
+	return s->rank <= 5 && ((heads == 1 && groups == 1) || (heads == scores->d[1] && groups == scores->d[2]));
+}
+
+/* v, of which that is so, broadcasts to [B, Hkv G, L, S]. */
+static value_id without_groups(struct patch *p, value_id v, const struct shape *s, const char *hint)
+{
+	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
+	value_id first;
+
+	if (s->rank < 5 && of_five(s, 1) == 1)
+		return v;
+	first = s->rank < 5 ? patch_ints(p, (int64_t[]){ 1 }, 1, "one") : dims_of(p, v, 0, 1, false);
+	return patch_node(p, "Reshape", hint,
+	                  PATCH_IN(v, patch_node(p, "Concat", "shape", PATCH_IN(first, patch_ints(p, (int64_t[]){ -1 }, 1, "heads"), dims_of(p, v, -2, 0, true)), 1, axis0)), 1, NULL);
+}
+
 /* One term as an additive mask of type dt, or a boolean one (true: visible) when `boolean`. */
 static value_id make_term(struct patch *p, const struct scores *s, const struct term *t, value_id softmax_in, enum dtype dt, bool boolean)
 {
@@ -483,6 +508,10 @@ static value_id make_term(struct patch *p, const struct scores *s, const struct 
 	value_id v = t->value;
 	int rank = p->g->value[t->level ? softmax_in : v].type.shape.rank;
 
+	if (s->grouped && !t->level) {
+		v = without_groups(p, v, &p->g->value[v].type.shape, "mask");
+		rank = rank > 4 ? 4 : rank;
+	}
 	if (rank > 4 && !t->level) {
 		v = patch_node(p, "Squeeze", "mask", PATCH_IN(v, patch_ints(p, axes, rank - 4, "axes")), 1, NULL);
 		rank = 4;
@@ -523,7 +552,18 @@ static value_id pad_end(struct patch *p, value_id v, int rank, int axis, const c
 	return patch_node(p, "Pad", hint, PATCH_IN(v, patch_ints(p, pads, 2 * rank, "pads")), 1, NULL);
 }
 
-/* The sink's logits behind zeros for all keys; *rank is theirs. */
+/* Whether v, which broadcasts to the scores, still does when the axes in front of their heads become one. */
+static bool leads_merge(const struct scores *s, const struct shape *v, const struct shape *scores)
+{
+	if (s->grouped)
+		return groups_fit(v, scores);
+	for (int i = 0; i < v->rank - 3 && scores->rank > 4; i++)
+		if (v->d[i] != 1)
+			return false;
+	return true;
+}
+
+/* The sink's logits behind zeros for all keys; *rank is theirs, 4 at most. */
 static value_id make_sink(struct patch *p, const struct scores *s, enum dtype dt, int *rank)
 {
 	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
@@ -532,12 +572,19 @@ static value_id make_sink(struct patch *p, const struct scores *s, enum dtype dt
 	value_id v = s->logit, before, behind;
 	int64_t zeros[MAX_RANK] = { 0 };
 	struct attr to[] = { attr_int("to", dt), { .name = NULL } };
+	const struct shape *of;
 
 	*rank = g->value[v].type.shape.rank;
-	if (expand && g->value[expand->in[0]].type.shape.rank == *rank)
+	if (expand && g->value[expand->in[0]].type.shape.rank == *rank && leads_merge(s, &g->value[expand->in[0]].type.shape, &g->value[s->sink->in[0]].type.shape))
 		v = expand->in[0];
+	of = &g->value[v].type.shape;
 	if (g->value[v].type.dt != dt)
 		v = patch_node(p, "Cast", "sink", PATCH_IN(v), 1, to);
+	if (*rank > 4) {
+		v = s->grouped ? without_groups(p, v, of, "sink")
+		               : patch_node(p, "Reshape", "sink", PATCH_IN(v, patch_node(p, "Concat", "shape", PATCH_IN(patch_ints(p, (int64_t[]){ -1 }, 1, "rest"), dims_of(p, v, -3, 0, true)), 1, axis0)), 1, NULL);
+		*rank = 4;
+	}
 	before = patch_ints(p, zeros, *rank - 1, "none");
 	behind = patch_ints(p, zeros, *rank, "none");
 	before = patch_node(p, "Concat", "pads", PATCH_IN(before, dims_of(p, s->kt, -1, 0, true), behind), 1, axis0);
@@ -596,11 +643,7 @@ static value_id make_mask(struct patch *p, const struct scores *s, value_id soft
 		widest = r > widest ? r : widest;
 		mask = mask ? patch_node(p, "Add", "mask", PATCH_IN(mask, sink), 1, NULL) : sink;
 	}
-	if (!mask || widest <= 2 || rank == 4 || (rank > 4 && !s->logit))
-		return mask;
-	if (rank == 3)
-		return patch_node(p, "Unsqueeze", "mask", PATCH_IN(mask, patch_ints(p, (int64_t[]){ 1 }, 1, "axes")), 1, NULL);
-	return 0;
+	return mask && widest > 2 && rank == 3 ? patch_node(p, "Unsqueeze", "mask", PATCH_IN(mask, patch_ints(p, (int64_t[]){ 1 }, 1, "axes")), 1, NULL) : mask;
 }
 
 static bool ranks_known(const struct view *w, const value_id *v, int n)
@@ -611,7 +654,6 @@ static bool ranks_known(const struct view *w, const value_id *v, int n)
 	return true;
 }
 
-/* Masks of 5-D scores, and terms wider than the scores, are left alone. */
 /* Scores [B, Hkv, G, L, S] of queries in groups, with keys and values [B, Hkv, 1, S, D]. */
 static bool are_grouped(const struct graph *g, value_id q, value_id k, value_id v)
 {
@@ -628,13 +670,16 @@ static bool are_grouped(const struct graph *g, value_id q, value_id k, value_id 
 	return true;
 }
 
-static bool mask_fits(const struct graph *g, const struct scores *s, const struct term *term, int rank)
+static bool mask_fits(const struct graph *g, const struct scores *s, const struct term *term, const struct shape *scores)
 {
 	const struct shape *t = &g->value[term->value].type.shape, *u = &g->value[s->at[term->level]].type.shape;
+	int rank = scores->rank;
 
 	if (!term->level) {
 		if (t->rank < (s->turned ? 2 : 0) || t->rank > rank)
 			return false;
+		if (s->grouped)
+			return groups_fit(t, scores);
 		for (int i = 0; rank > 4 && i < t->rank - 3; i++) /* the axes in front of the heads become one */
 			if (t->d[i] != 1)
 				return false;
@@ -648,10 +693,10 @@ static bool mask_fits(const struct graph *g, const struct scores *s, const struc
 	return true;
 }
 
-static bool masks_fit(const struct view *w, const struct scores *s, int rank)
+static bool masks_fit(const struct view *w, const struct scores *s, const struct shape *scores)
 {
 	for (int i = 0; i < s->nterm; i++)
-		if (!mask_fits(w->g, s, &s->term[i], rank))
+		if (!mask_fits(w->g, s, &s->term[i], scores))
 			return why_not(w, WHY_ATTENTION_MASK_SHAPE, value_node(w->g, s->term[i].value), s->term[i].value, 0);
 	return true;
 }
@@ -808,10 +853,16 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	s.turned = axis == shape->rank - 2;
 	if (axis < shape->rank - 2)
 		why_not(w, WHY_ATTENTION_SOFTMAX_AXIS, n, x, 0);
-	if ((axis < shape->rank - 2 && !w->why) || !read_around(w, n, &s, &o) || !ranks_known(w, (value_id[]){ s.q, s.kt, o.v, o.y }, 4) ||
-	    !masks_fit(w, &s, shape->rank))
+	if ((axis < shape->rank - 2 && !w->why) || !read_around(w, n, &s, &o) || !ranks_known(w, (value_id[]){ s.q, s.kt, o.v, o.y }, 4))
 		return LINNET_OK;
 	ys = &g->value[o.y].type.shape;
+	side[Q].from = s.turned ? s.kt : s.q;
+	side[K].from = s.turned ? s.q : s.kt;
+	side[V].from = o.v;
+	grouped = ys->rank == 5 && are_grouped(g, side[Q].from, side[K].from, o.v);
+	s.grouped = grouped && shape->rank == 5;
+	if (!masks_fit(w, &s, shape))
+		return LINNET_OK;
 	dt = g->value[s.q].type.dt;
 	if (g->value[s.kt].type.dt != dt || g->value[o.v].type.dt != dt) {
 		why_not(w, WHY_ATTENTION_TYPES, value_node(g, g->value[s.kt].type.dt != dt ? s.kt : o.v), o.v, 0);
@@ -823,12 +874,8 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	}
 	if (s.factor && !factor_fits(w, &s))
 		return LINNET_OK;
-	side[Q].from = s.turned ? s.kt : s.q;
-	side[K].from = s.turned ? s.q : s.kt;
-	side[V].from = o.v;
 	for (int i = Q; i <= V; i++)
 		side[i].s = g->value[side[i].from].type.shape;
-	grouped = ys->rank == 5 && are_grouped(g, side[Q].from, side[K].from, o.v);
 	plain = shape->rank == g->value[s.product].type.shape.rank && ys->rank == shape->rank;
 	for (int i = 0; plain && shape->rank == 4 && i < 2; i++) /* values may have more batches than scores */
 		want.d[i] = ys->d[i];
@@ -846,10 +893,6 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 		                                                          dims_of(p, side[Q].v, -2, 0, true)), 1, (struct attr[]){ attr_int("axis", 0), { .name = NULL } });
 
 		in[Q] = patch_node(p, "Reshape", "q", PATCH_IN(side[Q].v, lead), 1, NULL);
-		if (s.sink) {
-			why_not(w, WHY_ATTENTION_SINK, s.sink, x, 0);
-			return LINNET_OK;
-		}
 		in[K] = patch_node(p, "Squeeze", "k", PATCH_IN(side[K].v, one), 1, NULL);
 		in[V] = patch_node(p, "Squeeze", "v", PATCH_IN(side[V].v, one), 1, NULL);
 	} else {
@@ -934,30 +977,7 @@ static bool scale_of(const struct graph *g, const struct node *n, double *scale)
 	return true;
 }
 
-enum { MAX_JOINED = 16 };
-
-/* Concat of one value with itself. */
-static bool joins_one(const struct node *n)
-{
-	bool one = node_is(n, "Concat") && n->nin <= MAX_JOINED;
-
-	for (uint32_t i = 1; one && i < n->nin; i++)
-		one = n->in[i] == n->in[0];
-	return one;
-}
-
-/* Its first output is numbers of its first input, moved, repeated or turned, so a factor of theirs is one of its own. */
-static bool keeps_factor(const struct node *n)
-{
-	static const char *const steps[] = { "Transpose", "Reshape", "Unsqueeze", "Squeeze", "RotaryEmbedding", "Expand", "Tile", "Gather", NULL };
-
-	for (const char *const *step = steps; *step; step++)
-		if (node_is(n, *step))
-			return true;
-	return joins_one(n);
-}
-
-enum { MAX_LAYOUT = 10 };
+enum { MAX_LAYOUT = 10, MAX_JOINED = 16 };
 
 /* q or k = x * c, before layout steps and turning or without: the factor moves into `scale`. */
 static enum linnet_code attend_scale(const struct view *w, const struct node *n, struct patch *p, struct linnet_error *e)
@@ -974,7 +994,7 @@ static enum linnet_code attend_scale(const struct view *w, const struct node *n,
 		const struct node *m = value_node(g, in[i]), *layout[MAX_LAYOUT];
 		int at, steps = 0;
 
-		while (m && steps < MAX_LAYOUT && keeps_factor(m)) {
+		while (m && steps < MAX_LAYOUT && m->nin <= MAX_JOINED && keeps_factor(g, m)) {
 			layout[steps++] = m;
 			m = value_node(g, m->in[0]);
 		}

@@ -25,13 +25,10 @@ static bool slices(const struct graph *g, const struct node *n, int64_t start, d
 /* Pad puts so many zeros in front of axis 2 of three, and nothing else. */
 static bool pads_front(const struct graph *g, const struct node *n, int64_t history)
 {
-	struct text mode = node_attr(n, "mode")->s;
 	int64_t pads[6];
-	double zero = 0;
 	int count;
 
-	if (mode.n != 8 || memcmp(mode.p, "constant", 8) != 0 || (n->nin > 3 && n->in[3]) || !value_ints(g, n->in[1], pads, 6, &count) || count != 6 ||
-	    ((n->nin > 2 && n->in[2]) && (!value_scalar(g, n->in[2], &zero) || zero != 0)))
+	if (!pads_zeros(g, n) || !value_ints(g, n->in[1], pads, 6, &count) || count != 6)
 		return false;
 	for (int i = 0; i < 6; i++)
 		if (pads[i] != (i == 2 ? history : 0))
@@ -62,7 +59,7 @@ static bool read_conv(const struct view *w, const struct node *n, struct causal_
 	    !dtype_in(typed(g, n->in[0])->dt, SET(FLOAT) | SET(FLOAT16) | SET(BFLOAT16)))
 		return false;
 	*c = (struct causal_conv){ .x = n->in[0], .y = n->out[0], .history = (k->d[2] - 1) * dilation };
-	if (from && node_is(from, "Pad") && pads_front(g, from, c->history)) {
+	if (from && pads_front(g, from, c->history)) {
 		c->padded = n->in[0];
 		c->x = from->in[0];
 	} else if (from && node_is(from, "Concat") && from->nin == 2 && (node_attr(from, "axis")->i == 2 || node_attr(from, "axis")->i == -1) &&
