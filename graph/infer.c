@@ -630,6 +630,68 @@ static void likely_shape(const struct node *n, const struct shape_call *c, struc
 	}
 }
 
+static bool is_single(const struct graph *g, value_id v)
+{
+	const struct shape *s = &g->value[v].type.shape;
+	bool single = s->rank >= 0 && dtype_in(g->value[v].type.dt, INTS);
+
+	for (int i = 0; i < s->rank; i++)
+		single = single && s->d[i] == 1;
+	return single;
+}
+
+/* Where the one integer that v is comes from, under whatever shape. */
+static value_id number_of(const struct graph *g, value_id v)
+{
+	static const char *const moving[] = { "Squeeze", "Unsqueeze", "Reshape", "Gather", "Slice", "Cast", "Identity", NULL };
+
+	while (g->value[v].kind == VALUE_NODE) {
+		const struct node *n = &g->node[g->value[v].producer];
+		const char *const *name = moving;
+
+		while (*name && !node_is(n, *name))
+			name++;
+		if (!*name || !is_single(g, n->in[0]))
+			break;
+		v = n->in[0];
+	}
+	return v;
+}
+
+/* From `start` on there are this many to `limit`, though nobody knows where that is: limit = start + many, or start = limit - many. */
+static value_id many_between(const struct graph *g, value_id start, value_id limit)
+{
+	value_id from = number_of(g, start), to = number_of(g, limit);
+	const struct node *sum = g->value[to].kind == VALUE_NODE ? &g->node[g->value[to].producer] : NULL,
+	                  *rest = g->value[from].kind == VALUE_NODE ? &g->node[g->value[from].producer] : NULL;
+
+	for (int i = 0; sum && node_is(sum, "Add") && i < 2; i++)
+		if (number_of(g, sum->in[i]) == from)
+			return sum->in[1 - i];
+	return rest && node_is(rest, "Sub") && number_of(g, rest->in[0]) == to ? rest->in[1] : 0;
+}
+
+/* Range's length where only the distance of its ends is known: that of a range from 0 on. */
+static enum linnet_code range_between(const struct graph *g, const struct node *n, struct shape_call *c)
+{
+	struct shape_call inner = *c;
+	dim zero = 0;
+	const struct type start = { .dt = c->in[0]->dt, .sym = &zero }, *in[3] = { &start, NULL, c->in[2] };
+	struct type out = unknown_type;
+	enum linnet_code code;
+	value_id many = c->out[0].shape.rank == 1 && c->out[0].shape.d[0] == DIM_NONE && is_single(g, n->in[0]) ? many_between(g, n->in[0], n->in[1]) : 0;
+
+	if (!many || !is_single(g, many))
+		return LINNET_OK;
+	inner.in = in;
+	inner.out = &out;
+	in[1] = &(struct type){ .dt = start.dt, .sym = g->value[many].type.sym, .value = g->value[many].type.value };
+	code = op_infer(&inner);
+	if (!code && out.shape.rank == 1)
+		c->out[0].shape.d[0] = out.shape.d[0];
+	return code;
+}
+
 static enum linnet_code infer_node(struct infer *x, struct graph *g, node_id id)
 {
 	const struct node *n = &g->node[id];
@@ -662,6 +724,8 @@ static enum linnet_code infer_node(struct infer *x, struct graph *g, node_id id)
 		TRY(infer_control(x, g, n, &c));
 	else if (n->known)
 		TRY(evaluate(x, g, n, &c));
+	if (node_is(n, "Range"))
+		TRY(range_between(g, n, &c));
 	if (n->known)
 		likely_shape(n, &c, &likely);
 	for (int i = 0; i < c.nout; i++)

@@ -786,16 +786,35 @@ static enum linnet_code inverse(struct sample *s, struct arena *a, struct linnet
 	return LINNET_OK;
 }
 
-static struct given given_of(const struct sources *s)
+/* How a mask is to be read: a boolean one says what is hidden; its last column is a sink. */
+struct reading {
+	value_id mask;
+	bool inverted, sink;
+	bool *learned; /* that of the sink */
+};
+
+/* Samples of the mask of what the scores have by themselves, as true: visible. far: at long lengths too. */
+static enum linnet_code samples_of(const struct graph *g, const struct reading *r, const struct sources *s, bool far, struct arena *a, struct samples *all,
+                                   struct linnet_error *e)
 {
-	return (struct given){ .position = s->position, .nposition = s->nposition, .content = s->content, .ncontent = s->ncontent, .keys = s->added };
+	struct given given = { .position = s->position, .nposition = s->nposition, .content = s->content, .ncontent = s->ncontent, .keys = s->added, .beyond = r->sink };
+
+	TRY(samples_given(g, r->mask, &given, far, a, all, e));
+	for (int i = 0; i < all->n; i++) {
+		const struct tensor *t = all->at[i].t;
+
+		if (r->inverted && t->dt == DT_BOOL)
+			TRY(inverse(&all->at[i], a, e));
+		if (r->sink && t->rank >= 2 && t->d[t->rank - 1] > 1)
+			TRY(without_sink(&all->at[i], a, r->learned, e));
+	}
+	return LINNET_OK;
 }
 
 /* Which of s->whole are positions: with places as their data the mask compares those, and with ones it does not. *all becomes what the former says. */
-static enum linnet_code find_positions(const struct graph *g, value_id mask, struct samples *all, struct sources *s, struct arena *a, struct linnet_error *e)
+static enum linnet_code find_positions(const struct graph *g, const struct reading *mask, struct samples *all, struct sources *s, struct arena *a, struct linnet_error *e)
 {
 	for (unsigned set = compares_places(all) ? 0 : 1; set && set < 1u << s->nwhole; set++) {
-		struct given given;
 		struct samples *some;
 
 		TRY_NEW(some, a, 1);
@@ -803,10 +822,9 @@ static enum linnet_code find_positions(const struct graph *g, value_id mask, str
 		for (int i = 0; i < s->nwhole; i++)
 			if (set >> i & 1)
 				s->position[s->nposition++] = s->whole[i];
-		given = given_of(s);
-		TRY(samples_given(g, mask, &given, false, a, some, e));
+		TRY(samples_of(g, mask, s, false, a, some, e));
 		if (compares_places(some))
-			return samples_given(g, mask, &given, true, a, all, e);
+			return samples_of(g, mask, s, true, a, all, e);
 	}
 	s->nposition = 0;
 	return LINNET_OK;
@@ -821,7 +839,7 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
 		             .keys = width->rank > 0 ? width->d[width->rank - 1] : DIM_NONE, .added = keys, .heads = f->heads };
 	struct origin *o = NEW(a, 3, struct origin);
 	struct samples *all = NEW(a, 1, struct samples);
-	struct given given;
+	const struct reading reading = { mask, inverted, sink, &f->sink };
 
 	if (!o || !all)
 		return fail_mem(e);
@@ -836,21 +854,12 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
 	s.q = &o[1];
 	s.k = &o[2];
 	mask_sources(g, mask, o, &s);
-	given = given_of(&s);
-	TRY(samples_given(g, mask, &given, true, a, all, e));
-	TRY(find_positions(g, mask, all, &s, a, e));
+	TRY(samples_of(g, &reading, &s, true, a, all, e));
+	TRY(find_positions(g, &reading, all, &s, a, e));
 	if (s.nposition) {
 		s.each_key = s.each_pair = false;
 		o->n = s.ncontent = s.nwhole = 0;
 		mask_sources(g, mask, o, &s);
-	}
-	for (int i = 0; i < all->n; i++) {
-		const struct tensor *t = all->at[i].t;
-
-		if (inverted && t->dt == DT_BOOL)
-			TRY(inverse(&all->at[i], a, e));
-		if (sink && t->rank >= 2 && t->d[t->rank - 1] > 1)
-			TRY(without_sink(&all->at[i], a, &f->sink, e));
 	}
 	if (f->kv_cache && s.rows == 1 && !s.each_key && !s.each_pair && is_prefix(all))
 		f->causal = true;

@@ -1124,7 +1124,7 @@ static enum linnet_code take(struct eval *ev, value_id v, const struct bounds *b
 	ev->costly = false;
 	ev->picks = NULL;
 	ev->done = (struct idmap){ .a = ev->a };
-	ev->first = rank >= 2 && concrete(ev, &g->value[v].type.shape, d) && d[rank - 1] > d[rank - 2] ? d[rank - 1] - d[rank - 2] : 0;
+	ev->first = rank >= 2 && concrete(ev, &g->value[v].type.shape, d) && d[rank - 1] - ev->known.beyond > d[rank - 2] ? d[rank - 1] - ev->known.beyond - d[rank - 2] : 0;
 	if (rank >= 2 && lengths(ev, v, d)) {
 		TRY(choose(ev, b, d[rank - 2], d[rank - 1], &row, &col));
 		axis[rank - 2] = row;
@@ -1187,7 +1187,7 @@ static enum linnet_code begin(struct eval *ev, value_id v, struct bounds *b)
 	for (const struct graph *o = g; o; o = o->outer)
 		for (uint32_t i = 0; i < o->nin; i++)
 			add_names(g, &o->value[o->in[i]].type.shape, 0, o->value[o->in[i]].type.shape.rank, &given);
-	ev->last = s->rank > 0 ? s->d[s->rank - 1] : DIM_NONE;
+	ev->last = s->rank > 0 ? dim_sub(g->dims, s->d[s->rank - 1], ev->known.beyond) : DIM_NONE;
 	add_names(g, s, s->rank - 2, s->rank, &longs);
 	add_names(g, s, 0, s->rank - 2, &shorts);
 	ev->ngiven = given.n;
@@ -1200,7 +1200,7 @@ static enum linnet_code begin(struct eval *ev, value_id v, struct bounds *b)
 }
 
 /* The last query's place is none of a key: no run has such lengths. */
-static bool lacks_keys(const struct eval *ev, const struct sample *s) { return ev->known.nposition && s->L > s->S; }
+static bool lacks_keys(const struct eval *ev, const struct sample *s) { return ev->known.nposition && s->L > s->S - ev->known.beyond; }
 
 static enum linnet_code take_equal(struct eval *ev, value_id v, const struct bounds *b, struct sample *out)
 {

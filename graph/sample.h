@@ -40,6 +40,7 @@ struct given {
 	const value_id *content;  /* their data is ones, whatever they are computed from */
 	int ncontent;
 	dim keys;                 /* v's last axis is as long, or 1; DIM_NONE: that is not known */
+	int beyond;               /* last columns of v that are no keys */
 };
 
 /* The same with that, at those of the lengths at which v can be computed. Where the axis of positions is as long as v has rows, and v has more columns, the rows are the last ones. */
