@@ -565,6 +565,20 @@ static bool is_length(const struct graph *g, value_id v, dim rows, dim length)
 	return rows == length;
 }
 
+/* The table is cut to that many rows from somewhere on: it has fewer where the buffer ends. */
+static bool is_cut_to(const struct graph *g, value_id v, dim length)
+{
+	for (const struct node *n = value_node(g, v); n; n = value_node(g, n->in[0])) {
+		if (node_is(n, "Slice") && n->nin < 5) {
+			if (dim_sub(g->dims, value_length(g, n->in[2]), value_length(g, n->in[1])) == length)
+				return true;
+		} else if (!node_is(n, "Unsqueeze") && !node_is(n, "Cast") && !node_is(n, "Cos") && !node_is(n, "Sin") && !joins_one(n)) {
+			return false;
+		}
+	}
+	return false;
+}
+
 /* How a table lies beside x [B, H, L, D] (heads = 1) or [B, L, H, D] (heads = 2): 0 when it does neither. */
 static int heads_axis(const struct graph *g, value_id v, const struct shape *x)
 {
@@ -577,9 +591,9 @@ static int heads_axis(const struct graph *g, value_id v, const struct shape *x)
 		d[4 - s->rank + i] = s->d[i];
 	if (d[0] != 1 && d[0] != x->d[0])
 		return 0;
-	if (d[1] == 1 && is_length(g, v, d[2], x->d[2]))
+	if (d[1] == 1 && (is_length(g, v, d[2], x->d[2]) || is_cut_to(g, v, x->d[2])))
 		return 1;
-	return d[2] == 1 && is_length(g, v, d[1], x->d[1]) ? 2 : 0;
+	return d[2] == 1 && (is_length(g, v, d[1], x->d[1]) || is_cut_to(g, v, x->d[1])) ? 2 : 0;
 }
 
 struct rotary {
@@ -732,9 +746,12 @@ static value_id table(struct patch *p, value_id v, const struct rotary *r, int f
 	const struct node *lifted = value_from(g, v, "Unsqueeze");
 	const struct shape *s, *xs = &g->value[r->x].type.shape;
 	int half = r->width / 2, rank;
+	value_id batch, shape;
 	int64_t heads;
+	bool whole;
 
 	s = &g->value[v].type.shape;
+	whole = is_length(g, v, s->d[s->rank - 1 - r->heads], xs->d[3 - r->heads]);
 	heads = s->rank - 4 + r->heads;
 	if (lifted && heads >= 0 && s->d[heads] == 1) { /* without the axis of heads, where it was put in */
 		const struct shape *bare = &g->value[lifted->in[0]].type.shape;
@@ -754,12 +771,12 @@ static value_id table(struct patch *p, value_id v, const struct rotary *r, int f
 		               1, NULL);
 	if (heads >= 0 && rank < s->rank)
 		v = patch_node(p, "Squeeze", "table", PATCH_IN(v, patch_ints(p, &heads, 1, "axis")), 1, NULL);
-	if (rank == 3 && s->d[0] == xs->d[0])
+	if (rank == 3 && s->d[0] == xs->d[0] && whole)
 		return v;
-	return patch_node(p, "Expand", "table",
-	                  PATCH_IN(v, patch_node(p, "Concat", "shape", PATCH_IN(patch_lengths(p, r->x, 0, 1, "shape"), patch_ints(p, (int64_t[]){ 1, 1 }, 2, "ones")),
-	                                         1, axis0)),
-	                  1, NULL);
+	batch = patch_lengths(p, r->x, 0, 1, "shape");
+	shape = whole ? patch_node(p, "Concat", "shape", PATCH_IN(batch, patch_ints(p, (int64_t[]){ 1, 1 }, 2, "ones")), 1, axis0)
+	              : patch_node(p, "Concat", "shape", PATCH_IN(batch, patch_lengths(p, r->x, 3 - r->heads, 4 - r->heads, "shape"), patch_ints(p, (int64_t[]){ 1 }, 1, "one")), 1, axis0);
+	return patch_node(p, "Expand", "table", PATCH_IN(v, shape), 1, NULL);
 }
 
 static value_id heads_first(struct patch *p, value_id v, const struct rotary *r)
