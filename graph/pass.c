@@ -137,6 +137,19 @@ bool pads_zeros(const struct graph *g, const struct node *n)
 	return zero == 0 && mode.n == 8 && !memcmp(mode.p, "constant", 8);
 }
 
+bool pads_one(const struct graph *g, const struct node *n, int axis)
+{
+	int64_t pads[2 * MAX_RANK];
+	int rank = g->value[n->in[0]].type.shape.rank, count;
+
+	if (!pads_zeros(g, n) || rank < axis || !value_ints(g, n->in[1], pads, 2 * MAX_RANK, &count) || count != 2 * rank)
+		return false;
+	for (int i = 0; i < count; i++)
+		if (pads[i] != (i == count - axis))
+			return false;
+	return true;
+}
+
 bool keeps_factor(const struct graph *g, const struct node *n)
 {
 	static const char *const steps[] = { "Transpose", "Reshape", "Unsqueeze", "Squeeze", "RotaryEmbedding", "Expand", "Tile", "Gather", "Slice", NULL };

@@ -132,6 +132,8 @@ dim value_length(const struct graph *g, value_id v);
 
 /* Whether it is a Pad that puts zeros around its first input; where, its second says for all axes. */
 bool pads_zeros(const struct graph *g, const struct node *n);
+/* Whether it is a Pad that appends one zero to that axis, counted from the last (1), and does nothing else. */
+bool pads_one(const struct graph *g, const struct node *n, int axis);
 /* Whether it is a Concat of one value with itself. */
 bool joins_one(const struct node *n);
 /* Whether its first output is numbers of its first input, moved, repeated, turned or zeros beside them: a factor of theirs is one of its own. */

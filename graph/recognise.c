@@ -746,11 +746,9 @@ static void structure(const struct samples *all, bool given, bool heads, struct 
 /* The keys are those of attention and one of zeros behind them, whose score is what the mask adds: a sink. */
 static bool has_sink(const struct graph *g, value_id k)
 {
-	const struct node *n = value_from(g, k, "Pad");
-	int64_t pads[2 * MAX_RANK];
-	int count;
+	const struct node *n = value_node(g, k);
 
-	return n && value_ints(g, n->in[1], pads, 2 * MAX_RANK, &count) && count == 8 && pads[6] == 1 && !pads[2];
+	return n && pads_one(g, n, 2);
 }
 
 /* The sample without its last column, the sink's; *learned: there was something but zeros in it. */
@@ -1284,6 +1282,10 @@ static bool walk_back(struct around *r, value_id v, double mul, int depth)
 		r->joined = true;
 		r->sink = length(g, n->in[1], -1) == 1;
 		r->beside = r->sink ? 0 : n->in[1];
+		return walk_back(r, n->in[0], mul, depth - 1);
+	}
+	if (pads_one(g, n, 1)) { /* for a softmax with one more in its sum */
+		r->joined = true;
 		return walk_back(r, n->in[0], mul, depth - 1);
 	}
 	if (node_is(n, "Tanh")) {

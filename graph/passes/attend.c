@@ -149,20 +149,6 @@ static bool is_factor(const struct graph *g, const struct node *n, value_id v)
 	return true;
 }
 
-/* Pad appends one entry of zero to that axis (from the last: 1, 2) and does nothing else. */
-static bool appends_zero(const struct graph *g, const struct node *n, int axis)
-{
-	int64_t pads[2 * MAX_RANK];
-	int rank = g->value[n->in[0]].type.shape.rank, count;
-
-	if (!pads_zeros(g, n) || rank < axis || !value_ints(g, n->in[1], pads, 2 * MAX_RANK, &count) || count != 2 * rank)
-		return false;
-	for (int i = 0; i < count; i++)
-		if (pads[i] != (i == count - axis))
-			return false;
-	return true;
-}
-
 /* n joins a logit to every row of the scores, its first input. */
 static bool joins_sink(const struct graph *g, const struct node *n, value_id *logit)
 {
@@ -171,7 +157,7 @@ static bool joins_sink(const struct graph *g, const struct node *n, value_id *lo
 
 	*logit = 0;
 	if (!node_is(n, "Concat"))
-		return appends_zero(g, n, 1);
+		return pads_one(g, n, 1);
 	*logit = n->in[1];
 	return n->nin == 2 && x->rank >= 2 && (axis == -1 || axis == x->rank - 1) && sink->rank == x->rank && sink->d[x->rank - 1] == 1;
 }
@@ -1230,7 +1216,7 @@ static bool is_padded(const struct graph *g, value_id v)
 {
 	const struct node *n = value_from(g, v, "Pad");
 
-	return n && g->value[v].type.shape.rank == 4 && appends_zero(g, n, 2);
+	return n && g->value[v].type.shape.rank == 4 && pads_one(g, n, 2);
 }
 
 /* Expand n has one length for the batch and ones for the other axes. */

@@ -468,6 +468,7 @@ static value_id value_measured(const struct graph *g, const struct node *n)
 /* The value that is d long along an axis and which others have that length from: a graph input, or the first on the way to what n measures; 0: none. */
 static value_id first_of_length(const struct graph *g, const struct node *n, dim d)
 {
+	enum { MAX_BETWEEN = 3 }; /* nodes in a row without the length, as where something is joined and cut off again */
 	value_id v, from;
 
 	for (uint32_t i = 0; i < g->nin; i++)
@@ -480,8 +481,9 @@ static value_id first_of_length(const struct graph *g, const struct node *n, dim
 		v = from;
 		n = value_node(g, v);
 		from = 0;
-		for (uint32_t i = 0; n && n->known && !from && i < n->nin; i++)
-			from = n->in[i] && axis_of_length(g, n->in[i], d) >= 0 ? n->in[i] : 0;
+		for (int between = 0; n && n->known && !from && between <= MAX_BETWEEN; between++, n = n->nin && n->in[0] ? value_node(g, n->in[0]) : NULL)
+			for (uint32_t i = 0; !from && i < n->nin; i++)
+				from = n->in[i] && axis_of_length(g, n->in[i], d) >= 0 ? n->in[i] : 0;
 	}
 	return v;
 }
