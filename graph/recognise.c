@@ -631,6 +631,7 @@ static void look(const struct samples *all, bool near, bool heads, struct visibl
 			bool seen = mask_entry(all->at[i].t, k) != -INFINITY;
 
 			m->within = m->within && (!seen || distance(&all->at[i], k) >= 0);
+			m->own = m->own || (seen && distance(&all->at[i], k) == 0);
 			drawn = drawn || (seen && is_later(&all->at[i], k));
 		}
 	m->told = m->told || drawn;

@@ -244,10 +244,19 @@ static enum linnet_code keep(struct eval *ev, value_id v, const struct pick *con
 	return idmap_put(&ev->done, v, p) ? fail_mem(e) : LINNET_OK;
 }
 
-/* Integers, one or a list of them that has none for each key: lengths rather than marks. */
-static bool are_counts(const struct eval *ev, const struct type *t)
+/*
+ * How many numbers from 0 on integers are drawn from. One, or a list of them that has none for each key, are lengths rather than marks; those of a list
+ * reach as far as the keys.
+ */
+static uint64_t variety(struct eval *ev, const struct type *t)
 {
-	return dtype_in(t->dt, INTS) && (!t->shape.rank || (t->shape.rank == 1 && t->shape.d[0] != ev->last));
+	enum { MARKS = 2, COUNTS = 6 };
+	dim keys;
+
+	if (!dtype_in(t->dt, INTS) || t->shape.rank > 1 || (t->shape.rank == 1 && t->shape.d[0] == ev->last))
+		return MARKS;
+	keys = t->shape.rank && ev->last != DIM_NONE ? dim_eval(ev->g->dims, ev->last, symbol_length, ev) : 0;
+	return dim_is_int(keys) && keys + 1 > COUNTS ? (uint64_t)keys + 1 : COUNTS;
 }
 
 static bool is_among(const value_id *list, int n, value_id v)
@@ -329,12 +338,12 @@ static unsigned channel_axes(const struct graph *g, value_id v)
 	return along;
 }
 
-/* A graph input's data: places, ones, or seeded 0 and 1 (integers, bool; counts up to 5) or [0, 1) (floats), the same at a place whichever are picked. */
+/* A graph input's data: places, ones, or seeded 0 and 1 (integers, bool; counts go further) or [0, 1) (floats), the same at a place whichever are picked. */
 static enum linnet_code draw_input(struct eval *ev, value_id v, const struct pick *const *axis, const struct tensor **out)
 {
 	const struct type *t = &ev->g->value[v].type;
 	int64_t d[MAX_RANK], some[MAX_RANK], at[MAX_RANK] = { 0 }, stride[MAX_RANK];
-	uint64_t some_of = are_counts(ev, t) ? 6 : 2;
+	uint64_t some_of = variety(ev, t);
 	bool positions = is_among(ev->known.position, ev->known.nposition, v), real = dtype_class(t->dt) == CLASS_FLOAT;
 	bool ones = !ev->trial || ev->known.nposition || is_among(ev->known.content, ev->known.ncontent, v) || (ev->channels && !real && ev->g->value[v].kind == VALUE_INPUT);
 	unsigned along = ev->channels ? channel_axes(ev->g, v) : ~0u;

@@ -207,7 +207,7 @@ class Spelling:
     def tables(self, width, T, past):
         """cos and sin [T, width] or [B, T, width], of half the width when not doubled; T and past: lists of one with how many tokens are there, and were."""
         inverse = (10000.0 ** (-np.arange(0, width, 2) / width)).astype(F)
-        how = self.choose("tables", "cached", "computed", "picked", "computed_of_input")
+        how = self.choose("tables", *(["cached"] if self.drawn["cache"] != "static" else []), "computed", "picked", "computed_of_input")
         doubled = self.drawn["rope"] == "half"
         angle = np.outer(np.arange(64), inverse).astype(F)
         angle = np.concatenate([angle, angle], 1) if doubled else angle
@@ -283,7 +283,7 @@ class Spelling:
 
     def causal(self, T, S, past):
         """bool [T, S]: shown. T, S, past: lists of one; past may be None."""
-        ways = ["compare", "buffer", "cumsum"] + ["trilu"] * (self.opset >= 14)
+        ways = ["compare", "cumsum"] + ["buffer"] * (self.drawn.get("cache") != "static") + ["trilu"] * (self.opset >= 14)
         how = self.choose("causal_by", *ways)
         if how == "compare":
             rows, columns = self.unsqueeze(self.numbers(T, past), 1), self.unsqueeze(self.numbers(S), 0)
