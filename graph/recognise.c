@@ -598,8 +598,8 @@ static bool is_later(const struct sample *s, int64_t k) { return s->col[k % s->t
 /* Where the data of inputs hides nothing. near: they are no matter of keys, but places, which drawn ones are not. */
 static bool tells(const struct sample *s, bool near) { return s->ones && s->t->rank >= 2 && !(s->far && near); }
 
-/* heads: what is the same for all entries of a head, which the softmax does not see, is no bias. */
-static void look(const struct samples *all, bool near, bool heads, struct visible *m)
+/* heads: what is the same for all entries of a head, which the softmax does not see, is no bias. draws: where ones tell nothing, what was drawn does. */
+static void look(const struct samples *all, bool near, bool heads, bool draws, struct visible *m)
 {
 	double first = NAN;
 	bool drawn = false;
@@ -626,7 +626,7 @@ static void look(const struct samples *all, bool near, bool heads, struct visibl
 		}
 	}
 	m->told = m->told || near;
-	for (int i = 0; i < all->n && !m->told && all->data; i++) /* ones may be lengths: then draws tell */
+	for (int i = 0; i < all->n && !m->told && draws && all->data; i++) /* ones may be lengths */
 		for (int64_t k = 0; all->at[i].t->rank >= 2 && k < all->at[i].t->n; k++) {
 			bool seen = mask_entry(all->at[i].t, k) != -INFINITY;
 
@@ -720,7 +720,7 @@ static bool compares_places(const struct samples *all)
 
 	if (!all->n || all->at[0].t->rank < 2)
 		return false;
-	look(all, false, false, &m);
+	look(all, false, false, false, &m);
 	if (m.within ? m.told && m.left > 0 : m.band && m.left > 0 && m.right > 0 && m.cut_left && m.cut_right)
 		return true;
 	return !m.plain && by_distance(&all->at[0]);
@@ -731,7 +731,7 @@ static void structure(const struct samples *all, bool given, bool heads, struct 
 {
 	struct visible m;
 
-	look(all, all->data && !given, heads, &m);
+	look(all, all->data && !given, heads, true, &m);
 	/* of more keys than queries the last are not always the queries' own: blocks have neighbours on both sides */
 	f->causal = f->causal || (m.within && m.told && all->at[0].L > 1 && (m.own || all->at[0].S == all->at[0].L));
 	if (!m.plain)
