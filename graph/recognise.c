@@ -686,9 +686,9 @@ static bool ends_early(const struct samples *all, bool cache)
 		for (int64_t k = t->n - cols; k < t->n; k++) {
 			bool seen = mask_entry(t, k) != -INFINITY;
 
-			if ((cache && t->d[t->rank - 2] != 1) || (!seen && k == t->n - cols) || (seen && k % cols && mask_entry(t, k - 1) == -INFINITY))
+			if ((cache && t->d[t->rank - 2] != 1) || (seen && k % cols && mask_entry(t, k - 1) == -INFINITY))
 				return false;
-			hidden = hidden || !seen;
+			hidden = hidden || (!seen && mask_entry(t, t->n - cols) != -INFINITY); /* a length may be drawn as none */
 		}
 	}
 	return hidden;

@@ -81,7 +81,10 @@ def match(found, recorded):
 
 
 def units(groups):
-    return collections.Counter({(g["variant"], bool(g["fused_weight"])): g["count"] for g in groups})
+    n = collections.Counter()
+    for g in groups: # those of one variant may differ in alpha
+        n[g["variant"], bool(g["fused_weight"])] += g["count"]
+    return n
 
 
 class Row:

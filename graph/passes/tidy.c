@@ -468,7 +468,7 @@ static value_id value_measured(const struct graph *g, const struct node *n)
 /* The value that is d long along an axis and which others have that length from: a graph input, or the first on the way to what n measures; 0: none. */
 static value_id first_of_length(const struct graph *g, const struct node *n, dim d)
 {
-	enum { MAX_BETWEEN = 3 }; /* nodes in a row without the length, as where something is joined and cut off again */
+	enum { MAX_BETWEEN = 6 }; /* nodes in a row without the length, as where something is joined and cut off again */
 	value_id v, from;
 
 	for (uint32_t i = 0; i < g->nin; i++)

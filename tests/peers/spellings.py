@@ -139,12 +139,17 @@ class Spelling:
     def linear(self, x, rows, columns, bias):
         how = self.r.choice(["matmul", "matmul", "gemm"])
         w = self.rng.normal(0, rows**-0.5, (rows, columns)).astype(F)
+        few = self.opset >= 13 and self.r.random() < 0.06
         b = self.rng.normal(0, 0.1, columns).astype(F)
         if how == "gemm":
             turned = self.r.random() < 0.5
             y = self.op("Gemm", self.reshape(x, -1, rows), self.const(w.T if turned else w), *([self.const(b)] if bias else []), transB=int(turned))
             return y, True
-        y = self.op("MatMul", x, self.const(w) if self.r.random() < 0.7 else self.op("Transpose", self.const(w.T), perm=[1, 0]))
+        if few: # numbers of eight bits
+            w = self.op("DequantizeLinear", self.const(np.round(w * 40).clip(-127, 127), np.int8), self.const(1 / 40, F))
+        else:
+            w = self.const(w) if self.r.random() < 0.7 else self.op("Transpose", self.const(w.T), perm=[1, 0])
+        y = self.op("MatMul", x, w)
         return (self.either("Add", y, self.const(b)) if bias else y), False
 
     def heads_of(self, x, source, H, flat=False):
@@ -528,7 +533,8 @@ class Spelling:
         if kind == "relu":
             return self.op("Relu", x) if r.random() < 0.6 else self.op("Max", x, self.const(0, F)) if r.random() < 0.5 else self.op("Clip", x, self.const(0, F))
         if kind == "silu":
-            return self.either("Mul", x, self.activation(x, "sigmoid"))
+            beta = r.choice([1, 1, 1.702, 1.5])
+            return self.either("Mul", x, self.activation(x if beta == 1 else self.either("Mul", x, self.const(beta, F)), "sigmoid"))
         if kind == "erf":
             if self.opset >= 20 and r.random() < 0.5:
                 return self.op("Gelu", x)
@@ -553,6 +559,11 @@ class Spelling:
         for _ in range(r.choice([1, 2])):
             kind, fused, bias = self.choose("unit", *self.ACTIVATIONS), self.maybe("one_product"), self.maybe("bias")
             hidden = r.choice([12, 24])
+            self.drawn["convolved"] = r.random() < 0.15
+            if self.drawn["convolved"]:
+                y = self.either("Add", y, self.convolved(y, kind, fused, bias, hidden)) if r.random() < 0.7 else self.convolved(y, kind, fused, bias, hidden)
+                self.wanted_units[kind, fused] += not self.drawn["clipped"]
+                continue
             if fused:
                 both, flat = self.linear(y, self.D, 2 * hidden, bias)
                 if r.random() < 0.7:
@@ -570,14 +581,36 @@ class Spelling:
                 if a != b:
                     gate, up = (self.reshape(t, self.length(y, 0), self.length(y, 1), hidden) if f else t for t, f in ((gate, a), (up, b)))
                 flat = a and b
-            h = self.either("Mul", self.activation(gate, self.ACTIVATIONS[kind]), up)
+            h = self.gated(gate, up, kind)
             if flat:
                 h = self.reshape(h, self.length(y, 0), self.length(y, 1), hidden)
             z, flat = self.linear(h, hidden, self.D, bias)
             z = self.reshape(z, self.length(y, 0), self.length(y, 1), self.D) if flat else z
             y = self.either("Add", y, z) if r.random() < 0.7 else z
-            self.wanted_units[kind, fused] += 1
+            self.wanted_units[kind, fused] += not self.drawn["clipped"]
         self.output(y, "y")
+
+    def gated(self, gate, up, kind):
+        self.drawn["clipped"] = kind == "swiglu" and self.r.random() < 0.2
+        if self.drawn["clipped"]: # with limits and an added one, as gpt-oss has it: it stays, and is told by `why`
+            gate = self.op("Min", gate, self.const(7, F)) if self.r.random() < 0.5 else self.op("Clip", gate, "", self.const(7, F))
+            up = self.either("Add", self.op("Clip", up, self.const(-7, F), self.const(7, F)), self.const(1, F))
+        return self.either("Mul", self.activation(gate, self.ACTIVATIONS[kind]), up)
+
+    def convolved(self, x, kind, fused, bias, hidden):
+        """Channels in front of tokens, projected by convolutions of width one or three."""
+        def conv(x, rows, columns, k=1):
+            b = [self.weight(columns, scale=0.1)] if bias else []
+            return self.op("Conv", x, self.weight(columns, rows, k, scale=rows**-0.5), *b, kernel_shape=[k], pads=[k // 2] * 2)
+
+        k = self.r.choice([1, 1, 3])
+        x = self.op("Transpose", x, perm=[0, 2, 1])
+        if fused:
+            halves = self.parts(conv(x, self.D, 2 * hidden, k), [hidden, hidden], 1)
+            gate, up = halves if self.r.random() < 0.5 else halves[::-1]
+        else:
+            gate, up = conv(x, self.D, hidden, k), conv(x, self.D, hidden, k)
+        return self.op("Transpose", conv(self.gated(gate, up, kind), hidden, self.D), perm=[0, 2, 1])
 
     def near(self):
         """What is no softmax attention though it looks like it."""
@@ -863,8 +896,8 @@ def examine(o, seed):
     told, count = found["attention"], s.truth["count"] if s.truth else 0
     if sum(g["count"] for g in told) != count or not all(alike(facts(g), facts(s.truth)) for g in told):
         wrong.append(f"found {[{k: g.get(k) for k in s.truth or g} for g in told]}, drawn {s.truth}")
-    if units(found["glu"]) != s.wanted_units:
-        wrong.append(f"found {dict(units(found['glu']))}, drawn {dict(s.wanted_units)}")
+    if units(found["glu"]) != +s.wanted_units:
+        wrong.append(f"found {dict(units(found['glu']))}, drawn {dict(+s.wanted_units)}")
     nodes, may = last_object(o.linnet, "why", "--json", path)["attention"], count if not s.truth or s.truth.get("rewritable", True) else 0
     if nodes != may:
         wrong.append(f"{nodes} nodes of {may}")
