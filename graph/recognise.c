@@ -435,16 +435,16 @@ static bool writes_cache(const struct graph *g, const struct node *n)
 	return false;
 }
 
-/* A graph input, appended to or written into, among what k is made of. */
-static bool is_cached(const struct graph *g, const struct origin *o)
+/* What appends to a graph input, or writes into it, among what k is made of; NULL: nothing. */
+static const struct node *cache_of(const struct graph *g, const struct origin *o)
 {
 	for (int i = 0; i < o->n; i++) {
 		const struct node *n = value_node(g, o->seen[i]);
 
 		if (n && writes_cache(g, n))
-			return true;
+			return n;
 	}
-	return false;
+	return NULL;
 }
 
 /* Keys of a memory that were projected once: k is a graph input that heads are laid out in. */
@@ -602,7 +602,7 @@ static bool tells(const struct sample *s, bool near) { return s->ones && s->t->r
 static void look(const struct samples *all, bool near, bool heads, bool draws, struct visible *m)
 {
 	double first = NAN;
-	bool drawn = false;
+	bool drawn = false, own = false, within = true;
 
 	*m = (struct visible){ .within = true, .plain = true, .band = true, .alibi = true };
 	for (int i = 0; i < all->n; i++) {
@@ -626,14 +626,16 @@ static void look(const struct samples *all, bool near, bool heads, bool draws, s
 		}
 	}
 	m->told = m->told || near;
-	for (int i = 0; i < all->n && !m->told && draws && all->data; i++) /* ones may be lengths */
+	for (int i = 0; i < all->n && !(m->told && m->own) && draws && all->data; i++) /* ones may be lengths */
 		for (int64_t k = 0; all->at[i].t->rank >= 2 && k < all->at[i].t->n; k++) {
 			bool seen = mask_entry(all->at[i].t, k) != -INFINITY;
 
-			m->within = m->within && (!seen || distance(&all->at[i], k) >= 0);
-			m->own = m->own || (seen && distance(&all->at[i], k) == 0);
+			within = within && (!seen || distance(&all->at[i], k) >= 0);
+			own = own || (seen && distance(&all->at[i], k) == 0);
 			drawn = drawn || (seen && is_later(&all->at[i], k));
 		}
+	m->own = m->own || (own && within);
+	m->within = m->within && (m->told || within);
 	m->told = m->told || drawn;
 	for (int i = 0; i < all->n; i++) {
 		const struct sample *s = &all->at[i];
@@ -672,10 +674,10 @@ static bool is_prefix(const struct samples *all)
 }
 
 /*
- * The last of several queries, which sees what causality hides from others, sees the keys up to a place that data tells: behind it is padding. With a cache, which
- * may have room behind the last query's key, all queries must see the same.
+ * The last of several queries, which sees what causality hides from others, sees the keys up to a place that data tells: behind it is padding. With a cache that may
+ * have room behind the last query's key, all queries must see the same.
  */
-static bool ends_early(const struct samples *all, bool cache)
+static bool ends_early(const struct samples *all, bool room)
 {
 	bool hidden = false;
 
@@ -686,7 +688,7 @@ static bool ends_early(const struct samples *all, bool cache)
 		for (int64_t k = t->n - cols; k < t->n; k++) {
 			bool seen = mask_entry(t, k) != -INFINITY;
 
-			if ((cache && t->d[t->rank - 2] != 1) || (seen && k % cols && mask_entry(t, k - 1) == -INFINITY))
+			if ((room && t->d[t->rank - 2] != 1) || (seen && k % cols && mask_entry(t, k - 1) == -INFINITY))
 				return false;
 			hidden = hidden || (!seen && mask_entry(t, t->n - cols) != -INFINITY); /* a length may be drawn as none */
 		}
@@ -839,6 +841,7 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
 	struct origin *o = NEW(a, 3, struct origin);
 	struct samples *all = NEW(a, 1, struct samples);
 	const struct reading reading = { mask, inverted, sink, &f->sink };
+	const struct node *cache;
 
 	if (!o || !all)
 		return fail_mem(e);
@@ -862,7 +865,8 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
 	}
 	if (f->kv_cache && s.rows == 1 && !s.each_key && !s.each_pair && is_prefix(all))
 		f->causal = true;
-	if (s.single && !s.each_key && !s.each_pair && s.rows != 1 && ends_early(all, f->kv_cache))
+	cache = f->kv_cache ? cache_of(g, &o[2]) : NULL;
+	if (s.single && !s.each_key && !s.each_pair && s.rows != 1 && ends_early(all, f->kv_cache && !(cache && node_is(cache, "Concat"))))
 		s.each_key = true;
 	if (all->n && all->at[0].t->rank >= 2)
 		structure(all, s.each_key || s.each_pair || s.nposition, s.ncontent > 0, f);
@@ -1171,7 +1175,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	if (!f->rope && k && v)
 		TRY(turned_before(g, &from[0], v, a, &f->rope, e));
 	f->qk_norm = is_normed(g, &from[0]) || input_named(n, "q_norm_weight");
-	f->kv_cache = input_named(n, "past_key") || input_named(n, "past") || is_cached(g, &from[1]);
+	f->kv_cache = input_named(n, "past_key") || input_named(n, "past") || cache_of(g, &from[1]);
 	f->kv_cache = f->kv_cache || (k && from[0].projections && is_kept(g, k));
 	f->sink = input_named(n, "head_sink") || node_attr(n, "smooth_softmax")->i > 0;
 	mask = input_named(n, contrib ? "attention_bias" : "attn_mask");
@@ -1190,12 +1194,12 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 		else
 			f->mask = "padding";
 	}
-	if ((input_named(n, "past_key") || is_cached(g, &from[1])) && !mask && !contrib && length(g, q, 2) == 1)
+	if ((input_named(n, "past_key") || cache_of(g, &from[1])) && !mask && !contrib && length(g, q, 2) == 1)
 		f->causal = true; /* one query behind all it may see */
 	if (n->nout > 3 && n->out[3])
 		f->rewritable = false;
 	made = value_node(g, q);
-	f->kind = kind_of(f, !same && !(f->kv_cache && input_named(n, "past_key")) && !is_cached(g, &from[1]), !(made && node_is(made, "Unsqueeze")));
+	f->kind = kind_of(f, !same && !(f->kv_cache && input_named(n, "past_key")) && !cache_of(g, &from[1]), !(made && node_is(made, "Unsqueeze")));
 	return LINNET_OK;
 }
 
@@ -1429,7 +1433,7 @@ static enum linnet_code describe_kept(const struct around *r, struct arena *a, s
 	if (!f->rope)
 		TRY(turned_before(g, &from[0], r->v, a, &f->rope, e));
 	f->qk_norm = is_normed(g, &from[0]);
-	f->kv_cache = is_cached(g, &from[1]);
+	f->kv_cache = cache_of(g, &from[1]) != NULL;
 	for (int i = 0; i < r->nterm; i++)
 		TRY(describe_mask(g, r->q, r->kt, r->term[i], s->rank > 0 && !r->cut ? s->d[s->rank - 1] : DIM_NONE, r->condition[i] && r->hides[i], false, f, a, e));
 	f->kind = kind_of(f, !same && !f->kv_cache, s->rank >= 4);
