@@ -371,6 +371,40 @@ static value_id copied(struct build *b, const struct node *m, const value_id *in
 	return patch_op(b->p, m->op, OWN_MASK, in, m->nin, m->nout, attr);
 }
 
+/* v is numbers of an input that has none for each token, laid out or of another type: they count tokens of the whole sequence where they are compared to places. */
+static bool counts_whole(const struct graph *g, value_id v, dim tokens)
+{
+	const struct node *n = value_node(g, v);
+	const struct shape *s;
+	bool each = false;
+
+	while (n && ((n->op->flags & OP_VIEW) || node_is(n, "Cast") || node_is(n, "Expand")))
+		n = value_node(g, v = n->in[0]);
+	s = &g->value[v].type.shape;
+	for (int i = 0; i < s->rank; i++)
+		each = each || s->d[i] == tokens;
+	return g->value[v].kind == VALUE_INPUT && dtype_in(g->value[v].type.dt, INTS) && s->rank >= 0 && !each;
+}
+
+/* Where a comparison takes places of its own tokens to such numbers, those behind `first` are left of them. */
+static void count_own(struct build *b, const struct node *m, value_id *in)
+{
+	static const char *const comparing[] = { "Less", "LessOrEqual", "Greater", "GreaterOrEqual", NULL };
+	const struct graph *g = b->g;
+	dim tokens = g->value[b->n->in[0]].type.shape.d[2];
+	const char *const *name = comparing;
+
+	while (*name && !node_is(m, *name))
+		name++;
+	for (int k = 0; *name && k < 2; k++) {
+		const struct shape *other = &g->value[m->in[1 - k]].type.shape;
+		struct attr to[] = { attr_int("to", g->value[m->in[k]].type.dt), { .name = NULL } };
+
+		if (counts_whole(g, m->in[k], tokens) && other->rank > 0 && other->d[other->rank - 1] == tokens)
+			in[k] = patch_node(b->p, "Sub", OWN_MASK, PATCH_IN(in[k], patch_node(b->p, "Cast", OWN_MASK, PATCH_IN(build_first(b)), 1, to)), 1, NULL);
+	}
+}
+
 /*
  * A step model sees a mask's keys from its own first token on, and position counting would shift what the mask is made of; so what counts
  * tokens for the mask is made again for it alone.
@@ -406,6 +440,7 @@ static enum linnet_code pin(struct build *b, value_id *mask, struct linnet_error
 		TRY_NEW(in, b->scratch, m->nin + 1);
 		for (uint32_t k = 0; k < m->nin; k++)
 			in[k] = m->in[k] && again[m->in[k]] ? again[m->in[k]] : m->in[k];
+		count_own(b, m, in);
 		out = copied(b, m, in);
 		for (uint32_t k = 0; k < m->nout; k++)
 			again[m->out[k]] = m->out[k] ? out + k : 0;

@@ -389,6 +389,15 @@ static void certifies_lists_of_keys(void **state)
 	model_free(m);
 }
 
+/* How many keys each sequence has, counted from its start: of a step model's own tokens there are those left that came before. */
+static void certifies_lengths(void **state)
+{
+	(void)state;
+	is_certified(HEAD "g (float[batch,1,seq,8] x, int64[batch] lengths) => (float[batch,1,seq,8] y)\n<int64 zero = {0}, int64 one = {1}, int64[1] last = {1}, int64[2] at = {1, 2}>\n"
+	                  "{ t = Shape <start = 2, end = 3> (x)\n n = Squeeze (t)\n r = Range (zero, n, one)\n l = Unsqueeze (lengths, last)\n"
+	                  "  seen = Less (r, l)\n m = Unsqueeze (seen, at)\n y = Attention <is_causal = 1> (x, x, x, m) }", true);
+}
+
 static void refuses_other_interfaces(void **state)
 {
 	struct linnet_model *a = parse(HEAD "g (float[n] x) => (y) { y = Abs (x) }");
@@ -659,6 +668,7 @@ int main(void)
 		cmocka_unit_test(feeds_states_in_one_piece),
 		cmocka_unit_test(certifies_sums_over_tokens),
 		cmocka_unit_test(certifies_lists_of_keys),
+		cmocka_unit_test(certifies_lengths),
 		cmocka_unit_test(refuses_other_interfaces),
 		cmocka_unit_test(predicts_by_a_table),
 		cmocka_unit_test(predicts_as_onnxruntime),
