@@ -371,19 +371,25 @@ static value_id copied(struct build *b, const struct node *m, const value_id *in
 	return patch_op(b->p, m->op, OWN_MASK, in, m->nin, m->nout, attr);
 }
 
-/* v is numbers of an input that has none for each token, laid out or of another type: they count tokens of the whole sequence where they are compared to places. */
-static bool counts_whole(const struct graph *g, value_id v, dim tokens)
+/* v is made of data of inputs, none of which has an element for each token: what it counts it counts in the whole sequence. */
+static bool counts_whole(const struct graph *g, value_id v, dim tokens, int depth, bool *data)
 {
 	const struct node *n = value_node(g, v);
-	const struct shape *s;
-	bool each = false;
+	const struct shape *s = &g->value[v].type.shape;
 
-	while (n && ((n->op->flags & OP_VIEW) || node_is(n, "Cast") || node_is(n, "Expand")))
-		n = value_node(g, v = n->in[0]);
-	s = &g->value[v].type.shape;
+	if (value_const(g, v) || (n && n->op->flags & OP_SHAPE_ONLY))
+		return true;
 	for (int i = 0; i < s->rank; i++)
-		each = each || s->d[i] == tokens;
-	return g->value[v].kind == VALUE_INPUT && dtype_in(g->value[v].type.dt, INTS) && s->rank >= 0 && !each;
+		if (s->d[i] == tokens)
+			return false;
+	if (!n || !depth) {
+		*data = *data || (g->value[v].kind == VALUE_INPUT && dtype_in(g->value[v].type.dt, INTS));
+		return !n && s->rank >= 0;
+	}
+	for (uint32_t i = 0; i < n->nin; i++)
+		if (n->in[i] && !counts_whole(g, n->in[i], tokens, depth - 1, data))
+			return false;
+	return true;
 }
 
 /* Where a comparison takes places of its own tokens to such numbers, those behind `first` are left of them. */
@@ -393,14 +399,16 @@ static void count_own(struct build *b, const struct node *m, value_id *in)
 	const struct graph *g = b->g;
 	dim tokens = g->value[b->n->in[0]].type.shape.d[2];
 	const char *const *name = comparing;
+	enum { DEEPEST = 16 };
 
 	while (*name && !node_is(m, *name))
 		name++;
 	for (int k = 0; *name && k < 2; k++) {
 		const struct shape *other = &g->value[m->in[1 - k]].type.shape;
 		struct attr to[] = { attr_int("to", g->value[m->in[k]].type.dt), { .name = NULL } };
+		bool data = false;
 
-		if (counts_whole(g, m->in[k], tokens) && other->rank > 0 && other->d[other->rank - 1] == tokens)
+		if (counts_whole(g, m->in[k], tokens, DEEPEST, &data) && data && other->rank > 0 && other->d[other->rank - 1] == tokens)
 			in[k] = patch_node(b->p, "Sub", OWN_MASK, PATCH_IN(in[k], patch_node(b->p, "Cast", OWN_MASK, PATCH_IN(build_first(b)), 1, to)), 1, NULL);
 	}
 }

@@ -280,6 +280,23 @@ static const char *own_columns(const struct graph *g, uint32_t i)
 	return name;
 }
 
+/* n picks elements of its first input. */
+static bool picks(const struct node *n)
+{
+	return node_is(n, "Gather") || node_is(n, "GatherND") || node_is(n, "GatherElements") || node_is(n, "Slice");
+}
+
+/* Its output has an element for each of its inputs'. */
+static bool keeps_each(const struct node *n)
+{
+	static const char *const names[] = { "Cast", "Equal", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Not", "Transpose", NULL };
+	const char *const *name = names;
+
+	while (*name && !node_is(n, *name))
+		name++;
+	return *name || (n->op->flags & OP_VIEW);
+}
+
 /*
  * A list of the keys, old and new, under a name of its own, from which masks pick columns by number, so that theirs is the keys' length already: now it
  * is as long as the keys. g is in order.
@@ -288,17 +305,22 @@ static enum linnet_code shorten_lists(struct graph *g, struct arena *scratch, st
 {
 	value_id in[NINPUT];
 	dim keys = DIM_NONE;
-	bool *hides;
+	bool *hides, *picked; /* by value: masks are made of it; it is what they pick from */
 
 	TRY_NEW(hides, scratch, g->nvalue);
+	TRY_NEW(picked, scratch, g->nvalue);
 	for (node_id id = g->nnode - 1; id > 0; id--) {
 		const struct node *n = &g->node[id];
-		bool read = false;
+		bool read = false, list = false;
 
-		for (uint32_t i = 0; i < n->nout && !read; i++)
-			read = n->out[i] && hides[n->out[i]];
-		for (uint32_t i = 0; i < n->nin && read; i++)
+		for (uint32_t i = 0; i < n->nout; i++) {
+			read = read || (n->out[i] && hides[n->out[i]]);
+			list = list || (n->out[i] && picked[n->out[i]]);
+		}
+		for (uint32_t i = 0; i < n->nin && read; i++) {
 			hides[n->in[i]] = true;
+			picked[n->in[i]] = picked[n->in[i]] || (list && keeps_each(n)) || (!i && picks(n));
+		}
 		if (attention(g, id, in) && in[MASK]) {
 			const struct shape *m = &g->value[in[MASK]].type.shape, *k = &g->value[in[K]].type.shape;
 
@@ -309,7 +331,7 @@ static enum linnet_code shorten_lists(struct graph *g, struct arena *scratch, st
 		}
 	}
 	for (uint32_t i = 0; i < g->nin && keys != DIM_NONE; i++) {
-		const char *name = hides[g->in[i]] ? own_columns(g, i) : NULL;
+		const char *name = picked[g->in[i]] ? own_columns(g, i) : NULL;
 
 		if (name && !dim_has(g->dims, keys, dim_symbol(g->dims, name)))
 			TRY(graph_set_dim(g, name, keys, e));

@@ -644,6 +644,7 @@ static bool is_single(const struct graph *g, value_id v)
 static value_id number_of(const struct graph *g, value_id v)
 {
 	static const char *const moving[] = { "Squeeze", "Unsqueeze", "Reshape", "Gather", "Slice", "Cast", "Identity", NULL };
+	const dtype_set wide = INDICES; /* a Cast to few bits is another number */
 
 	while (g->value[v].kind == VALUE_NODE) {
 		const struct node *n = &g->node[g->value[v].producer];
@@ -651,7 +652,7 @@ static value_id number_of(const struct graph *g, value_id v)
 
 		while (*name && !node_is(n, *name))
 			name++;
-		if (!*name || !is_single(g, n->in[0]))
+		if (!*name || !is_single(g, n->in[0]) || (node_is(n, "Cast") && !(dtype_in(g->value[v].type.dt, wide) && dtype_in(g->value[n->in[0]].type.dt, wide))))
 			break;
 		v = n->in[0];
 	}

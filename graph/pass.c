@@ -118,12 +118,9 @@ bool value_ints(const struct graph *g, value_id v, int64_t *out, int max, int *n
 dim value_length(const struct graph *g, value_id v)
 {
 	const struct type *t = &g->value[v].type;
-	int64_t x;
-	int n;
+	bool one = t->value ? t->value->n == 1 : type_nsym(t) == 1;
 
-	if (value_ints(g, v, &x, 1, &n))
-		return n == 1 ? x : DIM_NONE;
-	return type_nsym(t) == 1 && t->den < 2 ? t->sym[0] : DIM_NONE;
+	return one && dtype_in(t->dt, INTS) ? type_element(t, 0) : DIM_NONE;
 }
 
 bool pads_zeros(const struct graph *g, const struct node *n)

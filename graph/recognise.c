@@ -1164,7 +1164,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	trace(g, k ? k : q, false, &from[1]);
 	if (k && !same_source(g, q, k, a, &same))
 		return fail_mem(e);
-	f->causal = node_attr(n, "is_causal")->i || node_attr(n, "unidirectional")->i || is_ms(n, "GroupQueryAttention");
+	f->causal = node_attr(n, "is_causal")->i || node_attr(n, "unidirectional")->i || (is_ms(n, "GroupQueryAttention") && node_attr(n, "causal")->i);
 	f->scale = node_attr(n, "scale")->given && node_attr(n, "scale")->f != 0 ? node_attr(n, "scale")->f
 	           : f->head_dim > 0                                             ? 1 / sqrt((double)f->head_dim)
 	                                                                         : 0;

@@ -15,6 +15,7 @@ struct pair {
 	struct plan *whole;      /* of b, or */
 	struct session *session; /* of b, when it is a step model */
 	bool cut;                /* b gets the sequence in pieces */
+	int64_t piece;           /* so many tokens each; 0: any number */
 	int axis;                /* of tokens, where no symbol tells */
 	dim tokens;              /* the symbol of a's inputs that counts them, or DIM_NONE */
 	int *from;               /* of each input of b that is no state, which input of a */
@@ -204,7 +205,7 @@ static dim find_tokens(const struct pair *p, dim grows)
 		for (int k = 0; s && k < s->rank && s->rank == t->rank; k++) {
 			if (!dim_name(a->dims, s->d[k]))
 				continue;
-			int n = grows == DIM_NONE ? likely(p, s->d[k], k) : t->d[k] == grows;
+			int n = grows == DIM_NONE || t->d[k] == grows ? likely(p, s->d[k], k) : 0;
 
 			if (n > most) {
 				found = s->d[k];
@@ -329,8 +330,8 @@ static enum linnet_code run_b(struct pair *p, const struct tensor *const *ain, s
 		session_reset(p->session);
 	if (!tokens) /* or the number of tokens is fixed: no piece would fit */
 		return run_piece(p, ain, aout, 1, 0, 1, e);
-	for (int64_t at = 0; at < tokens; at += n) {
-		n = number % 2 ? 1 + (int64_t)rng_below(r, (uint64_t)(tokens - at)) : 1;
+	for (int64_t at = 0; at + p->piece <= tokens && at < tokens; at += n) {
+		n = p->piece ? p->piece : number % 2 ? 1 + (int64_t)rng_below(r, (uint64_t)(tokens - at)) : 1;
 		TRY(run_piece(p, ain, aout, tokens, at, n, e));
 	}
 	return LINNET_OK;
@@ -414,13 +415,18 @@ static enum linnet_code prepare(struct pair *p, struct linnet_error *e)
 /* Of tokens, unless it is given; where b counts a fixed number of them in a run and a's is fixed too there are no pieces. */
 static void choose_axis(struct pair *p)
 {
-	p->cut = true;
-	if (p->opt->axis <= 0) {
-		dim grows = growth(p);
+	dim grows = growth(p);
 
-		p->tokens = find_tokens(p, grows);
-		p->cut = p->tokens != DIM_NONE || !dim_is_int(grows);
-	}
+	p->cut = true;
+	if (dim_is_int(grows) && grows > 0)
+		p->piece = grows;
+	if (p->opt->axis > 0)
+		return;
+	p->tokens = find_tokens(p, grows);
+	if (dim_is_int(grows))
+		p->cut = p->tokens != DIM_NONE;
+	else if (p->tokens == DIM_NONE)
+		p->tokens = find_tokens(p, DIM_NONE);
 }
 
 enum linnet_code pair_compare(const struct side *a, const struct side *b, const struct pair_opt *opt, struct arena *arena,

@@ -616,7 +616,7 @@ static value_id make_mask(struct patch *p, const struct scores *s, value_id soft
 	}
 	if (mask && (narrow || (s->sink && !wide))) {
 		mask = patch_node(p, "Expand", "mask",
-		                  PATCH_IN(mask, patch_node(p, "Concat", "shape", PATCH_IN(patch_ints(p, (int64_t[]){ 1 }, 1, "one"), s->turned ? dims_of(p, s->q, -2, -1, true) : dims_of(p, s->kt, -1, 0, true)), 1, axis0)),
+		                  PATCH_IN(mask, patch_node(p, "Concat", "shape", PATCH_IN(patch_ints(p, (int64_t[]){ 1 }, 1, "one"), s->turned ? dims_of(p, s->q, -2, -1, false) : dims_of(p, s->kt, -1, 0, true)), 1, axis0)),
 		                  1, NULL);
 		widest = widest > 2 ? widest : 2;
 	}
@@ -661,16 +661,8 @@ static bool mask_fits(const struct graph *g, const struct scores *s, const struc
 	const struct shape *t = &g->value[term->value].type.shape, *u = &g->value[s->at[term->level]].type.shape;
 	int rank = scores->rank;
 
-	if (!term->level) {
-		if (t->rank < (s->turned ? 2 : 0) || t->rank > rank)
-			return false;
-		if (s->grouped)
-			return groups_fit(t, scores);
-		for (int i = 0; rank > 4 && i < t->rank - 3; i++) /* the axes in front of the heads become one */
-			if (t->d[i] != 1)
-				return false;
-		return true;
-	}
+	if (!term->level)
+		return t->rank >= (s->turned ? 2 : 0) && t->rank <= rank && leads_merge(s, t, scores);
 	if (rank > 4 || t->rank < 2 || t->rank > u->rank)
 		return false;
 	for (int k = 1; k <= t->rank - 2; k++)
@@ -742,14 +734,14 @@ static bool never_one(struct dims *t, dim d)
 	return dim_ge(t, d, 2);
 }
 
-/* The leading lengths of the operands of a product are the same, or in no run 1, so that a run ends if they are not. */
+/* The leading lengths of the operands of a product are the same, or in no run 1, so that a run ends if they are not: nothing is repeated. */
 static bool leads_meet(const struct view *w, value_id a, value_id b)
 {
 	const struct graph *g = w->g;
 	const struct shape *s = &g->value[a].type.shape, *t = &g->value[b].type.shape;
 
 	for (int i = 0; i < s->rank - 2 && s->rank == t->rank; i++)
-		if (dim_is_expr(s->d[i]) && dim_is_expr(t->d[i]) && s->d[i] != t->d[i] && !(never_one(g->dims, s->d[i]) && never_one(g->dims, t->d[i])))
+		if (s->d[i] != t->d[i] && !(never_one(g->dims, s->d[i]) && never_one(g->dims, t->d[i])) && (s->rank > 4 || (dim_is_expr(s->d[i]) && dim_is_expr(t->d[i]))))
 			return why_not(w, WHY_ATTENTION_BATCH, value_node(g, b), b, 0);
 	return true;
 }
@@ -875,10 +867,8 @@ static enum linnet_code attend_softmax(const struct view *w, const struct node *
 	side[V].v = o.transposed ? transpose_last(p, o.v, g->value[o.v].type.shape.rank, "v") : o.v;
 	if (grouped) {
 		value_id one = patch_ints(p, (int64_t[]){ 2 }, 1, "axis");
-		value_id lead = patch_node(p, "Concat", "shape", PATCH_IN(dims_of(p, side[Q].v, 0, 1, false), patch_ints(p, (int64_t[]){ -1 }, 1, "heads"),
-		                                                          dims_of(p, side[Q].v, -2, 0, true)), 1, (struct attr[]){ attr_int("axis", 0), { .name = NULL } });
 
-		in[Q] = patch_node(p, "Reshape", "q", PATCH_IN(side[Q].v, lead), 1, NULL);
+		in[Q] = without_groups(p, side[Q].v, &side[Q].s, "q");
 		in[K] = patch_node(p, "Squeeze", "k", PATCH_IN(side[K].v, one), 1, NULL);
 		in[V] = patch_node(p, "Squeeze", "v", PATCH_IN(side[V].v, one), 1, NULL);
 	} else {

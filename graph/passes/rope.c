@@ -565,12 +565,17 @@ static bool is_length(const struct graph *g, value_id v, dim rows, dim length)
 	return rows == length;
 }
 
-/* The table is cut to that many rows from somewhere on: it has fewer where the buffer ends. */
-static bool is_cut_to(const struct graph *g, value_id v, dim length)
+/* The table of that many rows is cut to so many from somewhere on: it has fewer where the buffer ends. */
+static bool is_cut_to(const struct graph *g, value_id v, dim rows, dim length)
 {
 	for (const struct node *n = value_node(g, v); n; n = value_node(g, n->in[0])) {
 		if (node_is(n, "Slice") && n->nin < 5) {
-			if (dim_sub(g->dims, value_length(g, n->in[2]), value_length(g, n->in[1])) == length)
+			const struct shape *s = &g->value[n->out[0]].type.shape;
+			dim axis = n->nin > 3 ? value_length(g, n->in[3]) : 0;
+
+			axis += dim_is_int(axis) && axis < 0 ? s->rank : 0;
+			if (dim_is_int(axis) && axis >= 0 && axis < s->rank && s->d[axis] == rows &&
+			    dim_sub(g->dims, value_length(g, n->in[2]), value_length(g, n->in[1])) == length)
 				return true;
 		} else if (!node_is(n, "Unsqueeze") && !node_is(n, "Cast") && !node_is(n, "Cos") && !node_is(n, "Sin") && !joins_one(n)) {
 			return false;
@@ -579,21 +584,27 @@ static bool is_cut_to(const struct graph *g, value_id v, dim length)
 	return false;
 }
 
+/* Length `axis` of four that s broadcasts to. */
+static dim of_four(const struct shape *s, int axis)
+{
+	return axis >= 4 - s->rank ? s->d[axis - (4 - s->rank)] : 1;
+}
+
 /* How a table lies beside x [B, H, L, D] (heads = 1) or [B, L, H, D] (heads = 2): 0 when it does neither. */
 static int heads_axis(const struct graph *g, value_id v, const struct shape *x)
 {
 	const struct shape *s = &g->value[v].type.shape;
-	dim d[4] = { 1, 1, 1, 1 };
+	dim d[4];
 
 	if (s->rank < 2 || s->rank > 4)
 		return 0;
-	for (int i = 0; i < s->rank; i++)
-		d[4 - s->rank + i] = s->d[i];
+	for (int i = 0; i < 4; i++)
+		d[i] = of_four(s, i);
 	if (d[0] != 1 && d[0] != x->d[0])
 		return 0;
-	if (d[1] == 1 && (is_length(g, v, d[2], x->d[2]) || is_cut_to(g, v, x->d[2])))
+	if (d[1] == 1 && (is_length(g, v, d[2], x->d[2]) || is_cut_to(g, v, d[2], x->d[2])))
 		return 1;
-	return d[2] == 1 && (is_length(g, v, d[1], x->d[1]) || is_cut_to(g, v, x->d[1])) ? 2 : 0;
+	return d[2] == 1 && (is_length(g, v, d[1], x->d[1]) || is_cut_to(g, v, d[1], x->d[1])) ? 2 : 0;
 }
 
 struct rotary {
@@ -749,15 +760,17 @@ static value_id table(struct patch *p, value_id v, const struct rotary *r, int f
 	value_id batch, shape;
 	int64_t heads;
 	bool whole;
+	dim rows;
 
 	s = &g->value[v].type.shape;
-	whole = is_length(g, v, s->d[s->rank - 1 - r->heads], xs->d[3 - r->heads]);
+	rows = of_four(s, 3 - r->heads);
+	whole = is_length(g, v, rows, xs->d[3 - r->heads]);
 	heads = s->rank - 4 + r->heads;
 	if (lifted && heads >= 0 && s->d[heads] == 1) { /* without the axis of heads, where it was put in */
 		const struct shape *bare = &g->value[lifted->in[0]].type.shape;
 
 		if ((bare->rank == 2 || (bare->rank == 3 && (bare->d[0] == 1 || bare->d[0] == xs->d[0]))) && bare->d[bare->rank - 1] == s->d[s->rank - 1] &&
-		    bare->d[bare->rank - 2] == s->d[s->rank - 1 - r->heads]) {
+		    bare->d[bare->rank - 2] == rows) {
 			v = lifted->in[0];
 			s = bare;
 			heads = -1;

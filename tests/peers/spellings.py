@@ -882,6 +882,17 @@ def near(a, b):
     return len(a) == len(b) and all(x.shape == y.shape and np.abs(x - y).max(initial=0) <= 1e-4 * max(1, np.abs(x).max(initial=0)) for x, y in zip(a, b))
 
 
+def misses(o, s, path):
+    """What linnet finds in a file and was not drawn, or does not find."""
+    found = last_object(o.linnet, "show", "--attention", "--json", path)
+    told, wrong = found["attention"], []
+    if sum(g["count"] for g in told) != (s.truth["count"] if s.truth else 0) or not all(alike(facts(g), facts(s.truth)) for g in told):
+        wrong.append(f"found {[{k: g.get(k) for k in s.truth or g} for g in told]}, drawn {s.truth}")
+    if units(found["glu"]) != +s.wanted_units:
+        wrong.append(f"found {dict(units(found['glu']))}, drawn {dict(+s.wanted_units)}")
+    return wrong
+
+
 def examine(o, seed):
     """What is wrong with this seed's model: a list of lines."""
     s = Spelling(seed)
@@ -891,21 +902,17 @@ def examine(o, seed):
         wanted = run(path, s.feeds)
     except Exception as e:
         return s, [f"not a model: {str(e)[:200]}"]
-    wrong = []
-    found = last_object(o.linnet, "show", "--attention", "--json", path)
-    told, count = found["attention"], s.truth["count"] if s.truth else 0
-    if sum(g["count"] for g in told) != count or not all(alike(facts(g), facts(s.truth)) for g in told):
-        wrong.append(f"found {[{k: g.get(k) for k in s.truth or g} for g in told]}, drawn {s.truth}")
-    if units(found["glu"]) != +s.wanted_units:
-        wrong.append(f"found {dict(units(found['glu']))}, drawn {dict(+s.wanted_units)}")
+    count = s.truth["count"] if s.truth else 0
+    wrong = misses(o, s, path)
     nodes, may = last_object(o.linnet, "why", "--json", path)["attention"], count if not s.truth or s.truth.get("rewritable", True) else 0
     if nodes != may:
         wrong.append(f"{nodes} nodes of {may}")
-    for way in ("--simplify", "--fuse=ort"):
-        p = subprocess.run([o.linnet, "convert", path, "-o", again, way, "--quiet"], capture_output=True, text=True)
+    for way in ("--simplify", "--fuse=ort", "--fuse --opset 23"):
+        p = subprocess.run([o.linnet, "convert", path, "-o", again, *way.split(), "--quiet"], capture_output=True, text=True)
         if p.returncode:
             wrong.append(f"{way}: {p.stderr.strip()}")
             continue
+        wrong += [f"after {way}: {line}" for line in misses(o, s, again)]
         try:
             if not near(wanted, run(again, s.feeds)):
                 wrong.append(f"{way}: computes something else")
