@@ -836,7 +836,7 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
                                       struct arena *a, struct linnet_error *e)
 {
 	const struct shape *queries = &g->value[q].type.shape, *width = &g->value[mask].type.shape;
-	struct sources s = { .batch = queries->rank > 2 ? queries->d[0] : DIM_NONE, .rows = queries->rank > 2 ? queries->d[queries->rank == 3 ? 1 : 2] : DIM_NONE,
+	struct sources s = { .batch = queries->rank > 2 ? queries->d[0] : DIM_NONE, .rows = queries->rank > 2 ? queries->d[queries->rank - 2] : DIM_NONE,
 		             .keys = width->rank > 0 ? width->d[width->rank - 1] : DIM_NONE, .added = keys, .heads = f->heads };
 	struct origin *o = NEW(a, 3, struct origin);
 	struct samples *all = NEW(a, 1, struct samples);
@@ -1181,9 +1181,9 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	mask = input_named(n, contrib ? "attention_bias" : "attn_mask");
 	if (mask)
 		TRY(describe_mask(g, q, k ? k : q, mask, DIM_NONE, false, !contrib && has_sink(g, k), f, a, e));
-	if (window < 0 && contrib && is_ms(n, "GroupQueryAttention") && local > 0)
+	if (is_ms(n, "GroupQueryAttention"))
 		window = local - 1;
-	if (node_attr(n, "left_window_size")->given ? window >= 0 : contrib && window > 0) {
+	if (attr_given(node_attr(n, "left_window_size")) ? window >= 0 : contrib && window >= 0 && local > 0) {
 		f->padding = f->padding || !strcmp(f->mask, "padding");
 		f->mask = "sliding_window";
 		f->window = f->causal ? window + 1 : window;

@@ -30,6 +30,18 @@ void why_part(const struct view *w, enum why_part part)
 		w->why->part = part;
 }
 
+void why_forget(const struct view *w, enum why_part part)
+{
+	struct why *y = w->why;
+	int n = 0;
+
+	for (int i = 0; y && i < y->n; i++)
+		if (y->note[i].part != part)
+			y->note[n++] = y->note[i];
+	if (y)
+		y->n = n;
+}
+
 const struct node *other_user(const struct view *w, value_id v, const struct node *reader)
 {
 	const struct node *other = NULL;

@@ -197,6 +197,8 @@ bool why_not(const struct view *w, enum why_code code, const struct node *n, val
 
 /* The part that is being read from here on. */
 void why_part(const struct view *w, enum why_part part);
+/* What was noted of a part counts no more: it can be read after all. */
+void why_forget(const struct view *w, enum why_part part);
 
 /* A user of v other than `reader`, NULL when that is a graph output: what keeps v alive. */
 const struct node *other_user(const struct view *w, value_id v, const struct node *reader);

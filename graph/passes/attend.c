@@ -800,6 +800,8 @@ static bool read_around(const struct view *w, const struct node *n, struct score
 	before = read_scores(w, n->in[0], 1, s);
 	if (!before && !w->why)
 		return false;
+	if (before) /* other readings failed */
+		why_forget(w, WHY_BEFORE);
 	why_part(w, WHY_BEHIND);
 	behind = read_weighted(w, n->out[0], s, s->turned, o);
 	why_part(w, WHY_WHOLE);

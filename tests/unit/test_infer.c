@@ -131,6 +131,13 @@ static const struct {
 	  { { "dims", "int64[3] {1, 4, 1}" }, { "y", "float[batch,4,seq]" }, { "dimr", "int64[3] {batch, 1, seq}" },
 	    { "r", "int64[seq]" }, { "rf", "float[seq]" }, { "all", "int64[] {batch*seq}" }, { "filled", "float[batch,1,seq]" },
 	    { "sq", "float[batch,seq]" } } },
+	/* ranges from a place that only data tells: as many as lie between it and their ends, but not behind a Cast to another number */
+	{ "<ir_version: 8, opset_import: [\"\": 18]>\n"
+	  "g (float[seq] x, int64[1] place, int64 start) => (a, b, c, d, f) <int64[1] z = {0}, int64 one = {1}, int64 two = {2}, int64 back = {-1}>\n"
+	  "{ n = Shape (x)\n end1 = Add (place, n)\n p = Squeeze (place, z)\n end = Squeeze (end1, z)\n a = Range (p, end, one)\n b = Range (p, end, two)\n"
+	  "  k = Squeeze (n, z)\n from = Sub (start, k)\n c = Range (from, start, one)\n d = Range (end, p, back)\n"
+	  "  few = Cast <to = 3> (start)\n many = Cast <to = 7> (few)\n last = Add (start, k)\n f = Range (many, last, one) }",
+	  { { "a", "int64[seq]" }, { "b", "int64[(seq + 1)//2]" }, { "c", "int64[seq]" }, { "d", "int64[d_d0]" }, { "f", "int64[f_d0]" } } },
 	/* slices between symbolic ends */
 	{ "<ir_version: 8, opset_import: [\"\": 18]>\n"
 	  "g (float[past, 8] cache, float[seq, 8] x, float[64, 64] table) => (e) <int64 i0 = {0}, int64[1] z = {0}, int64[1] last = {-1},\n"
