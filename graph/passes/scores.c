@@ -1259,32 +1259,36 @@ static enum linnet_code scores_blocks(const struct view *w, const struct node *n
 	return LINNET_OK;
 }
 
-/* v is log(sum(exp(x - c))) + c over so many of the last axes: how many; 0 when it is not. */
+/* v is log(sum(exp x)), or with c of exp(x - c), over so many of the last axes: how many; 0 when it is not. */
+static int log_sum_of(const struct graph *g, value_id v, value_id x, value_id c)
+{
+	const struct node *log = value_from(g, v, "Log"), *sum = log ? value_from(g, log->in[0], "ReduceSum") : NULL,
+	                  *ex = sum ? value_from(g, sum->in[0], "Exp") : NULL, *sub = ex && c ? value_from(g, ex->in[0], "Sub") : NULL;
+	const struct shape *shift = &g->value[c].type.shape;
+	int rank = g->value[x].type.shape.rank, count;
+	int64_t axes[MAX_RANK];
+	bool on[MAX_RANK] = { false };
+
+	if (!ex || (c ? !sub || sub->in[0] != x || sub->in[1] != c || shift->rank < rank : ex->in[0] != x) || !node_attr(sum, "keepdims")->i || sum->nin < 2 ||
+	    !sum->in[1] || !value_ints(g, sum->in[1], axes, MAX_RANK, &count) || count < 1)
+		return 0;
+	for (int k = 0; k < count; k++)
+		on[axes[k] < 0 ? axes[k] + rank : axes[k]] = true;
+	for (int k = 0; k < count; k++)
+		if (!on[rank - 1 - k] || (c && shift->d[shift->rank - 1 - k] != 1))
+			return 0;
+	return count;
+}
+
+/* v is log(sum(exp(x - c))) + c, or without c, over so many of the last axes. */
 static int log_sum_axes(const struct graph *g, value_id v, value_id x)
 {
 	const struct node *add = value_from(g, v, "Add");
-	int rank = g->value[x].type.shape.rank, count;
-	int64_t axes[MAX_RANK];
+	int count = log_sum_of(g, v, x, 0);
 
-	for (int i = 0; add && i < 2; i++) {
-		const struct node *log = value_from(g, add->in[i], "Log"), *sum = log ? value_from(g, log->in[0], "ReduceSum") : NULL,
-		                  *ex = sum ? value_from(g, sum->in[0], "Exp") : NULL, *sub = ex ? value_from(g, ex->in[0], "Sub") : NULL;
-		bool on[MAX_RANK] = { false };
-
-		if (!sub || sub->in[0] != x || sub->in[1] != add->in[1 - i] || !node_attr(sum, "keepdims")->i || sum->nin < 2 || !sum->in[1] ||
-		    !value_ints(g, sum->in[1], axes, MAX_RANK, &count) || count < 1)
-			continue;
-		for (int k = 0; k < count; k++)
-			on[axes[k] < 0 ? axes[k] + rank : axes[k]] = true;
-		for (int k = 0; k < count; k++)
-			if (!on[rank - 1 - k])
-				return 0;
-		for (int k = 0; k < rank; k++)
-			if (k < rank - count ? false : g->value[add->in[1 - i]].type.shape.d[g->value[add->in[1 - i]].type.shape.rank - rank + k] != 1)
-				return 0;
-		return count;
-	}
-	return 0;
+	for (int i = 0; add && i < 2 && !count; i++)
+		count = log_sum_of(g, add->in[i], x, add->in[1 - i]);
+	return count;
 }
 
 /* exp(x - logsumexp x) over several axes, the last, in pieces: Softmax over them as one. Rows of as many axes become one as well. */
