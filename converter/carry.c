@@ -56,7 +56,7 @@ static const struct carried carried[] = {
 	  "stay as they are and are not recognised" },
 	{ "positions", CARRY_EXACT, "an input stays one; what counts from 0, or behind the cache, counts from `position` in step and chunk models, and sums over the tokens so far go on from `past_sum.N`" },
 	{ "padding mask, a function of the key alone", CARRY_EXACT,
-	  "a factor of the key's features, 0 or 1, or exp of the bias; nothing fades over hidden tokens; in step and chunk models the mask of the tokens given" },
+	  "a factor of the key's features, 0 or 1, or exp of the bias; nothing fades over hidden tokens; in step and chunk models the mask of the tokens given, while an input of sequence lengths counts from the first token of all" },
 	{ "the same with short convolutions and windows", CARRY_EXACT, "hidden keys and values count as 0; no query sees them but their own" },
 	{ "ALiBi's bias, causal", CARRY_EXACT,
 	  "fades by exp(-slope) a token, in windows a bias; a state for each query head where slopes differ within a key head" },
