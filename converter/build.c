@@ -398,12 +398,9 @@ static void count_own(struct build *b, const struct node *m, value_id *in)
 	static const char *const comparing[] = { "Less", "LessOrEqual", "Greater", "GreaterOrEqual", NULL };
 	const struct graph *g = b->g;
 	dim tokens = g->value[b->n->in[0]].type.shape.d[2];
-	const char *const *name = comparing;
 	enum { DEEPEST = 16 };
 
-	while (*name && !node_is(m, *name))
-		name++;
-	for (int k = 0; *name && k < 2; k++) {
+	for (int k = 0; node_among(m, comparing) && k < 2; k++) {
 		const struct shape *other = &g->value[m->in[1 - k]].type.shape;
 		struct attr to[] = { attr_int("to", g->value[m->in[k]].type.dt), { .name = NULL } };
 		bool data = false;
@@ -462,11 +459,8 @@ static bool by_element(const struct node *n)
 {
 	static const char *const names[] = { "Add", "And", "Cast", "Div", "Equal", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min",
 		                             "Mul", "Not", "Or", "Sub", "Where", "Xor", NULL };
-	const char *const *name = names;
 
-	while (*name && !node_is(n, *name))
-		name++;
-	return *name && n->known;
+	return node_among(n, names);
 }
 
 /*

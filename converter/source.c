@@ -280,29 +280,14 @@ static const char *own_columns(const struct graph *g, uint32_t i)
 	return name;
 }
 
-/* n picks elements of its first input. */
-static bool picks(const struct node *n)
-{
-	return node_is(n, "Gather") || node_is(n, "GatherND") || node_is(n, "GatherElements") || node_is(n, "Slice");
-}
-
-/* Its output has an element for each of its inputs'. */
-static bool keeps_each(const struct node *n)
-{
-	static const char *const names[] = { "Cast", "Equal", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Not", "Transpose", NULL };
-	const char *const *name = names;
-
-	while (*name && !node_is(n, *name))
-		name++;
-	return *name || (n->op->flags & OP_VIEW);
-}
-
 /*
  * A list of the keys, old and new, under a name of its own, from which masks pick columns by number, so that theirs is the keys' length already: now it
  * is as long as the keys. g is in order.
  */
 static enum linnet_code shorten_lists(struct graph *g, struct arena *scratch, struct linnet_error *e)
 {
+	static const char *const picks[] = { "Gather", "GatherND", "GatherElements", "Slice", NULL }, /* and of each element one: */
+	                  *const keeps[] = { "Cast", "Equal", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Not", "Transpose", NULL };
 	value_id in[NINPUT];
 	dim keys = DIM_NONE;
 	bool *hides, *picked; /* by value: masks are made of it; it is what they pick from */
@@ -319,7 +304,7 @@ static enum linnet_code shorten_lists(struct graph *g, struct arena *scratch, st
 		}
 		for (uint32_t i = 0; i < n->nin && read; i++) {
 			hides[n->in[i]] = true;
-			picked[n->in[i]] = picked[n->in[i]] || (list && keeps_each(n)) || (!i && picks(n));
+			picked[n->in[i]] = picked[n->in[i]] || (list && (node_among(n, keeps) || n->op->flags & OP_VIEW)) || (!i && node_among(n, picks));
 		}
 		if (attention(g, id, in) && in[MASK]) {
 			const struct shape *m = &g->value[in[MASK]].type.shape, *k = &g->value[in[K]].type.shape;

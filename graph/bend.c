@@ -136,10 +136,7 @@ static bool bends(const struct node *n)
 {
 	static const char *const straight[] = { "Add", "Sub", "Mul", "Div", "Neg", "Cast", "Identity", "Sum", "Mean", NULL };
 
-	for (const char *const *s = straight; *s; s++)
-		if (node_is(n, *s))
-			return false;
-	return true;
+	return !node_among(n, straight);
 }
 
 /* What n makes of values by their places in the cone, and of numbers. */

@@ -5,19 +5,6 @@
 
 enum { MAX_EXPERTS = 1024, MAX_MET = 4000, MAX_BACK = 40 };
 
-static bool is_ms(const struct node *n, const char *name)
-{
-	return n->op->domain && !strcmp(n->op->domain, "com.microsoft") && !strcmp(n->op->name, name);
-}
-
-static bool one_of(const struct node *n, const char *const *names)
-{
-	for (; *names; names++)
-		if (node_is(n, *names))
-			return true;
-	return false;
-}
-
 /* ---- Experts ---- */
 
 /* The unit between two projections, as a node that is gated, active or cut off, that v, behind the second one, was made by; 0. */
@@ -32,14 +19,14 @@ static node_id unit_behind(const struct graph *g, value_id v)
 
 		if (!n || !n->nin)
 			return 0;
-		if (down && (node_is_glu(n) || one_of(n, active) || is_ms(n, "QuickGelu") || is_ms(n, "FastGelu") || is_ms(n, "Gelu")))
+		if (down && (node_is_glu(n) || node_among(n, active) || node_is_ms(n, "QuickGelu") || node_is_ms(n, "FastGelu") || node_is_ms(n, "Gelu")))
 			return (node_id)(n - g->node);
 		if (is_projection(g, n)) {
 			if (down)
 				return 0;
 			down = true;
 			v = n->in[value_is_weight(g, n->in[0]) && node_is(n, "MatMul") ? 1 : 0];
-		} else if (one_of(n, plain)) {
+		} else if (node_among(n, plain)) {
 			v = n->in[0];
 		} else if ((node_is(n, "Add") || node_is(n, "Mul")) && (value_is_weight(g, n->in[0]) || value_is_weight(g, n->in[1]))) {
 			v = n->in[value_is_weight(g, n->in[0])];
@@ -178,7 +165,7 @@ static bool meet(struct walk *k, const struct node *n, uint32_t index)
 		k->sigmoid = n;
 	for (uint32_t i = 0; i < n->nin; i++) {
 		const struct node *from = i != index && n->in[i] ? value_node(g, n->in[i]) : NULL;
-		node_id unit = from && one_of(n, joins) ? unit_behind(g, n->in[i]) : 0;
+		node_id unit = from && node_among(n, joins) ? unit_behind(g, n->in[i]) : 0;
 
 		other = other || (from && k->mark[from - g->node] != k->stamp && !value_is_weight(g, n->in[i]));
 		if (unit) {
@@ -188,7 +175,7 @@ static bool meet(struct walk *k, const struct node *n, uint32_t index)
 	}
 	if (joined && k->njoin < MAX_EXPERTS)
 		k->join[k->njoin++] = (node_id)(n - g->node);
-	return !joined && !(other && one_of(n, sums)); /* beyond sums lies the stream */
+	return !joined && !(other && node_among(n, sums)); /* beyond sums lies the stream */
 }
 
 /* Weights of the chosen are gathered: the products with them are the experts. */
@@ -235,7 +222,7 @@ static value_id gather_out(const struct walk *k)
 	const struct node *n = k->njoin ? &g->node[k->join[0]] : k->holder;
 	value_id v = n ? n->out[0] : 0;
 
-	while (n && (n = value_user(k->w, v, NULL)) != NULL && one_of(n, plain))
+	while (n && (n = value_user(k->w, v, NULL)) != NULL && node_among(n, plain))
 		v = n->out[0];
 	return v;
 }
@@ -313,7 +300,7 @@ static bool is_node(const struct graph *g, const struct node *n, struct experts 
 	struct glu_group f;
 	const struct shape *s;
 
-	if ((!is_ms(n, "MoE") && !is_ms(n, "QMoE")) || n->nin < 3)
+	if ((!node_is_ms(n, "MoE") && !node_is_ms(n, "QMoE")) || n->nin < 3)
 		return false;
 	s = &g->value[n->in[2]].type.shape;
 	*x = (struct experts){ .experts = s->rank > 0 && dim_is_int(s->d[0]) ? s->d[0] : -1, .top_k = node_attr(n, "k")->i, .router = "softmax", .spelling = "node",

@@ -61,6 +61,14 @@ const char *graph_fresh_name(struct graph *g, const char *hint)
 	return name;
 }
 
+int values_find(const struct graph *g, const value_id *v, uint32_t n, const char *name)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (!strcmp(g->value[v[i]].name, name))
+			return (int)i;
+	return -1;
+}
+
 value_id graph_add_value(struct graph *g, enum value_kind kind, const char *name, const char *hint)
 {
 	struct value *v = arena_grow(g->arena, g->value, g->nvalue, 1, &g->cap_value, sizeof *v);

@@ -281,6 +281,26 @@ static inline bool node_is(const struct node *n, const char *name)
 	return !n->dead && n->known && !n->op->domain && n->op->name[0] == name[0] && !strcmp(n->op->name, name);
 }
 
+/* That of com.microsoft. */
+static inline bool node_is_ms(const struct node *n, const char *name)
+{
+	return n->op->domain && !strcmp(n->op->domain, "com.microsoft") && !strcmp(n->op->name, name);
+}
+/* One of those of ai.onnx; names end with NULL. */
+static inline bool node_among(const struct node *n, const char *const *names)
+{
+	while (*names && !node_is(n, *names))
+		names++;
+	return *names != NULL;
+}
+/* The node computing v, NULL for inputs and constants. */
+static inline const struct node *value_node(const struct graph *g, value_id v)
+{
+	return v && g->value[v].kind == VALUE_NODE && g->value[v].producer ? &g->node[g->value[v].producer] : NULL;
+}
+/* Which of n values has the name; -1: none. */
+int values_find(const struct graph *g, const value_id *v, uint32_t n, const char *name);
+
 /*
  * import.c: name and operator of an imported node as the file has them: of the node it was lowered from, and the name of its first output
  * when it has none itself. A function's node is called after the call, "call/node".

@@ -646,16 +646,9 @@ static value_id number_of(const struct graph *g, value_id v)
 	static const char *const moving[] = { "Squeeze", "Unsqueeze", "Reshape", "Gather", "Slice", "Cast", "Identity", NULL };
 	const dtype_set wide = INDICES; /* a Cast to few bits is another number */
 
-	while (g->value[v].kind == VALUE_NODE) {
-		const struct node *n = &g->node[g->value[v].producer];
-		const char *const *name = moving;
-
-		while (*name && !node_is(n, *name))
-			name++;
-		if (!*name || !is_single(g, n->in[0]) || (node_is(n, "Cast") && !(dtype_in(g->value[v].type.dt, wide) && dtype_in(g->value[n->in[0]].type.dt, wide))))
+	for (const struct node *n; (n = value_node(g, v)) != NULL && node_among(n, moving) && is_single(g, n->in[0]); v = n->in[0])
+		if (node_is(n, "Cast") && !(dtype_in(g->value[v].type.dt, wide) && dtype_in(g->value[n->in[0]].type.dt, wide)))
 			break;
-		v = n->in[0];
-	}
 	return v;
 }
 
@@ -663,8 +656,7 @@ static value_id number_of(const struct graph *g, value_id v)
 static value_id many_between(const struct graph *g, value_id start, value_id limit)
 {
 	value_id from = number_of(g, start), to = number_of(g, limit);
-	const struct node *sum = g->value[to].kind == VALUE_NODE ? &g->node[g->value[to].producer] : NULL,
-	                  *rest = g->value[from].kind == VALUE_NODE ? &g->node[g->value[from].producer] : NULL;
+	const struct node *sum = value_node(g, to), *rest = value_node(g, from);
 
 	for (int i = 0; sum && node_is(sum, "Add") && i < 2; i++)
 		if (number_of(g, sum->in[i]) == from)

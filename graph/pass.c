@@ -54,11 +54,6 @@ bool value_is_output(const struct view *w, value_id v)
 	return false;
 }
 
-const struct node *value_node(const struct graph *g, value_id v)
-{
-	return v && g->value[v].kind == VALUE_NODE && g->value[v].producer ? &g->node[g->value[v].producer] : NULL;
-}
-
 const struct node *value_from(const struct graph *g, value_id v, const char *op)
 {
 	const struct node *n = value_node(g, v);
@@ -151,10 +146,7 @@ bool keeps_factor(const struct graph *g, const struct node *n)
 {
 	static const char *const steps[] = { "Transpose", "Reshape", "Unsqueeze", "Squeeze", "RotaryEmbedding", "Expand", "Tile", "Gather", "Slice", NULL };
 
-	for (const char *const *step = steps; *step; step++)
-		if (node_is(n, *step))
-			return true;
-	return pads_zeros(g, n) || joins_one(n);
+	return node_among(n, steps) || pads_zeros(g, n) || joins_one(n);
 }
 
 bool joins_one(const struct node *n)

@@ -101,8 +101,6 @@ struct view {
 static inline uint32_t value_uses(const struct view *w, value_id v) { return uses_of(&w->uses, v); }
 bool value_is_output(const struct view *w, value_id v);
 
-/* The node computing v, NULL for inputs and constants. */
-const struct node *value_node(const struct graph *g, value_id v);
 /* The node computing v when it is operator `op`, else NULL. */
 const struct node *value_from(const struct graph *g, value_id v, const char *op);
 /* The only user of v when it has one and is no graph output, else NULL; *index: which input. */

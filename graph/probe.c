@@ -364,7 +364,6 @@ static enum linnet_code narrowed(struct probe *p, const struct node *n, const st
 {
 	static const char *const told[] = { "Reshape", "Expand", "Tile", NULL };
 	node_id id = (node_id)(n - p->g->node);
-	bool tells = false;
 
 	for (uint32_t i = 0; i < n->nin && p->narrow->fixed[id]; i++) {
 		int64_t d[MAX_RANK];
@@ -379,9 +378,7 @@ static enum linnet_code narrowed(struct probe *p, const struct node *n, const st
 		if (any)
 			TRY(first_of(in[i], d, p->a, &in[i], e));
 	}
-	for (const char *const *s = told; *s; s++)
-		tells = tells || node_is(n, *s);
-	for (int k = 0; tells && k < p->g->value[n->out[0]].type.shape.rank; k++) {
+	for (int k = 0; node_among(n, told) && k < p->g->value[n->out[0]].type.shape.rank; k++) {
 		int64_t cut = narrow_cut(p->narrow, n->out[0], k), j = k - (p->g->value[n->out[0]].type.shape.rank - in[1]->n);
 		struct tensor *lengths;
 

@@ -9,11 +9,6 @@
 
 const char *const norm_names[NORM_KINDS] = { "layernorm", "rmsnorm", "groupnorm", "batchnorm", "l2norm" };
 
-static bool is_ms(const struct node *n, const char *name)
-{
-	return n->op->domain && !strcmp(n->op->domain, "com.microsoft") && !strcmp(n->op->name, name);
-}
-
 static bool op_among(const struct node *n, const char *const *names)
 {
 	for (; *names; names++)
@@ -233,7 +228,7 @@ static bool trace_on(const struct graph *g, value_id v, bool beyond, struct orig
 		}
 		return true;
 	}
-	if (node_is(n, "RotaryEmbedding") || is_ms(n, "RotaryEmbedding") || node_is(n, "Reshape") || node_is(n, "Expand") || node_is(n, "Slice"))
+	if (node_is(n, "RotaryEmbedding") || node_is_ms(n, "RotaryEmbedding") || node_is(n, "Reshape") || node_is(n, "Expand") || node_is(n, "Slice"))
 		return trace(g, n->in[0], beyond, o);
 	if (node_is(n, "Add"))
 		return trace_sum(g, n, beyond, o);
@@ -445,6 +440,14 @@ static const struct node *cache_of(const struct graph *g, const struct origin *o
 			return n;
 	}
 	return NULL;
+}
+
+/* Unless new keys are joined to it a cache may have room behind them. */
+static bool has_room(const struct graph *g, const struct origin *k)
+{
+	const struct node *n = cache_of(g, k);
+
+	return !n || !node_is(n, "Concat");
 }
 
 /* Keys of a memory that were projected once: k is a graph input that heads are laid out in. */
@@ -841,7 +844,6 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
 	struct origin *o = NEW(a, 3, struct origin);
 	struct samples *all = NEW(a, 1, struct samples);
 	const struct reading reading = { mask, inverted, sink, &f->sink };
-	const struct node *cache;
 
 	if (!o || !all)
 		return fail_mem(e);
@@ -865,8 +867,7 @@ static enum linnet_code describe_mask(const struct graph *g, value_id q, value_i
 	}
 	if (f->kv_cache && s.rows == 1 && !s.each_key && !s.each_pair && is_prefix(all))
 		f->causal = true;
-	cache = f->kv_cache ? cache_of(g, &o[2]) : NULL;
-	if (s.single && !s.each_key && !s.each_pair && s.rows != 1 && ends_early(all, f->kv_cache && !(cache && node_is(cache, "Concat"))))
+	if (s.single && !s.each_key && !s.each_pair && s.rows != 1 && ends_early(all, f->kv_cache && has_room(g, &o[2])))
 		s.each_key = true;
 	if (all->n && all->at[0].t->rank >= 2)
 		structure(all, s.each_key || s.each_pair || s.nposition, s.ncontent > 0, f);
@@ -1148,7 +1149,8 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	bool contrib = n->op->domain != NULL, same = true;
 	value_id q = n->in[0], k = contrib ? input_named(n, "key") : n->in[1], v = contrib ? input_named(n, "value") : n->in[2], mask;
 	struct origin *from = NEW(a, 2, struct origin);
-	int64_t window = node_attr(n, "left_window_size")->i, local = node_attr(n, "local_window_size")->i;
+	int64_t window = node_is_ms(n, "GroupQueryAttention") ? node_attr(n, "local_window_size")->i - 1
+	                 : attr_given(node_attr(n, "left_window_size")) ? node_attr(n, "left_window_size")->i : -1;
 	const struct node *made;
 
 	if (!from)
@@ -1164,7 +1166,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	trace(g, k ? k : q, false, &from[1]);
 	if (k && !same_source(g, q, k, a, &same))
 		return fail_mem(e);
-	f->causal = node_attr(n, "is_causal")->i || node_attr(n, "unidirectional")->i || (is_ms(n, "GroupQueryAttention") && node_attr(n, "causal")->i);
+	f->causal = node_attr(n, "is_causal")->i || node_attr(n, "unidirectional")->i || (node_is_ms(n, "GroupQueryAttention") && node_attr(n, "causal")->i);
 	f->scale = node_attr(n, "scale")->given && node_attr(n, "scale")->f != 0 ? node_attr(n, "scale")->f
 	           : f->head_dim > 0                                             ? 1 / sqrt((double)f->head_dim)
 	                                                                         : 0;
@@ -1181,9 +1183,7 @@ static enum linnet_code describe(const struct graph *g, const struct node *n, st
 	mask = input_named(n, contrib ? "attention_bias" : "attn_mask");
 	if (mask)
 		TRY(describe_mask(g, q, k ? k : q, mask, DIM_NONE, false, !contrib && has_sink(g, k), f, a, e));
-	if (is_ms(n, "GroupQueryAttention"))
-		window = local - 1;
-	if (attr_given(node_attr(n, "left_window_size")) ? window >= 0 : contrib && window >= 0 && local > 0) {
+	if (window >= 0) {
 		f->padding = f->padding || !strcmp(f->mask, "padding");
 		f->mask = "sliding_window";
 		f->window = f->causal ? window + 1 : window;
@@ -1245,7 +1245,7 @@ static bool is_product(const struct graph *g, const struct node *n)
 {
 	int second = !strncmp(n->op->name, "QLinear", 7) ? 3 : 1;
 
-	if (!(node_is(n, "MatMul") || is_ms(n, "FusedMatMul") || node_is(n, "QLinearMatMul")) || (int)n->nin <= second)
+	if (!(node_is(n, "MatMul") || node_is_ms(n, "FusedMatMul") || node_is(n, "QLinearMatMul")) || (int)n->nin <= second)
 		return false;
 	/* a constant for each head may be a memory of keys or values; for all, it is a projection */
 	return !is_weight(g, n->in[0], 6) && (!is_weight(g, n->in[second], 6) || g->value[n->in[second]].type.shape.rank > 2);
@@ -1457,7 +1457,7 @@ static bool softmax_of(const struct graph *g, const struct node *n, value_id *x,
 		*turned = axis == rank - 2;
 		return rank >= 2 && (axis == -1 || axis == rank - 1 || *turned);
 	}
-	if (is_ms(n, "QLinearSoftmax")) {
+	if (node_is_ms(n, "QLinearSoftmax")) {
 		*x = n->in[0];
 		return true;
 	}
@@ -1559,7 +1559,7 @@ bool node_glu(const struct graph *g, const struct node *n, struct arena *a, stru
 	struct text act = node_attr(n, "activation")->s;
 
 	*f = (struct glu_group){ .variant = "swiglu", .alpha = 1, .fused_weight = true, .count = 1 };
-	if (is_ms(n, "BiasSplitGelu")) {
+	if (node_is_ms(n, "BiasSplitGelu")) {
 		f->variant = "geglu_erf";
 		return true;
 	}
@@ -1573,7 +1573,7 @@ bool node_glu(const struct graph *g, const struct node *n, struct arena *a, stru
 
 bool node_is_glu(const struct node *n)
 {
-	return node_is(n, "SwiGLU") || is_ms(n, "BiasSplitGelu") || (n->op->domain && !strcmp(n->op->domain, "linnet") && !strcmp(n->op->name, "GLU"));
+	return node_is(n, "SwiGLU") || node_is_ms(n, "BiasSplitGelu") || (n->op->domain && !strcmp(n->op->domain, "linnet") && !strcmp(n->op->name, "GLU"));
 }
 
 bool node_experts(const struct node *n, struct glu_group *f)
@@ -1585,7 +1585,7 @@ bool node_experts(const struct node *n, struct glu_group *f)
 	const struct attr *limit;
 	struct text act;
 
-	if (!is_ms(n, "MoE") && !is_ms(n, "QMoE"))
+	if (!node_is_ms(n, "MoE") && !node_is_ms(n, "QMoE"))
 		return false;
 	limit = node_attr(n, "swiglu_limit");
 	act = node_attr(n, "activation_type")->s;

@@ -795,10 +795,7 @@ static bool moves(const struct node *n)
 {
 	static const char *const names[] = { "Transpose", "Gather", "Concat", "Expand", "Tile", "Slice", "Split", "RotaryEmbedding", NULL };
 
-	for (const char *const *m = names; *m; m++)
-		if (node_is(n, *m))
-			return true;
-	return false;
+	return node_among(n, names);
 }
 
 /* v is projected, and from there on laid out and changed number by number. */

@@ -260,22 +260,19 @@ static bool unnormalised(const struct view *w, value_id v, int depth, const stru
 		*curve = *curve ? *curve : n;
 		return !is_projection(w->g, n);
 	}
-	for (const char *const *s = plain; *s; s++)
-		if (node_is(n, *s))
-			return unnormalised(w, n->in[0], depth - 1, curve);
-	for (const char *const *s = curves; *s; s++)
-		if (node_is(n, *s)) {
-			*curve = *curve ? *curve : n;
-			return unnormalised(w, n->in[0], depth - 1, curve);
-		}
-	for (const char *const *s = joins; *s; s++)
-		for (uint32_t i = 0; node_is(n, *s) && i < n->nin; i++) {
-			const struct node *keep = *curve;
+	if (node_among(n, plain))
+		return unnormalised(w, n->in[0], depth - 1, curve);
+	if (node_among(n, curves)) {
+		*curve = *curve ? *curve : n;
+		return unnormalised(w, n->in[0], depth - 1, curve);
+	}
+	for (uint32_t i = 0; node_among(n, joins) && i < n->nin; i++) {
+		const struct node *keep = *curve;
 
-			if (unnormalised(w, n->in[i], depth - 1, curve))
-				return true;
-			*curve = keep;
-		}
+		if (unnormalised(w, n->in[i], depth - 1, curve))
+			return true;
+		*curve = keep;
+	}
 	return false;
 }
 

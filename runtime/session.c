@@ -23,14 +23,6 @@ struct session {
 
 /* ---- Pairs ---- */
 
-static int find(const struct graph *g, const value_id *id, uint32_t n, const char *name)
-{
-	for (uint32_t i = 0; i < n; i++)
-		if (!strcmp(g->value[id[i]].name, name))
-			return (int)i;
-	return -1;
-}
-
 /* The output an input's name asks for; NULL when it is not named like a state. */
 static const char *output_name(struct arena *a, const char *input)
 {
@@ -66,7 +58,7 @@ static enum linnet_code find_pairs(struct session *s, struct linnet_error *e)
 
 	for (uint32_t i = 0; i < g->nin; i++) {
 		const char *name = output_name(s->arena, g->value[g->in[i]].name);
-		int out = name ? find(g, g->out, g->nout, name) : -1;
+		int out = name ? values_find(g, g->out, g->nout, name) : -1;
 
 		if (out >= 0 && g->value[g->in[i]].type.kind == KIND_TENSOR && g->value[g->out[out]].type.kind == KIND_TENSOR)
 			TRY(add_pair(s, i, (uint32_t)out, e));
@@ -79,7 +71,7 @@ static enum linnet_code take_pairs(struct session *s, const struct state_pair *p
 	const struct graph *g = s->graph;
 
 	for (int i = 0; i < npair; i++) {
-		int in = find(g, g->in, g->nin, pair[i].input), out = find(g, g->out, g->nout, pair[i].output);
+		int in = values_find(g, g->in, g->nin, pair[i].input), out = values_find(g, g->out, g->nout, pair[i].output);
 
 		if (in < 0)
 			return fail(e, LINNET_EUSAGE, "the model has no input \"%s\" to keep a state", pair[i].input);

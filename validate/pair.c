@@ -25,14 +25,6 @@ struct pair {
 	uint32_t nbout;
 };
 
-static int find(const struct graph *g, const value_id *id, uint32_t n, const char *name)
-{
-	for (uint32_t i = 0; i < n; i++)
-		if (!strcmp(g->value[id[i]].name, name))
-			return (int)i;
-	return NO_INPUT;
-}
-
 static bool counts_tokens(const char *name)
 {
 	return !strcmp(name, "position") || !strcmp(name, "position_ids") || !strcmp(name, "cache_position");
@@ -59,7 +51,7 @@ static enum linnet_code match_inputs(struct pair *p, struct linnet_error *e)
 	TRY_NEW(p->bin, p->scratch, b->nin);
 	for (uint32_t i = 0; i < b->nin; i++) {
 		const struct value *v = &b->value[b->in[i]];
-		int k = find(a, a->in, a->nin, v->name);
+		int k = values_find(a, a->in, a->nin, v->name);
 
 		if (is_state(p, v->name, true))
 			continue;
@@ -86,7 +78,7 @@ static enum linnet_code match_outputs(struct pair *p, struct arena *arena, struc
 	TRY_NEW(r->out, arena, b->nout);
 	for (uint32_t i = 0; i < b->nout; i++) {
 		const char *name = b->value[b->out[i]].name;
-		int k = find(a, a->out, a->nout, name);
+		int k = values_find(a, a->out, a->nout, name);
 
 		if (is_state(p, name, false))
 			continue;
@@ -165,19 +157,19 @@ static dim growth(const struct pair *p)
 
 	for (int i = 0; i < session_nstate(p->session); i++) {
 		struct state_pair s = session_pair(p->session, i);
-		const struct node *sum = value_from(b, b->out[find(b, b->out, b->nout, s.output)], "Add");
+		const struct node *sum = value_from(b, b->out[values_find(b, b->out, b->nout, s.output)], "Add");
 
 		for (uint32_t k = 0; sum && k < 2; k++) {
 			dim by = value_length(b, sum->in[1 - k]);
 
-			if (sum->in[k] == b->in[find(b, b->in, b->nin, s.input)] && by != DIM_NONE)
+			if (sum->in[k] == b->in[values_find(b, b->in, b->nin, s.input)] && by != DIM_NONE)
 				return by;
 		}
 	}
 	return DIM_NONE;
 }
 
-/* How much speaks for axis k of input v of a, whose length is a symbol, being that of tokens where nothing counts them; 0: some state has it. */
+/* How much speaks for a symbol that is length k of an input of a being that of tokens; 0: some state has it. */
 static int likely(const struct pair *p, dim symbol, int k)
 {
 	const struct graph *a = p->a->g;
@@ -404,7 +396,7 @@ static enum linnet_code prepare(struct pair *p, struct linnet_error *e)
 {
 	TRY(session_new(p->b->g, &p->b->run, NULL, 0, &p->session, e));
 	for (int i = 0; i < session_nstate(p->session); i++)
-		p->report->steps |= find(p->a->g, p->a->g->in, p->a->g->nin, session_pair(p->session, i).input) == NO_INPUT;
+		p->report->steps |= values_find(p->a->g, p->a->g->in, p->a->g->nin, session_pair(p->session, i).input) == NO_INPUT;
 	if (p->report->steps)
 		return LINNET_OK;
 	session_free(p->session); /* nothing is fed back: both models get what is drawn for their states */

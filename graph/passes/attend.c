@@ -460,16 +460,10 @@ static value_id with_leads(struct patch *p, value_id v, value_id like)
 	return patch_node(p, "Expand", "mask", PATCH_IN(v, leads_of(p, like, v, one)), 1, NULL);
 }
 
-/* Length `axis` of five that s broadcasts to. */
-static dim of_five(const struct shape *s, int axis)
-{
-	return axis >= 5 - s->rank ? s->d[axis - (5 - s->rank)] : 1;
-}
-
 /* Key heads and groups of s, which broadcasts to scores [B, Hkv, G, L, S], are those of the scores or both 1. */
 static bool groups_fit(const struct shape *s, const struct shape *scores)
 {
-	dim heads = of_five(s, 1), groups = of_five(s, 2);
+	dim heads = shape_as_rank(s, 5, 1), groups = shape_as_rank(s, 5, 2);
 
 	return s->rank <= 5 && ((heads == 1 && groups == 1) || (heads == scores->d[1] && groups == scores->d[2]));
 }
@@ -480,7 +474,7 @@ static value_id without_groups(struct patch *p, value_id v, const struct shape *
 	static const struct attr axis0[] = { { .name = "axis", .kind = ATTR_INT }, { .name = NULL } };
 	value_id first;
 
-	if (s->rank < 5 && of_five(s, 1) == 1)
+	if (s->rank < 5 && shape_as_rank(s, 5, 1) == 1)
 		return v;
 	first = s->rank < 5 ? patch_ints(p, (int64_t[]){ 1 }, 1, "one") : dims_of(p, v, 0, 1, false);
 	return patch_node(p, "Reshape", hint,
@@ -1025,13 +1019,9 @@ static bool moves_numbers(const struct graph *g, const struct node *n, uint32_t 
 			*end = *from + 1;
 			return *repeats = true;
 		}
-	for (const char *const *r = repeating; *r; r++)
-		if (node_is(n, *r))
-			return *repeats = true;
-	for (const char *const *m = moving; *m; m++)
-		if (node_is(n, *m))
-			return true;
-	return (n->op->flags & OP_VIEW) != 0;
+	if (node_among(n, repeating))
+		return *repeats = true;
+	return node_among(n, moving) || n->op->flags & OP_VIEW;
 }
 
 /* What v is laid out from, itself first, the nearest before the farther; how many, 0 when nothing on the way repeats. */

@@ -13,11 +13,6 @@
 
 /* ---- The unit ---- */
 
-static bool is_ms(const struct node *n, const char *name)
-{
-	return n->op->domain && !strcmp(n->op->domain, "com.microsoft") && !strcmp(n->op->name, name);
-}
-
 /* An Einsum of two operands that sums over an axis of both. */
 static bool sums_over(struct text equation)
 {
@@ -49,7 +44,7 @@ static bool is_scale(const struct graph *g, value_id v, int depth)
 	if (value_is_weight(g, v))
 		return true;
 	if (!n || !depth || n->op->domain)
-		return n && n->op->domain && is_ms(n, "DynamicQuantizeLinear");
+		return n && n->op->domain && node_is_ms(n, "DynamicQuantizeLinear");
 	if (node_is(n, "DynamicQuantizeLinear"))
 		return v != n->out[0];
 	return node_is(n, "Mul") ? is_scale(g, n->in[0], depth - 1) && is_scale(g, n->in[1], depth - 1)
@@ -92,7 +87,6 @@ static value_id projected(const struct graph *g, value_id v, unsigned behind, st
 
 	for (int steps = 0; steps < MAX_STEPS; steps++) {
 		const struct node *n = value_node(g, v);
-		const char *const *t = through;
 
 		if (!s->n) {
 			s->end = n;
@@ -104,9 +98,7 @@ static value_id projected(const struct graph *g, value_id v, unsigned behind, st
 			return projected_by(g, n);
 		if (n->op->domain)
 			return 0;
-		while (*t && !node_is(n, *t))
-			t++;
-		if (*t || (behind & NORMS && node_norm(g, n) >= 0)) {
+		if (node_among(n, through) || (behind & NORMS && node_norm(g, n) >= 0)) {
 			v = n->in[0];
 		} else if (node_is(n, "Add") || node_is(n, "Sub")) {
 			int bias = value_is_weight(g, n->in[0]) ? 0 : 1;
@@ -134,11 +126,7 @@ static value_id source(const struct graph *g, value_id x)
 	const struct node *n;
 
 	while ((n = value_node(g, x)) != NULL) {
-		const char *const *t = through;
-
-		while (*t && !node_is(n, *t))
-			t++;
-		if (!*t && !(node_is(n, "Mul") && value_is_weight(g, n->in[1])))
+		if (!node_among(n, through) && !(node_is(n, "Mul") && value_is_weight(g, n->in[1])))
 			break;
 		x = n->in[0];
 	}
@@ -186,12 +174,12 @@ static const char *activation(const struct graph *g, value_id v, value_id *gate,
 	*gate = v;
 	*alpha = 1;
 	*bias = 0;
-	if (n && (is_ms(n, "Gelu") || is_ms(n, "BiasGelu") || is_ms(n, "FastGelu"))) {
+	if (n && (node_is_ms(n, "Gelu") || node_is_ms(n, "BiasGelu") || node_is_ms(n, "FastGelu"))) {
 		*gate = n->in[0];
 		*bias = n->nin > 1 ? n->in[1] : 0;
-		return is_ms(n, "FastGelu") ? "gelu_tanh" : "gelu";
+		return node_is_ms(n, "FastGelu") ? "gelu_tanh" : "gelu";
 	}
-	if (n && is_ms(n, "QuickGelu")) {
+	if (n && node_is_ms(n, "QuickGelu")) {
 		*gate = n->in[0];
 		*alpha = node_attr(n, "alpha")->f;
 		return "swish";

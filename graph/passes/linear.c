@@ -1188,15 +1188,12 @@ static bool never_below(const struct graph *g, value_id v, int depth)
 	}
 	if (!n || !depth)
 		return false;
-	for (const char *const *s = sure; *s; s++)
-		if (node_is(n, *s))
-			return true;
-	for (const char *const *s = kept; *s; s++)
-		if (node_is(n, *s))
-			return never_below(g, n->in[0], depth - 1);
-	for (const char *const *s = joined; *s; s++)
-		if (node_is(n, *s))
-			return never_below(g, n->in[0], depth - 1) && never_below(g, n->in[1], depth - 1);
+	if (node_among(n, sure))
+		return true;
+	if (node_among(n, kept))
+		return never_below(g, n->in[0], depth - 1);
+	if (node_among(n, joined))
+		return never_below(g, n->in[0], depth - 1) && never_below(g, n->in[1], depth - 1);
 	if (node_is(n, "Max"))
 		return never_below(g, n->in[0], depth - 1) || (n->nin > 1 && never_below(g, n->in[1], depth - 1));
 	return node_is(n, "Neg") && never_above(g, n->in[0], depth - 1);
@@ -1216,9 +1213,8 @@ static bool never_above(const struct graph *g, value_id v, int depth)
 	}
 	if (!n || !depth)
 		return false;
-	for (const char *const *s = kept; *s; s++)
-		if (node_is(n, *s))
-			return never_above(g, n->in[0], depth - 1);
+	if (node_among(n, kept))
+		return never_above(g, n->in[0], depth - 1);
 	if (node_is(n, "Neg"))
 		return never_below(g, n->in[0], depth - 1);
 	if (node_is(n, "Log")) {

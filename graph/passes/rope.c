@@ -474,12 +474,10 @@ static struct lane *trace_node(struct tracing *t, const struct node *n, value_id
 
 	if (n->op->domain || n->ncapture)
 		return NULL;
-	for (const char *const *s = layouts; *s; s++)
-		if (node_is(n, *s))
-			return trace_shape(t, n, k, depth);
-	for (const char *const *s = functions; *s; s++)
-		if (node_is(n, *s))
-			return t->x ? NULL : trace_function(t, n, k, depth);
+	if (node_among(n, layouts))
+		return trace_shape(t, n, k, depth);
+	if (node_among(n, functions))
+		return t->x ? NULL : trace_function(t, n, k, depth);
 	if (node_is(n, "Slice"))
 		return trace_slice(t, n, k, depth);
 	if (node_is(n, "Split"))
@@ -568,6 +566,8 @@ static bool is_length(const struct graph *g, value_id v, dim rows, dim length)
 /* The table of that many rows is cut to so many from somewhere on: it has fewer where the buffer ends. */
 static bool is_cut_to(const struct graph *g, value_id v, dim rows, dim length)
 {
+	static const char *const lifted[] = { "Unsqueeze", "Cast", "Cos", "Sin", NULL };
+
 	for (const struct node *n = value_node(g, v); n; n = value_node(g, n->in[0])) {
 		if (node_is(n, "Slice") && n->nin < 5) {
 			const struct shape *s = &g->value[n->out[0]].type.shape;
@@ -577,17 +577,11 @@ static bool is_cut_to(const struct graph *g, value_id v, dim rows, dim length)
 			if (dim_is_int(axis) && axis >= 0 && axis < s->rank && s->d[axis] == rows &&
 			    dim_sub(g->dims, value_length(g, n->in[2]), value_length(g, n->in[1])) == length)
 				return true;
-		} else if (!node_is(n, "Unsqueeze") && !node_is(n, "Cast") && !node_is(n, "Cos") && !node_is(n, "Sin") && !joins_one(n)) {
+		} else if (!node_among(n, lifted) && !joins_one(n)) {
 			return false;
 		}
 	}
 	return false;
-}
-
-/* Length `axis` of four that s broadcasts to. */
-static dim of_four(const struct shape *s, int axis)
-{
-	return axis >= 4 - s->rank ? s->d[axis - (4 - s->rank)] : 1;
 }
 
 /* How a table lies beside x [B, H, L, D] (heads = 1) or [B, L, H, D] (heads = 2): 0 when it does neither. */
@@ -599,7 +593,7 @@ static int heads_axis(const struct graph *g, value_id v, const struct shape *x)
 	if (s->rank < 2 || s->rank > 4)
 		return 0;
 	for (int i = 0; i < 4; i++)
-		d[i] = of_four(s, i);
+		d[i] = shape_as_rank(s, 4, i);
 	if (d[0] != 1 && d[0] != x->d[0])
 		return 0;
 	if (d[1] == 1 && (is_length(g, v, d[2], x->d[2]) || is_cut_to(g, v, d[2], x->d[2])))
@@ -763,7 +757,7 @@ static value_id table(struct patch *p, value_id v, const struct rotary *r, int f
 	dim rows;
 
 	s = &g->value[v].type.shape;
-	rows = of_four(s, 3 - r->heads);
+	rows = shape_as_rank(s, 4, 3 - r->heads);
 	whole = is_length(g, v, rows, xs->d[3 - r->heads]);
 	heads = s->rank - 4 + r->heads;
 	if (lifted && heads >= 0 && s->d[heads] == 1) { /* without the axis of heads, where it was put in */

@@ -1052,7 +1052,6 @@ static bool is_scores(const struct graph *g, value_id v)
 
 	for (int steps = 0; steps < 12; steps++) {
 		const struct node *n = value_node(g, v);
-		const char *const *t = through;
 
 		if (!n || n->op->domain)
 			return false;
@@ -1060,9 +1059,7 @@ static bool is_scores(const struct graph *g, value_id v)
 			return true;
 		if (node_is(n, "MatMul") || node_is(n, "Einsum"))
 			return n->nin == 2 && !value_const(g, n->in[0]) && !value_const(g, n->in[1]);
-		while (*t && !node_is(n, *t))
-			t++;
-		if (*t)
+		if (node_among(n, through))
 			v = n->in[0];
 		else if (node_is(n, "Where"))
 			v = n->in[value_const(g, n->in[1]) ? 2 : 1];

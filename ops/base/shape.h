@@ -84,6 +84,11 @@ bool shape_has(const struct dims *t, const struct shape *s, dim symbol); /* the 
 
 /* How many elements t->sym has; -1 when there are none or too many. */
 int type_nsym(const struct type *t);
+/* Length `axis` of those of that rank that s broadcasts to. */
+static inline dim shape_as_rank(const struct shape *s, int rank, int axis)
+{
+	return axis >= rank - s->rank ? s->d[axis - (rank - s->rank)] : 1;
+}
 
 /* Whether the same is known of both. */
 bool type_equal(const struct type *a, const struct type *b);

@@ -709,14 +709,13 @@ class Spelling:
             q, k = self.rotate(q, c, s, width), self.rotate(k, c, s, width)
         if cache == "static":
             k, v = self.put(ks, k, places), self.put(vs, v, places)
-            self.output(k, "present_k")
-            self.output(v, "present_v")
             S = M
-        if cache == "joined":
+        elif cache:
             k, v = self.op("Concat", ks, k, axis=r.choice([2, -2])), self.op("Concat", vs, v, axis=r.choice([2, -2]))
+            S += P
+        if cache:
             self.output(k, "present_k")
             self.output(v, "present_v")
-            S += P
         T_name, self.S = self.length(x, 1), self.length(k, 3 if self.drawn.get("turned") else 1 if self.drawn["as_they_are"] else 2)
         five = False
         if K < H:
